@@ -1,0 +1,169 @@
+//! The Arrow C data interface, both ways. Source: the Arrow specification, "The Arrow C data interface".
+
+use std::{ptr, sync::Arc};
+
+use arrow_array::{
+    Array, RecordBatch, RecordBatchOptions, StructArray,
+    ffi::{FFI_ArrowArray, from_ffi_and_data_type},
+};
+use arrow_schema::{DataType, Schema, SchemaRef, ffi::FFI_ArrowSchema};
+use libduckdb_sys as c;
+
+use super::{Class, Connection, DuckError, c_string, connection::RawConnection};
+
+/// DuckDB's mapping of `count` columns to an Arrow schema. `column` gives a name and a logical type,
+/// which is destroyed here.
+///
+/// # Safety
+/// `options` is live and `column` returns live logical types.
+pub(super) unsafe fn export_schema(
+    options: c::duckdb_arrow_options,
+    count: c::idx_t,
+    column: impl Fn(c::idx_t) -> (String, c::duckdb_logical_type),
+) -> Result<SchemaRef, DuckError> {
+    let (names, mut types): (Vec<_>, Vec<_>) = (0..count).map(column).unzip();
+    let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
+    let mut raw = FFI_ArrowSchema::empty();
+    // SAFETY: the vectors hold `count` live entries; DuckDB fills `raw` in the layout of the Arrow C
+    // interface, which `FFI_ArrowSchema` mirrors and releases.
+    unsafe {
+        let error = c::duckdb_to_arrow_schema(
+            options,
+            types.as_mut_ptr(),
+            pointers.as_mut_ptr(),
+            count,
+            (&raw mut raw).cast(),
+        );
+        for logical in &mut types {
+            c::duckdb_destroy_logical_type(logical);
+        }
+        DuckError::from_error_data(error)?;
+    }
+    Schema::try_from(&raw).map(Arc::new).map_err(bad_arrow)
+}
+
+/// The logical type, or VARCHAR in place of one that DuckDB does not know (an unbound parameter).
+///
+/// # Safety
+/// `logical` is null or a live logical type, which this call takes over.
+pub(super) unsafe fn or_varchar(mut logical: c::duckdb_logical_type) -> c::duckdb_logical_type {
+    // SAFETY: by the contract above; what is replaced is destroyed once.
+    unsafe {
+        let id = if logical.is_null() { c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID } else { c::duckdb_get_type_id(logical) };
+        match id {
+            c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID
+            | c::DUCKDB_TYPE_DUCKDB_TYPE_ANY
+            | c::DUCKDB_TYPE_DUCKDB_TYPE_SQLNULL
+            | c::DUCKDB_TYPE_DUCKDB_TYPE_STRING_LITERAL
+            | c::DUCKDB_TYPE_DUCKDB_TYPE_INTEGER_LITERAL => {
+                c::duckdb_destroy_logical_type(&mut logical);
+                c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_VARCHAR)
+            }
+            _ => logical,
+        }
+    }
+}
+
+/// Copies a chunk to Arrow.
+///
+/// # Safety
+/// `options` and `chunk` are live, and `schema` is what DuckDB exports for this chunk's types.
+pub(super) unsafe fn export_chunk(
+    options: c::duckdb_arrow_options,
+    chunk: c::duckdb_data_chunk,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, DuckError> {
+    let mut raw = FFI_ArrowArray::empty();
+    // SAFETY: DuckDB fills `raw` in the layout that `FFI_ArrowArray` mirrors; the data type is the one
+    // DuckDB itself announced for these columns, so buffers and children are where it says.
+    unsafe {
+        DuckError::from_error_data(c::duckdb_data_chunk_to_arrow(options, chunk, (&raw mut raw).cast()))?;
+        let data = from_ffi_and_data_type(raw, DataType::Struct(schema.fields().clone())).map_err(bad_arrow)?;
+        let rows = data.len();
+        let (_, columns, _) = StructArray::from(data).into_parts();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(bad_arrow)
+    }
+}
+
+fn bad_arrow(error: arrow_schema::ArrowError) -> DuckError {
+    DuckError::new(Class::Other, format!("the engine's Arrow data cannot be read: {error}"))
+}
+
+/// How rows of one Arrow schema enter DuckDB; made once a schema, used for many batches.
+pub(crate) struct ArrowImport {
+    converted: c::duckdb_arrow_converted_schema,
+    connection: Arc<RawConnection>,
+}
+
+// SAFETY: the converted schema is read-only after it was made.
+unsafe impl Send for ArrowImport {}
+// SAFETY: as above; `duckdb_data_chunk_from_arrow` only reads it.
+unsafe impl Sync for ArrowImport {}
+
+impl Drop for ArrowImport {
+    fn drop(&mut self) {
+        // SAFETY: made once in `new`.
+        unsafe { c::duckdb_destroy_arrow_converted_schema(&mut self.converted) };
+    }
+}
+
+impl ArrowImport {
+    pub(crate) fn new(connection: &Connection, schema: &Schema) -> Result<Self, DuckError> {
+        let connection = connection.shared();
+        let mut raw = FFI_ArrowSchema::try_from(schema)
+            .map_err(|error| DuckError::new(Class::Binder, format!("the Arrow schema cannot be used: {error}")))?;
+        let mut converted = ptr::null_mut();
+        // SAFETY: `raw` lives through the call; DuckDB copies what it needs into `converted`.
+        unsafe {
+            let error = c::duckdb_schema_from_arrow(connection.raw(), (&raw mut raw).cast(), &mut converted);
+            let import = Self { converted, connection };
+            DuckError::from_error_data(error)?;
+            Ok(import)
+        }
+    }
+
+    /// One batch of at most `VECTOR_ROWS` rows in DuckDB's layout, without a copy where types allow.
+    pub(crate) fn chunk(&self, batch: &RecordBatch) -> Result<DataChunk, DuckError> {
+        let array = StructArray::from(batch.clone());
+        let mut raw_array = FFI_ArrowArray::new(&array.to_data());
+        let mut chunk = ptr::null_mut();
+        // SAFETY: the array has the schema that `converted` was made from. DuckDB takes over the array
+        // (and clears its release callback) or leaves it to us; `FFI_ArrowArray` drops it either way.
+        unsafe {
+            let error = c::duckdb_data_chunk_from_arrow(
+                self.connection.raw(),
+                (&raw mut raw_array).cast(),
+                self.converted,
+                &mut chunk,
+            );
+            let chunk = DataChunk { raw: chunk };
+            DuckError::from_error_data(error)?;
+            Ok(chunk)
+        }
+    }
+}
+
+/// Rows in DuckDB's layout; may point into the Arrow buffers that they came from.
+pub(crate) struct DataChunk {
+    raw: c::duckdb_data_chunk,
+}
+
+// SAFETY: a chunk owns its vectors or a count on the Arrow buffers under them.
+unsafe impl Send for DataChunk {}
+
+impl DataChunk {
+    pub(super) fn raw(&self) -> c::duckdb_data_chunk {
+        self.raw
+    }
+}
+
+impl Drop for DataChunk {
+    fn drop(&mut self) {
+        if !self.raw.is_null() {
+            // SAFETY: made once by DuckDB.
+            unsafe { c::duckdb_destroy_data_chunk(&mut self.raw) };
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! A connection and its interrupt.
+
+use std::{ptr, sync::Arc};
+
+use libduckdb_sys as c;
+
+use super::{Class, DuckError, Statements, c_string, database::RawDatabase, text};
+
+/// One connection, used by one thread at a time.
+pub(crate) struct Connection {
+    raw: Arc<RawConnection>,
+}
+
+pub(super) struct RawConnection {
+    raw: c::duckdb_connection,
+    options: c::duckdb_arrow_options,
+    /// Keeps the instance open for as long as the connection.
+    _database: Arc<RawDatabase>,
+}
+
+// SAFETY: DuckDB takes the connection's own lock in every call; `duckdb_interrupt` sets an atomic flag.
+unsafe impl Send for RawConnection {}
+// SAFETY: as above. Statements and results made from one connection stay on one thread by their owners.
+unsafe impl Sync for RawConnection {}
+
+impl RawConnection {
+    pub(super) fn raw(&self) -> c::duckdb_connection {
+        self.raw
+    }
+
+    /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
+    pub(super) fn arrow_options(&self) -> c::duckdb_arrow_options {
+        self.options
+    }
+}
+
+impl Drop for RawConnection {
+    fn drop(&mut self) {
+        // SAFETY: both handles were made once in `open`, and every statement, result and appender made
+        // from this connection holds a count on this object, so none is left.
+        unsafe {
+            c::duckdb_destroy_arrow_options(&mut self.options);
+            c::duckdb_disconnect(&mut self.raw);
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn open(database: Arc<RawDatabase>) -> Result<Self, DuckError> {
+        let mut raw = ptr::null_mut();
+        let mut options = ptr::null_mut();
+        // SAFETY: the database handle is live; both out-pointers are locals.
+        unsafe {
+            if c::duckdb_connect(database.0, &mut raw) != c::duckdb_state_DuckDBSuccess {
+                return Err(DuckError::new(Class::Fatal, "the database takes no more connections"));
+            }
+            c::duckdb_connection_get_arrow_options(raw, &mut options);
+        }
+        Ok(Self { raw: Arc::new(RawConnection { raw, options, _database: database }) })
+    }
+
+    pub(super) fn shared(&self) -> Arc<RawConnection> {
+        Arc::clone(&self.raw)
+    }
+
+    /// Runs SQL for its effect and returns the number of rows changed by its last statement.
+    pub(crate) fn execute(&self, sql: &str) -> Result<u64, DuckError> {
+        let sql = c_string(sql)?;
+        // SAFETY: a zeroed result is what DuckDB expects to fill; it is destroyed on both ways out, and
+        // the error text is copied before.
+        unsafe {
+            let mut result: c::duckdb_result = std::mem::zeroed();
+            let state = c::duckdb_query(self.raw.raw, sql.as_ptr(), &mut result);
+            let outcome = if state == c::duckdb_state_DuckDBSuccess {
+                Ok(c::duckdb_rows_changed(&mut result))
+            } else {
+                Err(DuckError::from_raw(c::duckdb_result_error(&mut result)))
+            };
+            c::duckdb_destroy_result(&mut result);
+            outcome
+        }
+    }
+
+    /// Parses a script without running it.
+    pub(crate) fn extract(&self, sql: &str) -> Result<Statements, DuckError> {
+        Statements::extract(self, sql)
+    }
+
+    /// A handle by which any thread can stop what this connection runs.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt { raw: self.shared() }
+    }
+}
+
+/// Stops the statement that a connection is running; harmless when it runs none.
+#[derive(Clone)]
+pub(crate) struct Interrupt {
+    raw: Arc<RawConnection>,
+}
+
+impl Interrupt {
+    pub(crate) fn interrupt(&self) {
+        // SAFETY: the connection is alive through our count, and interrupting only sets an atomic flag.
+        unsafe { c::duckdb_interrupt(self.raw.raw) };
+    }
+}
+
+/// The name of a statement's column or parameter, which DuckDB allocates for the caller.
+///
+/// # Safety
+/// `name` is null or was allocated by DuckDB, and is not used afterwards.
+pub(super) unsafe fn take_text(name: *const std::ffi::c_char) -> String {
+    // SAFETY: by the contract above; freed once, after the copy.
+    unsafe {
+        let copy = text(name);
+        c::duckdb_free(name.cast_mut().cast());
+        copy
+    }
+}

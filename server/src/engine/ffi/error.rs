@@ -1,0 +1,152 @@
+//! DuckDB's errors, sorted into the classes that decide what happens next.
+
+use std::ffi::c_char;
+
+use libduckdb_sys as c;
+
+use super::text;
+
+/// What kind of failure it was. Decides the client's status and what the writer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// The text is no SQL.
+    Syntax,
+    /// A table, column, function or schema that does not exist.
+    NotFound,
+    /// Something of that name exists already.
+    AlreadyExists,
+    /// The statement is understood and cannot be bound: types, arguments, ambiguity.
+    Binder,
+    /// A value does not fit: cast, range, division.
+    Conversion,
+    /// UNIQUE or PRIMARY KEY.
+    DuplicateKey,
+    /// NOT NULL, CHECK, FOREIGN KEY.
+    Constraint,
+    /// Two transactions touched the same thing; trying again may work.
+    Conflict,
+    /// A write inside a READ ONLY transaction or database.
+    ReadOnly,
+    /// Memory or temporary storage ran out.
+    OutOfMemory,
+    /// The query was interrupted.
+    Interrupted,
+    /// A file could not be read or written.
+    Io,
+    /// No room on the device.
+    DiskFull,
+    /// Another process holds the file.
+    Locked,
+    /// DuckDB forbids it by configuration.
+    Permission,
+    /// DuckDB cannot do that.
+    Unsupported,
+    /// The instance is invalidated; nothing works until it is opened again.
+    Fatal,
+    /// Everything else.
+    Other,
+}
+
+/// An error with its class and DuckDB's own text, caret lines included.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct DuckError {
+    pub(crate) class: Class,
+    pub(crate) message: String,
+}
+
+impl DuckError {
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
+        Self { class, message: message.into() }
+    }
+
+    /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
+    /// gives no code: after a failed prepare, extract or open.
+    pub(crate) fn from_message(message: String) -> Self {
+        let class = classify(&message);
+        Self { class, message }
+    }
+
+    /// # Safety
+    /// `message` is null or a NUL-terminated string that lives for the duration of the call.
+    pub(super) unsafe fn from_raw(message: *const c_char) -> Self {
+        // SAFETY: passed on from the caller.
+        Self::from_message(unsafe { text(message) })
+    }
+
+    /// Takes over and frees a `duckdb_error_data`; `Ok` when it holds no error.
+    ///
+    /// # Safety
+    /// `data` came from DuckDB and is not used afterwards.
+    pub(super) unsafe fn from_error_data(mut data: c::duckdb_error_data) -> Result<(), Self> {
+        if data.is_null() {
+            return Ok(());
+        }
+        // SAFETY: `data` is a live error object; its message lives until it is destroyed below.
+        unsafe {
+            let failed = c::duckdb_error_data_has_error(data);
+            let error = failed.then(|| Self::from_raw(c::duckdb_error_data_message(data)));
+            c::duckdb_destroy_error_data(&mut data);
+            error.map_or(Ok(()), Err)
+        }
+    }
+}
+
+/// The classes by prefix; details that the prefix hides are looked for in the text.
+fn classify(message: &str) -> Class {
+    let head = message.split_once(" Error").map_or("", |(head, _)| head);
+    let has = |part: &str| message.contains(part);
+    if has("database has been invalidated") || head == "FATAL" {
+        return Class::Fatal;
+    }
+    if has("No space left on device") || has("Disk quota exceeded") {
+        return Class::DiskFull;
+    }
+    if has("Could not set lock on file") || has("already open in") {
+        return Class::Locked;
+    }
+    if has("read-only") && (head == "TransactionContext" || head == "Invalid Input" || head == "Catalog") {
+        return Class::ReadOnly;
+    }
+    match head {
+        "Parser" | "Syntax" => Class::Syntax,
+        "Catalog" if has("already exists") => Class::AlreadyExists,
+        "Catalog" if has("write-write conflict") || has("has been altered") => Class::Conflict,
+        "Catalog" => Class::NotFound,
+        "Binder" if has("does not exist") || has("not found in FROM clause") => Class::NotFound,
+        "Binder" | "Parameter Not Resolved" | "Parameter Not Allowed" | "Expression" => Class::Binder,
+        "Conversion" | "Out of Range" | "Divide by Zero" | "Mismatch Type" | "Decimal" => Class::Conversion,
+        "Constraint" if has("Duplicate key") || has("duplicate key") => Class::DuplicateKey,
+        "Constraint" => Class::Constraint,
+        "TransactionContext" if has("Duplicate key") || has("duplicate key") => Class::DuplicateKey,
+        "TransactionContext" | "Transaction" => Class::Conflict,
+        "Out of Memory" => Class::OutOfMemory,
+        "INTERRUPT" | "Interrupt" => Class::Interrupted,
+        "IO" | "HTTP" | "Network" => Class::Io,
+        "Permission" => Class::Permission,
+        "Not implemented" | "Missing Extension" | "Autoload" => Class::Unsupported,
+        "Invalid Input" | "Invalid" | "Invalid Type" | "Settings" | "Sequence" | "Dependency" => Class::Binder,
+        _ => Class::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_fall_into_their_classes() {
+        for (message, class) in [
+            ("Parser Error: syntax error at or near \"SELEC\"\n\nLINE 1: SELEC 1\n        ^", Class::Syntax),
+            ("Catalog Error: Table with name t does not exist!", Class::NotFound),
+            ("Catalog Error: Table with name \"t\" already exists!", Class::AlreadyExists),
+            ("Constraint Error: Duplicate key \"id: 1\" violates primary key constraint.", Class::DuplicateKey),
+            ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
+            ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
+            ("FATAL Error: Failed: database has been invalidated because of a previous fatal error.", Class::Fatal),
+            ("IO Error: Could not write file: No space left on device", Class::DiskFull),
+        ] {
+            assert_eq!(classify(message), class, "{message}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The only unsafe code: a small safe wrapper over DuckDB's C API and the Arrow C data interface.
+//!
+//! Ownership is the whole design. [`Connection`] owns a `duckdb_connection` through a reference count;
+//! whatever is made from a connection (statements, results, appenders, imports) holds a count of its
+//! own, so nothing outlives what it points into. A connection is used by one thread at a time; only
+//! [`Interrupt`] may be used from others.
+#![allow(unsafe_code, reason = "this module is the boundary to C; each block says why it is sound")]
+
+mod appender;
+mod arrow;
+mod connection;
+mod database;
+mod error;
+mod rows;
+mod scan;
+mod statement;
+mod value;
+
+pub(crate) use appender::Appender;
+pub(crate) use arrow::{ArrowImport, DataChunk};
+pub(crate) use connection::{Connection, Interrupt};
+pub(crate) use database::{Database, library_version};
+pub(crate) use error::{Class, DuckError};
+pub(crate) use rows::Rows;
+pub(crate) use scan::{ScanRegistry, register_scan};
+pub(crate) use statement::{Prepared, StatementKind, Statements};
+
+/// Rows of one DuckDB vector, the unit in which chunks are exchanged.
+pub(crate) const VECTOR_ROWS: usize = 2048;
+
+/// Copies a C string that DuckDB owns; a null pointer is an empty text.
+///
+/// # Safety
+/// `text` is null or points to a NUL-terminated string that lives for the duration of the call.
+unsafe fn text(text: *const std::ffi::c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: by the contract above.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// A text as C wants it; NUL inside it is refused rather than cut off.
+fn c_string(text: &str) -> Result<std::ffi::CString, DuckError> {
+    std::ffi::CString::new(text)
+        .map_err(|_| DuckError::new(Class::Syntax, "a text must not contain the character NUL"))
+}

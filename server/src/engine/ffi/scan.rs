@@ -1,0 +1,217 @@
+//! A table function over Arrow batches in memory: `FROM __merganser_scan(id)`.
+//!
+//! DuckDB's own `duckdb_arrow_scan` creates a view in the user's database for each scan, and pulls from
+//! its stream while holding a scheduler thread, so that a stalled upload would stall every query. This
+//! one reads only what has arrived already, and lets DuckDB's threads take slices side by side.
+
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
+    sync::Arc,
+};
+
+use arrow_array::RecordBatch;
+use libduckdb_sys as c;
+use parking_lot::Mutex;
+
+use super::{ArrowImport, Class, Connection, DuckError, VECTOR_ROWS};
+
+/// The function's name in SQL.
+pub(crate) const SCAN_FUNCTION: &str = "__merganser_scan";
+
+/// What can be scanned just now. The key is random: no client can guess another's upload.
+#[derive(Default)]
+pub(crate) struct ScanRegistry {
+    sources: Mutex<HashMap<u64, Arc<Source>>>,
+}
+
+struct Source {
+    import: ArrowImport,
+    names: Vec<CString>,
+    slices: Mutex<std::vec::IntoIter<RecordBatch>>,
+    rows: usize,
+    template: RecordBatch,
+}
+
+/// Batches on offer; withdrawn when dropped.
+pub(crate) struct Offer {
+    key: u64,
+    registry: Arc<ScanRegistry>,
+}
+
+impl Offer {
+    /// The argument for the function.
+    pub(crate) fn key(&self) -> u64 {
+        self.key
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.registry.sources.lock().remove(&self.key);
+    }
+}
+
+impl ScanRegistry {
+    /// Offers batches of one schema to the next statement on `connection`.
+    pub(crate) fn offer(
+        self: &Arc<Self>,
+        connection: &Connection,
+        batches: &[RecordBatch],
+    ) -> Result<Offer, DuckError> {
+        let schema = match batches.first() {
+            Some(batch) => batch.schema(),
+            None => return Err(DuckError::new(Class::Other, "a scan needs at least one batch")),
+        };
+        let names = schema
+            .fields()
+            .iter()
+            .map(|field| super::c_string(field.name()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let slices: Vec<_> = batches.iter().flat_map(slices).collect();
+        let source = Source {
+            import: ArrowImport::new(connection, &schema)?,
+            names,
+            rows: batches.iter().map(RecordBatch::num_rows).sum(),
+            slices: Mutex::new(slices.into_iter()),
+            template: RecordBatch::new_empty(schema),
+        };
+        let mut key = [0; 8];
+        getrandom::fill(&mut key).map_err(|error| DuckError::new(Class::Other, error.to_string()))?;
+        let key = u64::from_ne_bytes(key);
+        self.sources.lock().insert(key, Arc::new(source));
+        Ok(Offer { key, registry: Arc::clone(self) })
+    }
+}
+
+/// Cuts a batch into what fits one DuckDB vector; no rows are copied.
+pub(crate) fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + '_ {
+    (0..batch.num_rows())
+        .step_by(VECTOR_ROWS)
+        .map(|start| batch.slice(start, VECTOR_ROWS.min(batch.num_rows() - start)))
+}
+
+/// Makes the function known to the whole instance.
+pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry>) -> Result<(), DuckError> {
+    let name = super::c_string(SCAN_FUNCTION)?;
+    let extra = Arc::into_raw(Arc::clone(registry)).cast_mut().cast();
+    // SAFETY: the function object is destroyed after registration, which copies it. The registry's count
+    // passes to DuckDB, which gives it back through `release_registry`.
+    let state = unsafe {
+        let mut function = c::duckdb_create_table_function();
+        let mut key_type = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT);
+        c::duckdb_table_function_set_name(function, name.as_ptr());
+        c::duckdb_table_function_add_parameter(function, key_type);
+        c::duckdb_table_function_set_extra_info(function, extra, Some(release_registry));
+        c::duckdb_table_function_set_bind(function, Some(bind));
+        c::duckdb_table_function_set_init(function, Some(init));
+        c::duckdb_table_function_set_function(function, Some(produce));
+        c::duckdb_destroy_logical_type(&mut key_type);
+        let state = c::duckdb_register_table_function(connection.shared().raw(), function);
+        c::duckdb_destroy_table_function(&mut function);
+        state
+    };
+    if state == c::duckdb_state_DuckDBSuccess {
+        Ok(())
+    } else {
+        Err(DuckError::new(Class::Other, "the scan function cannot be registered"))
+    }
+}
+
+unsafe extern "C" fn release_registry(registry: *mut c_void) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `register_scan` and is given back once.
+    drop(unsafe { Arc::from_raw(registry.cast_const().cast::<ScanRegistry>()) });
+}
+
+unsafe extern "C" fn release_source(source: *mut c_void) {
+    // SAFETY: the pointer came from `Arc::into_raw` in `bind_source` and is given back once.
+    drop(unsafe { Arc::from_raw(source.cast_const().cast::<Source>()) });
+}
+
+/// Runs a callback's body; an error or a panic becomes the text that DuckDB reports.
+fn guard(body: impl FnOnce() -> Result<(), DuckError>) -> Option<CString> {
+    let text = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error.message,
+        Err(_) => "the scan failed inside the server".into(),
+    };
+    Some(CString::new(text.replace('\0', " ")).unwrap_or_default())
+}
+
+unsafe extern "C" fn bind(info: c::duckdb_bind_info) {
+    // SAFETY: DuckDB calls with a live info object.
+    if let Some(error) = guard(|| unsafe { bind_source(info) }) {
+        // SAFETY: as above; the text is copied.
+        unsafe { c::duckdb_bind_set_error(info, error.as_ptr()) };
+    }
+}
+
+/// # Safety
+/// `info` is the live bind info of this function.
+unsafe fn bind_source(info: c::duckdb_bind_info) -> Result<(), DuckError> {
+    // SAFETY: extra info is the registry given at registration and outlives every call; what is made
+    // here (value, types) is destroyed here.
+    unsafe {
+        let registry = &*c::duckdb_bind_get_extra_info(info).cast::<ScanRegistry>();
+        let mut value = c::duckdb_bind_get_parameter(info, 0);
+        let key = c::duckdb_get_uint64(value);
+        c::duckdb_destroy_value(&mut value);
+        let source = registry.sources.lock().get(&key).cloned();
+        let source = source.ok_or_else(|| DuckError::new(Class::NotFound, "there is nothing to scan"))?;
+        // An empty chunk knows the DuckDB type of each column.
+        let chunk = source.import.chunk(&source.template)?;
+        for (index, name) in source.names.iter().enumerate() {
+            let vector = c::duckdb_data_chunk_get_vector(chunk.raw(), index as c::idx_t);
+            let mut logical = c::duckdb_vector_get_column_type(vector);
+            c::duckdb_bind_add_result_column(info, name.as_ptr(), logical);
+            c::duckdb_destroy_logical_type(&mut logical);
+        }
+        c::duckdb_bind_set_cardinality(info, source.rows as c::idx_t, true);
+        c::duckdb_bind_set_bind_data(info, Arc::into_raw(source).cast_mut().cast(), Some(release_source));
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn init(info: c::duckdb_init_info) {
+    // SAFETY: DuckDB calls with a live info object; bind data is the source.
+    unsafe {
+        let source = &*c::duckdb_init_get_bind_data(info).cast::<Source>();
+        let threads = source.slices.lock().len().max(1);
+        c::duckdb_init_set_max_threads(info, threads as c::idx_t);
+        c::duckdb_init_set_init_data(info, ptr::null_mut(), None);
+    }
+}
+
+unsafe extern "C" fn produce(info: c::duckdb_function_info, output: c::duckdb_data_chunk) {
+    // SAFETY: DuckDB calls with live objects.
+    if let Some(error) = guard(|| unsafe { produce_slice(info, output) }) {
+        // SAFETY: as above; the text is copied.
+        unsafe { c::duckdb_function_set_error(info, error.as_ptr()) };
+    }
+}
+
+/// # Safety
+/// Both objects are live and belong to a scan that was bound by `bind_source`.
+unsafe fn produce_slice(info: c::duckdb_function_info, output: c::duckdb_data_chunk) -> Result<(), DuckError> {
+    // SAFETY: bind data is the source; vectors of the output take a count on the buffers they refer to,
+    // so the chunk that carried them may go.
+    unsafe {
+        let source = &*c::duckdb_function_get_bind_data(info).cast::<Source>();
+        let next = source.slices.lock().next();
+        let Some(slice) = next else {
+            c::duckdb_data_chunk_set_size(output, 0);
+            return Ok(());
+        };
+        let chunk = source.import.chunk(&slice)?;
+        for index in 0..source.names.len() as c::idx_t {
+            c::duckdb_vector_reference_vector(
+                c::duckdb_data_chunk_get_vector(output, index),
+                c::duckdb_data_chunk_get_vector(chunk.raw(), index),
+            );
+        }
+        c::duckdb_data_chunk_set_size(output, slice.num_rows() as c::idx_t);
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Parsing and preparing.
+
+use std::{ffi::CString, ptr, sync::Arc};
+
+use arrow_array::Array;
+use arrow_schema::SchemaRef;
+use libduckdb_sys as c;
+
+use super::{
+    Connection, DuckError, Rows, arrow, c_string,
+    connection::{RawConnection, take_text},
+    text, value,
+};
+
+/// What a statement is, as DuckDB's parser says. The kind is not the access: `SELECT nextval('s')`
+/// writes, and only the READ ONLY transaction knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StatementKind {
+    Select,
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Explain,
+    Prepare,
+    Execute,
+    Create,
+    Alter,
+    Drop,
+    Transaction,
+    Copy,
+    Set,
+    Pragma,
+    Call,
+    Attach,
+    Detach,
+    Vacuum,
+    Other,
+}
+
+impl StatementKind {
+    fn from_raw(raw: c::duckdb_statement_type) -> Self {
+        match raw {
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SELECT
+            | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_RELATION => Self::Select,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_INSERT => Self::Insert,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_UPDATE => Self::Update,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_DELETE => Self::Delete,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_MERGE_INTO => Self::Merge,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXPLAIN => Self::Explain,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_PREPARE => Self::Prepare,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXECUTE => Self::Execute,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_CREATE
+            | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_CREATE_FUNC => Self::Create,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_ALTER => Self::Alter,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_DROP => Self::Drop,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_TRANSACTION => Self::Transaction,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_COPY => Self::Copy,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SET
+            | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_VARIABLE_SET => Self::Set,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_PRAGMA => Self::Pragma,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_CALL => Self::Call,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_ATTACH => Self::Attach,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_DETACH => Self::Detach,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_VACUUM
+            | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_ANALYZE => Self::Vacuum,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A parsed script.
+pub(crate) struct Statements {
+    raw: c::duckdb_extracted_statements,
+    count: usize,
+    connection: Arc<RawConnection>,
+}
+
+// SAFETY: the parse tree belongs to this object alone; DuckDB ties it to no thread.
+unsafe impl Send for Statements {}
+
+impl Drop for Statements {
+    fn drop(&mut self) {
+        // SAFETY: made once in `extract`.
+        unsafe { c::duckdb_destroy_extracted(&mut self.raw) };
+    }
+}
+
+impl Statements {
+    pub(super) fn extract(connection: &Connection, sql: &str) -> Result<Self, DuckError> {
+        let sql = c_string(sql)?;
+        let connection = connection.shared();
+        let mut raw = ptr::null_mut();
+        // SAFETY: the connection is live, `sql` outlives the call, and `raw` is owned by the new object,
+        // which frees it also when the parse failed.
+        unsafe {
+            let count = c::duckdb_extract_statements(connection.raw(), sql.as_ptr(), &mut raw);
+            let statements = Self { raw, count: count as usize, connection };
+            let message = text(c::duckdb_extract_statements_error(raw));
+            if count == 0 && !message.is_empty() {
+                return Err(DuckError::from_message(message));
+            }
+            Ok(statements)
+        }
+    }
+
+    /// How many statements there are; 0 for an empty text or only comments.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Plans statement `index`. Those before it must have run where it depends on them.
+    pub(crate) fn prepare(&self, index: usize) -> Result<Prepared, DuckError> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: index and handles are valid; a failed prepare still makes a handle, which holds the
+        // error and which dropping `prepared` frees. No other call may touch it: asking a failed
+        // statement for its type ends the process.
+        unsafe {
+            let state = c::duckdb_prepare_extracted_statement(
+                self.connection.raw(),
+                self.raw,
+                index as c::idx_t,
+                &mut raw,
+            );
+            let prepared = Prepared { raw, connection: Arc::clone(&self.connection) };
+            if state != c::duckdb_state_DuckDBSuccess {
+                return Err(DuckError::from_raw(c::duckdb_prepare_error(raw)));
+            }
+            Ok(prepared)
+        }
+    }
+}
+
+/// A planned statement. Its plan holds the statistics of the moment it was made: run it in the same
+/// transaction, or know that nothing has committed since.
+pub(crate) struct Prepared {
+    raw: c::duckdb_prepared_statement,
+    connection: Arc<RawConnection>,
+}
+
+// SAFETY: the statement belongs to one connection, which locks; the owner moves both together.
+unsafe impl Send for Prepared {}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        // SAFETY: made once by DuckDB; results made from it own what they need.
+        unsafe { c::duckdb_destroy_prepare(&mut self.raw) };
+    }
+}
+
+impl Prepared {
+    pub(crate) fn kind(&self) -> StatementKind {
+        // SAFETY: only successfully prepared statements become a `Prepared` that callers see.
+        StatementKind::from_raw(unsafe { c::duckdb_prepared_statement_type(self.raw) })
+    }
+
+    /// The columns of its result, by DuckDB's own mapping to Arrow; none for most writes.
+    pub(crate) fn schema(&self) -> Result<SchemaRef, DuckError> {
+        // SAFETY: the handle is live, indexes stay below the count, and names are freed by `take_text`.
+        unsafe {
+            let count = c::duckdb_prepared_statement_column_count(self.raw);
+            arrow::export_schema(self.connection.arrow_options(), count, |index| {
+                (
+                    take_text(c::duckdb_prepared_statement_column_name(self.raw, index)),
+                    c::duckdb_prepared_statement_column_logical_type(self.raw, index),
+                )
+            })
+        }
+    }
+
+    /// Names of the parameters in order: `1`, `2` for positional ones.
+    pub(crate) fn parameter_names(&self) -> Vec<String> {
+        // SAFETY: indexes run from 1 to the count; names are freed by `take_text`.
+        unsafe {
+            (1..=c::duckdb_nparams(self.raw))
+                .map(|index| take_text(c::duckdb_parameter_name(self.raw, index)))
+                .collect()
+        }
+    }
+
+    /// Arrow types of the parameters where DuckDB knows them, with their names; utf8 where not.
+    pub(crate) fn parameter_schema(&self) -> Result<SchemaRef, DuckError> {
+        let names = self.parameter_names();
+        // SAFETY: as in `parameter_names`; `export_schema` destroys the types.
+        unsafe {
+            arrow::export_schema(self.connection.arrow_options(), names.len() as c::idx_t, |index| {
+                let name = names[index as usize].clone();
+                let logical = c::duckdb_param_logical_type(self.raw, index + 1);
+                (name, arrow::or_varchar(logical))
+            })
+        }
+    }
+
+    /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array.
+    pub(crate) fn bind(&self, index: usize, array: &dyn Array, row: usize) -> Result<(), DuckError> {
+        let bound = value::Value::from_arrow(array, row)?;
+        // SAFETY: both handles are live; DuckDB copies the value.
+        let state = unsafe { c::duckdb_bind_value(self.raw, index as c::idx_t, bound.raw()) };
+        if state == c::duckdb_state_DuckDBSuccess {
+            return Ok(());
+        }
+        // SAFETY: the statement is live and holds the text of its last error.
+        Err(unsafe { DuckError::from_raw(c::duckdb_prepare_error(self.raw)) })
+    }
+
+    /// Index (from 1) of the parameter `name`, if the statement has it.
+    pub(crate) fn parameter_index(&self, name: &str) -> Option<usize> {
+        let name: CString = c_string(name).ok()?;
+        let mut index = 0;
+        // SAFETY: all pointers are live locals.
+        let state = unsafe { c::duckdb_bind_parameter_index(self.raw, &mut index, name.as_ptr()) };
+        (state == c::duckdb_state_DuckDBSuccess).then_some(index as usize)
+    }
+
+    /// Runs it; the rows come as they are computed.
+    pub(crate) fn stream(&self) -> Result<Rows, DuckError> {
+        // SAFETY: a zeroed result is what DuckDB fills; `Rows` owns it from here, also when it failed.
+        unsafe {
+            let mut result: c::duckdb_result = std::mem::zeroed();
+            let state = c::duckdb_execute_prepared_streaming(self.raw, &mut result);
+            Rows::new(result, state, Arc::clone(&self.connection))
+        }
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn execute(&self) -> Result<Rows, DuckError> {
+        // SAFETY: as in `stream`.
+        unsafe {
+            let mut result: c::duckdb_result = std::mem::zeroed();
+            let state = c::duckdb_execute_prepared(self.raw, &mut result);
+            Rows::new(result, state, Arc::clone(&self.connection))
+        }
+    }
+}

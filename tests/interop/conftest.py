@@ -1,0 +1,49 @@
+from itertools import count
+
+import pytest
+
+from harness import BINARY, Server
+
+
+def pytest_configure():
+    if not BINARY.exists():
+        raise pytest.UsageError(f"{BINARY} is missing: cargo build -p merganser-server")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One server on a fresh database file for all tests of a module; it must end with exit code 0."""
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder / "db.duckdb", log=folder / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts servers with options of the test's own; those still running at its end must exit with 0."""
+    servers, number = [], count()
+
+    def start(database, *options):
+        servers.append(Server(database, *options, log=tmp_path / f"log-{next(number)}"))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def database(tmp_path):
+    return tmp_path / "db.duckdb"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """Shows what the servers of a failed test logged last."""
+    report = (yield).get_result()
+    if report.failed:
+        servers = [item.funcargs.get("server")]
+        logs = sorted(item.funcargs["tmp_path"].glob("log-*")) if "tmp_path" in item.funcargs else []
+        for log in [s.log for s in servers if s] + logs:
+            report.sections.append((f"end of the server's {log.name}", log.read_text()[-4000:]))

@@ -1,0 +1,155 @@
+"""A merganser-server process to test against, and its refusals as each client reports them."""
+
+import os
+import re
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import adbc_driver_flightsql.dbapi
+import adbc_driver_manager
+import grpc
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+import wire
+
+BINARY = Path(
+    os.environ.get("MERGANSER_SERVER_BIN")
+    or Path(__file__).resolve().parents[2] / "target/debug/merganser-server"
+).absolute()
+# A developer's own settings must not leak into the servers under test.
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
+
+
+def run_to_exit(*arguments):
+    """Runs the server where it is expected to end by itself."""
+    return subprocess.run(
+        [BINARY, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=30
+    )
+
+
+class Server:
+    """A running server on a free port, with a plain Flight client. Make it with the fixtures."""
+
+    def __init__(self, database, *options, log):
+        self.log = log
+        with open(log, "wb") as stderr:
+            self.process = subprocess.Popen(
+                [BINARY, "--database", str(database), "--listen", "127.0.0.1:0", *map(str, options)],
+                env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=stderr, text=True,
+            )  # fmt: skip
+        line = self.process.stdout.readline()
+        ready = re.fullmatch(r"listening on (grpc://127\.0\.0\.1:\d+)\n", line)
+        if not ready:
+            self.kill()
+            raise AssertionError(f"no ready line but {line!r}; stderr:\n{log.read_text()}")
+        self.uri = ready[1]
+        self.client = flight.connect(self.uri)
+
+    def sql(self, text):
+        """The result of a query: DoGet with the SQL text as the ticket."""
+        return self.client.do_get(flight.Ticket(text.encode())).read_all()
+
+    def rows(self, text):
+        """The result of a query as a list of tuples."""
+        return list(zip(*(column.to_pylist() for column in self.sql(text).columns)))
+
+    def run(self, text):
+        """Any SQL: the action `query`."""
+        stream = b"".join(bytes(r.body) for r in self.client.do_action(("query", text.encode())))
+        return pa.ipc.open_stream(stream).read_all()
+
+    def put(self, table, *path):
+        """Uploads one unit and returns its acknowledgement."""
+        writer, answers = self.client.do_put(flight.FlightDescriptor.for_path(*path), table.schema)
+        writer.write_table(table)
+        writer.done_writing()
+        answer = answers.read()
+        writer.close()  # raises what the server refused
+        return wire.IngestAck.decode(answer.to_pybytes())
+
+    def adbc(self, **options):
+        return adbc_driver_flightsql.dbapi.connect(self.uri, **options)
+
+    def channel(self):
+        """A bare gRPC channel, for messages that no Flight library would send."""
+        return grpc.insecure_channel(self.uri.removeprefix("grpc://"))
+
+    def terminate(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self):
+        """SIGTERM, or what a test sent before, ends in a clean exit."""
+        if self.process.returncode is None:
+            self.terminate()
+            code = self.process.wait(timeout=60)
+            self._release()
+            assert code == 0, f"exit code {code}; stderr:\n{self.log.read_text()}"
+
+    def kill(self):
+        """SIGKILL: no goodbye, no checkpoint."""
+        self.process.kill()
+        self.process.wait(timeout=60)
+        self._release()
+
+    def _release(self):
+        self.process.stdout.close()
+        if hasattr(self, "client"):
+            self.client.close()
+
+
+@dataclass
+class Refusal:
+    """A status as the server sent it: gRPC code, slug and text."""
+
+    code: str
+    slug: str
+    text: str
+
+
+# How pyarrow words the codes whose names it changes.
+PYARROW_WORDING = {
+    "timeout": "DEADLINE_EXCEEDED",
+    "unauthorized": "PERMISSION_DENIED",
+    "precondition failed": "FAILED_PRECONDITION",
+    "out-of-range": "OUT_OF_RANGE",
+}
+LEAKS = {
+    "a file path": r"(?:^|[\s'\"(=])/\w+/|\.rs\b|\.cpp\b",
+    "Debug output": r"\b[A-Z]\w+ \{ \w+: |\b(?:Some|Err|Ok|Status|Error)\(|\\n",
+    "a stack trace": r"panicked at|Stack Trace|RUST_BACKTRACE",
+}
+
+
+def refused(call, *arguments, codes=None, slug=None):
+    """Calls what must fail, with a status a person can act on, and returns that status."""
+    with pytest.raises((pa.ArrowException, grpc.RpcError, adbc_driver_manager.Error)) as caught:
+        call(*arguments)
+    code, message = _status(caught.value)
+    shaped = re.fullmatch(r"([A-Z][A-Z0-9_]+): (\S.*)", message, re.DOTALL)
+    assert shaped, f"not `SLUG: text`: {code} {message!r}"
+    for what, pattern in LEAKS.items():
+        assert not re.search(pattern, message), f"{what} in the message: {message!r}"
+    refusal = Refusal(code, *shaped.groups())
+    if codes is not None:
+        assert refusal.code in ([codes] if isinstance(codes, str) else codes), refusal
+    if slug is not None:
+        assert refusal.slug == slug, refusal
+    return refusal
+
+
+def _status(error):
+    if isinstance(error, grpc.RpcError):
+        return error.code().name, error.details()
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if isinstance(error, adbc_driver_manager.Error):
+        # "NOT_FOUND: [FlightSQL] SLUG: text (NotFound; Prepare)", then the vendor's details
+        found = re.match(r"\w+: \[FlightSQL\] (.*) \((\w+); \w+\)", text, re.DOTALL)
+        assert found, f"not an error of the server: {text}"
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", found[2]).upper(), found[1]
+    found = re.search(r"(?:Flight|gRPC) returned ([\w -]+) error, with message: (.*)", text, re.DOTALL)
+    assert found, f"not an error of the server: {text}"
+    return PYARROW_WORDING.get(found[1], found[1].upper().replace(" ", "_")), found[2]

@@ -1,0 +1,81 @@
+"""Flight on the wire, by hand: what the tests say that a Flight library would refuse to."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def message(*fields):
+    """A protobuf message of (number, value) pairs: an int becomes a varint, str and bytes a string."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += varint(number << 3) + varint(value)
+        else:
+            data = value.encode() if isinstance(value, str) else bytes(value)
+            out += varint(number << 3 | 2) + varint(len(data)) + data
+    return out
+
+
+@dataclass
+class IngestAck:
+    """What a put is answered with: rows, the commit's number, whether it is durable."""
+
+    rows: int = 0
+    commit_id: int = 0
+    committed: bool = False
+
+    @classmethod
+    def decode(cls, data):
+        """Three varint fields; proto3 leaves out those that are zero."""
+        numbers, value, shift = [], 0, 0
+        for byte in data:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                numbers.append(value)
+                value = shift = 0
+        fields = {tag >> 3: value for tag, value in zip(numbers[::2], numbers[1::2], strict=True)}
+        return cls(fields.get(1, 0), fields.get(2, 0), bool(fields.get(3, 0)))
+
+
+def sql_command(name, *fields):
+    """A Flight SQL command: a google.protobuf.Any of arrow.flight.protocol.sql.NAME."""
+    return message((1, f"type.googleapis.com/arrow.flight.protocol.sql.{name}"), (2, message(*fields)))
+
+
+def path_descriptor(*path):
+    return message((1, 1), *((3, part) for part in path))
+
+
+def command_descriptor(command):
+    return message((1, 2), (2, command))
+
+
+def flight_data(header=b"", body=b"", descriptor=None):
+    fields = [] if descriptor is None else [(1, descriptor)]
+    return message(*fields, (2, header), (1000, body))
+
+
+def ipc(table, **options):
+    """The IPC messages of a table, each (flatbuffer header, body): schema, dictionaries, batches."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        writer.write_table(table)
+    reader = pa.ipc.MessageReader.open_stream(sink.getvalue())
+    return [
+        (m.metadata.to_pybytes(), m.body.to_pybytes() if m.body else b"") for m in reader
+    ]
+
+
+def do_put(channel, frames):
+    """DoPut of raw FlightData messages; the raw answers, or grpc.RpcError."""
+    return list(channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")(iter(frames)))
