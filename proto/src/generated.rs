@@ -28,9 +28,10 @@ pub mod ticket {
         /// Run this statement and stream its rows.
         #[prost(message, tag = "1")]
         Query(super::Query),
-        /// The statement ran already, when its FlightInfo was made; deliver what it returned.
+        /// The statement ran already, when its FlightInfo was made; the server keeps what it returned under
+        /// this handle.
         #[prost(bytes, tag = "2")]
-        Finished(::prost::alloc::vec::Vec<u8>),
+        Result(::prost::alloc::vec::Vec<u8>),
     }
 }
 /// A query to run at DoGet.
@@ -39,9 +40,10 @@ pub struct Query {
     /// The SQL text of one statement.
     #[prost(string, tag = "1")]
     pub sql: ::prost::alloc::string::String,
-    /// The prepared statement whose bound parameters apply; empty without parameters.
+    /// The parameters, one row in an Arrow IPC stream; empty without parameters. They travel in the ticket,
+    /// so that it outlives the prepared statement it came from.
     #[prost(bytes = "vec", tag = "2")]
-    pub prepared: ::prost::alloc::vec::Vec<u8>,
+    pub parameters: ::prost::alloc::vec::Vec<u8>,
     /// 64-bit fingerprint of the schema announced in the FlightInfo; 0 when none was announced.
     #[prost(fixed64, tag = "3")]
     pub schema: u64,

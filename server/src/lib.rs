@@ -1,1 +1,42 @@
-//! stub
+//! Merganser's server: Arrow Flight SQL over one DuckDB database.
+//!
+//! The data path, from the network down:
+//!
+//! ```text
+//!  main      -> config, telemetry, server         assemble, run, shut down in order
+//!  flight/      the protocol                      tonic and arrow_flight live here only
+//!  session/     what clients leave between calls  prepared statements, kept results
+//!  sql/         what is asked                     pure functions over SQL text
+//!  engine/      DuckDB                            its C API lives here only
+//!
+//!  a read:   flight::query  -> engine::reader -> engine::coalesce -> flight::stream
+//!  a put:    flight::upload -> engine::ingest -> engine::writer (group commit) -> acknowledgement
+//!  a write:  flight::update -> engine::turn   -> engine::update
+//! ```
+
+pub mod config;
+pub mod engine;
+mod flight;
+pub mod server;
+mod session;
+mod sql;
+pub mod telemetry;
+
+pub use config::Config;
+pub use server::{Server, ServerError};
+
+/// Resolves at SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

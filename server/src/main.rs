@@ -1,1 +1,37 @@
-fn main(){}
+//! The `merganser-server` command.
+
+use std::process::ExitCode;
+
+use merganser_server::{Config, Server, config::ConfigError, stop_signal, telemetry};
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let config = match Config::from_process() {
+        Ok(config) => config,
+        Err(ConfigError::CommandLine(error)) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+        Err(error) => return fail(&error, USAGE),
+    };
+    telemetry::start(&config.log);
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.as_ref(), 1),
+    }
+}
+
+#[tokio::main]
+async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let stop = stop_signal()?;
+    let server = Server::start(config).await?;
+    println!("listening on grpc://{}", server.address()?);
+    Ok(server.run(stop).await?)
+}
+
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    eprintln!("merganser-server: {error}");
+    ExitCode::from(code)
+}

@@ -8,7 +8,7 @@ use super::text;
 
 /// What kind of failure it was. Decides the client's status and what the writer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// The text is no SQL.
     Syntax,
     /// A table, column, function or schema that does not exist.

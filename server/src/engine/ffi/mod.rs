@@ -20,10 +20,12 @@ pub(crate) use appender::Appender;
 pub(crate) use arrow::{ArrowImport, DataChunk};
 pub(crate) use connection::{Connection, Interrupt};
 pub(crate) use database::{Database, library_version};
-pub(crate) use error::{Class, DuckError};
+pub use error::Class;
+pub(crate) use error::DuckError;
 pub(crate) use rows::Rows;
-pub(crate) use scan::{ScanRegistry, register_scan};
-pub(crate) use statement::{Prepared, StatementKind, Statements};
+pub(crate) use scan::{SCAN_FUNCTION, ScanRegistry, register_scan, slices};
+pub use statement::StatementKind;
+pub(crate) use statement::{Prepared, Statements};
 
 /// Rows of one DuckDB vector, the unit in which chunks are exchanged.
 pub(crate) const VECTOR_ROWS: usize = 2048;

@@ -15,26 +15,46 @@ use super::{
 /// What a statement is, as DuckDB's parser says. The kind is not the access: `SELECT nextval('s')`
 /// writes, and only the READ ONLY transaction knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StatementKind {
+pub enum StatementKind {
+    /// SELECT, FROM, VALUES, SHOW, DESCRIBE and the like.
     Select,
+    /// INSERT.
     Insert,
+    /// UPDATE.
     Update,
+    /// DELETE and TRUNCATE.
     Delete,
+    /// MERGE INTO.
     Merge,
+    /// EXPLAIN, with or without ANALYZE.
     Explain,
+    /// PREPARE.
     Prepare,
+    /// EXECUTE.
     Execute,
+    /// CREATE of anything.
     Create,
+    /// ALTER and COMMENT ON.
     Alter,
+    /// DROP of anything.
     Drop,
+    /// BEGIN, COMMIT, ROLLBACK.
     Transaction,
+    /// COPY.
     Copy,
+    /// SET, RESET, USE.
     Set,
+    /// PRAGMA.
     Pragma,
+    /// CALL and CHECKPOINT.
     Call,
+    /// ATTACH.
     Attach,
+    /// DETACH.
     Detach,
+    /// VACUUM and ANALYZE.
     Vacuum,
+    /// Anything else.
     Other,
 }
 

@@ -1,0 +1,399 @@
+//! The configuration: command line over environment over TOML file over defaults, checked before anything
+//! is opened or bound.
+
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, ValueEnum};
+use figment::{
+    Figment,
+    providers::{Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::engine;
+
+/// An Arrow Flight SQL server over one DuckDB database: many loaders write and many clients query at once.
+#[derive(Debug, Parser)]
+#[command(name = "merganser-server", version, about, max_term_width = 110)]
+struct CommandLine {
+    /// TOML file with any of the options below, written with underscores: `read_concurrency = 16`.
+    #[arg(long, env = "MERGANSER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+}
+
+/// Every option, as far as it was given in one place.
+#[derive(Debug, Default, Args, Serialize)]
+#[serde(rename_all = "snake_case")]
+struct Given {
+    /// Database file, created when missing, or ":memory:".
+    #[arg(long, env = "MERGANSER_DATABASE", value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+    /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:8815].
+    #[arg(long, env = "MERGANSER_LISTEN", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<String>,
+    /// Allow listening beyond loopback without encryption and authentication.
+    #[arg(long, env = "MERGANSER_INSECURE", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    insecure: Option<bool>,
+    /// Refuse every write; the file must exist.
+    #[arg(long, env = "MERGANSER_READ_ONLY", num_args = 0..=1, default_missing_value = "true")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_only: Option<bool>,
+    /// SQL file to run at every start, before anybody is served.
+    #[arg(long, env = "MERGANSER_INIT_SQL", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    init_sql: Option<PathBuf>,
+    /// DuckDB's memory limit, such as 8GiB [default: 80 % of the machine].
+    #[arg(long, env = "MERGANSER_MEMORY_LIMIT", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_limit: Option<ByteSize>,
+    /// DuckDB's worker threads [default: one a core].
+    #[arg(long, env = "MERGANSER_THREADS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<usize>,
+    /// Where DuckDB puts what does not fit into memory [default: beside the file].
+    #[arg(long, env = "MERGANSER_TEMP_DIRECTORY", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temp_directory: Option<PathBuf>,
+    /// Size of the write-ahead log at which it is checkpointed even under load [default: 1GiB].
+    #[arg(long, env = "MERGANSER_CHECKPOINT_SIZE", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checkpoint_size: Option<ByteSize>,
+    /// Uploads that may wait for the writer [default: 4096].
+    #[arg(long, env = "MERGANSER_QUEUE_UNITS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_units: Option<usize>,
+    /// Memory for rows on their way into the database, all uploads together [default: 256MiB].
+    #[arg(long, env = "MERGANSER_QUEUE_BYTES", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_bytes: Option<ByteSize>,
+    /// Uploads larger than this append on a connection of their own [default: 8MiB].
+    #[arg(long, env = "MERGANSER_BULK_SIZE", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bulk_size: Option<ByteSize>,
+    /// Largest single message that is accepted [default: 64MiB].
+    #[arg(long, env = "MERGANSER_MAX_MESSAGE_SIZE", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_message_size: Option<ByteSize>,
+    /// Streams that one connection may have open [default: 1024].
+    #[arg(long, env = "MERGANSER_MAX_STREAMS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_streams: Option<u32>,
+    /// Reads that may run at once [default: 32].
+    #[arg(long, env = "MERGANSER_READ_CONCURRENCY", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_concurrency: Option<usize>,
+    /// How long a read waits for its place, and a write for its turn [default: 10s].
+    #[arg(long, env = "MERGANSER_READ_WAIT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    read_wait: Option<Duration>,
+    /// How long a statement may run, its streaming included; 0s is for ever [default: 10min].
+    #[arg(long, env = "MERGANSER_QUERY_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    query_timeout: Option<Duration>,
+    /// How long an upload may send nothing [default: 60s].
+    #[arg(long, env = "MERGANSER_STALL_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    stall_timeout: Option<Duration>,
+    /// How long requests under way may take after a signal to stop [default: 30s].
+    #[arg(long, env = "MERGANSER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    drain_timeout: Option<Duration>,
+    /// Form of the log on standard error [default: text].
+    #[arg(long, env = "MERGANSER_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+    /// What is logged, such as info, debug, or merganser_server=debug; debug has a line for every
+    /// statement [default: info].
+    #[arg(long, env = "MERGANSER_LOG_LEVEL", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_level: Option<String>,
+    /// A statement that takes longer is logged with its text [default: 1s].
+    #[arg(long, env = "MERGANSER_SLOW_QUERY", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    slow_query: Option<Duration>,
+}
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// All options after merging, with their defaults.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Merged {
+    database: Option<String>,
+    listen: String,
+    insecure: bool,
+    read_only: bool,
+    init_sql: Option<PathBuf>,
+    memory_limit: Option<ByteSize>,
+    threads: Option<usize>,
+    temp_directory: Option<PathBuf>,
+    checkpoint_size: ByteSize,
+    queue_units: usize,
+    queue_bytes: ByteSize,
+    bulk_size: ByteSize,
+    max_message_size: ByteSize,
+    max_streams: u32,
+    read_concurrency: usize,
+    #[serde(with = "humantime_serde")]
+    read_wait: Duration,
+    #[serde(with = "humantime_serde")]
+    query_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    stall_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    drain_timeout: Duration,
+    log_format: LogFormat,
+    log_level: String,
+    #[serde(with = "humantime_serde")]
+    slow_query: Duration,
+}
+
+impl Default for Merged {
+    fn default() -> Self {
+        let engine = engine::Options::default();
+        Self {
+            database: None,
+            listen: "127.0.0.1:8815".into(),
+            insecure: false,
+            read_only: false,
+            init_sql: None,
+            memory_limit: None,
+            threads: None,
+            temp_directory: None,
+            checkpoint_size: ByteSize(engine.checkpoint_bytes),
+            queue_units: engine.queue_units,
+            queue_bytes: ByteSize(engine.queue_bytes as u64),
+            bulk_size: ByteSize(engine.bulk_bytes as u64),
+            max_message_size: ByteSize::mib(64),
+            max_streams: 1024,
+            read_concurrency: engine.read_concurrency,
+            read_wait: engine.wait,
+            query_timeout: Duration::from_secs(600),
+            stall_timeout: engine.stall_timeout,
+            drain_timeout: Duration::from_secs(30),
+            log_format: LogFormat::Text,
+            log_level: "info".into(),
+            slow_query: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A valid configuration, one struct a concern.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The database and its limits.
+    pub engine: engine::Options,
+    /// The network.
+    pub network: Network,
+    /// The log.
+    pub log: Log,
+}
+
+/// What the server listens on.
+#[derive(Debug, Clone)]
+pub struct Network {
+    /// Address and port; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Largest message in bytes.
+    pub max_message_bytes: usize,
+    /// Streams a connection.
+    pub max_streams: u32,
+    /// How long requests under way may take after a signal to stop.
+    pub drain_timeout: Duration,
+}
+
+/// What is logged.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// Text or JSON.
+    pub format: LogFormat,
+    /// A filter as `tracing` reads it.
+    pub level: String,
+    /// A statement that takes longer is logged with its text.
+    pub slow_query: Duration,
+}
+
+/// Why there is no valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The command line is wrong, or help or the version was asked for.
+    #[error("{0}")]
+    CommandLine(#[from] clap::Error),
+    /// A value is wrong; the text names the option.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl Config {
+    /// Reads the process's command line, environment and file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; nothing has been opened or bound.
+    pub fn from_process() -> Result<Self, ConfigError> {
+        Self::from_command_line(CommandLine::try_parse()?)
+    }
+
+    fn from_command_line(command_line: CommandLine) -> Result<Self, ConfigError> {
+        let mut layers = Figment::from(Serialized::defaults(Merged::default()));
+        if let Some(file) = &command_line.config {
+            if !file.is_file() {
+                return Err(invalid("config", &format!("there is no file {}", file.display())));
+            }
+            layers = layers.merge(Toml::file_exact(file));
+        }
+        layers = layers.merge(Serialized::defaults(&command_line.given));
+        let merged: Merged = layers.extract().map_err(|errors| {
+            let texts: Vec<_> = errors.into_iter().map(|error| error.to_string()).collect();
+            ConfigError::Value(texts.join("; "))
+        })?;
+        merged.validate()
+    }
+}
+
+impl Merged {
+    fn validate(self) -> Result<Config, ConfigError> {
+        let listen = self.listen_address()?;
+        let database = self.database.as_deref().ok_or_else(|| {
+            invalid("database", "give the database file, or \":memory:\"")
+        })?;
+        for (option, zero) in [
+            ("threads", self.threads == Some(0)),
+            ("queue_units", self.queue_units == 0),
+            ("read_concurrency", self.read_concurrency == 0),
+            ("max_streams", self.max_streams == 0),
+        ] {
+            if zero {
+                return Err(invalid(option, "must be at least 1"));
+            }
+        }
+        for (option, size, least) in [
+            ("queue_bytes", self.queue_bytes, ByteSize::mib(1)),
+            ("max_message_size", self.max_message_size, ByteSize::kib(64)),
+            ("memory_limit", self.memory_limit.unwrap_or(ByteSize::gib(1)), ByteSize::mib(64)),
+        ] {
+            if size < least {
+                return Err(invalid(option, &format!("must be at least {least}")));
+            }
+        }
+        if self.bulk_size > self.queue_bytes {
+            return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
+        }
+        tracing_subscriber::EnvFilter::try_new(&self.log_level)
+            .map_err(|_| invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter"))?;
+        let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
+        Ok(Config {
+            engine: engine::Options {
+                path: (database != ":memory:").then(|| PathBuf::from(database)),
+                read_only: self.read_only,
+                memory_limit: self.memory_limit.map(|size| size.as_u64()),
+                threads: self.threads,
+                temp_directory: self.temp_directory,
+                init_sql,
+                read_concurrency: self.read_concurrency,
+                wait: self.read_wait,
+                query_timeout: (!self.query_timeout.is_zero()).then_some(self.query_timeout),
+                queue_units: self.queue_units,
+                queue_bytes: self.queue_bytes.as_u64() as usize,
+                bulk_bytes: self.bulk_size.as_u64() as usize,
+                stall_timeout: self.stall_timeout,
+                checkpoint_bytes: self.checkpoint_size.as_u64(),
+            },
+            network: Network {
+                listen,
+                max_message_bytes: self.max_message_size.as_u64() as usize,
+                max_streams: self.max_streams,
+                drain_timeout: self.drain_timeout,
+            },
+            log: Log { format: self.log_format, level: self.log_level, slow_query: self.slow_query },
+        })
+    }
+
+    fn listen_address(&self) -> Result<SocketAddr, ConfigError> {
+        let address = self
+            .listen
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| invalid("listen", &format!("{:?} is no address with a port, such as 127.0.0.1:8815", self.listen)))?;
+        if !address.ip().is_loopback() && !self.insecure {
+            return Err(invalid(
+                "listen",
+                &format!("{address} can be reached from other machines, without encryption or passwords; add --insecure if that is meant"),
+            ));
+        }
+        Ok(address)
+    }
+}
+
+fn read_init_sql(file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|error| invalid("init_sql", &format!("{}: {error}", file.display())))
+}
+
+fn invalid(option: &str, reason: &str) -> ConfigError {
+    ConfigError::Value(format!("option {option}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = ["merganser-server"].iter().chain(arguments);
+        Config::from_command_line(CommandLine::try_parse_from(arguments)?)
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("merganser.toml");
+        std::fs::write(&file, "database = \"a.db\"\nread_concurrency = 3\nquery_timeout = \"5s\"\n").unwrap();
+        let config = config(&["--config", file.to_str().unwrap(), "--read-concurrency", "7"]).unwrap();
+        assert_eq!(config.engine.read_concurrency, 7);
+        assert_eq!(config.engine.query_timeout, Some(Duration::from_secs(5)));
+        assert_eq!(config.engine.path, Some("a.db".into()));
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_option() {
+        for (arguments, option) in [
+            (vec![], "database"),
+            (vec!["--database", "a", "--listen", "nonsense"], "listen"),
+            (vec!["--database", "a", "--listen", "0.0.0.0:0"], "listen"),
+            (vec!["--database", "a", "--threads", "0"], "threads"),
+            (vec!["--database", "a", "--threads", "x"], "--threads"),
+            (vec!["--database", "a", "--queue-bytes", "1"], "queue_bytes"),
+            (vec!["--database", "a", "--log-level", "=="], "log_level"),
+            (vec!["--database", "a", "--init-sql", "/nowhere.sql"], "init_sql"),
+        ] {
+            let error = config(&arguments).unwrap_err().to_string();
+            assert!(error.contains(option), "{arguments:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_the_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("merganser.toml");
+        std::fs::write(&file, "database = \"a.db\"\nread_concurency = 3\n").unwrap();
+        let error = config(&["--config", file.to_str().unwrap()]).unwrap_err().to_string();
+        assert!(error.contains("read_concurency"), "{error}");
+    }
+}

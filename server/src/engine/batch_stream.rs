@@ -1,0 +1,144 @@
+//! A bounded stream of record batches from a query's thread. Dropping it stops the query.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::Stream;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{Error, ffi::Interrupt};
+
+/// Batches that may wait between the query's thread and the network. With batches of about 2 MB this
+/// bounds what a stalled client can hold.
+pub(crate) const BATCHES_IN_FLIGHT: usize = 2;
+
+/// The rows of one statement.
+pub struct BatchStream {
+    schema: SchemaRef,
+    batches: Source,
+    _cancel: CancelOnDrop,
+}
+
+enum Source {
+    Running(mpsc::Receiver<Result<RecordBatch, Error>>),
+    Spooled(std::vec::IntoIter<RecordBatch>),
+}
+
+impl BatchStream {
+    pub(crate) fn running(
+        schema: SchemaRef,
+        batches: mpsc::Receiver<Result<RecordBatch, Error>>,
+        cancel: CancelOnDrop,
+    ) -> Self {
+        Self { schema, batches: Source::Running(batches), _cancel: cancel }
+    }
+
+    /// A result that is complete already.
+    pub(crate) fn spooled(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
+        Self { schema, batches: Source::Spooled(batches.into_iter()), _cancel: CancelOnDrop::default() }
+    }
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
+
+impl Stream for BatchStream {
+    type Item = Result<RecordBatch, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match &mut self.batches {
+            Source::Running(receiver) => receiver.poll_recv(context),
+            Source::Spooled(batches) => Poll::Ready(batches.next().map(Ok)),
+        }
+    }
+}
+
+/// Shared by a query's thread and whoever may stop it.
+#[derive(Clone, Default)]
+pub(crate) struct Cancel {
+    state: Arc<CancelState>,
+}
+
+/// A [`Cancel`] that may be gone.
+pub(crate) struct WeakCancel(Weak<CancelState>);
+
+impl WeakCancel {
+    pub(crate) fn upgrade(&self) -> Option<Cancel> {
+        self.0.upgrade().map(|state| Cancel { state })
+    }
+}
+
+#[derive(Default)]
+struct CancelState {
+    cancelled: AtomicBool,
+    timed_out: AtomicBool,
+    /// Present while the statement runs: an interrupt after its end would hit the connection's next one.
+    running: Mutex<Option<Interrupt>>,
+}
+
+impl Cancel {
+    /// Stops the statement, or keeps it from starting.
+    pub(crate) fn cancel(&self) {
+        self.state.cancelled.store(true, Ordering::SeqCst);
+        if let Some(interrupt) = &*self.state.running.lock() {
+            interrupt.interrupt();
+        }
+    }
+
+    /// Stops the statement because its time is over.
+    pub(crate) fn time_out(&self) {
+        self.state.timed_out.store(true, Ordering::SeqCst);
+        self.cancel();
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state.cancelled.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn timed_out(&self) -> bool {
+        self.state.timed_out.load(Ordering::SeqCst)
+    }
+
+    /// A handle that keeps nothing alive: a clock must not hold what it watches.
+    pub(crate) fn downgrade(&self) -> WeakCancel {
+        WeakCancel(Arc::downgrade(&self.state))
+    }
+
+    /// Arms the interrupt until the guard is dropped.
+    pub(crate) fn running(&self, interrupt: Interrupt) -> Running<'_> {
+        *self.state.running.lock() = Some(interrupt);
+        Running { cancel: self }
+    }
+}
+
+/// A statement under way.
+pub(crate) struct Running<'a> {
+    cancel: &'a Cancel,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        *self.cancel.state.running.lock() = None;
+    }
+}
+
+/// Cancels when dropped; harmless once the statement has ended.
+#[derive(Default)]
+pub(crate) struct CancelOnDrop(pub(crate) Cancel);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}

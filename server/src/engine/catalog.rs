@@ -1,0 +1,343 @@
+//! Tables: their names, and what an append must know of them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use arrow_array::{RecordBatch, cast::AsArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use parking_lot::Mutex;
+
+use super::{
+    Engine, Error, Result,
+    clock::CommitClock,
+    database::Database,
+    error::Class,
+    ffi::Connection,
+    statement::extract,
+    types,
+};
+use crate::sql::{literal, quote};
+
+/// A longer name is refused: it would be carried in every message about the table.
+const MAX_NAME_BYTES: usize = 255;
+
+/// A table's name as a client gives it; what is missing is the default.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TableRef {
+    /// The catalog; by default the database file.
+    pub catalog: Option<String>,
+    /// The schema; by default `main`.
+    pub schema: Option<String>,
+    /// The table.
+    pub table: String,
+}
+
+impl TableRef {
+    /// A name from the parts of a path: `[table]`, `[schema, table]` or `[catalog, schema, table]`.
+    ///
+    /// # Errors
+    /// [`Error::BadName`]: no parts or more than three; an empty, overlong or NUL-carrying part.
+    pub fn from_path(path: &[String]) -> Result<Self> {
+        let (catalog, schema, table) = match path {
+            [table] => (None, None, table),
+            [schema, table] => (None, Some(schema), table),
+            [catalog, schema, table] => (Some(catalog), Some(schema), table),
+            _ => {
+                return Err(Error::BadName(format!(
+                    "a table path has one to three parts ([table], [schema, table] or [catalog, schema, table]), not {}",
+                    path.len()
+                )));
+            }
+        };
+        for part in path {
+            check_name(part)?;
+        }
+        Ok(Self { catalog: catalog.cloned(), schema: schema.cloned(), table: table.clone() })
+    }
+
+    /// With the defaults filled in.
+    pub(crate) fn resolve(&self, default_catalog: &str) -> FullName {
+        FullName {
+            catalog: self.catalog.clone().unwrap_or_else(|| default_catalog.to_owned()),
+            schema: self.schema.clone().unwrap_or_else(|| "main".to_owned()),
+            table: self.table.clone(),
+        }
+    }
+}
+
+fn check_name(part: &str) -> Result<()> {
+    if part.is_empty() {
+        return Err(Error::BadName("a part of the table's name is empty".into()));
+    }
+    if part.len() > MAX_NAME_BYTES {
+        return Err(Error::BadName(format!("a name of {} bytes is too long; at most {MAX_NAME_BYTES}", part.len())));
+    }
+    if part.contains('\0') {
+        return Err(Error::BadName("a name contains the character NUL".into()));
+    }
+    Ok(())
+}
+
+/// A table's whole name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FullName {
+    pub(crate) catalog: String,
+    pub(crate) schema: String,
+    pub(crate) table: String,
+}
+
+impl FullName {
+    /// As SQL.
+    pub(crate) fn sql(&self) -> String {
+        format!("{}.{}.{}", quote(&self.catalog), quote(&self.schema), quote(&self.table))
+    }
+}
+
+impl std::fmt::Display for FullName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sql())
+    }
+}
+
+/// A column as an append sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
+    /// A row without a value for it is refused.
+    pub(crate) required: bool,
+}
+
+/// What an append must know of a table.
+#[derive(Debug)]
+pub(crate) struct TableInfo {
+    pub(crate) columns: Vec<Column>,
+}
+
+/// Descriptions of tables, kept until a schema changes.
+pub(crate) struct Catalog {
+    database: Arc<Database>,
+    clock: Arc<CommitClock>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    at: u64,
+    tables: HashMap<FullName, Arc<TableInfo>>,
+}
+
+impl Catalog {
+    pub(crate) fn new(database: Arc<Database>, clock: Arc<CommitClock>) -> Self {
+        Self { database, clock, known: Mutex::default() }
+    }
+
+    /// The description of a table if it is known without asking DuckDB.
+    pub(crate) fn known(&self, name: &FullName) -> Option<Arc<TableInfo>> {
+        let known = self.known.lock();
+        (known.at == self.clock.schemas()).then(|| known.tables.get(name).cloned()).flatten()
+    }
+
+    /// The description of a table; `None` when it does not exist. Asks DuckDB: call it where blocking is allowed.
+    pub(crate) fn look_up(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {
+        let at = self.clock.schemas();
+        let connection = self.database.connection()?;
+        let Some(info) = describe(&connection, name)? else { return Ok(None) };
+        let info = Arc::new(info);
+        let mut known = self.known.lock();
+        if known.at < at {
+            *known = Known { at, tables: HashMap::new() };
+        }
+        if known.at == at {
+            known.tables.insert(name.clone(), Arc::clone(&info));
+        }
+        Ok(Some(info))
+    }
+}
+
+fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo>> {
+    let sql = format!("SELECT * FROM {} LIMIT 0", name.sql());
+    let schema = match extract(connection, &sql)?.prepare(0) {
+        Ok(prepared) => prepared.schema()?,
+        Err(error) if matches!(error.class, Class::NotFound | Class::Binder) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let required = required_columns(connection, name)?;
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| Column {
+            name: field.name().clone(),
+            data_type: field.data_type().clone(),
+            required: required.contains(field.name()),
+        })
+        .collect();
+    Ok(Some(TableInfo { columns }))
+}
+
+fn required_columns(connection: &Connection, name: &FullName) -> Result<Vec<String>> {
+    let sql = format!(
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = {} AND schema_name = {} AND \
+         lower(table_name) = lower({}) AND NOT is_nullable AND column_default IS NULL",
+        literal(&name.catalog),
+        literal(&name.schema),
+        literal(&name.table)
+    );
+    let mut rows = extract(connection, &sql)?.prepare(0)?.execute()?;
+    let mut names = Vec::new();
+    while let Some(batch) = rows.next()? {
+        names.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+    }
+    Ok(names)
+}
+
+/// A table or view, as catalogs list it.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Its catalog.
+    pub catalog: String,
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// `TABLE`, `VIEW` or `LOCAL TEMPORARY`.
+    pub kind: String,
+    /// Its columns, where they were asked for and are known.
+    pub columns: SchemaRef,
+}
+
+/// Tables and views with their columns in order, from DuckDB's own lists: no view is bound for it, so one
+/// that no longer binds hides no other.
+const RELATIONS: &str = "
+    SELECT c.database_name, c.schema_name, c.table_name,
+           CASE WHEN v.view_oid IS NOT NULL THEN 'VIEW' ELSE 'TABLE' END AS kind,
+           list(c.column_name ORDER BY c.column_index) AS names,
+           list(c.data_type ORDER BY c.column_index) AS types,
+           list(c.is_nullable ORDER BY c.column_index) AS nullable
+    FROM duckdb_columns() c
+    LEFT JOIN duckdb_views() v
+      ON v.database_name = c.database_name AND v.schema_name = c.schema_name AND v.view_oid = c.table_oid
+         AND v.view_name = c.table_name
+    WHERE NOT c.internal AND c.database_name NOT IN ('system', 'temp')
+    GROUP BY ALL ORDER BY ALL";
+
+impl Engine {
+    /// Every table and view that is not DuckDB's own, ordered by name.
+    ///
+    /// # Errors
+    /// Whatever DuckDB says.
+    pub async fn relations(&self) -> Result<Vec<Relation>> {
+        let database = Arc::clone(&self.shared.database);
+        self.blocking(move || {
+            let connection = database.connection()?;
+            let mut rows = extract(&connection, RELATIONS)?.prepare(0)?.execute()?;
+            let mut listed = Vec::new();
+            while let Some(batch) = rows.next()? {
+                listed.extend((0..batch.num_rows()).map(|row| Listed::from_row(&batch, row)));
+            }
+            drop(rows);
+            let arrow_types = arrow_types(&connection, &listed)?;
+            Ok(listed.into_iter().map(|relation| relation.typed(&arrow_types)).collect())
+        })
+        .await
+    }
+
+    /// The schema of a table or view.
+    ///
+    /// # Errors
+    /// [`Error::TableMissing`], [`Error::BadName`].
+    pub async fn table_schema(&self, table: &TableRef) -> Result<SchemaRef> {
+        let name = table.resolve(self.default_catalog());
+        Ok(self.describe(&format!("SELECT * FROM {}", name.sql())).await?.schema)
+    }
+
+    /// The names of the attached catalogs, and the schemas in each, ordered.
+    ///
+    /// # Errors
+    /// Whatever DuckDB says.
+    pub async fn schemas(&self) -> Result<Vec<(String, String)>> {
+        let database = Arc::clone(&self.shared.database);
+        self.blocking(move || {
+            let connection = database.connection()?;
+            let sql = "SELECT database_name, schema_name FROM duckdb_schemas() \
+                       WHERE database_name NOT IN ('system', 'temp') AND NOT internal OR schema_name = 'main' \
+                       AND database_name NOT IN ('system', 'temp') GROUP BY ALL ORDER BY ALL";
+            let mut rows = extract(&connection, sql)?.prepare(0)?.execute()?;
+            let mut schemas = Vec::new();
+            while let Some(batch) = rows.next()? {
+                for row in 0..batch.num_rows() {
+                    schemas.push((text(&batch, 0, row), text(&batch, 1, row)));
+                }
+            }
+            Ok(schemas)
+        })
+        .await
+    }
+}
+
+/// A relation whose column types are still SQL.
+struct Listed {
+    relation: Relation,
+    columns: Vec<(String, String, bool)>,
+}
+
+impl Listed {
+    fn from_row(batch: &RecordBatch, row: usize) -> Self {
+        let texts = |column: usize| -> Vec<String> {
+            let list = batch.column(column).as_list::<i32>().value(row);
+            list.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect()
+        };
+        let nullable = batch.column(6).as_list::<i32>().value(row);
+        let nullable = nullable.as_boolean().iter().map(|nullable| nullable.unwrap_or(true));
+        Self {
+            relation: Relation {
+                catalog: text(batch, 0, row),
+                schema: text(batch, 1, row),
+                name: text(batch, 2, row),
+                kind: text(batch, 3, row),
+                columns: Arc::new(Schema::empty()),
+            },
+            columns: texts(4)
+                .into_iter()
+                .zip(texts(5))
+                .zip(nullable)
+                .map(|((name, sql_type), nullable)| (name, sql_type, nullable))
+                .collect(),
+        }
+    }
+
+    fn typed(self, arrow_types: &HashMap<String, DataType>) -> Relation {
+        let fields: Vec<_> = self
+            .columns
+            .into_iter()
+            .map(|(name, sql_type, nullable)| {
+                let data_type = arrow_types.get(&sql_type).cloned().unwrap_or(DataType::Utf8);
+                Field::new(name, data_type, nullable)
+            })
+            .collect();
+        Relation { columns: Arc::new(Schema::new(fields)), ..self.relation }
+    }
+}
+
+/// The Arrow type of every SQL type in use, from one plan that casts NULL to each.
+fn arrow_types(connection: &Connection, listed: &[Listed]) -> Result<HashMap<String, DataType>> {
+    let distinct: BTreeSet<&str> =
+        listed.iter().flat_map(|relation| &relation.columns).map(|(_, sql_type, _)| sql_type.as_str()).collect();
+    if distinct.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let casts: Vec<_> = distinct.iter().map(|sql_type| format!("CAST(NULL AS {sql_type})")).collect();
+    let prepared = extract(connection, &format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
+    let schema = types::wire_schema(&prepared.schema()?);
+    Ok(distinct
+        .into_iter()
+        .zip(schema.fields())
+        .map(|(sql_type, field)| (sql_type.to_owned(), field.data_type().clone()))
+        .collect())
+}
+
+fn text(batch: &RecordBatch, column: usize, row: usize) -> String {
+    batch.column(column).as_string::<i32>().value(row).to_owned()
+}

@@ -1,0 +1,124 @@
+//! What can go wrong below the protocol. The texts are written for the person who sent the request;
+//! DuckDB's own texts are kept, caret lines included.
+
+use std::time::Duration;
+
+pub use super::ffi::Class;
+use super::ffi::DuckError;
+
+/// An error of the engine.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// DuckDB refused or failed; the class says how.
+    #[error("{message}")]
+    Duck {
+        /// What kind of failure it was.
+        class: Class,
+        /// DuckDB's text.
+        message: String,
+    },
+    /// More than one statement where one is planned.
+    #[error("the text holds {0} statements; send one at a time here, or run the script as an update")]
+    MultiStatement(usize),
+    /// No statement at all.
+    #[error("the text holds no SQL statement")]
+    Empty,
+    /// A statement that this server does not run, with the reason.
+    #[error("{0}")]
+    Refused(String),
+    /// A statement that needs SQL session state, which this server does not keep.
+    #[error("{0}")]
+    NoSession(String),
+    /// The data does not fit the table.
+    #[error("{0}")]
+    SchemaMismatch(String),
+    /// The bytes of an upload are no Arrow data.
+    #[error("the Arrow data cannot be read: {0}")]
+    BadArrow(String),
+    /// A message of an upload is larger than the server takes.
+    #[error("a message is larger than this server takes; send smaller batches")]
+    MessageTooLarge,
+    /// The client went away in the middle of an upload.
+    #[error("the upload broke off; nothing was written")]
+    Disconnected,
+    /// An Arrow type that DuckDB has no place for.
+    #[error("column {column}: Arrow type {data_type} cannot be stored in DuckDB")]
+    UnsupportedType {
+        /// The column's name.
+        column: String,
+        /// The Arrow type.
+        data_type: String,
+    },
+    /// The table is not there and the mode does not create it.
+    #[error("table {0} does not exist; use a mode that creates it, or create it first")]
+    TableMissing(String),
+    /// The table is there and the mode neither appends nor replaces.
+    #[error("table {0} exists already; use a mode that appends or replaces")]
+    TableExists(String),
+    /// A name that cannot be a table's.
+    #[error("{0}")]
+    BadName(String),
+    /// All read permits stayed taken.
+    #[error("all {permits} read slots were busy for {waited:?}; try again in a moment")]
+    ReadBusy {
+        /// How many reads may run at once.
+        permits: usize,
+        /// How long the request waited.
+        waited: Duration,
+    },
+    /// Another write kept the turn.
+    #[error("another write has been running for longer than {0:?}; try again")]
+    WriteBusy(Duration),
+    /// The ingest queue stayed full.
+    #[error("the ingest queue is full; try again in a moment")]
+    QueueFull,
+    /// The upload sent nothing for too long.
+    #[error("the upload sent nothing for {0:?}; nothing was written, send it again")]
+    Stalled(Duration),
+    /// The statement ran for longer than it may.
+    #[error("the statement ran for longer than {0:?} and was stopped")]
+    Timeout(Duration),
+    /// A result that must be held in memory is too large for it.
+    #[error("the statement returned more than {0} bytes; write the rows to a table and read that")]
+    ResultTooLarge(usize),
+    /// The result's schema is not the one that was announced.
+    #[error("the schema of the result has changed since it was announced; ask for the FlightInfo again")]
+    SchemaChanged,
+    /// The database was opened for reading only.
+    #[error("this server is read-only")]
+    ReadOnly,
+    /// COMMIT failed in a way that does not tell whether the rows are there.
+    #[error("the commit failed and its outcome is unknown ({0}); check before sending the rows again")]
+    CommitUnknown(String),
+    /// The server is going down, or its writer is gone.
+    #[error("the server is shutting down; try again when it is back")]
+    Stopping,
+    /// A bug of ours.
+    #[error("something went wrong inside the server; the log has the details")]
+    Internal(String),
+}
+
+/// The engine's results.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<DuckError> for Error {
+    fn from(error: DuckError) -> Self {
+        Self::Duck { class: error.class, message: error.message }
+    }
+}
+
+impl From<arrow_schema::ArrowError> for Error {
+    fn from(error: arrow_schema::ArrowError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl Error {
+    /// The class, where it came from DuckDB.
+    pub(crate) fn class(&self) -> Option<Class> {
+        match self {
+            Self::Duck { class, .. } => Some(*class),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The bytes of rows that may be in the server on their way to the database, all uploads together.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::engine::{Error, Result};
+
+/// The semaphore counts in units of this many bytes, because its permits are 32 bits.
+const UNIT: usize = 1024;
+
+/// A share of the budget; given back when dropped.
+pub(super) type Share = Option<OwnedSemaphorePermit>;
+
+/// The budget.
+pub(crate) struct Budget {
+    units: Arc<Semaphore>,
+    total: u32,
+    wait: Duration,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
+        let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        Self { units: Arc::new(Semaphore::new(total as usize)), total, wait }
+    }
+
+    /// Waits until so many bytes are free, within the bound. One batch larger than the whole budget takes
+    /// all of it, and so runs alone.
+    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.total);
+        match tokio::time::timeout(self.wait, Arc::clone(&self.units).acquire_many_owned(units)).await {
+            Ok(Ok(share)) => Ok(share),
+            Ok(Err(_)) => Err(Error::Stopping),
+            Err(_) => Err(Error::QueueFull),
+        }
+    }
+}
+
+/// Adds to a share.
+pub(super) fn extend(share: &mut Share, more: OwnedSemaphorePermit) {
+    match share {
+        Some(share) => share.merge(more),
+        None => *share = Some(more),
+    }
+}

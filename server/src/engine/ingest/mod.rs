@@ -1,0 +1,216 @@
+//! One unit of ingest: collected from its client, fitted to its table, and given to the writer.
+//!
+//! The order of things keeps promises to others. Rows are collected first, within a byte budget, so that a
+//! stalled client holds nothing but its share of memory. Only then is the table looked at and announced as
+//! being appended to, which keeps ALTER and DROP away until the commit. See [`fit`] for what may be
+//! appended where, and [`bulk`] for uploads that are too large to be collected.
+
+mod budget;
+mod bulk;
+mod fit;
+
+use std::{sync::Arc, time::Duration};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::{Stream, StreamExt};
+use tokio::sync::oneshot;
+
+use super::{
+    Engine, Error, Result,
+    catalog::{FullName, TableInfo, TableRef},
+    turn::{Appending, TurnPermit},
+    writer::{Held, Target, Unit, WriterHandle},
+};
+pub(crate) use budget::Budget;
+pub(crate) use bulk::places as bulk_places;
+use fit::Fit;
+
+/// What to do when the table is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Create it from the Arrow schema.
+    Create,
+    /// Refuse the upload.
+    Fail,
+}
+
+/// What to do when the table is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfExists {
+    /// Append to it, matching columns by name.
+    Append,
+    /// Replace it, in the same transaction as the rows.
+    Replace,
+    /// Refuse the upload.
+    Fail,
+}
+
+/// Where an upload goes.
+#[derive(Debug, Clone)]
+pub struct IngestRequest {
+    /// The table.
+    pub table: TableRef,
+    /// What to do when it is not there.
+    pub if_missing: IfMissing,
+    /// What to do when it is.
+    pub if_exists: IfExists,
+    /// Whose upload it is, as any number that stays the same for one client.
+    pub loader: u64,
+}
+
+/// The answer to an upload: its rows are on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// Rows of this upload.
+    pub rows: u64,
+    /// The commit that holds them, counted from 1 since the server started; 0 when there was nothing to
+    /// commit.
+    pub commit: u64,
+}
+
+/// How an upload enters its table: decided when its rows are ready.
+pub(super) struct Admission {
+    name: FullName,
+    fit: Fit,
+    /// The statement that creates or replaces the table.
+    create: Option<String>,
+    replaces: bool,
+    turn: Option<TurnPermit>,
+    appending: Appending,
+}
+
+impl Admission {
+    fn target(&self) -> Target {
+        Target { table: self.name.clone(), columns: self.fit.columns().to_vec() }
+    }
+}
+
+impl Engine {
+    /// Takes an upload and answers when it is committed: all of its rows or none.
+    ///
+    /// # Errors
+    /// What is wrong with the rows ([`Error::SchemaMismatch`], [`Error::BadArrow`], constraint errors of
+    /// DuckDB), with the table ([`Error::TableMissing`], [`Error::TableExists`]), or with the moment
+    /// ([`Error::QueueFull`], [`Error::WriteBusy`], [`Error::Stalled`], [`Error::Stopping`]).
+    pub async fn ingest(
+        &self,
+        request: IngestRequest,
+        schema: SchemaRef,
+        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+    ) -> Result<Ack> {
+        let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
+        let mut collected = Collected::default();
+        while let Some(batch) = self.next_batch(&mut batches).await? {
+            collected.add(batch, &self.shared.budget).await?;
+            if collected.bytes > self.shared.options.bulk_bytes {
+                return self.bulk(writer, &request, schema, collected, batches).await;
+            }
+        }
+        let admission = self.admit(&request, &schema).await?;
+        if collected.rows == 0 && admission.create.is_none() {
+            return Ok(Ack { rows: 0, commit: 0 });
+        }
+        append(writer, admission, collected, request.loader).await
+    }
+
+    /// The next batch of an upload, unless its client stalls.
+    async fn next_batch(
+        &self,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
+    ) -> Result<Option<RecordBatch>> {
+        let patience: Duration = self.shared.options.stall_timeout;
+        match tokio::time::timeout(patience, batches.next()).await {
+            Ok(next) => next.transpose(),
+            Err(_) => Err(Error::Stalled(patience)),
+        }
+    }
+
+    /// Decides how the rows enter the table. Whoever needs the turn takes it before announcing the append,
+    /// as ALTER does, so that the two never wait for each other; the table is looked at again afterwards.
+    async fn admit(&self, request: &IngestRequest, schema: &SchemaRef) -> Result<Admission> {
+        let name = request.table.resolve(self.default_catalog());
+        let mut turn = None;
+        loop {
+            let appending = self.shared.turn.appending().await?;
+            let table = self.table_info(&name).await?;
+            let create = match (&table, request.if_missing, request.if_exists) {
+                (Some(_), _, IfExists::Append) => None,
+                (Some(_), _, IfExists::Fail) => return Err(Error::TableExists(name.to_string())),
+                (None, IfMissing::Fail, _) => return Err(Error::TableMissing(name.to_string())),
+                (Some(_), _, IfExists::Replace) => Some(fit::create_table(&name, schema, true)?),
+                (None, IfMissing::Create, _) => Some(fit::create_table(&name, schema, false)?),
+            };
+            if create.is_some() && turn.is_none() {
+                drop(appending);
+                turn = Some(self.shared.turn.take().await?);
+                continue;
+            }
+            let fit = match (&table, &create) {
+                (Some(table), None) => Fit::to_table(schema, table)?,
+                _ => Fit::to_new_table(schema),
+            };
+            // Somebody else created it while we waited: no need to hold the turn any longer.
+            let turn = if create.is_some() { turn } else { None };
+            return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, turn, appending });
+        }
+    }
+
+    async fn table_info(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {
+        if let Some(info) = self.shared.catalog.known(name) {
+            return Ok(Some(info));
+        }
+        let (catalog, name) = (Arc::clone(&self.shared.catalog), name.clone());
+        self.blocking(move || catalog.look_up(&name)).await
+    }
+}
+
+/// Gives a collected upload to the writer and waits for its commit.
+async fn append(writer: &WriterHandle, admission: Admission, collected: Collected, loader: u64) -> Result<Ack> {
+    let (answer, answered) = oneshot::channel();
+    let unit = Unit {
+        target: admission.target(),
+        batches: admission.fit.apply(collected.batches)?,
+        rows: collected.rows,
+        bytes: collected.bytes,
+        create: admission.create,
+        loader,
+        answer,
+        span: tracing::Span::current(),
+        held: Held {
+            budget: collected.budget,
+            slot: None,
+            turn: admission.turn,
+            appending: Some(admission.appending),
+        },
+    };
+    writer.append(unit, answered).await
+}
+
+/// The rows of an upload so far, and their share of the byte budget.
+#[derive(Default)]
+struct Collected {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    bytes: usize,
+    budget: budget::Share,
+}
+
+impl Collected {
+    async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
+        let bytes = bytes_of(&batch);
+        budget::extend(&mut self.budget, budget.take(bytes).await?);
+        self.rows += batch.num_rows();
+        self.bytes += bytes;
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+        Ok(())
+    }
+}
+
+/// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
+/// once a column.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}

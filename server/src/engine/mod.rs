@@ -1,0 +1,164 @@
+//! DuckDB: the only home of its C API. Knows no protocol.
+//!
+//! Reads go [`reader`] -> [`batch_stream`]; rows come in through [`ingest`] -> [`writer`]; every other
+//! write takes the [`turn`] and runs in [`update`].
+
+mod batch_stream;
+mod catalog;
+mod clock;
+mod coalesce;
+mod database;
+mod error;
+mod ffi;
+mod ingest;
+mod reader;
+mod statement;
+mod turn;
+mod types;
+mod update;
+mod writer;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+pub use batch_stream::BatchStream;
+pub use catalog::{Relation, TableRef};
+pub use error::{Class, Error, Result};
+pub use ffi::StatementKind;
+pub use ingest::{Ack, IfExists, IfMissing, IngestRequest};
+pub use statement::{Description, Outcome, Statement};
+
+use catalog::Catalog;
+use clock::CommitClock;
+use database::Database;
+use ingest::Budget;
+use turn::Turn;
+use writer::WriterHandle;
+
+/// How the engine is to run. Sizes are bytes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The database file; `None` keeps it in memory.
+    pub path: Option<PathBuf>,
+    /// Refuse every write.
+    pub read_only: bool,
+    /// DuckDB's memory limit; `None` is its own default, 80 % of the machine.
+    pub memory_limit: Option<u64>,
+    /// DuckDB's worker threads; `None` is one a core.
+    pub threads: Option<usize>,
+    /// Where DuckDB spills; `None` is beside the file.
+    pub temp_directory: Option<PathBuf>,
+    /// SQL to run at every start.
+    pub init_sql: Option<String>,
+    /// Reads that may run at once.
+    pub read_concurrency: usize,
+    /// How long a read waits for its place, and a write for its turn.
+    pub wait: Duration,
+    /// How long a statement may run, its streaming included; `None` is for ever.
+    pub query_timeout: Option<Duration>,
+    /// Units that may wait for the writer.
+    pub queue_units: usize,
+    /// Bytes of rows that may be in the server on their way to the database.
+    pub queue_bytes: usize,
+    /// An upload larger than this appends on a connection of its own.
+    pub bulk_bytes: usize,
+    /// How long an upload may send nothing.
+    pub stall_timeout: Duration,
+    /// The write-ahead log is checkpointed at this size even when the writer is never idle.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            path: None,
+            read_only: false,
+            memory_limit: None,
+            threads: None,
+            temp_directory: None,
+            init_sql: None,
+            read_concurrency: 32,
+            wait: Duration::from_secs(10),
+            query_timeout: None,
+            queue_units: 4096,
+            queue_bytes: 256 << 20,
+            bulk_bytes: 8 << 20,
+            stall_timeout: Duration::from_secs(60),
+            checkpoint_bytes: 1 << 30,
+        }
+    }
+}
+
+/// One open database and everything that works on it. Clones are cheap and share it.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: Options,
+    database: Arc<Database>,
+    clock: Arc<CommitClock>,
+    catalog: Arc<Catalog>,
+    budget: Budget,
+    bulks: Arc<tokio::sync::Semaphore>,
+    reads: Arc<tokio::sync::Semaphore>,
+    turn: Turn,
+    writer: Option<WriterHandle>,
+}
+
+impl Engine {
+    /// Opens the database and starts its writer.
+    ///
+    /// # Errors
+    /// Whatever DuckDB says: the file is locked by another process, is no database, or cannot be written.
+    pub fn open(options: Options) -> Result<Self> {
+        let database = Arc::new(Database::open(&options)?);
+        let clock = Arc::new(CommitClock::default());
+        let writer = if options.read_only {
+            None
+        } else {
+            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
+                budget: Budget::new(options.queue_bytes, options.wait),
+                bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
+                reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
+                turn: Turn::new(options.wait),
+                options,
+                database,
+                clock,
+                writer,
+            }),
+        })
+    }
+
+    /// True when the database takes no writes.
+    pub fn read_only(&self) -> bool {
+        self.shared.options.read_only
+    }
+
+    /// The name of the catalog where unqualified names live.
+    pub fn default_catalog(&self) -> &str {
+        &self.shared.database.catalog
+    }
+
+    /// The version of DuckDB, such as `v1.5.5`.
+    pub fn duckdb_version(&self) -> String {
+        ffi::library_version()
+    }
+
+    /// Reads that run or stream just now.
+    pub fn reads_in_progress(&self) -> usize {
+        self.shared.options.read_concurrency - self.shared.reads.available_permits()
+    }
+
+    /// Commits what the writer has accepted, checkpoints, and stops it. Later writes get
+    /// [`Error::Stopping`].
+    pub async fn shutdown(&self) {
+        if let Some(writer) = &self.shared.writer {
+            writer.shutdown().await;
+        }
+    }
+}

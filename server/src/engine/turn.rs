@@ -1,0 +1,55 @@
+//! Whose turn it is to write, besides the writer: DML, DDL and units that create or replace a table go one
+//! at a time, first come first served, so that they never conflict with each other.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+
+use super::{Error, Result};
+
+/// The fair queue of writers, and the gate between appends and statements that exclude them.
+pub(crate) struct Turn {
+    turn: Arc<Semaphore>,
+    /// Appends hold it for reading, ALTER and DROP for writing.
+    tables: Arc<RwLock<()>>,
+    wait: Duration,
+}
+
+/// The turn, until dropped.
+pub(crate) struct TurnPermit {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// An append under way, until dropped.
+pub(crate) type Appending = OwnedRwLockReadGuard<()>;
+/// No append is under way, until dropped.
+pub(crate) type NoAppends = OwnedRwLockWriteGuard<()>;
+
+impl Turn {
+    pub(crate) fn new(wait: Duration) -> Self {
+        Self { turn: Arc::new(Semaphore::new(1)), tables: Arc::default(), wait }
+    }
+
+    /// Waits for the turn, within the bound.
+    pub(crate) async fn take(&self) -> Result<TurnPermit> {
+        match tokio::time::timeout(self.wait, Arc::clone(&self.turn).acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(TurnPermit { _permit: permit }),
+            Ok(Err(_)) => Err(Error::Stopping),
+            Err(_) => Err(Error::WriteBusy(self.wait)),
+        }
+    }
+
+    /// Announces an append; waits while a statement that excludes appends is running.
+    pub(crate) async fn appending(&self) -> Result<Appending> {
+        tokio::time::timeout(self.wait, Arc::clone(&self.tables).read_owned())
+            .await
+            .map_err(|_| Error::WriteBusy(self.wait))
+    }
+
+    /// Waits until no append is under way, within the bound, and keeps new ones out.
+    pub(crate) async fn no_appends(&self) -> Result<NoAppends> {
+        tokio::time::timeout(self.wait, Arc::clone(&self.tables).write_owned())
+            .await
+            .map_err(|_| Error::WriteBusy(self.wait))
+    }
+}

@@ -1,0 +1,306 @@
+//! Arrow types and DuckDB types: what goes out on the wire, what a table is created with, and which
+//! columns may be appended to which.
+
+use std::sync::Arc;
+
+use arrow_array::{
+    Array, ArrayRef, RecordBatch, RecordBatchOptions,
+    cast::AsArray,
+    types::{Time64NanosecondType, TimestampNanosecondType},
+};
+use arrow_cast::cast;
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+
+use super::{Error, Result};
+use crate::sql::quote;
+
+/// The schema that clients see: dictionaries (DuckDB's ENUM) become their values, because the encoder
+/// hydrates them and JDBC decodes none.
+pub(crate) fn wire_schema(schema: &SchemaRef) -> SchemaRef {
+    Wire::new(schema).schema()
+}
+
+/// How DuckDB's batches become wire batches.
+pub(crate) struct Wire {
+    schema: SchemaRef,
+    changes: bool,
+}
+
+impl Wire {
+    pub(crate) fn new(engine: &SchemaRef) -> Self {
+        let fields: Vec<FieldRef> = engine.fields().iter().map(wire_field).collect();
+        let schema = Arc::new(Schema::new(fields));
+        let changes = schema.fields() != engine.fields();
+        Self { schema: if changes { schema } else { Arc::clone(engine) }, changes }
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    pub(crate) fn convert(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if !self.changes {
+            return Ok(batch);
+        }
+        let columns = batch
+            .columns()
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| cast(column, field.data_type()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
+    }
+}
+
+fn wire_field(field: &FieldRef) -> FieldRef {
+    let data_type = match field.data_type() {
+        DataType::Dictionary(_, values) => values.as_ref().clone(),
+        DataType::List(item) => DataType::List(wire_field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(wire_field(item), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(wire_field).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(wire_field(entries), *sorted),
+        _ => return Arc::clone(field),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type))
+}
+
+/// The DuckDB type, as SQL, that a new table gets for an Arrow column.
+///
+/// # Errors
+/// [`Error::UnsupportedType`].
+pub(crate) fn sql_type(field: &Field) -> Result<String> {
+    sql_type_of(field.data_type()).ok_or_else(|| Error::UnsupportedType {
+        column: field.name().clone(),
+        data_type: field.data_type().to_string(),
+    })
+}
+
+fn sql_type_of(data_type: &DataType) -> Option<String> {
+    let name = match data_type {
+        DataType::Null | DataType::Int32 => "INTEGER",
+        DataType::Boolean => "BOOLEAN",
+        DataType::Int8 => "TINYINT",
+        DataType::Int16 => "SMALLINT",
+        DataType::Int64 => "BIGINT",
+        DataType::UInt8 => "UTINYINT",
+        DataType::UInt16 => "USMALLINT",
+        DataType::UInt32 => "UINTEGER",
+        DataType::UInt64 => "UBIGINT",
+        DataType::Float16 | DataType::Float32 => "FLOAT",
+        DataType::Float64 => "DOUBLE",
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BLOB",
+        DataType::Date32 | DataType::Date64 => "DATE",
+        DataType::Time32(_) | DataType::Time64(_) => "TIME",
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ",
+        DataType::Timestamp(TimeUnit::Second, None) => "TIMESTAMP_S",
+        DataType::Timestamp(TimeUnit::Millisecond, None) => "TIMESTAMP_MS",
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "TIMESTAMP",
+        DataType::Timestamp(TimeUnit::Nanosecond, None) => "TIMESTAMP_NS",
+        DataType::Duration(_) | DataType::Interval(_) => "INTERVAL",
+        _ => return nested_sql_type(data_type),
+    };
+    Some(name.to_owned())
+}
+
+fn nested_sql_type(data_type: &DataType) -> Option<String> {
+    let item = |field: &FieldRef| sql_type_of(field.data_type());
+    Some(match data_type {
+        DataType::Decimal32(width, scale)
+        | DataType::Decimal64(width, scale)
+        | DataType::Decimal128(width, scale)
+        | DataType::Decimal256(width, scale)
+            if *width <= 38 && (0..=*width as i8).contains(scale) =>
+        {
+            format!("DECIMAL({width}, {scale})")
+        }
+        DataType::Dictionary(_, values) => sql_type_of(values)?,
+        DataType::RunEndEncoded(_, values) => item(values)?,
+        DataType::List(field) | DataType::LargeList(field) | DataType::ListView(field) | DataType::LargeListView(field) => {
+            format!("{}[]", item(field)?)
+        }
+        DataType::FixedSizeList(field, size) => format!("{}[{size}]", item(field)?),
+        DataType::Struct(fields) if !fields.is_empty() => {
+            let members = fields
+                .iter()
+                .map(|field| Some(format!("{} {}", quote(field.name()), item(field)?)))
+                .collect::<Option<Vec<_>>>()?;
+            format!("STRUCT({})", members.join(", "))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => format!("MAP({}, {})", item(&pair[0])?, item(&pair[1])?),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+/// True when every value of `from` is kept by a column of `to`, or refused by DuckDB where it does not
+/// fit (a number out of range, a text that is no UUID); never silently changed.
+pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Decimal128, Dictionary, Float32, Float64, Null, RunEndEncoded, Struct, Timestamp};
+    match (from, to) {
+        (Null, _) => true,
+        (Dictionary(_, values), _) => fits(values, to),
+        (RunEndEncoded(_, values), _) => fits(values.data_type(), to),
+        (_, Dictionary(_, values)) => fits(from, values),
+        _ if from == to => true,
+        _ if is_text(from) => is_text(to),
+        _ if is_bytes(from) => is_bytes(to),
+        _ if from.is_integer() => to.is_integer() || to.is_floating() || matches!(to, Decimal128(_, _)),
+        (DataType::Float16, Float32 | Float64) | (Float32, Float64) => true,
+        _ if from.is_decimal() => decimal_scale(from) <= decimal_scale(to),
+        (DataType::Date32 | DataType::Date64, DataType::Date32 | Timestamp(_, None)) => true,
+        (DataType::Time32(_) | DataType::Time64(_), DataType::Time64(_)) => true,
+        (Timestamp(TimeUnit::Nanosecond, Some(_)), Timestamp(TimeUnit::Microsecond, Some(_))) => true,
+        (Timestamp(fine, None), Timestamp(coarse, None)) | (Timestamp(fine, Some(_)), Timestamp(coarse, Some(_))) => {
+            fraction_digits(*fine) <= fraction_digits(*coarse)
+        }
+        (DataType::Duration(_) | DataType::Interval(_), DataType::Interval(_)) => true,
+        (Struct(from), Struct(to)) => same_members(from, to),
+        (DataType::Map(from, _), DataType::Map(to, _)) => match (from.data_type(), to.data_type()) {
+            (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => {
+                from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
+            }
+            _ => false,
+        },
+        _ => match (item_type(from), item_type(to)) {
+            (Some(from), Some(to)) => fits(from, to),
+            _ => false,
+        },
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
+    )
+}
+
+/// Digits after the point; -1 for what is no decimal, so that no decimal fits it.
+fn decimal_scale(data_type: &DataType) -> i8 {
+    match data_type {
+        DataType::Decimal32(_, scale)
+        | DataType::Decimal64(_, scale)
+        | DataType::Decimal128(_, scale)
+        | DataType::Decimal256(_, scale) => *scale,
+        _ => -1,
+    }
+}
+
+fn fraction_digits(unit: TimeUnit) -> u8 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}
+
+fn same_members(from: &arrow_schema::Fields, to: &arrow_schema::Fields) -> bool {
+    from.len() == to.len()
+        && from
+            .iter()
+            .zip(to)
+            .all(|(from, to)| from.name().eq_ignore_ascii_case(to.name()) && fits(from.data_type(), to.data_type()))
+}
+
+fn item_type(data_type: &DataType) -> Option<&DataType> {
+    match data_type {
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field)
+        | DataType::FixedSizeList(field, _) => Some(field.data_type()),
+        _ => None,
+    }
+}
+
+/// The type in which a column is handed to DuckDB, where its own import lacks the Arrow type or would
+/// change values.
+pub(crate) fn import_type(data_type: &DataType) -> Option<DataType> {
+    Some(match data_type {
+        DataType::Float16 => DataType::Float32,
+        DataType::Decimal32(width, scale) | DataType::Decimal64(width, scale) | DataType::Decimal256(width, scale) => {
+            DataType::Decimal128(*width, *scale)
+        }
+        DataType::Date64 => DataType::Date32,
+        DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) => {
+            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
+        }
+        DataType::RunEndEncoded(_, values) => values.data_type().clone(),
+        _ => return None,
+    })
+}
+
+/// Converts a column to its [`import_type`]; an error when a value would lose digits.
+///
+/// # Errors
+/// [`Error::SchemaMismatch`] naming the column.
+pub(crate) fn import(name: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if let Some(row) = first_inexact(column) {
+        return Err(Error::SchemaMismatch(format!(
+            "column {}: row {row} has nanoseconds; DuckDB keeps microseconds for this type, round it before sending",
+            quote(name)
+        )));
+    }
+    cast(column, to).map_err(|error| Error::SchemaMismatch(format!("column {}: {error}", quote(name))))
+}
+
+/// The first row whose nanoseconds do not end in three zeros.
+fn first_inexact(column: &ArrayRef) -> Option<usize> {
+    let find = |values: &[i64]| {
+        (0..values.len()).find(|&row| column.is_valid(row) && values[row] % 1_000 != 0)
+    };
+    match column.data_type() {
+        DataType::Time64(TimeUnit::Nanosecond) => find(column.as_primitive::<Time64NanosecondType>().values()),
+        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
+            find(column.as_primitive::<TimestampNanosecondType>().values())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widening_fits_and_losing_does_not() {
+        use DataType::*;
+        for (from, to, expected) in [
+            (Int32, Int64, true),
+            (Int64, Int32, true),
+            (Int64, Float64, true),
+            (Float64, Int64, false),
+            (Float64, Float32, false),
+            (Utf8, Int64, false),
+            (Int64, Utf8, false),
+            (LargeUtf8, Utf8, true),
+            (Dictionary(Box::new(Int32), Box::new(Utf8)), Utf8, true),
+            (Decimal128(10, 2), Decimal128(18, 3), true),
+            (Decimal128(18, 3), Decimal128(18, 2), false),
+            (Timestamp(TimeUnit::Nanosecond, None), Timestamp(TimeUnit::Microsecond, None), false),
+            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, None), true),
+            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+            (Date32, Timestamp(TimeUnit::Microsecond, None), true),
+        ] {
+            assert_eq!(fits(&from, &to), expected, "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn new_tables_get_types_that_take_the_column() {
+        let items = Arc::new(Field::new("item", DataType::Int8, true));
+        let field = Field::new("s", DataType::Struct(vec![Field::new("a\"b", DataType::List(items), true)].into()), true);
+        assert_eq!(sql_type(&field).unwrap(), "STRUCT(\"a\"\"b\" TINYINT[])");
+        assert!(sql_type(&Field::new("d", DataType::Decimal256(60, 2), true)).is_err());
+    }
+}

@@ -1,0 +1,155 @@
+//! Writes that are no ingest: DML, DDL and scripts, one at a time, with the turn.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+
+use super::{
+    BatchStream, Engine, Error, Outcome, Result, Statement,
+    batch_stream::{Cancel, CancelOnDrop},
+    clock::CommitClock,
+    coalesce::Coalescer,
+    database::Pooled,
+    error::Class,
+    ffi::{Prepared, Rows},
+    statement::{bind, extract},
+    types::Wire,
+};
+use crate::sql;
+
+/// The rows that a write may return (RETURNING, EXPLAIN ANALYZE): they are held in memory until the turn
+/// is given up, because a client that reads slowly must not hold up the next write.
+const SPOOL_BYTES: usize = 256 << 20;
+
+/// What one statement of a script gave.
+struct Spooled {
+    changed: u64,
+    rows: Option<(SchemaRef, Vec<RecordBatch>)>,
+}
+
+impl Engine {
+    /// Runs one statement or a script for its effect; a script is one transaction, all or nothing.
+    ///
+    /// # Errors
+    /// Everything DuckDB says; [`Error::ReadOnly`]; [`Error::WriteBusy`] when the turn is not free in time.
+    pub async fn write(&self, statement: Statement) -> Result<Outcome> {
+        if self.read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let turn = self.shared.turn.take().await?;
+        let no_appends = if sql::excludes_appends(&statement.sql) { Some(self.shared.turn.no_appends().await?) } else { None };
+        let cancel = CancelOnDrop::default();
+        let job = Write {
+            statement,
+            cancel: cancel.0.clone(),
+            clock: Arc::clone(&self.shared.clock),
+        };
+        let timeout = self.shared.options.query_timeout;
+        let database = Arc::clone(&self.shared.database);
+        let ran = self.blocking(move || {
+            let _held = (turn, no_appends);
+            job.run(database.connection()?)
+        });
+        let spooled = match timeout {
+            None => ran.await?,
+            Some(timeout) => tokio::time::timeout(timeout, ran).await.map_err(|_| Error::Timeout(timeout))??,
+        };
+        Ok(match spooled.rows {
+            Some((schema, batches)) => Outcome::Rows(BatchStream::spooled(schema, batches)),
+            None => Outcome::Changed(spooled.changed),
+        })
+    }
+}
+
+/// One write on its thread.
+struct Write {
+    statement: Statement,
+    cancel: Cancel,
+    clock: Arc<CommitClock>,
+}
+
+impl Write {
+    fn run(self, connection: Pooled) -> Result<Spooled> {
+        let running = self.cancel.running(connection.interrupt());
+        let outcome = self.run_statements(&connection);
+        drop(running);
+        outcome
+    }
+
+    fn run_statements(&self, connection: &Pooled) -> Result<Spooled> {
+        let statements = extract(connection, &self.statement.sql)?;
+        let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
+        let transaction = statements.len() > 1 || rows > 1;
+        if statements.len() > 1 && self.statement.parameters.is_some() {
+            return Err(Error::MultiStatement(statements.len()));
+        }
+        let _writing = self.clock.writing();
+        let mut schemas = SchemaChange { clock: &self.clock, changed: false };
+        if transaction {
+            connection.execute("BEGIN")?;
+        }
+        let outcome = (0..statements.len()).try_fold(Spooled { changed: 0, rows: None }, |_, index| {
+            let prepared = statements.prepare(index)?;
+            prepared.kind().check_stateless()?;
+            schemas.changed |= !prepared.kind().keeps_schemas();
+            self.run_prepared(&prepared, rows)
+        });
+        if transaction {
+            let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
+            let ended = connection.execute(end);
+            if outcome.is_ok() {
+                ended?;
+            }
+        }
+        outcome
+    }
+
+    /// Runs a statement once for each row of its parameters and adds up what changed.
+    fn run_prepared(&self, prepared: &Prepared, times: usize) -> Result<Spooled> {
+        let mut total = Spooled { changed: 0, rows: None };
+        for row in 0..times {
+            if self.cancel.is_cancelled() {
+                return Err(Error::Duck { class: Class::Interrupted, message: "the statement was cancelled".into() });
+            }
+            bind(prepared, self.statement.parameters.as_ref(), row)?;
+            let mut rows = prepared.execute()?;
+            if rows.has_rows() {
+                total.rows = Some(spool(rows)?);
+            } else {
+                total.changed += rows.rows_changed();
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Tells the clock of a schema change on every way out, also the failing ones.
+struct SchemaChange<'a> {
+    clock: &'a CommitClock,
+    changed: bool,
+}
+
+impl Drop for SchemaChange<'_> {
+    fn drop(&mut self) {
+        if self.changed {
+            self.clock.schema_changed();
+        }
+    }
+}
+
+fn spool(mut rows: Rows) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let wire = Wire::new(rows.schema());
+    let mut coalescer = Coalescer::new(wire.schema());
+    let mut batches = Vec::new();
+    let mut bytes = 0;
+    while let Some(batch) = rows.next()? {
+        bytes += batch.get_array_memory_size();
+        if bytes > SPOOL_BYTES {
+            return Err(Error::ResultTooLarge(SPOOL_BYTES));
+        }
+        batches.extend(coalescer.push(wire.convert(batch)?)?);
+    }
+    batches.extend(coalescer.finish()?);
+    Ok((wire.schema(), batches))
+}

@@ -1,0 +1,67 @@
+//! What the writer is asked to do.
+
+use arrow_array::RecordBatch;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::super::{
+    Result,
+    catalog::FullName,
+    database::Pooled,
+    ingest::Ack,
+    turn::{Appending, TurnPermit},
+};
+
+/// Everything that may be sent to the writer's thread.
+pub(super) enum Command {
+    /// Append the rows of one upload, together with whatever else is waiting.
+    Unit(Box<Unit>),
+    /// Commit an upload that has appended on a connection of its own.
+    Bulk(Box<BulkCommit>),
+    /// Finish what was accepted, checkpoint, and end.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// Where rows go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    /// The table.
+    pub(crate) table: FullName,
+    /// The columns that the rows carry, in their order; the others get their defaults.
+    pub(crate) columns: Vec<String>,
+}
+
+/// One upload: all of its rows or none.
+pub(crate) struct Unit {
+    pub(crate) target: Target,
+    pub(crate) batches: Vec<RecordBatch>,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    /// Creates or replaces the table first, in the same transaction. Such a unit holds the turn.
+    pub(crate) create: Option<String>,
+    /// Whose upload it is: one that just failed runs apart for a while.
+    pub(crate) loader: u64,
+    pub(crate) answer: oneshot::Sender<Result<Ack>>,
+    pub(crate) span: tracing::Span,
+    pub(crate) held: Held,
+}
+
+/// A bulk upload that only lacks its COMMIT.
+pub(crate) struct BulkCommit {
+    pub(crate) connection: Pooled,
+    pub(crate) rows: usize,
+    pub(crate) answer: oneshot::Sender<Result<Ack>>,
+    pub(crate) span: tracing::Span,
+    pub(crate) held: Held,
+}
+
+/// What an upload keeps until it is committed or refused; dropping it lets the next one go on.
+pub(crate) struct Held {
+    /// Bytes of the ingest budget.
+    pub(crate) budget: Option<OwnedSemaphorePermit>,
+    /// The place in the queue.
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    /// The turn, where the upload changes what tables there are.
+    pub(crate) turn: Option<TurnPermit>,
+    /// Keeps ALTER and DROP away.
+    pub(crate) appending: Option<Appending>,
+}

@@ -1,0 +1,83 @@
+//! What a descriptor or a ticket asks for. Everything here is foreign bytes: what does not parse is
+//! refused, nothing panics.
+
+use arrow_flight::{
+    FlightDescriptor,
+    flight_descriptor::DescriptorType,
+    sql::{Any, Command},
+};
+use prost::{Message, bytes::Bytes};
+use tonic::Status;
+
+use super::error::{bad_request, engine_status};
+use crate::engine::{Statement, TableRef};
+
+/// The type URLs of Flight SQL begin so; SQL text that happens to parse as protobuf does not.
+const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
+
+/// What a descriptor names.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// A table, by path.
+    Table(TableRef),
+    /// SQL text, from plain Flight.
+    Sql(String),
+    /// A Flight SQL command.
+    Command(Box<Command>),
+}
+
+impl Asked {
+    /// Reads a descriptor.
+    pub(super) fn of(descriptor: &FlightDescriptor) -> Result<Self, Status> {
+        match DescriptorType::try_from(descriptor.r#type) {
+            Ok(DescriptorType::Path) => {
+                TableRef::from_path(&descriptor.path).map(Self::Table).map_err(engine_status)
+            }
+            Ok(DescriptorType::Cmd) => match command(&descriptor.cmd)? {
+                Some(command) => Ok(Self::Command(Box::new(command))),
+                None => sql_text(&descriptor.cmd).map(Self::Sql),
+            },
+            Ok(DescriptorType::Unknown) | Err(_) => Err(bad_request(
+                "NO_DESCRIPTOR",
+                "the request has no descriptor; give a path such as [\"table\"], or a command",
+            )),
+        }
+    }
+}
+
+/// What a ticket stands for.
+#[derive(Debug)]
+pub(super) enum TicketFor {
+    /// A statement to run.
+    Query(Query),
+    /// The kept rows of a statement that ran already.
+    Result(Vec<u8>),
+    /// A Flight SQL command, which is its own ticket.
+    Command(Box<Command>),
+}
+
+/// A statement to run at DoGet.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) statement: Statement,
+    /// Fingerprint of the schema that was announced; 0 when none was.
+    pub(super) schema: u64,
+}
+
+/// A Flight SQL command, or `None` when the bytes are none.
+pub(super) fn command(bytes: &Bytes) -> Result<Option<Command>, Status> {
+    match Any::decode(bytes.clone()) {
+        Ok(any) if any.type_url.starts_with(FLIGHT_SQL) => Command::try_from(any)
+            .map(Some)
+            .map_err(|_| bad_request("BAD_COMMAND", "the Flight SQL command cannot be read")),
+        _ => Ok(None),
+    }
+}
+
+/// SQL text from bytes.
+pub(super) fn sql_text(bytes: &[u8]) -> Result<String, Status> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(bad_request("BAD_COMMAND", "the bytes are neither a Flight SQL command nor SQL text in UTF-8")),
+    }
+}

@@ -1,0 +1,114 @@
+//! Every error as a status: the gRPC code, a stable SLUG, and a text a person can act on. What a client
+//! must not see stays in the log.
+
+use tonic::{Code, Status, metadata::MetadataValue};
+
+use crate::engine::{Class, Error};
+
+/// Longer texts are cut: a status travels in HTTP/2 trailers, for which clients set aside 8 KiB.
+const MAX_TEXT: usize = 1_500;
+
+/// When to try again, in gRPC's own header, for what passes by itself.
+const RETRY_HEADER: &str = "grpc-retry-pushback-ms";
+const RETRY_AFTER_MS: &str = "250";
+
+/// The one place where an engine error becomes a status.
+pub(super) fn engine_status(error: Error) -> Status {
+    let text = error.to_string();
+    let (code, slug) = match error {
+        Error::Duck { class, message } => return duck_status(class, &message),
+        Error::MultiStatement(_) => (Code::InvalidArgument, "MULTI_STATEMENT"),
+        Error::Empty => (Code::InvalidArgument, "EMPTY_STATEMENT"),
+        Error::Refused(_) => (Code::PermissionDenied, "NOT_ALLOWED"),
+        Error::NoSession(_) => (Code::Unimplemented, "NO_SQL_SESSION"),
+        Error::SchemaMismatch(_) => (Code::InvalidArgument, "SCHEMA_MISMATCH"),
+        Error::BadArrow(_) => (Code::InvalidArgument, "BAD_ARROW"),
+        Error::MessageTooLarge => (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
+        Error::Disconnected => (Code::Cancelled, "DISCONNECTED"),
+        Error::UnsupportedType { .. } => (Code::InvalidArgument, "UNSUPPORTED_TYPE"),
+        Error::TableMissing(_) => (Code::NotFound, "TABLE_NOT_FOUND"),
+        Error::TableExists(_) => (Code::AlreadyExists, "TABLE_EXISTS"),
+        Error::BadName(_) => (Code::InvalidArgument, "BAD_NAME"),
+        Error::ReadBusy { .. } => (Code::ResourceExhausted, "READS_BUSY"),
+        Error::WriteBusy(_) => (Code::ResourceExhausted, "WRITE_BUSY"),
+        Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+        Error::Stalled(_) => (Code::Aborted, "STALLED"),
+        Error::Timeout(_) => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
+        Error::ResultTooLarge(_) => (Code::ResourceExhausted, "RESULT_TOO_LARGE"),
+        Error::SchemaChanged => (Code::FailedPrecondition, "SCHEMA_CHANGED"),
+        Error::ReadOnly => (Code::PermissionDenied, "READ_ONLY"),
+        Error::CommitUnknown(detail) => {
+            tracing::error!(%detail, "a commit failed");
+            return status(Code::Unknown, "COMMIT_UNKNOWN", "the commit failed and its outcome is unknown; check before sending again");
+        }
+        Error::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
+        Error::Internal(detail) => return internal(&detail),
+    };
+    status(code, slug, &text)
+}
+
+fn duck_status(class: Class, message: &str) -> Status {
+    let (code, slug) = match class {
+        Class::Syntax => (Code::InvalidArgument, "SYNTAX"),
+        Class::NotFound => (Code::NotFound, "NOT_FOUND"),
+        Class::AlreadyExists => (Code::AlreadyExists, "ALREADY_EXISTS"),
+        Class::Binder => (Code::InvalidArgument, "BINDER"),
+        Class::Conversion => (Code::InvalidArgument, "CONVERSION"),
+        Class::DuplicateKey => (Code::AlreadyExists, "DUPLICATE_KEY"),
+        Class::Constraint => (Code::InvalidArgument, "CONSTRAINT"),
+        Class::Conflict => (Code::Aborted, "CONFLICT"),
+        Class::ReadOnly => (Code::PermissionDenied, "READ_ONLY"),
+        Class::OutOfMemory => (Code::ResourceExhausted, "OUT_OF_MEMORY"),
+        Class::Interrupted => (Code::Cancelled, "CANCELLED"),
+        Class::Io => (Code::InvalidArgument, "IO"),
+        Class::Permission => (Code::PermissionDenied, "PERMISSION"),
+        Class::Unsupported => (Code::Unimplemented, "UNSUPPORTED"),
+        Class::Other => (Code::Unknown, "ENGINE"),
+        Class::DiskFull | Class::Locked | Class::Fatal => {
+            tracing::error!(error = message, "the engine failed");
+            return match class {
+                Class::DiskFull => status(Code::ResourceExhausted, "DISK_FULL", "the server's disk is full; nothing was written"),
+                _ => status(Code::Unavailable, "ENGINE_DOWN", "the database must be opened again; the server's log says why"),
+            };
+        }
+    };
+    status(code, slug, message)
+}
+
+/// A request that makes no sense.
+pub(super) fn bad_request(slug: &str, text: &str) -> Status {
+    status(Code::InvalidArgument, slug, text)
+}
+
+/// A bug of ours: the client learns that it is one, the log learns which.
+pub(super) fn internal(detail: &dyn std::fmt::Display) -> Status {
+    tracing::error!(%detail, "internal error");
+    status(Code::Internal, "INTERNAL", "something went wrong inside the server; its log has the details")
+}
+
+/// Something of the protocol that this server does not do.
+pub(super) fn unimplemented(what: &str) -> Status {
+    status(Code::Unimplemented, "UNIMPLEMENTED", &format!("{what} is not supported by this server"))
+}
+
+/// A handle that is unknown, expired or closed.
+pub(super) fn unknown_handle() -> Status {
+    status(Code::NotFound, "UNKNOWN_HANDLE", "the handle is unknown, closed or expired; prepare the statement again")
+}
+
+fn status(code: Code, slug: &str, text: &str) -> Status {
+    let mut status = Status::new(code, format!("{slug}: {}", shortened(text)));
+    if matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted) {
+        status.metadata_mut().insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
+    }
+    status
+}
+
+/// Cuts a long text at a character's border.
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_TEXT {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{} [...]", &text[..end])
+}

@@ -1,0 +1,119 @@
+//! The protocol: the only home of tonic and arrow_flight. Every method of the service delegates in a few
+//! lines; what is asked is told apart in [`asked`], answers leave through [`stream`], and [`error`] turns
+//! every failure into its status.
+
+mod action;
+mod asked;
+mod error;
+mod info;
+mod ingest;
+mod metadata;
+mod prepared;
+mod query;
+mod sql_info;
+mod statement_log;
+mod stream;
+mod ticket;
+mod update;
+mod upload;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket, flight_service_server::FlightService,
+};
+use futures::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    engine::Engine,
+    session::{PreparedStatements, Results},
+};
+use asked::{Asked, TicketFor};
+use statement_log::StatementLog;
+
+/// A stream of answers.
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+/// What a method returns.
+type Reply<T> = Result<Response<T>, Status>;
+
+/// The Flight service over one engine.
+pub(crate) struct Flight {
+    engine: Engine,
+    prepared: PreparedStatements,
+    results: Results,
+    tickets: ticket::Codec,
+    log: Arc<StatementLog>,
+}
+
+impl Flight {
+    /// Serves `engine`; a statement that takes longer than `slow` is logged with its text.
+    pub(crate) fn new(engine: Engine, slow: Duration) -> Self {
+        Self {
+            engine,
+            prepared: PreparedStatements::default(),
+            results: Results::default(),
+            tickets: ticket::Codec::default(),
+            log: Arc::new(StatementLog::new(slow)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Answers<HandshakeResponse>;
+    type ListFlightsStream = Answers<FlightInfo>;
+    type DoGetStream = Answers<FlightData>;
+    type DoPutStream = Answers<PutResult>;
+    type DoExchangeStream = Answers<FlightData>;
+    type DoActionStream = Answers<arrow_flight::Result>;
+    type ListActionsStream = Answers<ActionType>;
+
+    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
+        action::handshake()
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Reply<Self::ListFlightsStream> {
+        self.list_relations().await
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
+        let descriptor = request.into_inner();
+        let asked = Asked::of(&descriptor)?;
+        self.info(asked, descriptor).await.map(Response::new)
+    }
+
+    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
+        Err(error::unimplemented("PollFlightInfo"))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
+        let asked = Asked::of(&request.into_inner())?;
+        self.schema_result(asked).await.map(Response::new)
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
+        match self.tickets.read(&request.into_inner().ticket)? {
+            TicketFor::Query(query) => self.stream_query(query).await,
+            TicketFor::Result(handle) => self.stream_result(&handle),
+            TicketFor::Command(command) => self.stream_command(*command).await,
+        }
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Reply<Self::DoPutStream> {
+        self.put(request).await
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
+        Err(error::unimplemented("DoExchange"))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
+        self.act(request.into_inner()).await
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {
+        action::list()
+    }
+}

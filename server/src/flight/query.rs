@@ -1,0 +1,56 @@
+//! DoGet of statements and of kept results.
+
+use arrow_flight::{FlightData, sql::Command};
+use arrow_schema::Schema;
+use std::sync::Arc;
+
+use super::{
+    Answers, Flight, Reply,
+    asked::Query,
+    error::{engine_status, unknown_handle},
+    stream,
+};
+use crate::engine::{Error, Outcome};
+
+impl Flight {
+    /// Runs a statement and streams its rows. A ticket may be used any number of times; each time the
+    /// statement is planned anew, in the transaction that it runs in.
+    pub(super) async fn stream_query(&self, query: Query) -> Reply<Answers<FlightData>> {
+        let mut entry = self.log.begin("read", &query.statement.sql);
+        let outcome = self.engine.run(query.statement).await.inspect_err(|error| entry.failed(error));
+        match outcome.map_err(engine_status)? {
+            Outcome::Rows(rows) => {
+                let schema = rows.schema();
+                if query.schema != 0 && self.tickets.fingerprint(&schema) != query.schema {
+                    entry.failed(&Error::SchemaChanged);
+                    return Err(engine_status(Error::SchemaChanged));
+                }
+                stream::rows(rows, entry)
+            }
+            Outcome::Changed(rows) => {
+                entry.rows(rows);
+                stream::ready(Arc::new(Schema::empty()), Vec::new())
+            }
+        }
+    }
+
+    /// What a statement returned that ran when its FlightInfo was made.
+    pub(super) fn stream_result(&self, handle: &[u8]) -> Reply<Answers<FlightData>> {
+        let (schema, batches) = self.results.get(handle).ok_or_else(unknown_handle)?;
+        stream::ready(schema, batches)
+    }
+
+    /// DoGet with a Flight SQL command as its own ticket.
+    pub(super) async fn stream_command(&self, command: Command) -> Reply<Answers<FlightData>> {
+        match command {
+            Command::CommandPreparedStatementQuery(query) => {
+                let statement = self.prepared_statement(&query.prepared_statement_handle)?;
+                self.stream_query(Query { statement, schema: 0 }).await
+            }
+            command => {
+                let batch = self.metadata(command).await?;
+                stream::ready(batch.schema(), vec![batch])
+            }
+        }
+    }
+}

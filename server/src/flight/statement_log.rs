@@ -1,0 +1,92 @@
+//! One line for each statement when it ends: an id, its kind, rows, bytes and milliseconds; and a warning
+//! with the text of one that was slow.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arrow_array::RecordBatch;
+
+use crate::engine::Error;
+
+/// Characters of a slow statement's text that the log shows.
+const TEXT_SHOWN: usize = 500;
+
+/// Gives out ids and knows what is slow.
+pub(super) struct StatementLog {
+    next: AtomicU64,
+    slow: Duration,
+}
+
+impl StatementLog {
+    pub(super) fn new(slow: Duration) -> Self {
+        Self { next: AtomicU64::new(1), slow }
+    }
+
+    /// A statement begins.
+    pub(super) fn begin(self: &Arc<Self>, kind: &'static str, text: &str) -> Entry {
+        Entry {
+            log: Arc::clone(self),
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            kind,
+            text: text.chars().take(TEXT_SHOWN).collect(),
+            started: Instant::now(),
+            rows: 0,
+            bytes: 0,
+            error: None,
+        }
+    }
+}
+
+/// One statement's line; written when dropped, so that no way out goes without it.
+pub(super) struct Entry {
+    log: Arc<StatementLog>,
+    id: u64,
+    kind: &'static str,
+    text: String,
+    started: Instant,
+    rows: u64,
+    bytes: u64,
+    error: Option<String>,
+}
+
+impl Entry {
+    /// Counts a batch that goes out, or remembers why none does.
+    pub(super) fn saw(&mut self, batch: &Result<RecordBatch, Error>) {
+        match batch {
+            Ok(batch) => {
+                self.rows += batch.num_rows() as u64;
+                self.bytes += batch.get_array_memory_size() as u64;
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// The rows that were written or returned.
+    pub(super) fn rows(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
+    /// Why the statement failed.
+    pub(super) fn failed(&mut self, error: &Error) {
+        self.error = Some(error.to_string());
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let elapsed = self.started.elapsed();
+        let milliseconds = elapsed.as_millis() as u64;
+        let Self { id, kind, rows, bytes, text, error, .. } = self;
+        let error = error.as_deref();
+        if elapsed >= self.log.slow {
+            tracing::warn!(query_id = *id, kind, rows = *rows, bytes = *bytes, milliseconds, error, text, "slow statement");
+        } else {
+            tracing::debug!(query_id = *id, kind, rows = *rows, bytes = *bytes, milliseconds, error, "statement");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Tickets: what they carry, sealed against change.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
+use arrow_array::RecordBatch;
+use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow_schema::Schema;
+use merganser_proto as proto;
+use prost::{Message, bytes::Bytes};
+use tonic::Status;
+
+use super::{
+    asked::{Query, TicketFor, command, sql_text},
+    error::{bad_request, internal},
+};
+use crate::engine::Statement;
+
+/// Bytes of the seal in front of a ticket's content.
+const SEAL: usize = 8;
+
+/// Makes and reads tickets. The seal is a keyed hash under a key of this process: a ticket that was
+/// changed on its way, or that another server made, is refused before it is looked into.
+#[derive(Default)]
+pub(super) struct Codec {
+    key: RandomState,
+}
+
+impl Codec {
+    /// A ticket that runs a statement.
+    pub(super) fn query(&self, statement: Statement, schema: u64) -> Result<Bytes, Status> {
+        let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
+        let query = proto::Query { sql: statement.sql, parameters, schema };
+        Ok(self.seal(proto::ticket::What::Query(query)))
+    }
+
+    /// A ticket for the kept rows of a statement that ran already.
+    pub(super) fn result(&self, handle: Vec<u8>) -> Bytes {
+        self.seal(proto::ticket::What::Result(handle))
+    }
+
+    fn seal(&self, what: proto::ticket::What) -> Bytes {
+        let content = proto::Ticket { what: Some(what) }.encode_to_vec();
+        let mut handle = self.hash(&content).to_le_bytes().to_vec();
+        handle.extend_from_slice(&content);
+        TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()
+    }
+
+    fn hash(&self, content: &[u8]) -> u64 {
+        let mut hasher = self.key.build_hasher();
+        hasher.write(content);
+        hasher.finish()
+    }
+
+    /// Reads any ticket: ours, a Flight SQL command, or SQL text.
+    pub(super) fn read(&self, ticket: &Bytes) -> Result<TicketFor, Status> {
+        match command(ticket)? {
+            Some(Command::TicketStatementQuery(ours)) => self.open(&ours.statement_handle),
+            Some(command) => Ok(TicketFor::Command(Box::new(command))),
+            None if looks_like_any(ticket) => Err(bad_ticket()),
+            None => Ok(TicketFor::Query(Query { statement: Statement::new(sql_text(ticket)?), schema: 0 })),
+        }
+    }
+
+    fn open(&self, handle: &[u8]) -> Result<TicketFor, Status> {
+        let (seal, content) = handle.split_at_checked(SEAL).ok_or_else(bad_ticket)?;
+        if self.hash(content).to_le_bytes() != seal {
+            return Err(bad_ticket());
+        }
+        match proto::Ticket::decode(content).map_err(|_| bad_ticket())?.what {
+            Some(proto::ticket::What::Query(query)) => {
+                let parameters = match query.parameters.is_empty() {
+                    true => None,
+                    false => Some(from_ipc(&query.parameters)?),
+                };
+                Ok(TicketFor::Query(Query {
+                    statement: Statement { sql: query.sql, parameters },
+                    schema: query.schema,
+                }))
+            }
+            Some(proto::ticket::What::Result(handle)) => Ok(TicketFor::Result(handle)),
+            None => Err(bad_ticket()),
+        }
+    }
+
+    /// A number that changes when a schema does, for comparing what was announced with what comes.
+    pub(super) fn fingerprint(&self, schema: &Schema) -> u64 {
+        // 0 says that nothing was announced.
+        self.key.hash_one(schema.fields()).max(1)
+    }
+}
+
+/// A damaged `Any` is told from SQL by its first byte: field 1 with a length, which is a line feed.
+fn looks_like_any(ticket: &[u8]) -> bool {
+    ticket.first() == Some(&0x0a) && Any::decode(ticket).is_ok()
+}
+
+fn bad_ticket() -> Status {
+    bad_request("BAD_TICKET", "this ticket was not made by this server, or was changed; ask for a new FlightInfo")
+}
+
+fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, Status> {
+    let write = || {
+        let mut writer = StreamWriter::try_new(Vec::new(), batch.schema_ref())?;
+        writer.write(batch)?;
+        writer.into_inner()
+    };
+    write().map_err(|error| internal(&error))
+}
+
+fn from_ipc(bytes: &[u8]) -> Result<RecordBatch, Status> {
+    let mut reader = StreamReader::try_new(bytes, None).map_err(|_| bad_ticket())?;
+    reader.next().ok_or_else(bad_ticket)?.map_err(|_| bad_ticket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_reads_back_and_a_changed_one_is_refused() {
+        let codec = Codec::default();
+        let ticket = codec.query(Statement::new("SELECT 1"), 7).unwrap();
+        match codec.read(&ticket).unwrap() {
+            TicketFor::Query(query) => {
+                assert_eq!(query.statement.sql, "SELECT 1");
+                assert_eq!(query.schema, 7);
+            }
+            other => panic!("{other:?}"),
+        }
+        for bit in 0..ticket.len() * 8 {
+            let mut changed = ticket.to_vec();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(TicketFor::Query(query)) = codec.read(&changed.into()) {
+                assert_ne!(query.schema, 7, "bit {bit} was not noticed");
+            }
+        }
+        assert!(Codec::default().read(&ticket).is_err(), "another server's ticket");
+    }
+}

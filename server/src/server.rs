@@ -1,0 +1,145 @@
+//! The only assembler: opens the engine, puts the service on the network, and takes both down in order.
+
+use std::{future::Future, io, net::SocketAddr, time::Duration};
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport;
+
+use crate::{
+    config::Config,
+    engine::{self, Engine},
+    flight::Flight,
+};
+
+/// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
+/// a typical loader; the connection several streams.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Larger frames mean fewer of them for uploads; 16 KiB is HTTP/2's default.
+const FRAME_BYTES: u32 = 1 << 20;
+/// A connection that is silent is asked for a sign of life, and closed without one.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Why the server did not start or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The database cannot be opened.
+    #[error("cannot open the database {database}: {reason}")]
+    Open {
+        /// The file as it was given.
+        database: String,
+        /// DuckDB's reason.
+        reason: engine::Error,
+    },
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind {
+        /// The address as it was given.
+        address: SocketAddr,
+        /// The system's reason.
+        reason: io::Error,
+    },
+    /// The transport failed.
+    #[error("the server failed: {0}")]
+    Transport(#[from] transport::Error),
+}
+
+/// A server that is open and bound, and serves once it is run.
+pub struct Server {
+    engine: Engine,
+    listener: TcpListener,
+    config: Config,
+}
+
+impl Server {
+    /// Opens the database, then binds. The order means that a port that answers is a server that works.
+    ///
+    /// # Errors
+    /// [`ServerError::Open`], [`ServerError::Bind`].
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let options = config.engine.clone();
+        let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
+        let engine = Engine::open(options).map_err(|reason| ServerError::Open { database, reason })?;
+        let address = config.network.listen;
+        let listener = TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
+        Ok(Self { engine, listener, config })
+    }
+
+    /// The address in use; tells the port when 0 was asked for.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The engine under the server.
+    pub fn engine(&self) -> Engine {
+        self.engine.clone()
+    }
+
+    /// Serves until `stop` is ready; then accepts nothing new, lets requests under way finish within the
+    /// drain time, commits what the writer holds, and checkpoints.
+    ///
+    /// # Errors
+    /// [`ServerError::Transport`].
+    pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+        let network = &self.config.network;
+        let service = FlightServiceServer::new(Flight::new(self.engine.clone(), self.config.log.slow_query))
+            .max_decoding_message_size(network.max_message_bytes)
+            .max_encoding_message_size(usize::MAX);
+        let (drain, draining) = oneshot::channel::<()>();
+        let serving = transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(network.max_streams)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .add_service(service)
+            .serve_with_incoming_shutdown(
+                TcpListenerStream::new(self.listener).map_nodelay(),
+                async { drop(draining.await) },
+            );
+        tokio::pin!(serving);
+        let served = tokio::select! {
+            served = &mut serving => served,
+            () = stop => {
+                tracing::info!("stopping: no new connections");
+                let _ = drain.send(());
+                match tokio::time::timeout(network.drain_timeout, &mut serving).await {
+                    Ok(served) => served,
+                    Err(_) => {
+                        let reads = self.engine.reads_in_progress();
+                        tracing::warn!(reads, "requests were still under way at the end of the drain time");
+                        Ok(())
+                    }
+                }
+            }
+        };
+        self.engine.shutdown().await;
+        tracing::info!("stopped");
+        Ok(served?)
+    }
+}
+
+/// Small answers must not wait for more bytes.
+trait NoDelay {
+    fn map_nodelay(self) -> impl futures::Stream<Item = io::Result<tokio::net::TcpStream>> + Send;
+}
+
+impl NoDelay for TcpListenerStream {
+    fn map_nodelay(self) -> impl futures::Stream<Item = io::Result<tokio::net::TcpStream>> + Send {
+        use futures::StreamExt;
+        self.map(|connection| {
+            connection.inspect(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "a connection keeps its delay");
+                }
+            })
+        })
+    }
+}

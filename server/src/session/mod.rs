@@ -1,0 +1,24 @@
+//! What a client leaves with the server between its requests: prepared statements, and results that were
+//! made before they were asked for. Handles are random, so that nobody can guess another's.
+
+mod expiring;
+mod prepared;
+mod results;
+
+pub(crate) use prepared::PreparedStatements;
+pub(crate) use results::Results;
+
+/// Bytes of a handle: enough that guessing one is hopeless.
+const HANDLE_BYTES: usize = 16;
+
+/// A random handle.
+fn new_handle() -> Result<Vec<u8>, getrandom::Error> {
+    let mut handle = vec![0; HANDLE_BYTES];
+    getrandom::fill(&mut handle)?;
+    Ok(handle)
+}
+
+/// A random token as text.
+pub(crate) fn new_token() -> Result<String, getrandom::Error> {
+    Ok(new_handle()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}

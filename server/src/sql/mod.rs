@@ -1,0 +1,188 @@
+//! What is asked: pure functions over SQL text. DuckDB's parser has the last word; what stands here has
+//! to be known before that parser may see the text, because extracting statements already evaluates
+//! PRAGMA arguments, and preparing `a; b` runs `a`.
+
+mod lexer;
+
+use lexer::{Token, tokens};
+
+/// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.
+pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
+
+/// Deeper nesting is refused: the parser recurses on it.
+const MAX_NESTING: usize = 1000;
+
+/// The table function by which uploads enter; not for clients.
+const INTERNAL_FUNCTION: &str = "__merganser_scan";
+
+/// Why a text is not passed on to DuckDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It is no SQL that any parser should see.
+    Malformed(String),
+    /// It is SQL that this server does not run.
+    NotAllowed(String),
+}
+
+/// Lets a text through to DuckDB, or says why not.
+///
+/// # Errors
+/// A text that is too long, contains NUL, nests too deeply, calls a PRAGMA with anything but literals
+/// (its arguments run while parsing), or forces a checkpoint (which blocks every client).
+pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
+    if text.len() > MAX_SQL_BYTES {
+        return Err(Refusal::Malformed(format!(
+            "the SQL text has {} bytes; at most {MAX_SQL_BYTES} are taken; send large data as an ingest or as parameters",
+            text.len()
+        )));
+    }
+    if text.contains('\0') {
+        return Err(Refusal::Malformed("the SQL text contains the character NUL".into()));
+    }
+    let tokens = tokens(text);
+    check_nesting(&tokens)?;
+    for statement in statements(&tokens) {
+        check_pragma(statement)?;
+        check_names(statement)?;
+    }
+    Ok(())
+}
+
+/// How many statements a text holds, as separated by semicolons.
+pub(crate) fn statement_count(text: &str) -> usize {
+    statements(&tokens(text)).count()
+}
+
+/// True when one of the statements cannot run beside an append to the same table.
+pub(crate) fn excludes_appends(text: &str) -> bool {
+    statements(&tokens(text))
+        .any(|statement| matches!(statement.first(), Some(Token::Word(word)) if ["alter", "drop", "detach"].contains(&word.as_str())))
+}
+
+/// True when a write asks for the rows that it wrote.
+pub(crate) fn has_returning(text: &str) -> bool {
+    tokens(text).iter().any(|token| matches!(token, Token::Word(word) if word == "returning"))
+}
+
+/// An identifier in double quotes, safe for any text without NUL.
+pub(crate) fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// A text literal.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn statements<'a>(tokens: &'a [Token]) -> impl Iterator<Item = &'a [Token]> {
+    tokens.split(|token| *token == Token::Punctuation(';')).filter(|statement| !statement.is_empty())
+}
+
+fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {
+    let mut depth = 0_usize;
+    for token in tokens {
+        match token {
+            Token::Punctuation('(' | '[' | '{') => depth += 1,
+            Token::Punctuation(')' | ']' | '}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(Refusal::Malformed(format!("the SQL text nests deeper than {MAX_NESTING} levels")));
+        }
+    }
+    Ok(())
+}
+
+/// `PRAGMA name(...)` evaluates its arguments while it is parsed; only literals and names pass.
+fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
+    if !matches!(statement.first(), Some(Token::Word(word)) if word == "pragma") {
+        return Ok(());
+    }
+    let opened = statement.iter().filter(|token| **token == Token::Punctuation('(')).count();
+    if opened > 1 {
+        return Err(Refusal::NotAllowed("a PRAGMA takes literals only, no expressions".into()));
+    }
+    Ok(())
+}
+
+fn check_names(statement: &[Token]) -> Result<(), Refusal> {
+    for pair in statement.windows(2) {
+        if let [Token::Word(first), Token::Word(second)] = pair {
+            if first == "force" && second == "checkpoint" {
+                return Err(no_force());
+            }
+        }
+    }
+    for token in statement {
+        match token {
+            Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
+            Token::Word(name) | Token::Quoted(name) if name == INTERNAL_FUNCTION => {
+                return Err(Refusal::NotAllowed(format!("{INTERNAL_FUNCTION} is the server's own")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn no_force() -> Refusal {
+    Refusal::NotAllowed(
+        "a forced checkpoint would block every client; use CHECKPOINT, or leave it to the server".into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_sql_passes() {
+        for sql in [
+            "SELECT 1",
+            "PRAGMA table_info('t')",
+            "SELECT 'force checkpoint', \"a;b\" -- PRAGMA x(nextval('s'))",
+            "CHECKPOINT",
+        ] {
+            assert_eq!(gate(sql), Ok(()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_harms_others_is_refused() {
+        for sql in [
+            "FORCE CHECKPOINT",
+            "force /* x */ checkpoint",
+            "SELECT 1; CALL force_checkpoint()",
+            "FROM \"FORCE_CHECKPOINT\"()",
+            "PRAGMA table_info(nextval('s'))",
+            "FROM __merganser_scan(1)",
+        ] {
+            assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_no_parser_should_see_is_refused() {
+        for sql in ["SELECT '\0'".into(), "(".repeat(100_000), "x".repeat(MAX_SQL_BYTES + 1)] {
+            assert!(matches!(gate(&sql), Err(Refusal::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn statements_are_counted_outside_texts_and_comments() {
+        assert_eq!(statement_count("SELECT ';'; /* ; /* ; */ */ SELECT $$;$$ -- ;\n;;"), 2);
+        assert_eq!(statement_count(" -- nothing"), 0);
+    }
+
+    #[test]
+    fn appends_are_excluded_by_the_first_word_only() {
+        assert!(excludes_appends("SELECT 1; ALTER TABLE t ADD COLUMN x INT"));
+        assert!(!excludes_appends("SELECT 'drop'"));
+    }
+
+    #[test]
+    fn quoting_survives_quotes() {
+        assert_eq!(quote("a\"; DROP TABLE t; --"), "\"a\"\"; DROP TABLE t; --\"");
+        assert_eq!(literal("it's"), "'it''s'");
+    }
+}
