@@ -1,1 +1,80 @@
-//! stub
+//! What the load generator and the in-process baseline share: the event table of every workload, and how
+//! latencies are summed up.
+
+use std::{sync::Arc, time::Duration};
+
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use hdrhistogram::Histogram;
+
+/// The event table's columns, as SQL.
+pub const COLUMNS: &str = "batch_id BIGINT, timestamp VARCHAR, value DOUBLE, category VARCHAR";
+
+const CATEGORIES: [&str; 5] = ["click", "error", "purchase", "search", "view"];
+
+/// The event table's columns, as Arrow.
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("batch_id", DataType::Int64, true),
+        Field::new("timestamp", DataType::Utf8, true),
+        Field::new("value", DataType::Float64, true),
+        Field::new("category", DataType::Utf8, true),
+    ]))
+}
+
+/// One unit of events: a millisecond and a pseudo-random value a row.
+///
+/// # Errors
+/// Never for a row count that fits memory.
+pub fn events(batch_id: i64, rows: usize) -> Result<RecordBatch, ArrowError> {
+    let stamp = |row: usize| {
+        let (seconds, millis) = (row / 1000 % 60, row % 1000);
+        format!(
+            "2026-01-01T00:{:02}:{seconds:02}.{millis:03}",
+            batch_id.rem_euclid(60)
+        )
+    };
+    let mixed = |row: usize| (row as u64 + batch_id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_value(batch_id, rows)),
+        Arc::new(StringArray::from_iter_values((0..rows).map(stamp))),
+        Arc::new(Float64Array::from_iter_values(
+            (0..rows).map(|row| mixed(row) as f64 / u64::MAX as f64 * 1000.0),
+        )),
+        Arc::new(StringArray::from_iter_values(
+            (0..rows).map(|row| CATEGORIES[(mixed(row) >> 32) as usize % CATEGORIES.len()]),
+        )),
+    ];
+    RecordBatch::try_new(schema(), columns)
+}
+
+/// Latencies in microseconds, up to a minute, to three digits.
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    #[allow(
+        clippy::expect_used,
+        reason = "the bounds are constants that the library accepts"
+    )]
+    fn default() -> Self {
+        Self(Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds"))
+    }
+}
+
+impl Latencies {
+    /// Adds one.
+    pub fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(latency.as_micros() as u64);
+    }
+
+    /// Adds all of another's.
+    pub fn merge(&mut self, other: &Self) {
+        // Both have the same bounds, so adding cannot fail.
+        let _ = self.0.add(&other.0);
+    }
+
+    /// A quantile in milliseconds.
+    pub fn quantile_ms(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}

@@ -271,9 +271,10 @@ impl Config {
 impl Merged {
     fn validate(self) -> Result<Config, ConfigError> {
         let listen = self.listen_address()?;
-        let database = self.database.as_deref().ok_or_else(|| {
-            invalid("database", "give the database file, or \":memory:\"")
-        })?;
+        let database = self
+            .database
+            .as_deref()
+            .ok_or_else(|| invalid("database", "give the database file, or \":memory:\""))?;
         for (option, zero) in [
             ("threads", self.threads == Some(0)),
             ("queue_units", self.queue_units == 0),
@@ -287,7 +288,11 @@ impl Merged {
         for (option, size, least) in [
             ("queue_bytes", self.queue_bytes, ByteSize::mib(1)),
             ("max_message_size", self.max_message_size, ByteSize::kib(64)),
-            ("memory_limit", self.memory_limit.unwrap_or(ByteSize::gib(1)), ByteSize::mib(64)),
+            (
+                "memory_limit",
+                self.memory_limit.unwrap_or(ByteSize::gib(1)),
+                ByteSize::mib(64),
+            ),
         ] {
             if size < least {
                 return Err(invalid(option, &format!("must be at least {least}")));
@@ -296,8 +301,12 @@ impl Merged {
         if self.bulk_size > self.queue_bytes {
             return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
         }
-        tracing_subscriber::EnvFilter::try_new(&self.log_level)
-            .map_err(|_| invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter"))?;
+        tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
+            invalid(
+                "log_level",
+                "is no level (error, warn, info, debug, trace) and no filter",
+            )
+        })?;
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
             engine: engine::Options {
@@ -322,7 +331,11 @@ impl Merged {
                 max_streams: self.max_streams,
                 drain_timeout: self.drain_timeout,
             },
-            log: Log { format: self.log_format, level: self.log_level, slow_query: self.slow_query },
+            log: Log {
+                format: self.log_format,
+                level: self.log_level,
+                slow_query: self.slow_query,
+            },
         })
     }
 
@@ -332,11 +345,21 @@ impl Merged {
             .to_socket_addrs()
             .ok()
             .and_then(|mut addresses| addresses.next())
-            .ok_or_else(|| invalid("listen", &format!("{:?} is no address with a port, such as 127.0.0.1:8815", self.listen)))?;
+            .ok_or_else(|| {
+                invalid(
+                    "listen",
+                    &format!(
+                        "{:?} is no address with a port, such as 127.0.0.1:8815",
+                        self.listen
+                    ),
+                )
+            })?;
         if !address.ip().is_loopback() && !self.insecure {
             return Err(invalid(
                 "listen",
-                &format!("{address} can be reached from other machines, without encryption or passwords; add --insecure if that is meant"),
+                &format!(
+                    "{address} can be reached from other machines, without encryption or passwords; add --insecure if that is meant"
+                ),
             ));
         }
         Ok(address)
@@ -344,7 +367,8 @@ impl Merged {
 }
 
 fn read_init_sql(file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file).map_err(|error| invalid("init_sql", &format!("{}: {error}", file.display())))
+    std::fs::read_to_string(file)
+        .map_err(|error| invalid("init_sql", &format!("{}: {error}", file.display())))
 }
 
 fn invalid(option: &str, reason: &str) -> ConfigError {
@@ -364,7 +388,11 @@ mod tests {
     fn the_command_line_goes_before_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("merganser.toml");
-        std::fs::write(&file, "database = \"a.db\"\nread_concurrency = 3\nquery_timeout = \"5s\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "database = \"a.db\"\nread_concurrency = 3\nquery_timeout = \"5s\"\n",
+        )
+        .unwrap();
         let config = config(&["--config", file.to_str().unwrap(), "--read-concurrency", "7"]).unwrap();
         assert_eq!(config.engine.read_concurrency, 7);
         assert_eq!(config.engine.query_timeout, Some(Duration::from_secs(5)));
@@ -393,7 +421,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("merganser.toml");
         std::fs::write(&file, "database = \"a.db\"\nread_concurency = 3\n").unwrap();
-        let error = config(&["--config", file.to_str().unwrap()]).unwrap_err().to_string();
+        let error = config(&["--config", file.to_str().unwrap()])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("read_concurency"), "{error}");
     }
 }

@@ -61,11 +61,20 @@ impl Server {
     /// [`ServerError::Open`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let options = config.engine.clone();
-        let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
+        let database = options
+            .path
+            .as_ref()
+            .map_or(":memory:".into(), |path| path.display().to_string());
         let engine = Engine::open(options).map_err(|reason| ServerError::Open { database, reason })?;
         let address = config.network.listen;
-        let listener = TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
-        Ok(Self { engine, listener, config })
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|reason| ServerError::Bind { address, reason })?;
+        Ok(Self {
+            engine,
+            listener,
+            config,
+        })
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -100,10 +109,9 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(service)
-            .serve_with_incoming_shutdown(
-                TcpListenerStream::new(self.listener).map_nodelay(),
-                async { drop(draining.await) },
-            );
+            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener).map_nodelay(), async {
+                drop(draining.await)
+            });
         tokio::pin!(serving);
         let served = tokio::select! {
             served = &mut serving => served,

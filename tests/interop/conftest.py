@@ -1,3 +1,4 @@
+import threading
 from itertools import count
 
 import pytest
@@ -8,6 +9,15 @@ from harness import BINARY, Server
 def pytest_configure():
     if not BINARY.exists():
         raise pytest.UsageError(f"{BINARY} is missing: cargo build -p merganser-server")
+
+
+@pytest.fixture(autouse=True)
+def no_call_hangs():
+    """A call that hangs ends when its server does: the test fails and the run goes on."""
+    timer = threading.Timer(100, Server.kill_all)
+    timer.start()
+    yield
+    timer.cancel()
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +46,17 @@ def start(tmp_path):
 @pytest.fixture
 def database(tmp_path):
     return tmp_path / "db.duckdb"
+
+
+@pytest.fixture
+def no_tables_left_over(server):
+    """For modules whose tests each begin with an empty database."""
+    yield
+    for schema, name, kind in server.rows(
+        "SELECT table_schema, table_name, table_type FROM information_schema.tables"
+    ):
+        quoted = name.replace('"', '""')
+        server.run(f'DROP {"VIEW" if kind == "VIEW" else "TABLE"} "{schema}"."{quoted}"')
 
 
 @pytest.hookimpl(hookwrapper=True)

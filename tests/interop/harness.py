@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,15 +23,22 @@ BINARY = Path(
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
 
 
-def run_to_exit(*arguments):
+def run_to_exit(*arguments, environment={}):
     """Runs the server where it is expected to end by itself."""
     return subprocess.run(
-        [BINARY, *map(str, arguments)], env=ENVIRONMENT, capture_output=True, text=True, timeout=30
+        [BINARY, *map(str, arguments)], env=ENVIRONMENT | environment, capture_output=True, text=True, timeout=30
     )
 
 
 class Server:
     """A running server on a free port, with a plain Flight client. Make it with the fixtures."""
+
+    running = set()
+
+    @classmethod
+    def kill_all(cls):
+        for server in list(cls.running):
+            server.process.kill()
 
     def __init__(self, database, *options, log):
         self.log = log
@@ -41,6 +47,7 @@ class Server:
                 [BINARY, "--database", str(database), "--listen", "127.0.0.1:0", *map(str, options)],
                 env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
+        self.running.add(self)
         line = self.process.stdout.readline()
         ready = re.fullmatch(r"listening on (grpc://127\.0\.0\.1:\d+)\n", line)
         if not ready:
@@ -78,24 +85,21 @@ class Server:
         """A bare gRPC channel, for messages that no Flight library would send."""
         return grpc.insecure_channel(self.uri.removeprefix("grpc://"))
 
-    def terminate(self):
-        self.process.send_signal(signal.SIGTERM)
-
     def stop(self):
-        """SIGTERM, or what a test sent before, ends in a clean exit."""
+        """SIGTERM, which must end in exit code 0. Does nothing when a test has ended the server itself."""
         if self.process.returncode is None:
-            self.terminate()
-            code = self.process.wait(timeout=60)
-            self._release()
+            self.process.terminate()
+            try:
+                code = self.process.wait(timeout=60)
+            finally:
+                self.kill()
             assert code == 0, f"exit code {code}; stderr:\n{self.log.read_text()}"
 
     def kill(self):
         """SIGKILL: no goodbye, no checkpoint."""
         self.process.kill()
-        self.process.wait(timeout=60)
-        self._release()
-
-    def _release(self):
+        self.process.wait()
+        self.running.discard(self)
         self.process.stdout.close()
         if hasattr(self, "client"):
             self.client.close()
@@ -125,20 +129,23 @@ LEAKS = {
 
 
 def refused(call, *arguments, codes=None, slug=None):
-    """Calls what must fail, with a status a person can act on, and returns that status."""
+    """Calls what must fail with a status a person can act on, and returns that status."""
     with pytest.raises((pa.ArrowException, grpc.RpcError, adbc_driver_manager.Error)) as caught:
         call(*arguments)
-    code, message = _status(caught.value)
+    return refusal(caught.value, codes=codes, slug=slug)
+
+
+def refusal(error, codes=None, slug=None):
+    """The status in a client's error, if it has the shape that every refusal has."""
+    code, message = _status(error)
     shaped = re.fullmatch(r"([A-Z][A-Z0-9_]+): (\S.*)", message, re.DOTALL)
     assert shaped, f"not `SLUG: text`: {code} {message!r}"
     for what, pattern in LEAKS.items():
         assert not re.search(pattern, message), f"{what} in the message: {message!r}"
-    refusal = Refusal(code, *shaped.groups())
-    if codes is not None:
-        assert refusal.code in ([codes] if isinstance(codes, str) else codes), refusal
-    if slug is not None:
-        assert refusal.slug == slug, refusal
-    return refusal
+    status = Refusal(code, *shaped.groups())
+    assert codes is None or code in ([codes] if isinstance(codes, str) else codes), status
+    assert slug is None or slug == status.slug, status
+    return status
 
 
 def _status(error):
@@ -146,8 +153,8 @@ def _status(error):
         return error.code().name, error.details()
     text = str(error.args[0] if isinstance(error, KeyError) else error)
     if isinstance(error, adbc_driver_manager.Error):
-        # "NOT_FOUND: [FlightSQL] SLUG: text (NotFound; Prepare)", then the vendor's details
-        found = re.match(r"\w+: \[FlightSQL\] (.*) \((\w+); \w+\)", text, re.DOTALL)
+        # "NOT_FOUND: [FlightSQL] SLUG: text (NotFound; Prepare). Vendor code: 5"
+        found = re.match(r"\w+: \[FlightSQL\] (.*) \((\w+); [\w.]+\)", text, re.DOTALL)
         assert found, f"not an error of the server: {text}"
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", found[2]).upper(), found[1]
     found = re.search(r"(?:Flight|gRPC) returned ([\w -]+) error, with message: (.*)", text, re.DOTALL)

@@ -39,12 +39,20 @@ impl BatchStream {
         batches: mpsc::Receiver<Result<RecordBatch, Error>>,
         cancel: CancelOnDrop,
     ) -> Self {
-        Self { schema, batches: Source::Running(batches), _cancel: cancel }
+        Self {
+            schema,
+            batches: Source::Running(batches),
+            _cancel: cancel,
+        }
     }
 
     /// A result that is complete already.
     pub(crate) fn spooled(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        Self { schema, batches: Source::Spooled(batches.into_iter()), _cancel: CancelOnDrop::default() }
+        Self {
+            schema,
+            batches: Source::Spooled(batches.into_iter()),
+            _cancel: CancelOnDrop::default(),
+        }
     }
 
     /// The schema of every batch.

@@ -56,7 +56,10 @@ impl Database {
             Some(connection) => connection,
             None => self.instance.connect()?,
         };
-        Ok(Pooled { connection: Some(connection), database: Arc::clone(self) })
+        Ok(Pooled {
+            connection: Some(connection),
+            database: Arc::clone(self),
+        })
     }
 
     /// Bytes in the write-ahead log; 0 for a database in memory.
@@ -83,7 +86,15 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         // Checkpoints belong to the writer's idle moments; this is only the bound for a busy day.
         ("checkpoint_threshold", format!("{}B", options.checkpoint_bytes)),
-        ("access_mode", if options.read_only { "READ_ONLY" } else { "READ_WRITE" }.into()),
+        (
+            "access_mode",
+            if options.read_only {
+                "READ_ONLY"
+            } else {
+                "READ_WRITE"
+            }
+            .into(),
+        ),
     ];
     if let Some(threads) = options.threads {
         settings.push(("threads", threads.to_string()));
@@ -123,7 +134,10 @@ impl Pooled {
 impl Deref for Pooled {
     type Target = Connection;
 
-    #[allow(clippy::expect_used, reason = "only `discard` and `drop` empty it, and both end the loan")]
+    #[allow(
+        clippy::expect_used,
+        reason = "only `discard` and `drop` empty it, and both end the loan"
+    )]
     fn deref(&self) -> &Connection {
         self.connection.as_ref().expect("on loan")
     }
@@ -131,7 +145,9 @@ impl Deref for Pooled {
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         let mut idle = self.database.idle.lock();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push(connection);

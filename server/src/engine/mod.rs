@@ -10,6 +10,8 @@ mod coalesce;
 mod database;
 mod error;
 mod ffi;
+#[cfg(feature = "bench")]
+pub mod in_process;
 mod ingest;
 mod reader;
 mod statement;
@@ -117,13 +119,19 @@ impl Engine {
         let writer = if options.read_only {
             None
         } else {
-            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
+            Some(WriterHandle::spawn(
+                Arc::clone(&database),
+                Arc::clone(&clock),
+                &options,
+            )?)
         };
         Ok(Self {
             shared: Arc::new(Shared {
                 catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
                 budget: Budget::new(options.queue_bytes, options.wait),
-                bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
+                bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(
+                    options.queue_bytes,
+                ))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
                 options,

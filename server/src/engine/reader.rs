@@ -49,10 +49,19 @@ impl Engine {
         }
         let (start, started) = oneshot::channel();
         let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let read = Read { statement, cancel: cancel.0.clone(), timeout, send, _permit: permit };
+        let read = Read {
+            statement,
+            cancel: cancel.0.clone(),
+            timeout,
+            send,
+            _permit: permit,
+        };
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start)));
-        match started.await.map_err(|_| Error::Internal("the read ended without an answer".into()))?? {
+        match started
+            .await
+            .map_err(|_| Error::Internal("the read ended without an answer".into()))??
+        {
             Started::Rows(schema) => Ok(Some(BatchStream::running(schema, batches, cancel))),
             Started::Writes => Ok(None),
         }
@@ -64,7 +73,10 @@ impl Engine {
         match tokio::time::timeout(waited, reads.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::ReadBusy { permits: self.shared.options.read_concurrency, waited }),
+            Err(_) => Err(Error::ReadBusy {
+                permits: self.shared.options.read_concurrency,
+                waited,
+            }),
         }
     }
 }
@@ -179,6 +191,9 @@ impl Read {
     }
 
     fn cancelled(&self) -> Error {
-        Error::Duck { class: Class::Interrupted, message: "the query was cancelled".into() }
+        Error::Duck {
+            class: Class::Interrupted,
+            message: "the query was cancelled".into(),
+        }
     }
 }

@@ -24,7 +24,10 @@ pub struct Statement {
 impl Statement {
     /// A statement without parameters.
     pub fn new(sql: impl Into<String>) -> Self {
-        Self { sql: sql.into(), parameters: None }
+        Self {
+            sql: sql.into(),
+            parameters: None,
+        }
     }
 }
 
@@ -89,7 +92,10 @@ impl StatementKind {
 pub(crate) fn extract(connection: &Connection, text: &str) -> Result<Statements> {
     sql::gate(text).map_err(|refusal| match refusal {
         sql::Refusal::NotAllowed(reason) => Error::Refused(reason),
-        sql::Refusal::Malformed(reason) => Error::Duck { class: super::Class::Syntax, message: reason },
+        sql::Refusal::Malformed(reason) => Error::Duck {
+            class: super::Class::Syntax,
+            message: reason,
+        },
     })?;
     let statements = connection.extract(text)?;
     if statements.len() == 0 {
@@ -128,10 +134,15 @@ pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: u
     }
     let Some(batch) = parameters else { return Ok(()) };
     let schema = batch.schema();
-    let by_name = schema.fields().iter().all(|field| prepared.parameter_index(field.name()).is_some());
+    let by_name = schema
+        .fields()
+        .iter()
+        .all(|field| prepared.parameter_index(field.name()).is_some());
     for (position, column) in batch.columns().iter().enumerate() {
         let index = if by_name {
-            prepared.parameter_index(schema.field(position).name()).unwrap_or(position + 1)
+            prepared
+                .parameter_index(schema.field(position).name())
+                .unwrap_or(position + 1)
         } else {
             position + 1
         };
@@ -181,5 +192,9 @@ fn describe(connection: &Connection, sql: &str) -> Result<Description> {
     } else {
         Arc::new(Schema::empty())
     };
-    Ok(Description { kind, schema, parameters: types::wire_schema(&prepared.parameter_schema()?) })
+    Ok(Description {
+        kind,
+        schema,
+        parameters: types::wire_schema(&prepared.parameter_schema()?),
+    })
 }

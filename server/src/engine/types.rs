@@ -31,7 +31,10 @@ impl Wire {
         let fields: Vec<FieldRef> = engine.fields().iter().map(wire_field).collect();
         let schema = Arc::new(Schema::new(fields));
         let changes = schema.fields() != engine.fields();
-        Self { schema: if changes { schema } else { Arc::clone(engine) }, changes }
+        Self {
+            schema: if changes { schema } else { Arc::clone(engine) },
+            changes,
+        }
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -49,7 +52,11 @@ impl Wire {
             .map(|(column, field)| cast(column, field.data_type()))
             .collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            self.schema(),
+            columns,
+            &options,
+        )?)
     }
 }
 
@@ -90,7 +97,9 @@ fn sql_type_of(data_type: &DataType) -> Option<String> {
         DataType::Float16 | DataType::Float32 => "FLOAT",
         DataType::Float64 => "DOUBLE",
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR",
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "BLOB",
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "BLOB"
+        }
         DataType::Date32 | DataType::Date64 => "DATE",
         DataType::Time32(_) | DataType::Time64(_) => "TIME",
         DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ",
@@ -117,7 +126,10 @@ fn nested_sql_type(data_type: &DataType) -> Option<String> {
         }
         DataType::Dictionary(_, values) => sql_type_of(values)?,
         DataType::RunEndEncoded(_, values) => item(values)?,
-        DataType::List(field) | DataType::LargeList(field) | DataType::ListView(field) | DataType::LargeListView(field) => {
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field) => {
             format!("{}[]", item(field)?)
         }
         DataType::FixedSizeList(field, size) => format!("{}[{size}]", item(field)?),
@@ -129,7 +141,9 @@ fn nested_sql_type(data_type: &DataType) -> Option<String> {
             format!("STRUCT({})", members.join(", "))
         }
         DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(pair) if pair.len() == 2 => format!("MAP({}, {})", item(&pair[0])?, item(&pair[1])?),
+            DataType::Struct(pair) if pair.len() == 2 => {
+                format!("MAP({}, {})", item(&pair[0])?, item(&pair[1])?)
+            }
             _ => return None,
         },
         _ => return None,
@@ -154,15 +168,17 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
         (DataType::Date32 | DataType::Date64, DataType::Date32 | Timestamp(_, None)) => true,
         (DataType::Time32(_) | DataType::Time64(_), DataType::Time64(_)) => true,
         (Timestamp(TimeUnit::Nanosecond, Some(_)), Timestamp(TimeUnit::Microsecond, Some(_))) => true,
-        (Timestamp(fine, None), Timestamp(coarse, None)) | (Timestamp(fine, Some(_)), Timestamp(coarse, Some(_))) => {
+        (Timestamp(fine, None), Timestamp(coarse, None))
+        | (Timestamp(fine, Some(_)), Timestamp(coarse, Some(_))) => {
             fraction_digits(*fine) <= fraction_digits(*coarse)
         }
         (DataType::Duration(_) | DataType::Interval(_), DataType::Interval(_)) => true,
         (Struct(from), Struct(to)) => same_members(from, to),
         (DataType::Map(from, _), DataType::Map(to, _)) => match (from.data_type(), to.data_type()) {
-            (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => {
-                from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
-            }
+            (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => from
+                .iter()
+                .zip(to)
+                .all(|(from, to)| fits(from.data_type(), to.data_type())),
             _ => false,
         },
         _ => match (item_type(from), item_type(to)) {
@@ -173,7 +189,10 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
 }
 
 fn is_text(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+    matches!(
+        data_type,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    )
 }
 
 fn is_bytes(data_type: &DataType) -> bool {
@@ -205,10 +224,9 @@ fn fraction_digits(unit: TimeUnit) -> u8 {
 
 fn same_members(from: &arrow_schema::Fields, to: &arrow_schema::Fields) -> bool {
     from.len() == to.len()
-        && from
-            .iter()
-            .zip(to)
-            .all(|(from, to)| from.name().eq_ignore_ascii_case(to.name()) && fits(from.data_type(), to.data_type()))
+        && from.iter().zip(to).all(|(from, to)| {
+            from.name().eq_ignore_ascii_case(to.name()) && fits(from.data_type(), to.data_type())
+        })
 }
 
 fn item_type(data_type: &DataType) -> Option<&DataType> {
@@ -227,9 +245,9 @@ fn item_type(data_type: &DataType) -> Option<&DataType> {
 pub(crate) fn import_type(data_type: &DataType) -> Option<DataType> {
     Some(match data_type {
         DataType::Float16 => DataType::Float32,
-        DataType::Decimal32(width, scale) | DataType::Decimal64(width, scale) | DataType::Decimal256(width, scale) => {
-            DataType::Decimal128(*width, *scale)
-        }
+        DataType::Decimal32(width, scale)
+        | DataType::Decimal64(width, scale)
+        | DataType::Decimal256(width, scale) => DataType::Decimal128(*width, *scale),
         DataType::Date64 => DataType::Date32,
         DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
         DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) => {
@@ -256,11 +274,12 @@ pub(crate) fn import(name: &str, column: &ArrayRef, to: &DataType) -> Result<Arr
 
 /// The first row whose nanoseconds do not end in three zeros.
 fn first_inexact(column: &ArrayRef) -> Option<usize> {
-    let find = |values: &[i64]| {
-        (0..values.len()).find(|&row| column.is_valid(row) && values[row] % 1_000 != 0)
-    };
+    let find =
+        |values: &[i64]| (0..values.len()).find(|&row| column.is_valid(row) && values[row] % 1_000 != 0);
     match column.data_type() {
-        DataType::Time64(TimeUnit::Nanosecond) => find(column.as_primitive::<Time64NanosecondType>().values()),
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            find(column.as_primitive::<Time64NanosecondType>().values())
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
             find(column.as_primitive::<TimestampNanosecondType>().values())
         }
@@ -287,9 +306,21 @@ mod tests {
             (Dictionary(Box::new(Int32), Box::new(Utf8)), Utf8, true),
             (Decimal128(10, 2), Decimal128(18, 3), true),
             (Decimal128(18, 3), Decimal128(18, 2), false),
-            (Timestamp(TimeUnit::Nanosecond, None), Timestamp(TimeUnit::Microsecond, None), false),
-            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, None), true),
-            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
+            (
+                Timestamp(TimeUnit::Nanosecond, None),
+                Timestamp(TimeUnit::Microsecond, None),
+                false,
+            ),
+            (
+                Timestamp(TimeUnit::Second, None),
+                Timestamp(TimeUnit::Microsecond, None),
+                true,
+            ),
+            (
+                Timestamp(TimeUnit::Second, None),
+                Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+                false,
+            ),
             (Date32, Timestamp(TimeUnit::Microsecond, None), true),
         ] {
             assert_eq!(fits(&from, &to), expected, "{from} -> {to}");
@@ -299,7 +330,11 @@ mod tests {
     #[test]
     fn new_tables_get_types_that_take_the_column() {
         let items = Arc::new(Field::new("item", DataType::Int8, true));
-        let field = Field::new("s", DataType::Struct(vec![Field::new("a\"b", DataType::List(items), true)].into()), true);
+        let field = Field::new(
+            "s",
+            DataType::Struct(vec![Field::new("a\"b", DataType::List(items), true)].into()),
+            true,
+        );
         assert_eq!(sql_type(&field).unwrap(), "STRUCT(\"a\"\"b\" TINYINT[])");
         assert!(sql_type(&Field::new("d", DataType::Decimal256(60, 2), true)).is_err());
     }

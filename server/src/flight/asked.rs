@@ -30,9 +30,9 @@ impl Asked {
     /// Reads a descriptor.
     pub(super) fn of(descriptor: &FlightDescriptor) -> Result<Self, Status> {
         match DescriptorType::try_from(descriptor.r#type) {
-            Ok(DescriptorType::Path) => {
-                TableRef::from_path(&descriptor.path).map(Self::Table).map_err(engine_status)
-            }
+            Ok(DescriptorType::Path) => TableRef::from_path(&descriptor.path)
+                .map(Self::Table)
+                .map_err(engine_status),
             Ok(DescriptorType::Cmd) => match command(&descriptor.cmd)? {
                 Some(command) => Ok(Self::Command(Box::new(command))),
                 None => sql_text(&descriptor.cmd).map(Self::Sql),
@@ -78,6 +78,9 @@ pub(super) fn command(bytes: &Bytes) -> Result<Option<Command>, Status> {
 pub(super) fn sql_text(bytes: &[u8]) -> Result<String, Status> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(bad_request("BAD_COMMAND", "the bytes are neither a Flight SQL command nor SQL text in UTF-8")),
+        Err(_) => Err(bad_request(
+            "BAD_COMMAND",
+            "the bytes are neither a Flight SQL command nor SQL text in UTF-8",
+        )),
     }
 }

@@ -39,7 +39,11 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::ReadOnly => (Code::PermissionDenied, "READ_ONLY"),
         Error::CommitUnknown(detail) => {
             tracing::error!(%detail, "a commit failed");
-            return status(Code::Unknown, "COMMIT_UNKNOWN", "the commit failed and its outcome is unknown; check before sending again");
+            return status(
+                Code::Unknown,
+                "COMMIT_UNKNOWN",
+                "the commit failed and its outcome is unknown; check before sending again",
+            );
         }
         Error::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
         Error::Internal(detail) => return internal(&detail),
@@ -67,8 +71,16 @@ fn duck_status(class: Class, message: &str) -> Status {
         Class::DiskFull | Class::Locked | Class::Fatal => {
             tracing::error!(error = message, "the engine failed");
             return match class {
-                Class::DiskFull => status(Code::ResourceExhausted, "DISK_FULL", "the server's disk is full; nothing was written"),
-                _ => status(Code::Unavailable, "ENGINE_DOWN", "the database must be opened again; the server's log says why"),
+                Class::DiskFull => status(
+                    Code::ResourceExhausted,
+                    "DISK_FULL",
+                    "the server's disk is full; nothing was written",
+                ),
+                _ => status(
+                    Code::Unavailable,
+                    "ENGINE_DOWN",
+                    "the database must be opened again; the server's log says why",
+                ),
             };
         }
     };
@@ -83,23 +95,37 @@ pub(super) fn bad_request(slug: &str, text: &str) -> Status {
 /// A bug of ours: the client learns that it is one, the log learns which.
 pub(super) fn internal(detail: &dyn std::fmt::Display) -> Status {
     tracing::error!(%detail, "internal error");
-    status(Code::Internal, "INTERNAL", "something went wrong inside the server; its log has the details")
+    status(
+        Code::Internal,
+        "INTERNAL",
+        "something went wrong inside the server; its log has the details",
+    )
 }
 
 /// Something of the protocol that this server does not do.
 pub(super) fn unimplemented(what: &str) -> Status {
-    status(Code::Unimplemented, "UNIMPLEMENTED", &format!("{what} is not supported by this server"))
+    status(
+        Code::Unimplemented,
+        "UNIMPLEMENTED",
+        &format!("{what} is not supported by this server"),
+    )
 }
 
 /// A handle that is unknown, expired or closed.
 pub(super) fn unknown_handle() -> Status {
-    status(Code::NotFound, "UNKNOWN_HANDLE", "the handle is unknown, closed or expired; prepare the statement again")
+    status(
+        Code::NotFound,
+        "UNKNOWN_HANDLE",
+        "the handle is unknown, closed or expired; prepare the statement again",
+    )
 }
 
 fn status(code: Code, slug: &str, text: &str) -> Status {
     let mut status = Status::new(code, format!("{slug}: {}", shortened(text)));
     if matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted) {
-        status.metadata_mut().insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
+        status
+            .metadata_mut()
+            .insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
     }
     status
 }
@@ -109,6 +135,9 @@ fn shortened(text: &str) -> String {
     if text.len() <= MAX_TEXT {
         return text.to_owned();
     }
-    let end = (0..=MAX_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let end = (0..=MAX_TEXT)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0);
     format!("{} [...]", &text[..end])
 }

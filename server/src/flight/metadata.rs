@@ -1,9 +1,7 @@
 //! Flight SQL's catalog commands. The builders of the Arrow library own the schemas and the patterns.
 
 use arrow_array::RecordBatch;
-use arrow_flight::sql::{
-    Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables,
-};
+use arrow_flight::sql::{Command, CommandGetCatalogs, CommandGetDbSchemas, CommandGetTables};
 use arrow_schema::{Schema, SchemaRef};
 use tonic::Status;
 
@@ -70,7 +68,13 @@ impl Flight {
         let mut tables = command.into_builder();
         for relation in self.engine.relations().await.map_err(engine_status)? {
             tables
-                .append(&relation.catalog, &relation.schema, &relation.name, &relation.kind, &relation.columns)
+                .append(
+                    &relation.catalog,
+                    &relation.schema,
+                    &relation.name,
+                    &relation.kind,
+                    &relation.columns,
+                )
                 .map_err(|error| internal(&error))?;
         }
         tables.build().map_err(|error| internal(&error))

@@ -3,7 +3,10 @@
 use arrow_array::RecordBatch;
 use arrow_flight::{
     IpcMessage, SchemaAsIpc,
-    sql::{ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult},
+    sql::{
+        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
+        ActionCreatePreparedStatementResult,
+    },
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::Schema;
@@ -24,8 +27,15 @@ impl Flight {
         request: ActionCreatePreparedStatementRequest,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         check_transaction(request.transaction_id.as_ref())?;
-        let described = self.engine.describe(&request.query).await.map_err(engine_status)?;
-        let handle = self.prepared.insert(Statement::new(request.query)).map_err(|error| internal(&error))?;
+        let described = self
+            .engine
+            .describe(&request.query)
+            .await
+            .map_err(engine_status)?;
+        let handle = self
+            .prepared
+            .insert(Statement::new(request.query))
+            .map_err(|error| internal(&error))?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: ipc_schema(&described.schema)?,
@@ -44,13 +54,20 @@ impl Flight {
     }
 
     /// Binds parameters for the next execution.
-    pub(super) fn bind_parameters(&self, handle: &Bytes, parameters: Option<RecordBatch>) -> Result<(), Status> {
+    pub(super) fn bind_parameters(
+        &self,
+        handle: &Bytes,
+        parameters: Option<RecordBatch>,
+    ) -> Result<(), Status> {
         if parameters.as_ref().is_some_and(|batch| batch.num_rows() > 1) {
             return Err(engine_status(Error::SchemaMismatch(
                 "a query takes one row of parameters; run it once for each row".into(),
             )));
         }
-        self.prepared.bind(handle, parameters).then_some(()).ok_or_else(unknown_handle)
+        self.prepared
+            .bind(handle, parameters)
+            .then_some(())
+            .ok_or_else(unknown_handle)
     }
 }
 
@@ -61,6 +78,8 @@ fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
         return Ok(Bytes::new());
     }
     let options = IpcWriteOptions::default();
-    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &options).try_into().map_err(|error| internal(&error))?;
+    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &options)
+        .try_into()
+        .map_err(|error| internal(&error))?;
     Ok(bytes)
 }

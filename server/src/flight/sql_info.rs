@@ -1,7 +1,10 @@
 //! GetSqlInfo: what this server is and can do. Only true values stand here.
 
 use arrow_array::RecordBatch;
-use arrow_flight::sql::{CommandGetSqlInfo, SqlInfo, metadata::{SqlInfoData, SqlInfoDataBuilder}};
+use arrow_flight::sql::{
+    CommandGetSqlInfo, SqlInfo,
+    metadata::{SqlInfoData, SqlInfoDataBuilder},
+};
 use arrow_schema::SchemaRef;
 use std::sync::Arc;
 use tonic::Status;
@@ -17,15 +20,25 @@ pub(super) fn schema() -> SchemaRef {
 }
 
 /// The values that were asked for; all of them when none are named.
-pub(super) fn answer(command: CommandGetSqlInfo, read_only: bool, duckdb: &str) -> Result<RecordBatch, Status> {
+pub(super) fn answer(
+    command: CommandGetSqlInfo,
+    read_only: bool,
+    duckdb: &str,
+) -> Result<RecordBatch, Status> {
     let data = values(read_only, duckdb).map_err(|error| internal(&error))?;
-    command.into_builder(&data).build().map_err(|error| internal(&error))
+    command
+        .into_builder(&data)
+        .build()
+        .map_err(|error| internal(&error))
 }
 
 fn values(read_only: bool, duckdb: &str) -> arrow_flight::error::Result<SqlInfoData> {
     let mut info = SqlInfoDataBuilder::new();
     info.append(SqlInfo::FlightSqlServerName, "Merganser");
-    info.append(SqlInfo::FlightSqlServerVersion, format!("{} (DuckDB {duckdb})", env!("CARGO_PKG_VERSION")).as_str());
+    info.append(
+        SqlInfo::FlightSqlServerVersion,
+        format!("{} (DuckDB {duckdb})", env!("CARGO_PKG_VERSION")).as_str(),
+    );
     info.append(SqlInfo::FlightSqlServerArrowVersion, ARROW_VERSION);
     info.append(SqlInfo::FlightSqlServerReadOnly, read_only);
     info.append(SqlInfo::FlightSqlServerSql, true);

@@ -24,7 +24,10 @@ pub(super) struct StatementLog {
 
 impl StatementLog {
     pub(super) fn new(slow: Duration) -> Self {
-        Self { next: AtomicU64::new(1), slow }
+        Self {
+            next: AtomicU64::new(1),
+            slow,
+        }
     }
 
     /// A statement begins.
@@ -81,12 +84,37 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let milliseconds = elapsed.as_millis() as u64;
-        let Self { id, kind, rows, bytes, text, error, .. } = self;
+        let Self {
+            id,
+            kind,
+            rows,
+            bytes,
+            text,
+            error,
+            ..
+        } = self;
         let error = error.as_deref();
         if elapsed >= self.log.slow {
-            tracing::warn!(query_id = *id, kind, rows = *rows, bytes = *bytes, milliseconds, error, text, "slow statement");
+            tracing::warn!(
+                query_id = *id,
+                kind,
+                rows = *rows,
+                bytes = *bytes,
+                milliseconds,
+                error,
+                text,
+                "slow statement"
+            );
         } else {
-            tracing::debug!(query_id = *id, kind, rows = *rows, bytes = *bytes, milliseconds, error, "statement");
+            tracing::debug!(
+                query_id = *id,
+                kind,
+                rows = *rows,
+                bytes = *bytes,
+                milliseconds,
+                error,
+                "statement"
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
 use arrow_array::RecordBatch;
+use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
 use arrow_ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow_schema::Schema;
 use merganser_proto as proto;
@@ -29,8 +29,17 @@ pub(super) struct Codec {
 impl Codec {
     /// A ticket that runs a statement.
     pub(super) fn query(&self, statement: Statement, schema: u64) -> Result<Bytes, Status> {
-        let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
-        let query = proto::Query { sql: statement.sql, parameters, schema };
+        let parameters = statement
+            .parameters
+            .as_ref()
+            .map(to_ipc)
+            .transpose()?
+            .unwrap_or_default();
+        let query = proto::Query {
+            sql: statement.sql,
+            parameters,
+            schema,
+        };
         Ok(self.seal(proto::ticket::What::Query(query)))
     }
 
@@ -43,7 +52,12 @@ impl Codec {
         let content = proto::Ticket { what: Some(what) }.encode_to_vec();
         let mut handle = self.hash(&content).to_le_bytes().to_vec();
         handle.extend_from_slice(&content);
-        TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()
+        TicketStatementQuery {
+            statement_handle: handle.into(),
+        }
+        .as_any()
+        .encode_to_vec()
+        .into()
     }
 
     fn hash(&self, content: &[u8]) -> u64 {
@@ -58,7 +72,10 @@ impl Codec {
             Some(Command::TicketStatementQuery(ours)) => self.open(&ours.statement_handle),
             Some(command) => Ok(TicketFor::Command(Box::new(command))),
             None if looks_like_any(ticket) => Err(bad_ticket()),
-            None => Ok(TicketFor::Query(Query { statement: Statement::new(sql_text(ticket)?), schema: 0 })),
+            None => Ok(TicketFor::Query(Query {
+                statement: Statement::new(sql_text(ticket)?),
+                schema: 0,
+            })),
         }
     }
 
@@ -74,7 +91,10 @@ impl Codec {
                     false => Some(from_ipc(&query.parameters)?),
                 };
                 Ok(TicketFor::Query(Query {
-                    statement: Statement { sql: query.sql, parameters },
+                    statement: Statement {
+                        sql: query.sql,
+                        parameters,
+                    },
                     schema: query.schema,
                 }))
             }
@@ -96,7 +116,10 @@ fn looks_like_any(ticket: &[u8]) -> bool {
 }
 
 fn bad_ticket() -> Status {
-    bad_request("BAD_TICKET", "this ticket was not made by this server, or was changed; ask for a new FlightInfo")
+    bad_request(
+        "BAD_TICKET",
+        "this ticket was not made by this server, or was changed; ask for a new FlightInfo",
+    )
 }
 
 fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, Status> {

@@ -35,11 +35,16 @@ impl Upload {
     /// Reads the first message, which must have the descriptor.
     pub(super) async fn open(mut data: Streaming<FlightData>) -> Result<Self, Status> {
         let missing = || {
-            bad_request("NO_DESCRIPTOR", "the first message of a DoPut must have a descriptor, such as the path [\"table\"]")
+            bad_request(
+                "NO_DESCRIPTOR",
+                "the first message of a DoPut must have a descriptor, such as the path [\"table\"]",
+            )
         };
         let first = data.message().await?.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
-        let all = futures::stream::iter([Ok(first)]).chain(data).map(|data| data.map_err(FlightError::from));
+        let all = futures::stream::iter([Ok(first)])
+            .chain(data)
+            .map(|data| data.map_err(FlightError::from));
         Ok(Self {
             descriptor,
             batches: FlightRecordBatchStream::new_from_flight_data(all),
@@ -71,14 +76,19 @@ impl Upload {
             let batch = batch.map_err(engine_status)?;
             rows += batch.num_rows();
             if rows > MAX_PARAMETER_ROWS {
-                return Err(bad_request("TOO_MANY_PARAMETERS", "send so many rows as an ingest, not as parameters"));
+                return Err(bad_request(
+                    "TOO_MANY_PARAMETERS",
+                    "send so many rows as an ingest, not as parameters",
+                ));
             }
             batches.push(batch);
         }
         match batches.first() {
-            Some(first) if first.num_columns() > 0 && rows > 0 => concat_batches(first.schema_ref(), &batches)
-                .map(Some)
-                .map_err(|error| engine_status(Error::BadArrow(error.to_string()))),
+            Some(first) if first.num_columns() > 0 && rows > 0 => {
+                concat_batches(first.schema_ref(), &batches)
+                    .map(Some)
+                    .map_err(|error| engine_status(Error::BadArrow(error.to_string())))
+            }
             _ => Ok(None),
         }
     }
@@ -101,7 +111,9 @@ impl Stream for Upload {
             return Poll::Ready(None);
         }
         // Decoding a hostile schema can panic inside the Arrow library.
-        let next = AssertUnwindSafe(self.batches.next()).catch_unwind().poll_unpin(context);
+        let next = AssertUnwindSafe(self.batches.next())
+            .catch_unwind()
+            .poll_unpin(context);
         match next {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(next)) => Poll::Ready(next.map(|batch| batch.map_err(upload_error))),

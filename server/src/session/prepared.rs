@@ -20,7 +20,9 @@ pub(crate) struct PreparedStatements {
 
 impl Default for PreparedStatements {
     fn default() -> Self {
-        Self { statements: Expiring::new(CAPACITY, IDLE) }
+        Self {
+            statements: Expiring::new(CAPACITY, IDLE),
+        }
     }
 }
 
@@ -39,7 +41,9 @@ impl PreparedStatements {
 
     /// Replaces the parameters; false when the handle is unknown.
     pub(crate) fn bind(&self, handle: &[u8], parameters: Option<RecordBatch>) -> bool {
-        self.statements.update(handle, |statement| statement.parameters = parameters).is_some()
+        self.statements
+            .update(handle, |statement| statement.parameters = parameters)
+            .is_some()
     }
 
     /// Forgets a statement.

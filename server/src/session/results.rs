@@ -24,7 +24,9 @@ pub(crate) struct Results {
 
 impl Default for Results {
     fn default() -> Self {
-        Self { kept: Expiring::new(CAPACITY, IDLE) }
+        Self {
+            kept: Expiring::new(CAPACITY, IDLE),
+        }
     }
 }
 

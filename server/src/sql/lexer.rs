@@ -65,7 +65,9 @@ impl Lexer<'_> {
 
     /// A word; `E'...'` texts know backslash escapes, so that `E'\''` is one text.
     fn word(&mut self) -> Token {
-        let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '$').to_lowercase();
+        let word = self
+            .take_while(|c| c.is_alphanumeric() || c == '_' || c == '$')
+            .to_lowercase();
         if word == "e" && self.rest.starts_with('\'') {
             self.escaped_text();
             return Token::Literal;
@@ -119,7 +121,8 @@ impl Lexer<'_> {
         let after = &self.rest[1..];
         let end = after.find('$')?;
         let tag = &after[..end];
-        let is_tag = tag.chars().all(|c| c.is_alphanumeric() || c == '_') && !tag.starts_with(|c: char| c.is_ascii_digit());
+        let is_tag = tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+            && !tag.starts_with(|c: char| c.is_ascii_digit());
         is_tag.then_some(end + 2)
     }
 
@@ -161,7 +164,10 @@ mod tests {
     #[test]
     fn texts_and_comments_hide_their_content() {
         let found = tokens("SELECT 'a''b', E'\\'', $t$ ; $t$, \"Q\"\"x\" /* /* */ ; */ -- ;\n $1");
-        let words: Vec<_> = found.iter().filter(|token| !matches!(token, Token::Punctuation(','))).collect();
+        let words: Vec<_> = found
+            .iter()
+            .filter(|token| !matches!(token, Token::Punctuation(',')))
+            .collect();
         assert_eq!(words[0], &Token::Word("select".into()));
         assert_eq!(words.iter().filter(|token| ***token == Token::Literal).count(), 4);
         assert!(found.contains(&Token::Quoted("q\"x".into())));

@@ -22,7 +22,10 @@ pub(super) unsafe fn export_schema(
     column: impl Fn(c::idx_t) -> (String, c::duckdb_logical_type),
 ) -> Result<SchemaRef, DuckError> {
     let (names, mut types): (Vec<_>, Vec<_>) = (0..count).map(column).unzip();
-    let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
+    let names = names
+        .iter()
+        .map(|name| c_string(name))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let mut raw = FFI_ArrowSchema::empty();
     // SAFETY: the vectors hold `count` live entries; DuckDB fills `raw` in the layout of the Arrow C
@@ -50,7 +53,11 @@ pub(super) unsafe fn export_schema(
 pub(super) unsafe fn or_varchar(mut logical: c::duckdb_logical_type) -> c::duckdb_logical_type {
     // SAFETY: by the contract above; what is replaced is destroyed once.
     unsafe {
-        let id = if logical.is_null() { c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID } else { c::duckdb_get_type_id(logical) };
+        let id = if logical.is_null() {
+            c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID
+        } else {
+            c::duckdb_get_type_id(logical)
+        };
         match id {
             c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID
             | c::DUCKDB_TYPE_DUCKDB_TYPE_ANY
@@ -78,8 +85,13 @@ pub(super) unsafe fn export_chunk(
     // SAFETY: DuckDB fills `raw` in the layout that `FFI_ArrowArray` mirrors; the data type is the one
     // DuckDB itself announced for these columns, so buffers and children are where it says.
     unsafe {
-        DuckError::from_error_data(c::duckdb_data_chunk_to_arrow(options, chunk, (&raw mut raw).cast()))?;
-        let data = from_ffi_and_data_type(raw, DataType::Struct(schema.fields().clone())).map_err(bad_arrow)?;
+        DuckError::from_error_data(c::duckdb_data_chunk_to_arrow(
+            options,
+            chunk,
+            (&raw mut raw).cast(),
+        ))?;
+        let data =
+            from_ffi_and_data_type(raw, DataType::Struct(schema.fields().clone())).map_err(bad_arrow)?;
         let rows = data.len();
         let (_, columns, _) = StructArray::from(data).into_parts();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
@@ -88,7 +100,10 @@ pub(super) unsafe fn export_chunk(
 }
 
 fn bad_arrow(error: arrow_schema::ArrowError) -> DuckError {
-    DuckError::new(Class::Other, format!("the engine's Arrow data cannot be read: {error}"))
+    DuckError::new(
+        Class::Other,
+        format!("the engine's Arrow data cannot be read: {error}"),
+    )
 }
 
 /// How rows of one Arrow schema enter DuckDB; made once a schema, used for many batches.
@@ -112,13 +127,17 @@ impl Drop for ArrowImport {
 impl ArrowImport {
     pub(crate) fn new(connection: &Connection, schema: &Schema) -> Result<Self, DuckError> {
         let connection = connection.shared();
-        let mut raw = FFI_ArrowSchema::try_from(schema)
-            .map_err(|error| DuckError::new(Class::Binder, format!("the Arrow schema cannot be used: {error}")))?;
+        let mut raw = FFI_ArrowSchema::try_from(schema).map_err(|error| {
+            DuckError::new(Class::Binder, format!("the Arrow schema cannot be used: {error}"))
+        })?;
         let mut converted = ptr::null_mut();
         // SAFETY: `raw` lives through the call; DuckDB copies what it needs into `converted`.
         unsafe {
             let error = c::duckdb_schema_from_arrow(connection.raw(), (&raw mut raw).cast(), &mut converted);
-            let import = Self { converted, connection };
+            let import = Self {
+                converted,
+                connection,
+            };
             DuckError::from_error_data(error)?;
             Ok(import)
         }

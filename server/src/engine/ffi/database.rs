@@ -42,7 +42,9 @@ impl Database {
             let mut config = ptr::null_mut();
             c::duckdb_create_config(&mut config);
             for (name, value) in &settings {
-                if c::duckdb_set_config(config, name.as_ptr(), value.as_ptr()) != c::duckdb_state_DuckDBSuccess {
+                if c::duckdb_set_config(config, name.as_ptr(), value.as_ptr())
+                    != c::duckdb_state_DuckDBSuccess
+                {
                     c::duckdb_destroy_config(&mut config);
                     let text = format!(
                         "Invalid Input Error: setting {} does not take the value {}",
@@ -60,7 +62,9 @@ impl Database {
                 return Err(error);
             }
         }
-        Ok(Self { raw: Arc::new(RawDatabase(raw)) })
+        Ok(Self {
+            raw: Arc::new(RawDatabase(raw)),
+        })
     }
 
     /// Another connection to this instance.

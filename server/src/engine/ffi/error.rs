@@ -57,7 +57,10 @@ pub(crate) struct DuckError {
 
 impl DuckError {
     pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
-        Self { class, message: message.into() }
+        Self {
+            class,
+            message: message.into(),
+        }
     }
 
     /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
@@ -125,7 +128,9 @@ fn classify(message: &str) -> Class {
         "IO" | "HTTP" | "Network" => Class::Io,
         "Permission" => Class::Permission,
         "Not implemented" | "Missing Extension" | "Autoload" => Class::Unsupported,
-        "Invalid Input" | "Invalid" | "Invalid Type" | "Settings" | "Sequence" | "Dependency" => Class::Binder,
+        "Invalid Input" | "Invalid" | "Invalid Type" | "Settings" | "Sequence" | "Dependency" => {
+            Class::Binder
+        }
         _ => Class::Other,
     }
 }
@@ -137,14 +142,38 @@ mod tests {
     #[test]
     fn texts_fall_into_their_classes() {
         for (message, class) in [
-            ("Parser Error: syntax error at or near \"SELEC\"\n\nLINE 1: SELEC 1\n        ^", Class::Syntax),
-            ("Catalog Error: Table with name t does not exist!", Class::NotFound),
-            ("Catalog Error: Table with name \"t\" already exists!", Class::AlreadyExists),
-            ("Constraint Error: Duplicate key \"id: 1\" violates primary key constraint.", Class::DuplicateKey),
-            ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
-            ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
-            ("FATAL Error: Failed: database has been invalidated because of a previous fatal error.", Class::Fatal),
-            ("IO Error: Could not write file: No space left on device", Class::DiskFull),
+            (
+                "Parser Error: syntax error at or near \"SELEC\"\n\nLINE 1: SELEC 1\n        ^",
+                Class::Syntax,
+            ),
+            (
+                "Catalog Error: Table with name t does not exist!",
+                Class::NotFound,
+            ),
+            (
+                "Catalog Error: Table with name \"t\" already exists!",
+                Class::AlreadyExists,
+            ),
+            (
+                "Constraint Error: Duplicate key \"id: 1\" violates primary key constraint.",
+                Class::DuplicateKey,
+            ),
+            (
+                "Constraint Error: NOT NULL constraint failed: t.id",
+                Class::Constraint,
+            ),
+            (
+                "TransactionContext Error: Catalog write-write conflict on create with \"t\"",
+                Class::Conflict,
+            ),
+            (
+                "FATAL Error: Failed: database has been invalidated because of a previous fatal error.",
+                Class::Fatal,
+            ),
+            (
+                "IO Error: Could not write file: No space left on device",
+                Class::DiskFull,
+            ),
         ] {
             assert_eq!(classify(message), class, "{message}");
         }

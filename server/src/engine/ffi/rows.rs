@@ -33,7 +33,11 @@ impl Rows {
         state: c::duckdb_state,
         connection: Arc<RawConnection>,
     ) -> Result<Self, DuckError> {
-        let mut rows = Self { result, schema: Arc::new(arrow_schema::Schema::empty()), connection };
+        let mut rows = Self {
+            result,
+            schema: Arc::new(arrow_schema::Schema::empty()),
+            connection,
+        };
         if state != c::duckdb_state_DuckDBSuccess {
             return Err(rows.error());
         }
@@ -58,7 +62,9 @@ impl Rows {
     /// True when the result is rows, not the count of a write or nothing.
     pub(crate) fn has_rows(&mut self) -> bool {
         // SAFETY: the result is live; DuckDB reads it by value.
-        unsafe { c::duckdb_result_return_type(self.result) == c::duckdb_result_type_DUCKDB_RESULT_TYPE_QUERY_RESULT }
+        unsafe {
+            c::duckdb_result_return_type(self.result) == c::duckdb_result_type_DUCKDB_RESULT_TYPE_QUERY_RESULT
+        }
     }
 
     /// Rows that a write changed.
@@ -75,7 +81,11 @@ impl Rows {
             if chunk.is_null() {
                 // The end and a failure look the same here; only the error text tells them apart.
                 let error = self.error();
-                return if error.message.is_empty() { Ok(None) } else { Err(error) };
+                return if error.message.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(error)
+                };
             }
             let batch = arrow::export_chunk(self.connection.arrow_options(), chunk, &self.schema);
             c::duckdb_destroy_data_chunk(&mut chunk);

@@ -60,9 +60,25 @@ impl Engine {
         let rows = fed?;
         let connection = inserted?;
         let (answer, answered) = oneshot::channel();
-        let held = Held { budget: None, slot: None, turn: admission.turn, appending: Some(admission.appending) };
+        let held = Held {
+            budget: None,
+            slot: None,
+            turn: admission.turn,
+            appending: Some(admission.appending),
+        };
         let span = tracing::Span::current();
-        writer.commit(BulkCommit { connection, rows, answer, span, held }, answered).await
+        writer
+            .commit(
+                BulkCommit {
+                    connection,
+                    rows,
+                    answer,
+                    span,
+                    held,
+                },
+                answered,
+            )
+            .await
     }
 
     /// Cuts the upload into windows and hands them over; returns the number of rows. Dropping `steps`
@@ -115,7 +131,9 @@ pub(crate) fn places(budget_bytes: usize) -> usize {
 /// Creates a missing table in a commit of its own, so that the turn is not held while the client sends. An
 /// upload that fails later leaves the table empty.
 async fn create_first(writer: &WriterHandle, admission: &mut Admission, loader: u64) -> Result<()> {
-    let Some(create) = admission.create.take() else { return Ok(()) };
+    let Some(create) = admission.create.take() else {
+        return Ok(());
+    };
     let (answer, answered) = oneshot::channel();
     let unit = Unit {
         target: admission.target(),
@@ -126,7 +144,12 @@ async fn create_first(writer: &WriterHandle, admission: &mut Admission, loader: 
         loader,
         answer,
         span: tracing::Span::current(),
-        held: Held { budget: None, slot: None, turn: admission.turn.take(), appending: None },
+        held: Held {
+            budget: None,
+            slot: None,
+            turn: admission.turn.take(),
+            appending: None,
+        },
     };
     writer.append(unit, answered).await.map(|_| ())
 }

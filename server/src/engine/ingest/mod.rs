@@ -82,7 +82,10 @@ pub(super) struct Admission {
 
 impl Admission {
     fn target(&self) -> Target {
-        Target { table: self.name.clone(), columns: self.fit.columns().to_vec() }
+        Target {
+            table: self.name.clone(),
+            columns: self.fit.columns().to_vec(),
+        }
     }
 }
 
@@ -152,7 +155,14 @@ impl Engine {
             };
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if create.is_some() { turn } else { None };
-            return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, turn, appending });
+            return Ok(Admission {
+                name,
+                fit,
+                replaces: table.is_some() && create.is_some(),
+                create,
+                turn,
+                appending,
+            });
         }
     }
 
@@ -166,7 +176,12 @@ impl Engine {
 }
 
 /// Gives a collected upload to the writer and waits for its commit.
-async fn append(writer: &WriterHandle, admission: Admission, collected: Collected, loader: u64) -> Result<Ack> {
+async fn append(
+    writer: &WriterHandle,
+    admission: Admission,
+    collected: Collected,
+    loader: u64,
+) -> Result<Ack> {
     let (answer, answered) = oneshot::channel();
     let unit = Unit {
         target: admission.target(),
@@ -212,5 +227,9 @@ impl Collected {
 /// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
 /// once a column.
 fn bytes_of(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    batch
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
+        .sum()
 }

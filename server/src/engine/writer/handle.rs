@@ -13,9 +13,7 @@ use super::{
     actor::Actor,
     command::{Command, Held},
 };
-use crate::engine::{
-    Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack,
-};
+use crate::engine::{Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack};
 
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
 /// is taken before anything is sent.
@@ -41,7 +39,9 @@ impl WriterHandle {
                 Err(error) => drop(report.send(Err(error))),
             })
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
-        opened.recv().map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
+        opened
+            .recv()
+            .map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
         Ok(Self {
             commands: Mutex::new(Some(commands)),
             slots: Arc::new(Semaphore::new(options.queue_units)),
@@ -57,7 +57,11 @@ impl WriterHandle {
     }
 
     /// Queues the COMMIT of a bulk upload and waits for it.
-    pub(crate) async fn commit(&self, mut bulk: BulkCommit, answer: oneshot::Receiver<Result<Ack>>) -> Result<Ack> {
+    pub(crate) async fn commit(
+        &self,
+        mut bulk: BulkCommit,
+        answer: oneshot::Receiver<Result<Ack>>,
+    ) -> Result<Ack> {
         self.take_slot(&mut bulk.held).await?;
         self.send(Command::Bulk(Box::new(bulk)))?;
         answered(answer).await
@@ -83,7 +87,9 @@ impl WriterHandle {
 
     /// Lets the writer finish what it has accepted, then ends it.
     pub(crate) async fn shutdown(&self) {
-        let Some(commands) = self.commands.lock().take() else { return };
+        let Some(commands) = self.commands.lock().take() else {
+            return;
+        };
         let (done, ended) = oneshot::channel();
         if commands.send(Command::Shutdown(done)).is_ok() {
             let _ = ended.await;

@@ -1,0 +1,44 @@
+# The front door. On a fresh machine with cargo, npm and Python, `make demo` and `make test` do everything.
+
+CARGO ?= cargo
+DATABASE ?= merganser.duckdb
+LISTEN ?= 127.0.0.1:8815
+
+.PHONY: help demo serve build test check bench fmt clean
+.DEFAULT_GOAL := help
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build ## Four loaders and two readers on one fresh database, for 15 seconds
+	target/release/merganser-demo
+
+serve: build ## Serve DATABASE on LISTEN
+	target/release/merganser-server --database $(DATABASE) --listen $(LISTEN)
+
+build: .duckdb ## Release binaries in target/release
+	$(CARGO) build --release --workspace --bins
+
+test: .duckdb ## Unit, integration and interop tests
+	$(CARGO) test --workspace
+	scripts/python-env tests/interop/requirements.txt
+	.venv/bin/python -m pytest tests/interop
+
+check: .duckdb ## Format, lints, dependency direction, documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	scripts/check-dependencies
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+
+bench: build ## Compare with the peers, side by side (arguments in ARGS)
+	scripts/python-env tests/interop/requirements.txt bench/requirements.txt
+	bench/run $(ARGS)
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Remove what was built
+	rm -rf target .venv .duckdb
+
+.duckdb: scripts/fetch-duckdb
+	scripts/fetch-duckdb

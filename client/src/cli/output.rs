@@ -1,0 +1,265 @@
+//! Where the rows of a query go, and in which form.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, ErrorKind, IsTerminal, Write},
+    path::Path,
+};
+
+use arrow_array::{RecordBatch, RecordBatchWriter};
+use arrow_ipc::writer::StreamWriter;
+use arrow_json::{
+    WriterBuilder as JsonWriterBuilder,
+    writer::{JsonArray, LineDelimited},
+};
+use arrow_schema::SchemaRef;
+use clap::ValueEnum;
+use merganser::Error;
+use tokio::{
+    sync::mpsc::{self, Receiver, Sender},
+    task::JoinHandle,
+};
+
+use super::pretty::TableWriter;
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RowFormat {
+    /// A table with borders, for people
+    Table,
+    /// Comma-separated values with a header line
+    Csv,
+    /// One JSON array of objects
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// An Arrow IPC stream
+    Arrow,
+}
+
+/// What the writer is told: rows, or that they are complete. A channel that closes before that means
+/// that the query failed, and half a result must not end like a whole one.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    Rows(RecordBatch),
+    End,
+}
+
+/// How the writing ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// Everything that came was written.
+    All,
+    /// The reader of our pipe went away, as `head` does; that is its right.
+    PipeClosed,
+}
+
+/// A file or stdout.
+pub(crate) struct Output {
+    sink: BufWriter<Box<dyn Write + Send>>,
+    pipe_closed: bool,
+}
+
+impl Output {
+    /// Creates the file; without a path, takes stdout.
+    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Error> {
+        let sink: Box<dyn Write + Send> = match path {
+            Some(path) => Box::new(File::create(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
+            })?),
+            None => Box::new(io::stdout()),
+        };
+        Ok(Self {
+            sink: BufWriter::with_capacity(64 << 10, sink),
+            pipe_closed: false,
+        })
+    }
+
+    /// Starts to write on a thread of its own, since formatting is work and a pipe may stall. The short
+    /// channel makes a slow reader slow down the server.
+    pub(crate) fn start(
+        self,
+        format: RowFormat,
+        schema: SchemaRef,
+        max_rows: usize,
+    ) -> (Sender<Piece>, JoinHandle<Result<Written, Error>>) {
+        let (sender, pieces) = mpsc::channel(2);
+        let writer = tokio::task::spawn_blocking(move || self.write(format, schema, max_rows, pieces));
+        (sender, writer)
+    }
+
+    fn write(
+        mut self,
+        format: RowFormat,
+        schema: SchemaRef,
+        max_rows: usize,
+        pieces: Receiver<Piece>,
+    ) -> Result<Written, Error> {
+        let result = self
+            .write_rows(format, schema, max_rows, pieces)
+            .and_then(|()| Ok(self.flush()?));
+        match result {
+            Ok(()) => Ok(Written::All),
+            // Asked here because the writers turn an I/O error into text on its way.
+            Err(_) if self.pipe_closed => Ok(Written::PipeClosed),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write_rows(
+        &mut self,
+        format: RowFormat,
+        schema: SchemaRef,
+        max_rows: usize,
+        pieces: Receiver<Piece>,
+    ) -> Result<(), Error> {
+        let json = JsonWriterBuilder::new().with_explicit_nulls(true);
+        match format {
+            RowFormat::Table => drain(TableWriter::new(self, schema, max_rows), pieces),
+            RowFormat::Csv => {
+                let mut csv = arrow_csv::Writer::new(self);
+                // The header comes with the first batch, and has to come without rows, too.
+                csv.write(&RecordBatch::new_empty(schema))?;
+                drain(csv, pieces)
+            }
+            RowFormat::Json => {
+                drain(json.build::<_, JsonArray>(&mut *self), pieces)?;
+                // The array ends without one, and a shell's prompt would stand behind it.
+                Ok(self.write_all(b"\n")?)
+            }
+            RowFormat::Ndjson => drain(json.build::<_, LineDelimited>(self), pieces),
+            RowFormat::Arrow => drain(StreamWriter::try_new(self, &schema)?, pieces),
+        }
+    }
+}
+
+fn drain(mut writer: impl RecordBatchWriter, mut pieces: Receiver<Piece>) -> Result<(), Error> {
+    while let Some(piece) = pieces.blocking_recv() {
+        match piece {
+            Piece::Rows(batch) => writer.write(&batch)?,
+            Piece::End => return Ok(writer.close()?),
+        }
+    }
+    Ok(())
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.sink.write(bytes);
+        self.notice(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.sink.flush();
+        self.notice(result)
+    }
+}
+
+impl Output {
+    fn notice<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            self.pipe_closed |= error.kind() == ErrorKind::BrokenPipe;
+        }
+        result
+    }
+}
+
+/// Binary data on a terminal helps nobody and may garble it.
+pub(crate) fn refuse_binary_on_terminal(format: RowFormat, output: Option<&Path>) -> Result<(), Error> {
+    if format == RowFormat::Arrow && output.is_none() && io::stdout().is_terminal() {
+        return Err(Error::Usage(
+            "Arrow data is not for a terminal: use --output FILE or a pipe".into(),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn rows() -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None]));
+        RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap()
+    }
+
+    fn output(sink: impl Write + Send + 'static) -> Output {
+        Output {
+            sink: BufWriter::new(Box::new(sink)),
+            pipe_closed: false,
+        }
+    }
+
+    fn written(format: RowFormat, pieces: Vec<Piece>) -> String {
+        let sink = Shared::default();
+        let (sender, receiver) = mpsc::channel(8);
+        for piece in pieces {
+            sender.try_send(piece).unwrap();
+        }
+        drop(sender);
+        let result = output(sink.clone()).write(format, rows().schema(), 10, receiver);
+        assert_eq!(result.unwrap(), Written::All);
+        let bytes = sink.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn text_formats() {
+        let pieces = || vec![Piece::Rows(rows()), Piece::End];
+        assert_eq!(written(RowFormat::Csv, pieces()), "a\n1\n\"\"\n");
+        assert_eq!(written(RowFormat::Json, pieces()), "[{\"a\":1},{\"a\":null}]\n");
+        assert_eq!(written(RowFormat::Ndjson, pieces()), "{\"a\":1}\n{\"a\":null}\n");
+    }
+
+    #[test]
+    fn no_rows_are_a_valid_file_too() {
+        assert_eq!(written(RowFormat::Csv, vec![Piece::End]), "a\n");
+        assert_eq!(written(RowFormat::Json, vec![Piece::End]), "[]\n");
+        assert_eq!(written(RowFormat::Ndjson, vec![Piece::End]), "");
+    }
+
+    #[test]
+    fn a_broken_result_is_not_closed_as_if_it_were_whole() {
+        assert_eq!(
+            written(RowFormat::Json, vec![Piece::Rows(rows())]),
+            "[{\"a\":1},{\"a\":null}\n"
+        );
+        assert_eq!(written(RowFormat::Table, vec![Piece::Rows(rows())]), "");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_error() {
+        let (sender, receiver) = mpsc::channel(8);
+        sender.try_send(Piece::Rows(rows())).unwrap();
+        sender.try_send(Piece::End).unwrap();
+        let result = output(Closed).write(RowFormat::Csv, rows().schema(), 10, receiver);
+        assert_eq!(result.unwrap(), Written::PipeClosed);
+    }
+}

@@ -1,0 +1,125 @@
+//! Rows as a table for people.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
+use arrow_array::{RecordBatch, RecordBatchWriter};
+use arrow_cast::{display::FormatOptions, pretty::pretty_format_batches_with_options};
+use arrow_schema::{ArrowError, SchemaRef};
+use indicatif::HumanCount;
+
+/// Collects rows up to a bound, because the widths of the columns depend on all of them, counts the
+/// rest, and prints the table when it is closed.
+pub(crate) struct TableWriter<W> {
+    out: W,
+    kept: Vec<RecordBatch>,
+    kept_rows: usize,
+    max_rows: usize,
+    total_rows: u64,
+}
+
+impl<W: Write> TableWriter<W> {
+    /// A table of at most `max_rows` rows.
+    pub(crate) fn new(out: W, schema: SchemaRef, max_rows: usize) -> Self {
+        Self {
+            out,
+            // Gives the header its columns when no row comes.
+            kept: vec![RecordBatch::new_empty(schema)],
+            kept_rows: 0,
+            max_rows,
+            total_rows: 0,
+        }
+    }
+}
+
+impl<W: Write> RecordBatchWriter for TableWriter<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        self.total_rows += batch.num_rows() as u64;
+        let room = self.max_rows - self.kept_rows;
+        let taken = room.min(batch.num_rows());
+        if taken > 0 {
+            self.kept.push(batch.slice(0, taken));
+            self.kept_rows += taken;
+        }
+        Ok(())
+    }
+
+    fn close(mut self) -> Result<(), ArrowError> {
+        writeln!(self.out, "{}", format(&self.kept)?)?;
+        let more = self.total_rows - self.kept_rows as u64;
+        if more > 0 {
+            writeln!(
+                self.out,
+                "{} more rows (of {}); --max-rows shows more of them, --format csv all",
+                HumanCount(more),
+                HumanCount(self.total_rows),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints one batch as a table on stdout.
+pub(crate) fn print(batch: RecordBatch) -> Result<(), ArrowError> {
+    writeln!(io::stdout(), "{}", format(&[batch])?)?;
+    Ok(())
+}
+
+/// The errors of single values are shown in their place, so that one bad value hides no others.
+fn format(batches: &[RecordBatch]) -> Result<impl Display + use<>, ArrowError> {
+    let options = FormatOptions::default()
+        .with_display_error(true)
+        .with_null("NULL");
+    pretty_format_batches_with_options(batches, &options)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    fn render(max_rows: usize, batches: &[RecordBatch], schema: SchemaRef) -> String {
+        let mut out = Vec::new();
+        let mut table = TableWriter::new(&mut out, schema, max_rows);
+        for batch in batches {
+            table.write(batch).unwrap();
+        }
+        table.close().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    fn batch(values: Vec<Option<i64>>) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from(values));
+        RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap()
+    }
+
+    #[test]
+    fn nulls_are_shown_as_such() {
+        let rows = batch(vec![Some(1), None]);
+        let schema = rows.schema();
+        let text = render(10, &[rows], schema);
+        assert_eq!(
+            text,
+            "+------+\n| a    |\n+------+\n| 1    |\n| NULL |\n+------+\n"
+        );
+    }
+
+    #[test]
+    fn rows_beyond_the_bound_are_counted() {
+        let rows = batch(vec![Some(1); 900]);
+        let text = render(1000, &[rows.clone(), rows.clone()], rows.schema());
+        assert_eq!(text.lines().filter(|line| line.contains("| 1 |")).count(), 1000);
+        assert!(text.contains("800 more rows (of 1,800)"), "{text}");
+    }
+
+    #[test]
+    fn no_rows_still_have_a_header() {
+        let text = render(10, &[], batch(vec![]).schema());
+        assert!(text.contains("| a |"), "{text}");
+    }
+}

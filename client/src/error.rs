@@ -1,0 +1,209 @@
+//! What can go wrong, in words a person can act on.
+
+use std::{error::Error as StdError, io};
+
+use arrow_flight::error::FlightError;
+use arrow_schema::ArrowError;
+use tonic::{Code, Status};
+
+/// An error of this library. Its `Display` is one message for a person; most begin with a slug in
+/// capitals (`TABLE_NOT_FOUND: ...`) that a program may match on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection came up, so nothing was sent. Try again once the server is there.
+    #[error("CONNECT: {0}")]
+    Connect(String),
+
+    /// The connection broke during a call: whether the server did what was asked is unknown.
+    #[error("DISCONNECTED: the connection to the server was lost: {0}")]
+    Disconnected(String),
+
+    /// The server refused or failed; its message says what to do.
+    #[error("{slug}: {message}")]
+    Server {
+        /// The gRPC status code.
+        code: Code,
+        /// The stable name of the problem, such as `SCHEMA_MISMATCH`; the name of the code when the
+        /// message carries none.
+        slug: String,
+        /// What is wrong, without the slug.
+        message: String,
+    },
+
+    /// The server answered something that Flight SQL does not allow here.
+    #[error("PROTOCOL: {0}")]
+    Protocol(String),
+
+    /// Arrow data could not be read, converted or written.
+    #[error("ARROW: {0}")]
+    Arrow(#[from] ArrowError),
+
+    /// A file or a pipe could not be read or written.
+    #[error("IO: {0}")]
+    Io(#[from] io::Error),
+
+    /// The call itself is wrong; the same call can never succeed.
+    #[error("{0}")]
+    Usage(String),
+}
+
+impl Error {
+    /// Whether nothing was done and the same call may succeed later.
+    ///
+    /// A [`Disconnected`](Error::Disconnected) is not retryable by this measure: a write may have been
+    /// committed although its answer was lost.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Connect(_) => true,
+            Self::Server { code, .. } => {
+                matches!(code, Code::Unavailable | Code::Aborted | Code::ResourceExhausted)
+            }
+            Self::Disconnected(_) | Self::Protocol(_) | Self::Arrow(_) | Self::Io(_) | Self::Usage(_) => {
+                false
+            }
+        }
+    }
+}
+
+impl From<Status> for Error {
+    fn from(status: Status) -> Self {
+        // A status that has a source was made on this side, from a failure of the transport.
+        if let Some(source) = status.source() {
+            let reason = root_cause(source);
+            return if chain(source).any(|cause| cause.is::<tonic::ConnectError>()) {
+                Self::Connect(format!("cannot reach the server: {reason}"))
+            } else {
+                Self::Disconnected(reason)
+            };
+        }
+        let code = status.code();
+        let (slug, message) =
+            split_slug(status.message()).unwrap_or_else(|| (code_name(code), status.message()));
+        Self::Server {
+            code,
+            slug: slug.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl From<FlightError> for Error {
+    fn from(error: FlightError) -> Self {
+        match error {
+            FlightError::Arrow(error) => Self::Arrow(error),
+            FlightError::Tonic(status) => Self::from(*status),
+            FlightError::NotYetImplemented(text)
+            | FlightError::ProtocolError(text)
+            | FlightError::DecodeError(text) => Self::Protocol(text),
+            // The only external errors are our own, on their way through arrow_flight's encoder.
+            FlightError::ExternalError(error) => match error.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(error) => Self::Protocol(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Splits `SLUG: text`; none when the text does not begin with a slug.
+fn split_slug(message: &str) -> Option<(&str, &str)> {
+    let (slug, text) = message.split_once(": ")?;
+    let starts_well = slug.starts_with(|c: char| c.is_ascii_uppercase());
+    let is_slug = slug
+        .bytes()
+        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    (starts_well && is_slug).then_some((slug, text))
+}
+
+/// The name of a status code as the gRPC specification writes it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+/// The innermost cause: the outer ones only say "transport error".
+pub(crate) fn root_cause(error: &(dyn StdError + 'static)) -> String {
+    chain(error)
+        .last()
+        .map_or_else(String::new, |cause| cause.to_string())
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_split_off() {
+        assert_eq!(
+            split_slug("SCHEMA_MISMATCH: column a: BIGINT wanted"),
+            Some(("SCHEMA_MISMATCH", "column a: BIGINT wanted"))
+        );
+        assert_eq!(
+            split_slug("SYNTAX: near \"FORM\"\nSELECT 1 FORM t\n         ^"),
+            Some(("SYNTAX", "near \"FORM\"\nSELECT 1 FORM t\n         ^"))
+        );
+        assert_eq!(split_slug("V2: x"), Some(("V2", "x")));
+    }
+
+    #[test]
+    fn other_text_has_no_slug() {
+        for text in [
+            "",
+            "no colon",
+            "Parser Error: x",
+            "A:b",
+            ": x",
+            "_A: x",
+            "2ND: x",
+            "TWO WORDS: x",
+        ] {
+            assert_eq!(split_slug(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_status_without_slug_gets_the_name_of_its_code() {
+        let error = Error::from(Status::not_found("no such thing"));
+        assert_eq!(error.to_string(), "NOT_FOUND: no such thing");
+        let error = Error::from(Status::not_found("TABLE_NOT_FOUND: no table t"));
+        assert_eq!(error.to_string(), "TABLE_NOT_FOUND: no table t");
+    }
+
+    #[test]
+    fn only_what_was_not_done_is_retryable() {
+        assert!(Error::from(Status::unavailable("x")).retryable());
+        assert!(Error::from(Status::aborted("x")).retryable());
+        assert!(Error::from(Status::resource_exhausted("x")).retryable());
+        assert!(Error::Connect("refused".into()).retryable());
+        assert!(!Error::from(Status::unknown("x")).retryable());
+        assert!(!Error::from(Status::invalid_argument("x")).retryable());
+        assert!(!Error::Disconnected("reset".into()).retryable());
+    }
+
+    #[test]
+    fn our_own_error_survives_the_encoder() {
+        let through = FlightError::ExternalError(Box::new(Error::Usage("mine".into())));
+        assert!(matches!(Error::from(through), Error::Usage(text) if text == "mine"));
+    }
+}

@@ -1,0 +1,209 @@
+//! A Flight SQL server that does as it is told and reports what it sees.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use arrow_flight::{
+    FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, PutResult, Ticket,
+    encode::FlightDataEncoderBuilder,
+    error::FlightError,
+    flight_service_server::{FlightService, FlightServiceServer},
+    sql::{
+        Any, CommandStatementIngest, CommandStatementQuery, CommandStatementUpdate, DoPutUpdateResult,
+        ProstMessageExt, SqlInfo, TicketStatementQuery,
+        server::{FlightSqlService, PeekableFlightDataStream},
+    },
+};
+use arrow_schema::Schema;
+use futures::{Stream, StreamExt, TryFutureExt, TryStreamExt, stream};
+use merganser::Client;
+use prost::Message;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
+
+/// Far longer than anything here takes, and shorter than anybody waits for a test that hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the server saw of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    UploadBegan,
+    UploadEnded,
+    UploadBroke,
+    QueryCancelled,
+}
+
+/// The server; it stops when it is dropped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    seen: mpsc::UnboundedReceiver<Seen>,
+    task: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let url = format!("grpc://{}", incoming.local_addr().unwrap());
+        let (sender, seen) = mpsc::unbounded_channel();
+        let service = FlightServiceServer::new(Scripted(sender));
+        let server = tonic::transport::Server::builder().add_service(service);
+        let task = tokio::spawn(server.serve_with_incoming(incoming));
+        Self { url, seen, task }
+    }
+
+    pub(crate) async fn connect() -> (Client, Self) {
+        let server = Self::start();
+        let client = Client::connect(&server.url).await.unwrap();
+        (client, server)
+    }
+
+    /// Waits for the next thing that the server sees.
+    pub(crate) async fn next(&mut self) -> Seen {
+        let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
+        seen.unwrap().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Scripted(mpsc::UnboundedSender<Seen>);
+
+type Answers<T> = Response<Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>>;
+
+fn batch() -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    RecordBatch::try_from_iter([("a", column)]).unwrap()
+}
+
+impl Scripted {
+    /// Reads an upload to its end and returns the number of its messages.
+    async fn drain(self, mut upload: PeekableFlightDataStream) -> Result<i64, Status> {
+        let mut messages = 0;
+        while let Some(message) = upload.next().await {
+            if let Err(e) = message {
+                eprintln!("SRV {e:?}");
+                let _ = self.0.send(Seen::UploadBroke);
+                return Err(Status::aborted("BROKEN: the upload broke"));
+            }
+            eprintln!("SRV message {messages}");
+            if messages == 0 {
+                let _ = self.0.send(Seen::UploadBegan);
+            }
+            messages += 1;
+        }
+        let _ = self.0.send(Seen::UploadEnded);
+        Ok(messages)
+    }
+}
+
+/// Reports when the rows of a query are dropped before their end, which never comes.
+struct CancelReport(mpsc::UnboundedSender<Seen>);
+
+impl Drop for CancelReport {
+    fn drop(&mut self) {
+        let _ = self.0.send(Seen::QueryCancelled);
+    }
+}
+
+#[tonic::async_trait]
+impl FlightSqlService for Scripted {
+    type FlightService = Self;
+
+    async fn do_handshake(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<Answers<HandshakeResponse>, Status> {
+        // Basic ada:secret
+        if request.metadata().get("authorization").unwrap() != "Basic YWRhOnNlY3JldA==" {
+            return Err(Status::unauthenticated("CREDENTIALS: wrong user or password"));
+        }
+        let answer = stream::iter([Ok(HandshakeResponse::default())]);
+        let mut response: Answers<HandshakeResponse> = Response::new(answer.boxed());
+        let token = "Bearer token-of-ada".parse().unwrap();
+        response.metadata_mut().insert("authorization", token);
+        Ok(response)
+    }
+
+    async fn get_flight_info_statement(
+        &self,
+        command: CommandStatementQuery,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
+        let ticket = TicketStatementQuery {
+            statement_handle: command.query.clone().into(),
+        };
+        let ticket = Ticket::new(ticket.as_any().encode_to_vec());
+        let info = FlightInfo::new().with_endpoint(FlightEndpoint::new().with_ticket(ticket));
+        let info = match command.query.as_str() {
+            "endless" => info.try_with_schema(&batch().schema()).unwrap(),
+            "dml" => info
+                .try_with_schema(&Schema::empty())
+                .unwrap()
+                .with_total_records(7),
+            "whoami" => {
+                let token = request.metadata().get("authorization").unwrap();
+                let token = token.to_str().unwrap();
+                return Err(Status::not_found(format!("TOKEN: {token}")));
+            }
+            other => {
+                return Err(Status::invalid_argument(format!("SYNTAX: near {other:?}")));
+            }
+        };
+        Ok(Response::new(info))
+    }
+
+    async fn do_get_statement(
+        &self,
+        _ticket: TicketStatementQuery,
+        _request: Request<Ticket>,
+    ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        let report = CancelReport(self.0.clone());
+        let batches = stream::repeat_with(move || {
+            let _ = &report;
+            Ok::<_, FlightError>(batch())
+        });
+        let data = FlightDataEncoderBuilder::new()
+            .with_schema(batch().schema())
+            .build(batches);
+        Ok(Response::new(data.map_err(Status::from).boxed()))
+    }
+
+    async fn do_put_fallback(
+        &self,
+        request: Request<PeekableFlightDataStream>,
+        _message: Any,
+    ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
+        let answer = self.clone().drain(request.into_inner()).map_ok(|rows| {
+            let result = DoPutUpdateResult { record_count: rows };
+            PutResult {
+                app_metadata: result.encode_to_vec().into(),
+            }
+        });
+        Ok(Response::new(stream::once(answer).boxed()))
+    }
+
+    async fn do_put_statement_ingest(
+        &self,
+        _command: CommandStatementIngest,
+        request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        // Cancelling drops this method: the upload is read to its end elsewhere, as a queue would.
+        let upload = tokio::spawn(self.clone().drain(request.into_inner()));
+        upload.await.unwrap()
+    }
+
+    async fn do_put_statement_update(
+        &self,
+        _command: CommandStatementUpdate,
+        _request: Request<PeekableFlightDataStream>,
+    ) -> Result<i64, Status> {
+        Ok(7)
+    }
+
+    async fn register_sql_info(&self, _id: i32, _result: &SqlInfo) {}
+}
