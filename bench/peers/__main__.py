@@ -8,8 +8,16 @@ from pathlib import Path
 from . import report
 from .bench import WORK, Bench, Sample, Settings
 from .native import Native
-from .peer import ALL, IN_PROCESS, LOAD_GENERATOR, MERGANSER, MERGANSER_SERVER, NATIVE_BASELINE, Peer
-from .server import ServerError
+from .peer import (
+    ALL,
+    IN_PROCESS,
+    LOAD_GENERATOR,
+    MERGANSER,
+    MERGANSER_SERVER,
+    NATIVE_BASELINE,
+    Peer,
+)
+from .server import PeerError
 from .workloads import Workload, all_workloads
 
 FULL = Settings(seconds=8, rounds=3, bulk_rows=10_000_000, stall_seconds=10)
@@ -62,7 +70,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help=f"a workload's length ({FULL.seconds:g})")
     parser.add_argument("--rounds", type=int, help=f"rounds to take medians of ({FULL.rounds})")
     parser.add_argument(
-        "--quick", action="store_true", help="one round of 2 s and a tenth of the rows: a smoke test"
+        "--quick",
+        action="store_true",
+        help="one round of 2 s and a tenth of the rows: a smoke test",
     )
     parser.add_argument(
         "--write", action="store_true", help="also write the table into RESULTS.md; whole runs only"
@@ -104,10 +114,10 @@ def _run(bench: Bench, workloads: list[Workload], peers: list[Peer]) -> list[rep
 
 
 def _measure(bench: Bench, workload: Workload, peer: Peer) -> Sample:
-    """One sample; a server that fails to start or stop is an error of it, not the run's end."""
+    """One sample; a process that fails is an error of it, not the run's end."""
     try:
         return workload.measure(bench, peer)
-    except ServerError as error:
+    except PeerError as error:
         return Sample((0.0,) * len(workload.figures), [str(error)])
 
 

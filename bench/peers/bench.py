@@ -56,10 +56,13 @@ class Bench:
 
     def server(self, peer: Peer, database: Path) -> Server:
         """The peer's server on a database, not started yet."""
+        assert peer.command, f"{peer.name} has no server"
         return Server(peer.command(database), self.work / f"{peer.name}.log")
 
-    def run(self, peer: Peer, jobs: list[Job], history_rows: int = 0) -> tuple[list[Tally], list[str]]:
-        """Runs jobs against a peer on a fresh database; then counts the rows that are really there."""
+    def run(
+        self, peer: Peer, jobs: list[Job], history_rows: int = 0
+    ) -> tuple[list[Tally], list[str]]:
+        """Runs jobs against a peer on a fresh database, then counts the rows that are there."""
         with self.database(history_rows) as database:
             if peer.command is None:
                 tallies = load.run(peer.client, str(database), jobs, one_process=True)

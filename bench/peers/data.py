@@ -15,7 +15,9 @@ COLUMNS = "batch_id BIGINT, timestamp VARCHAR, value DOUBLE, category VARCHAR"
 
 CATEGORIES = ("click", "error", "purchase", "search", "view")
 
-AGGREGATE = f"SELECT category, count(*) AS events, avg(value) AS mean FROM {HISTORY} GROUP BY category"
+AGGREGATE = (
+    f"SELECT category, count(*) AS events, avg(value) AS mean FROM {HISTORY} GROUP BY category"
+)
 """The small question of a dashboard; answers a row a category."""
 
 AGGREGATE_ROWS = 200_000
@@ -25,6 +27,13 @@ SCAN = f"SELECT * FROM {HISTORY}"
 
 BATCH_ROWS = 65_536
 """Rows a batch in a long upload."""
+
+
+def connect(database: Path | str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Opens a database with default settings, but for the progress bar on the terminal."""
+    connection = duckdb.connect(database)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _rows_sql(rows: int) -> str:
@@ -40,13 +49,13 @@ def _rows_sql(rows: int) -> str:
 
 def events(rows: int) -> pa.Table:
     """The first `rows` events, in batches of `BATCH_ROWS`."""
-    with duckdb.connect() as connection:
+    with connect() as connection:
         return connection.execute(_rows_sql(rows)).to_arrow_reader(BATCH_ROWS).read_all()
 
 
 def create_database(path: Path, history_rows: int) -> None:
     """Writes a database with an empty events table and a history of `history_rows` rows."""
-    with duckdb.connect(path) as connection:
+    with connect(path) as connection:
         connection.execute(f"CREATE TABLE {EVENTS} ({COLUMNS})")
         connection.execute(f"CREATE TABLE {HISTORY} ({COLUMNS})")
         connection.execute(f"INSERT INTO {HISTORY} {_rows_sql(history_rows)}")
@@ -55,6 +64,6 @@ def create_database(path: Path, history_rows: int) -> None:
 
 def count_events(path: Path) -> int:
     """The rows of the events table, in a database that no server has open."""
-    with duckdb.connect(path) as connection:
-        (count,) = connection.execute(f"SELECT count(*) FROM {EVENTS}").fetchone()
+    with connect(path) as connection:
+        ((count,),) = connection.execute(f"SELECT count(*) FROM {EVENTS}").fetchall()
         return count

@@ -1,14 +1,15 @@
-"""DuckDB in process, from Python: what no server can be expected to beat, and ours sometimes does."""
+"""DuckDB in process, from Python: no network and no server, one process only."""
 
-import duckdb
 import pyarrow as pa
+
+from .data import connect
 
 
 class InProcessClient:
     """A connection to the database file; all clients of one process share one DuckDB instance."""
 
     def __init__(self, address: str) -> None:
-        self._connection = duckdb.connect(address)
+        self._connection = connect(address)
 
     def put(self, table: str, rows: pa.Table) -> None:
         """Appends rows in one commit."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 from . import data
 from .clients import Client
@@ -34,7 +35,7 @@ class Job:
     def operations(self, client: Client) -> tuple[Callable[[], None], Callable[[], None]]:
         """The operation to measure and the one to warm up with; makes the data they send."""
         if self.kind == "query":
-            return (query := lambda: self._query(client)), query
+            return lambda: self._query(client), lambda: self._query(client)
         rows = data.events(self.rows)
         small = rows.slice(0, WARM_UP_ROWS)
         return lambda: client.put(data.EVENTS, rows), lambda: client.put(data.EVENTS, small)
@@ -98,7 +99,7 @@ def _work(client_type: type[Client], address: str, job: Job, start: threading.Ba
 def _client_process(
     parent: Connection, client_type: type[Client], address: str, jobs: list[Job]
 ) -> None:
-    """A client process: a thread a job; tells the parent that all are warm, and waits for its go."""
+    """A client process, a thread a job: says when all are warm, and waits for its go."""
 
     def rendezvous() -> None:
         parent.send("ready")
@@ -115,8 +116,8 @@ def run(
 ) -> list[Tally]:
     """Runs the jobs side by side, each in a process of its own or all as threads of one.
 
-    They start together, when all are connected and warm. A process that dies or hangs is an error of
-    each of its jobs.
+    They start together, when all are connected and warm. A process that dies or hangs is an error
+    of each of its jobs.
     """
     context = multiprocessing.get_context("spawn")
     clients = []
@@ -133,7 +134,7 @@ def run(
     for pipe, message in ready:
         if message == "ready":
             pipe.send("go")
-    tallies = []
+    tallies: list[Tally] = []
     for process, pipe, share in clients:
         outcome = _receive(pipe, deadline)
         if outcome is None:
@@ -147,7 +148,7 @@ def run(
     return tallies
 
 
-def _receive(pipe: Connection, deadline: float) -> object | None:
+def _receive(pipe: Connection, deadline: float) -> Any:
     """The next message of a client, or None if it died or is late."""
     try:
         return pipe.recv() if pipe.poll(max(0, deadline - time.monotonic())) else None

@@ -13,7 +13,7 @@ MEGABYTE = 1_000_000
 
 
 def measure(bench: Bench, peer: Peer) -> Sample:
-    """Megabytes by which the server's peak exceeds its idle size, from the kernel's own accounts."""
+    """Megabytes by which the server's peak exceeds its idle size, by the kernel's accounts."""
     rows = bench.settings.bulk_rows
     context = multiprocessing.get_context("spawn")
     with bench.database(rows) as database, bench.server(peer, database) as server:
@@ -38,11 +38,12 @@ def measure(bench: Bench, peer: Peer) -> Sample:
         except EOFError:
             return Sample((0.0,), ["the client died"])
         finally:
+            pipe.close()
             process.join()
 
 
 def _stalling_client(parent: Connection, client_type: type[Client], address: str) -> None:
-    """Warms the connection up, reads one batch of everything when told, and stalls till told again."""
+    """Connects and warms up; when told, reads one batch of everything; stalls until told again."""
     client = client_type(address)
     client.query(f"{data.SCAN} LIMIT 1000")
     parent.send("connected")

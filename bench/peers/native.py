@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from . import data
 from .bench import Bench, Sample
 from .peer import LOAD_GENERATOR, NATIVE_BASELINE, Peer
+from .server import PeerError
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,22 @@ class Native:
         with bench.database() as database:
             if peer.command is None:
                 fresh = database.with_suffix(".duckdb.native")
-                options = ["--database", str(fresh), "--units-per-commit", str(self.units_per_commit)]
+                options = [
+                    "--database",
+                    str(fresh),
+                    "--units-per-commit",
+                    str(self.units_per_commit),
+                ]
                 return Sample((_run([str(NATIVE_BASELINE), *options, *common])["units_per_s"],))
             with bench.server(peer, database) as server:
-                options = ["--url", server.uri, "--loaders", str(self.loaders), "--table", data.EVENTS]
+                options = [
+                    "--url",
+                    server.uri,
+                    "--loaders",
+                    str(self.loaders),
+                    "--table",
+                    data.EVENTS,
+                ]
                 outcome = _run([str(LOAD_GENERATOR), *options, *common])
         errors = [f"{outcome['errors']} errors"] if outcome["errors"] else []
         return Sample((outcome["puts_per_s"],), errors)
@@ -37,5 +50,9 @@ class Native:
 
 def _run(command: list[str]) -> dict[str, float]:
     """Runs a binary of the bench crate and reads the JSON line that it ends with."""
-    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    finished = subprocess.run(command, capture_output=True, text=True)
+    if finished.returncode != 0:
+        raise PeerError(
+            f"{command[0]} ended with {finished.returncode}:\n{finished.stderr[-2000:]}"
+        )
     return json.loads(finished.stdout.splitlines()[-1])

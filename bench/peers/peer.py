@@ -36,7 +36,11 @@ MERGANSER = Peer(
     "Merganser",
     FlightClient,
     lambda database: [
-        str(MERGANSER_SERVER), "--database", str(database), "--listen", "127.0.0.1:0",
+        str(MERGANSER_SERVER),
+        "--database",
+        str(database),
+        "--listen",
+        "127.0.0.1:0",
     ],
 )
 BASELINE = Peer("baseline", "Python Flight", FlightClient, _module("baseline_server"))

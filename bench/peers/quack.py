@@ -7,6 +7,7 @@ import duckdb
 import duckdb_extension_httpfs
 import duckdb_extension_quack
 
+from . import data
 from .serving import parse_database, serve_until_stopped
 
 TOKEN = "peer-comparison"
@@ -15,7 +16,7 @@ TOKEN = "peer-comparison"
 
 def connect(database: Path | str = ":memory:") -> duckdb.DuckDBPyConnection:
     """Opens a database with the extension loaded; Quack speaks through httpfs."""
-    connection = duckdb.connect(database)
+    connection = data.connect(database)
     for module, name in ((duckdb_extension_httpfs, "httpfs"), (duckdb_extension_quack, "quack")):
         folder = Path(module.__file__).parent / "extensions" / f"v{duckdb.__version__}"
         connection.execute(f"LOAD '{folder / name}.duckdb_extension'")

@@ -11,7 +11,7 @@ from statistics import median
 
 from .bench import Sample, Settings
 from .peer import ALL, BASELINE, MERGANSER, MERGANSER_SERVER
-from .workloads import Figure, Goal, Times, Workload
+from .workloads import Below, Figure, Goal, Times, Workload
 
 RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
 BEGIN = "<!-- written by `make bench`: begin -->"
@@ -80,16 +80,21 @@ def _row(outcome: Outcome, index: int, figure: Figure) -> tuple[str, ...]:
         else:
             cells.append("-")
     failed = MERGANSER.name in errors
-    compared = figure.at_least or Times(1, BASELINE)
-    ratio = compared.ratio(values)
     return (
         figure.title,
         figure.unit,
         *cells,
-        f"{ratio:.2f} x {compared.peer.title}" if ratio is not None else "-",
+        _ratio(figure.at_least or Times(1, BASELINE), values),
         _verdict(figure.at_least, values, failed),
         _verdict(figure.aim, values, failed),
     )
+
+
+def _ratio(goal: Goal, values: dict[str, float]) -> str:
+    """Ours over the figure of the peer that the goal is about."""
+    if isinstance(goal, Below) or (ratio := goal.ratio(values)) is None:
+        return "-"
+    return f"{ratio:.2f} x {goal.peer.title}"
 
 
 def _verdict(goal: Goal | None, values: dict[str, float], failed: bool) -> str:
@@ -116,9 +121,9 @@ def _error_notes(outcomes: list[Outcome]) -> list[str]:
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     numbers = range(2, 2 + len(ALL))
-    lines = [titles, tuple("-" * width for width in widths), *rows]
-    rule = ["-" * (width - 1) + (":" if i in numbers else "-") for i, width in enumerate(widths)]
-    lines[1] = tuple(rule)
+    rule = tuple(
+        "-" * (width - 1) + (":" if i in numbers else "-") for i, width in enumerate(widths)
+    )
     return "\n".join(
         "| "
         + " | ".join(
@@ -126,7 +131,7 @@ def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         + " |"
-        for line in lines
+        for line in (titles, rule, *rows)
     )
 
 
@@ -134,8 +139,8 @@ def _conditions(settings: Settings) -> str:
     """Machine, versions and date, so that a figure can be placed later."""
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return (
-        f"{today}, {_cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; clients, servers "
-        f"and disk on this one machine.\n"
+        f"{today}, {_cpu_model()}, {os.cpu_count()} cores, {_memory_gib():.0f} GiB; "
+        f"clients, servers and disk on this one machine.\n"
         f"{_merganser_version()}, DuckDB {version('duckdb')}, "
         f"Quack {version('duckdb-extension-quack')}, pyarrow {version('pyarrow')}, "
         f"Python {platform.python_version()}, {platform.system()} {platform.release()}.\n"

@@ -6,13 +6,14 @@ import subprocess
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import IO, cast
 
 START_SECONDS = 60
 STOP_SECONDS = 60
 
 
-class ServerError(Exception):
-    """A server that did not start, or did not stop as it should."""
+class PeerError(Exception):
+    """A peer's process that did not start, or did not end as it should."""
 
 
 class Server:
@@ -30,11 +31,12 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.PIPE, stderr=log, text=True
             )
-        threading.Thread(target=self._read_output, daemon=True).start()
+        output = cast(IO[str], self._process.stdout)
+        threading.Thread(target=self._read, args=(output,), daemon=True).start()
         if not self._ready.wait(START_SECONDS) or not self.uri:
             self._process.kill()
             self._process.wait()
-            raise ServerError(f"{self._command[0]} did not start:\n{self._log.read_text()[-2000:]}")
+            raise PeerError(f"{self._command[0]} did not start:\n{self._log.read_text()[-2000:]}")
 
     def stop(self) -> None:
         """Asks the process to stop, and waits until it has."""
@@ -44,18 +46,18 @@ class Server:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise ServerError(f"the server did not stop within {STOP_SECONDS} s") from None
+            raise PeerError(f"the server did not stop within {STOP_SECONDS} s") from None
         if code != 0:
-            raise ServerError(f"the server ended with {code}:\n{self._log.read_text()[-2000:]}")
+            raise PeerError(f"the server ended with {code}:\n{self._log.read_text()[-2000:]}")
 
     @property
     def pid(self) -> int:
         """The id of the running process."""
         return self._process.pid
 
-    def _read_output(self) -> None:
+    def _read(self, output: IO[str]) -> None:
         """Finds the ready line, and goes on reading so that the server never waits for us."""
-        for line in self._process.stdout:
+        for line in output:
             if not self.uri and (ready := re.match(r"listening on (\S+)", line)):
                 self.uri = ready.group(1)
                 self._ready.set()

@@ -20,6 +20,6 @@ def parse_database(description: str) -> Path:
 
 
 def serve_until_stopped(uri: str) -> None:
-    """Says on standard output that clients may come, and returns when the process is told to stop."""
+    """Says on standard output that clients may come; returns when the process is told to stop."""
     print(f"listening on {uri}", flush=True)
     signal.sigwait(_STOP_SIGNALS)

@@ -108,7 +108,9 @@ class Mixed:
 
     def __call__(self, bench: Bench, peer: Peer) -> Sample:
         seconds = bench.settings.seconds * 1.5
-        jobs = [Job("put", seconds, rows=1_000)] * self.loaders + [_aggregate(seconds)] * self.readers
+        jobs = [Job("put", seconds, rows=1_000)] * self.loaders + [
+            _aggregate(seconds)
+        ] * self.readers
         tallies, errors = bench.run(peer, jobs, data.AGGREGATE_ROWS)
         return Sample((load.rate(tallies, "put"), load.rate(tallies, "query")), errors)
 
@@ -156,7 +158,11 @@ def all_workloads(bulk_rows: int) -> tuple[Workload, ...]:
         Workload(
             "load-8-single",
             SERVERS,
-            (Figure("8 loaders, 1-row puts", "puts/s", Times(3.5, BASELINE), Times(4.5, BASELINE)),),
+            (
+                Figure(
+                    "8 loaders, 1-row puts", "puts/s", Times(3.5, BASELINE), Times(4.5, BASELINE)
+                ),
+            ),
             Puts(8, 1),
         ),
         Workload(

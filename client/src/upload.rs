@@ -91,16 +91,13 @@ where
     type Item = Result<FlightData, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        eprintln!("CLI poll");
         if self.abandoned.poll_unpin(context).is_ready() {
-            eprintln!("CLI abandoned");
             return Poll::Ready(Some(Err(Status::aborted("the upload was abandoned"))));
         }
         match ready!(self.data.poll_next_unpin(context)) {
             Some(Ok(data)) => Poll::Ready(Some(Ok(data))),
             None => Poll::Ready(None),
             Some(Err(error)) => {
-                eprintln!("CLI failed");
                 if let Some(failure) = self.failure.take() {
                     // A caller that is gone needs no reason.
                     let _ = failure.send(error);

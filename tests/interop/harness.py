@@ -159,4 +159,5 @@ def _status(error):
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", found[2]).upper(), found[1]
     found = re.search(r"(?:Flight|gRPC) returned ([\w -]+) error, with message: (.*)", text, re.DOTALL)
     assert found, f"not an error of the server: {text}"
-    return PYARROW_WORDING.get(found[1], found[1].upper().replace(" ", "_")), found[2]
+    message = re.split(r"\. (?:gRPC client debug|Client) context: ", found[2])[0]  # pyarrow's own additions
+    return PYARROW_WORDING.get(found[1], found[1].upper().replace(" ", "_")), message

@@ -184,7 +184,7 @@ class TestInitSql:
         script = tmp_path / "init.sql"
         script.write_text(
             "-- more than one; statement\n"
-            "CREATE TABLE IF NOT EXISTS starts (at TIMESTAMP);\n"
+            "CREATE TABLE IF NOT EXISTS starts (moment TIMESTAMP);\n"
             "INSERT INTO starts VALUES (now()::TIMESTAMP);\n"
             "CREATE OR REPLACE TEMP MACRO twice(x) AS 2 * x;\n"
         )

@@ -78,19 +78,19 @@ class TestPut:
         assert server.rows("FROM t ORDER BY a") == [(1, None, 7, 8), (2, None, 7, 8)]
 
     def test_converts_without_loss_to_the_column_type(self, server):
-        server.run("CREATE TABLE t (i BIGINT, d DOUBLE, s VARCHAR, at TIMESTAMP)")
+        server.run("CREATE TABLE t (i BIGINT, d DOUBLE, s VARCHAR, moment TIMESTAMP)")
         server.put(
             pa.table(
                 {
                     "i": pa.array([1], pa.int16()),
                     "d": pa.array([0.5], pa.float32()),
                     "s": pa.array(["x"], pa.string_view()),
-                    "at": pa.array([0], pa.timestamp("s")),
+                    "moment": pa.array([0], pa.timestamp("s")),
                 }
             ),
             "t",
         )
-        assert server.rows("SELECT i, d, s, epoch(at) FROM t") == [(1, 0.5, "x", 0.0)]
+        assert server.rows("SELECT i, d, s, epoch(moment) FROM t") == [(1, 0.5, "x", 0.0)]
 
     @pytest.mark.parametrize(
         "parts", [["t"], ["main", "t"], ["db", "main", "t"], ["s", "t"], ["db", "s", "t"]], ids=".".join

@@ -200,7 +200,7 @@ def test_a_million_rows_come_back_unchanged_and_in_order(server):
 RESULTS = {
     "NULL": (pa.int32(), None),
     "123::HUGEINT": (pa.decimal128(38, 0), Decimal(123)),
-    "-99999999999999999999999999999999999999::HUGEINT": (pa.decimal128(38, 0), -Decimal("9" * 38)),
+    "-99999999999999999999999999999999999999::HUGEINT": (pa.decimal128(38, 0), Decimal("-" + "9" * 38)),
     "(SELECT sum(range) FROM range(5))": (pa.decimal128(38, 0), Decimal(10)),
     "1.5::DECIMAL(4, 1)": (pa.decimal128(4, 1), Decimal("1.5")),
     "'00000000-0000-0000-0000-000000000005'::UUID": (pa.utf8(), "00000000-0000-0000-0000-000000000005"),
@@ -255,7 +255,8 @@ def test_value_that_arrow_cannot_hold_is_an_error_naming_the_column(server, expr
 
 
 def test_every_type_of_a_stored_table_is_announced_as_it_is_delivered(server):
-    server.run(f"CREATE TABLE t AS SELECT {', '.join(f'{e} AS c{i}' for i, e in enumerate(RESULTS))}")
+    storable = [expression for expression in RESULTS if "VARIANT" not in expression]
+    server.run(f"CREATE TABLE t AS SELECT {', '.join(f'{e} AS c{i}' for i, e in enumerate(storable))}")
     for descriptor in (flight.FlightDescriptor.for_path("t"), flight.FlightDescriptor.for_command(f"FROM t")):
         info = server.client.get_flight_info(descriptor)
         delivered = server.client.do_get(info.endpoints[0].ticket).read_all()

@@ -103,14 +103,17 @@ pub(crate) async fn run(args: LoadArgs, connection: Connection) -> Result<ExitCo
         total.add(loaded);
     }
 
-    let time = started.elapsed();
-    let rows = human::count(total.rows, "row");
-    let (time, rate) = (human::elapsed(time), human::rate(total.rows, time));
-    writeln!(
-        io::stdout(),
-        "loaded {}, {rows} in {time} ({rate})",
-        total.files()
-    )?;
+    if total.loaded > 0 {
+        let time = started.elapsed();
+        let rows = human::count(total.rows, "row");
+        let rate = human::rate(total.rows, time);
+        let time = human::elapsed(time);
+        writeln!(
+            io::stdout(),
+            "loaded {}, {rows} in {time} ({rate})",
+            total.files()
+        )?;
+    }
     Ok(if total.failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -11,7 +11,7 @@ mod source;
 mod tables;
 mod terminal;
 
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use merganser::{Client, ClientOptions, Credentials, Error};
@@ -23,7 +23,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// Query and load a Merganser server.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     connection: Connection,
@@ -128,10 +128,17 @@ fn answer_usage(error: &clap::Error) -> ExitCode {
 
 /// Prints an error and tells the exit code that goes with it.
 fn fail(error: &Error) -> ExitCode {
-    terminal::print_error(error);
     match error {
-        Error::Usage(_) => ExitCode::from(EXIT_USAGE),
-        _ => ExitCode::FAILURE,
+        // The reader of our output has seen enough, as `head` has after its lines; that is its right.
+        Error::Io(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Error::Usage(_) => {
+            terminal::print_error(error);
+            ExitCode::from(EXIT_USAGE)
+        }
+        _ => {
+            terminal::print_error(error);
+            ExitCode::FAILURE
+        }
     }
 }
 

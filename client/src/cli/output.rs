@@ -45,15 +45,6 @@ pub(crate) enum Piece {
     End,
 }
 
-/// How the writing ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// Everything that came was written.
-    All,
-    /// The reader of our pipe went away, as `head` does; that is its right.
-    PipeClosed,
-}
-
 /// A file or stdout.
 pub(crate) struct Output {
     sink: BufWriter<Box<dyn Write + Send>>,
@@ -82,7 +73,7 @@ impl Output {
         format: RowFormat,
         schema: SchemaRef,
         max_rows: usize,
-    ) -> (Sender<Piece>, JoinHandle<Result<Written, Error>>) {
+    ) -> (Sender<Piece>, JoinHandle<Result<(), Error>>) {
         let (sender, pieces) = mpsc::channel(2);
         let writer = tokio::task::spawn_blocking(move || self.write(format, schema, max_rows, pieces));
         (sender, writer)
@@ -94,16 +85,15 @@ impl Output {
         schema: SchemaRef,
         max_rows: usize,
         pieces: Receiver<Piece>,
-    ) -> Result<Written, Error> {
+    ) -> Result<(), Error> {
         let result = self
             .write_rows(format, schema, max_rows, pieces)
             .and_then(|()| Ok(self.flush()?));
-        match result {
-            Ok(()) => Ok(Written::All),
-            // Asked here because the writers turn an I/O error into text on its way.
-            Err(_) if self.pipe_closed => Ok(Written::PipeClosed),
-            Err(error) => Err(error),
+        // Asked here because the writers turn an I/O error into text on its way.
+        if result.is_err() && self.pipe_closed {
+            return Err(Error::Io(ErrorKind::BrokenPipe.into()));
         }
+        result
     }
 
     fn write_rows(
@@ -225,7 +215,7 @@ mod tests {
         }
         drop(sender);
         let result = output(sink.clone()).write(format, rows().schema(), 10, receiver);
-        assert_eq!(result.unwrap(), Written::All);
+        result.unwrap();
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -255,11 +245,12 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_no_error() {
+    fn a_closed_pipe_is_told_from_other_failures() {
         let (sender, receiver) = mpsc::channel(8);
         sender.try_send(Piece::Rows(rows())).unwrap();
         sender.try_send(Piece::End).unwrap();
         let result = output(Closed).write(RowFormat::Csv, rows().schema(), 10, receiver);
-        assert_eq!(result.unwrap(), Written::PipeClosed);
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::Io(error) if error.kind() == ErrorKind::BrokenPipe));
     }
 }

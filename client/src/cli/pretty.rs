@@ -9,6 +9,7 @@ use arrow_array::{RecordBatch, RecordBatchWriter};
 use arrow_cast::{display::FormatOptions, pretty::pretty_format_batches_with_options};
 use arrow_schema::{ArrowError, SchemaRef};
 use indicatif::HumanCount;
+use merganser::Error;
 
 /// Collects rows up to a bound, because the widths of the columns depend on all of them, counts the
 /// rest, and prints the table when it is closed.
@@ -62,7 +63,7 @@ impl<W: Write> RecordBatchWriter for TableWriter<W> {
 }
 
 /// Prints one batch as a table on stdout.
-pub(crate) fn print(batch: RecordBatch) -> Result<(), ArrowError> {
+pub(crate) fn print(batch: RecordBatch) -> Result<(), Error> {
     writeln!(io::stdout(), "{}", format(&[batch])?)?;
     Ok(())
 }

@@ -23,7 +23,7 @@ pub(crate) struct Activity {
 impl Activity {
     /// Starts the clock; the spinner appears a little later, if `visible`.
     pub(crate) fn start(visible: bool) -> Self {
-        let style = style("{spinner} {wide_msg}");
+        let style = style("{spinner} {elapsed} {msg}");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style);
         let activity = Self {
             started: Instant::now(),
@@ -38,11 +38,9 @@ impl Activity {
 
     fn appear_later(&self) {
         let bar = self.bar.downgrade();
-        let started = self.started;
         tokio::spawn(async move {
             tokio::time::sleep(PATIENCE).await;
             if let Some(bar) = bar.upgrade().filter(|bar| !bar.is_finished()) {
-                bar.set_message(human::elapsed(started.elapsed()));
                 bar.set_draw_target(ProgressDrawTarget::stderr());
                 bar.enable_steady_tick(FRAME);
             }
@@ -53,10 +51,9 @@ impl Activity {
     pub(crate) fn advance(&mut self, rows: usize, bytes: u64) {
         self.rows += rows as u64;
         self.bar.set_message(format!(
-            "{}, {}, {}",
+            "{}, {}",
             human::count(self.rows, "row"),
             HumanBytes(bytes),
-            human::elapsed(self.started.elapsed()),
         ));
     }
 
@@ -132,7 +129,7 @@ impl FileBar {
     /// Measures by rows: for files that know how many they have.
     pub(crate) fn count_rows(&self, length: u64) -> ProgressBar {
         self.0.set_style(style(
-            "{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {per_sec} {eta}",
+            "{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {eta}",
         ));
         self.0.set_length(length);
         self.0.clone()

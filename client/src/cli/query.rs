@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Sender;
 
 use super::{
     Connection, human,
-    output::{Output, Piece, RowFormat, Written, refuse_binary_on_terminal},
+    output::{Output, Piece, RowFormat, refuse_binary_on_terminal},
     progress::Activity,
     terminal,
 };
@@ -57,13 +57,11 @@ pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitC
     let read = forward(&mut rows, pieces, &mut activity).await;
     // Cancels on the server, before anything else, what nobody reads any more.
     drop(rows);
-    let written = writer.await.map_err(io::Error::from)??;
+    writer.await.map_err(io::Error::from)??;
     read?;
-    if written == Written::All {
-        let count = human::count(activity.rows(), "row");
-        let time = human::elapsed(activity.elapsed());
-        terminal::print_remark(&format_args!("{count} ({time})"));
-    }
+    let count = human::count(activity.rows(), "row");
+    let time = human::elapsed(activity.elapsed());
+    terminal::print_remark(&format_args!("{count} ({time})"));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn progress_wanted(rows_scroll_by: bool) -> bool {
     stderr().is_terminal() && !(rows_scroll_by && stdout().is_terminal())
 }
 
-/// https://no-color.org: any value but the empty one switches colours off.
+/// As <https://no-color.org> has it: any value but the empty one switches colours off.
 fn colours_wanted() -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     stderr().is_terminal() && !refused

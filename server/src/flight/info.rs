@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow_flight::{
-    FlightDescriptor, FlightEndpoint, FlightInfo, IpcMessage, SchemaAsIpc, SchemaResult, Ticket, sql::Command,
+    FlightDescriptor, FlightEndpoint, FlightInfo, SchemaAsIpc, SchemaResult, Ticket, sql::Command,
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::Schema;
@@ -17,7 +17,9 @@ use super::{
     Answers, Flight, Reply,
     asked::Asked,
     error::{engine_status, internal},
-    metadata, stream,
+    metadata,
+    prepared::ipc_schema,
+    stream,
 };
 use crate::{
     engine::{Description, Outcome, Statement, TableRef},
@@ -169,17 +171,15 @@ fn select_all(table: &TableRef) -> String {
     format!("SELECT * FROM {}", name.join("."))
 }
 
-/// One endpoint without a location: the client stays on this connection.
+/// One endpoint without a location: the client stays on this connection. A schema without columns is sent
+/// as no bytes at all, which drivers take for "not known yet"; with bytes they would insist on it.
 fn flight_info(
     schema: &Schema,
     ticket: Bytes,
     descriptor: FlightDescriptor,
     records: i64,
 ) -> Result<FlightInfo, Status> {
-    let options = IpcWriteOptions::default();
-    let IpcMessage(schema) = SchemaAsIpc::new(schema, &options)
-        .try_into()
-        .map_err(|error| internal(&error))?;
+    let schema = ipc_schema(schema)?;
     Ok(FlightInfo {
         schema,
         flight_descriptor: Some(descriptor),

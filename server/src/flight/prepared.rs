@@ -73,7 +73,7 @@ impl Flight {
 
 /// A schema in the form of the protocol; an empty one is no bytes at all, which is how drivers recognise a
 /// statement without a result.
-fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
+pub(super) fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
     if schema.fields().is_empty() {
         return Ok(Bytes::new());
     }

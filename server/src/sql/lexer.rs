@@ -180,4 +180,13 @@ mod tests {
             assert!(!tokens(text).contains(&Token::Punctuation(';')), "{text}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever a client sends, reading it ends and does not panic, and a text stays one token.
+        #[test]
+        fn any_text_is_read(text in "\\PC{0,60}", inside in "[^'\0]{0,20}") {
+            tokens(&text);
+            proptest::prop_assert_eq!(tokens(&format!("'{inside}'")), vec![Token::Literal]);
+        }
+    }
 }

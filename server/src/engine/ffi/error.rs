@@ -66,6 +66,7 @@ impl DuckError {
     /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
     /// gives no code: after a failed prepare, extract or open.
     pub(crate) fn from_message(message: String) -> Self {
+        let message = plain(message);
         let class = classify(&message);
         Self { class, message }
     }
@@ -92,6 +93,19 @@ impl DuckError {
             c::duckdb_destroy_error_data(&mut data);
             error.map_or(Ok(()), Err)
         }
+    }
+}
+
+/// An error of the Arrow functions comes as a JSON object, whatever `errors_as_json` says.
+fn plain(message: String) -> String {
+    #[derive(serde::Deserialize)]
+    struct Raw {
+        exception_type: String,
+        exception_message: String,
+    }
+    match serde_json::from_str::<Raw>(&message) {
+        Ok(raw) => format!("{} Error: {}", raw.exception_type, raw.exception_message),
+        Err(_) => message,
     }
 }
 
@@ -175,7 +189,7 @@ mod tests {
                 Class::DiskFull,
             ),
         ] {
-            assert_eq!(classify(message), class, "{message}");
+            assert_eq!(DuckError::from_message(message.into()).class, class, "{message}");
         }
     }
 }

@@ -189,7 +189,8 @@ impl Prepared {
             arrow::export_schema(self.connection.arrow_options(), count, |index| {
                 (
                     take_text(c::duckdb_prepared_statement_column_name(self.raw, index)),
-                    c::duckdb_prepared_statement_column_logical_type(self.raw, index),
+                    // A column that is a parameter itself has no type yet.
+                    arrow::or_varchar(c::duckdb_prepared_statement_column_logical_type(self.raw, index)),
                 )
             })
         }

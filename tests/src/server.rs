@@ -1,0 +1,167 @@
+//! A server in this process.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use arrow_flight::flight_service_client::FlightServiceClient;
+use merganser::Client;
+use merganser_server::{
+    Config, Server, ServerError,
+    config::{Log, LogFormat, Network},
+    engine::{Engine, Options},
+};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{soon, until};
+
+/// A database file in a folder of its own, both gone when it is dropped.
+pub struct DatabaseFile {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl DatabaseFile {
+    /// A place for a database, with nothing there yet.
+    #[allow(clippy::new_without_default, reason = "it makes a folder on disk")]
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the database");
+        let path = folder.path().canonicalize().expect("its real path");
+        Self {
+            path: path.join("test.duckdb"),
+            _folder: folder,
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Two instances over one file in one process would destroy it, and the lock does not keep a process
+    /// from itself: so a file is opened again only when none of our descriptors is left on it.
+    async fn closed(&self) {
+        until("the database file is closed", async || !is_open(&self.path)).await;
+    }
+}
+
+fn is_open(file: &Path) -> bool {
+    let descriptors = fs::read_dir("/proc/self/fd").expect("the list of open files");
+    descriptors
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .any(|open| open == file)
+}
+
+/// A server that runs in this process until [`shutdown`](Self::shutdown), or until the test ends.
+pub struct TestServer {
+    address: SocketAddr,
+    engine: Engine,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), ServerError>>,
+    file: DatabaseFile,
+}
+
+impl TestServer {
+    /// Over a fresh file, with the defaults.
+    pub async fn start() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// Over a fresh file, with some options changed.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::open(DatabaseFile::new(), change).await
+    }
+
+    /// Over a file that is there, with some options changed.
+    pub async fn open(file: DatabaseFile, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            engine: Options {
+                path: Some(file.path().to_owned()),
+                ..Options::default()
+            },
+            network: Network {
+                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+                max_message_bytes: 64 << 20,
+                max_streams: 1024,
+                drain_timeout: Duration::from_secs(30),
+            },
+            log: Log {
+                format: LogFormat::Text,
+                level: "info".into(),
+                slow_query: Duration::from_secs(60),
+            },
+        };
+        change(&mut config);
+        let server = Server::start(config).await.expect("the server starts");
+        let (stop, stopped) = oneshot::channel();
+        Self {
+            address: server.address().expect("the server is bound"),
+            engine: server.engine(),
+            stop,
+            running: tokio::spawn(server.run(async { drop(stopped.await) })),
+            file,
+        }
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file under it.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The engine under it. A clone that outlives the server keeps the file open.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Our own client, on a connection of its own; to the server that makes it another loader.
+    pub async fn client(&self) -> Client {
+        let connecting = Client::connect(&self.address.to_string());
+        soon("a connection", connecting).await.expect("a connection")
+    }
+
+    /// A bare connection, for what our own client would never send.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
+        soon("a connection", endpoint.connect())
+            .await
+            .expect("a connection")
+    }
+
+    /// The stub of the Flight service on a connection of its own.
+    pub async fn flight(&self) -> FlightServiceClient<Channel> {
+        FlightServiceClient::new(self.channel().await)
+    }
+
+    /// Waits until no read runs or streams.
+    pub async fn no_reads_left(&self) {
+        until("every read has given its place back", async || {
+            self.engine.reads_in_progress() == 0
+        })
+        .await;
+    }
+
+    /// Tells the server to stop, as SIGTERM does, waits until it has, and gives the file back.
+    ///
+    /// # Panics
+    /// When it ends with an error, or leaves the file open.
+    pub async fn shutdown(self) -> DatabaseFile {
+        let _ = self.stop.send(());
+        soon("the server stops", self.running)
+            .await
+            .expect("the server does not panic")
+            .expect("the server ends well");
+        drop(self.engine);
+        self.file.closed().await;
+        self.file
+    }
+}

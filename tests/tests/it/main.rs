@@ -1,0 +1,19 @@
+//! The promises of the server, one module a subject, each test named after what it holds the server to.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod atomic_uploads;
+mod bad_arrow;
+mod bulk_uploads;
+mod crash;
+mod disguised_writes;
+mod failure_isolation;
+mod group_commit;
+mod long_writes;
+mod open_modes;
+mod overload;
+mod reads;
+mod schema_changes;
+mod shutdown;
+mod snapshots;
+mod statement_timeout;
