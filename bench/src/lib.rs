@@ -1,11 +1,14 @@
-//! What the load generator and the in-process baseline share: the event table of every workload, and how
-//! latencies are summed up.
+//! What the load generator, the in-process baseline and the demo share: the event table of every workload,
+//! how a unit of it is put, and how latencies are summed up.
 
 use std::{sync::Arc, time::Duration};
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use futures::stream;
 use hdrhistogram::Histogram;
+use merganser::{Client, Error, IngestAck, IngestMode, TablePath};
+use serde::{Deserialize, Serialize};
 
 /// The event table's columns, as SQL.
 pub const COLUMNS: &str = "batch_id BIGINT, timestamp VARCHAR, value DOUBLE, category VARCHAR";
@@ -29,10 +32,7 @@ pub fn schema() -> SchemaRef {
 pub fn events(batch_id: i64, rows: usize) -> Result<RecordBatch, ArrowError> {
     let stamp = |row: usize| {
         let (seconds, millis) = (row / 1000 % 60, row % 1000);
-        format!(
-            "2026-01-01T00:{:02}:{seconds:02}.{millis:03}",
-            batch_id.rem_euclid(60)
-        )
+        format!("2026-01-01T00:{:02}:{seconds:02}.{millis:03}", batch_id.rem_euclid(60))
     };
     let mixed = |row: usize| (row as u64 + batch_id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let columns: Vec<ArrayRef> = vec![
@@ -48,14 +48,23 @@ pub fn events(batch_id: i64, rows: usize) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(schema(), columns)
 }
 
-/// Latencies in microseconds, up to a minute, to three digits.
+/// Puts one unit into a table, which is created when missing, and waits for the acknowledgement.
+///
+/// # Errors
+/// Those of [`Client::ingest`].
+pub async fn put(client: &Client, table: &TablePath, unit: &RecordBatch) -> Result<IngestAck, Error> {
+    let batches = stream::iter([Ok::<_, Error>(unit.clone())]);
+    client.ingest(table, IngestMode::CreateOrAppend, unit.schema(), batches).await
+}
+
+/// Latencies in microseconds, up to a minute, to three digits. Serialised as pairs of a latency and how
+/// often it occurred.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Vec<(u64, u64)>", into = "Vec<(u64, u64)>")]
 pub struct Latencies(Histogram<u64>);
 
 impl Default for Latencies {
-    #[allow(
-        clippy::expect_used,
-        reason = "the bounds are constants that the library accepts"
-    )]
+    #[allow(clippy::expect_used, reason = "the bounds are constants that the library accepts")]
     fn default() -> Self {
         Self(Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds"))
     }
@@ -76,5 +85,40 @@ impl Latencies {
     /// A quantile in milliseconds.
     pub fn quantile_ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1000.0
+    }
+}
+
+impl From<Latencies> for Vec<(u64, u64)> {
+    fn from(latencies: Latencies) -> Self {
+        let recorded = latencies.0.iter_recorded();
+        recorded.map(|value| (value.value_iterated_to(), value.count_at_value())).collect()
+    }
+}
+
+impl From<Vec<(u64, u64)>> for Latencies {
+    fn from(pairs: Vec<(u64, u64)>) -> Self {
+        let mut latencies = Self::default();
+        for (micros, count) in pairs {
+            latencies.0.saturating_record_n(micros, count);
+        }
+        latencies
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_survive_being_sent() {
+        let mut latencies = Latencies::default();
+        for millis in [1, 2, 2, 3, 4_000] {
+            latencies.record(Duration::from_millis(millis));
+        }
+        let sent = serde_json::to_string(&latencies).unwrap();
+        let received: Latencies = serde_json::from_str(&sent).unwrap();
+        for quantile in [0.0, 0.5, 0.99, 1.0] {
+            assert_eq!(received.quantile_ms(quantile), latencies.quantile_ms(quantile));
+        }
     }
 }

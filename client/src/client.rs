@@ -91,10 +91,7 @@ impl Client {
     /// # Errors
     /// [`Error::Server`] with the reason, such as a syntax error or an unknown table.
     pub async fn query(&self, sql: &str) -> Result<RowStream, Error> {
-        let command = CommandStatementQuery {
-            query: sql.to_owned(),
-            transaction_id: None,
-        };
+        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
         self.rows_of(command).await
     }
 
@@ -104,10 +101,7 @@ impl Client {
     /// # Errors
     /// [`Error::Server`] with the reason; the statement then changed nothing.
     pub async fn execute(&self, sql: &str) -> Result<i64, Error> {
-        let command = CommandStatementUpdate {
-            query: sql.to_owned(),
-            transaction_id: None,
-        };
+        let command = CommandStatementUpdate { query: sql.to_owned(), transaction_id: None };
         let data = FlightData::new().with_descriptor(descriptor(command));
         let answers = self.flight().do_put(stream::iter([data])).await?;
         let result: DoPutUpdateResult = acknowledgement(answers.into_inner()).await?;

@@ -32,9 +32,7 @@ impl Encoder for PutCodec {
     type Error = Status;
 
     fn encode(&mut self, item: Self::Item, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        item?
-            .encode(buffer)
-            .map_err(|error| Status::internal(error.to_string()))
+        item?.encode(buffer).map_err(|error| Status::internal(error.to_string()))
     }
 }
 
@@ -43,8 +41,6 @@ impl Decoder for PutCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<PutResult>, Status> {
-        PutResult::decode(buffer)
-            .map(Some)
-            .map_err(|error| Status::internal(error.to_string()))
+        PutResult::decode(buffer).map(Some).map_err(|error| Status::internal(error.to_string()))
     }
 }

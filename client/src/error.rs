@@ -80,11 +80,7 @@ impl From<Status> for Error {
         let code = status.code();
         let (slug, message) =
             split_slug(status.message()).unwrap_or_else(|| (code_name(code), status.message()));
-        Self::Server {
-            code,
-            slug: slug.to_owned(),
-            message: message.to_owned(),
-        }
+        Self::Server { code, slug: slug.to_owned(), message: message.to_owned() }
     }
 }
 
@@ -109,9 +105,7 @@ impl From<FlightError> for Error {
 fn split_slug(message: &str) -> Option<(&str, &str)> {
     let (slug, text) = message.split_once(": ")?;
     let starts_well = slug.starts_with(|c: char| c.is_ascii_uppercase());
-    let is_slug = slug
-        .bytes()
-        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    let is_slug = slug.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     (starts_well && is_slug).then_some((slug, text))
 }
 
@@ -140,9 +134,7 @@ fn code_name(code: Code) -> &'static str {
 
 /// The innermost cause: the outer ones only say "transport error".
 pub(crate) fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    chain(error)
-        .last()
-        .map_or_else(String::new, |cause| cause.to_string())
+    chain(error).last().map_or_else(String::new, |cause| cause.to_string())
 }
 
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
@@ -168,16 +160,7 @@ mod tests {
 
     #[test]
     fn other_text_has_no_slug() {
-        for text in [
-            "",
-            "no colon",
-            "Parser Error: x",
-            "A:b",
-            ": x",
-            "_A: x",
-            "2ND: x",
-            "TWO WORDS: x",
-        ] {
+        for text in ["", "no colon", "Parser Error: x", "A:b", ": x", "_A: x", "2ND: x", "TWO WORDS: x"] {
             assert_eq!(split_slug(text), None, "{text}");
         }
     }

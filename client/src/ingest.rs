@@ -52,12 +52,10 @@ impl Client {
             .with_schema(schema.clone())
             .with_max_flight_data_size(splitter.encoder_limit())
             .with_flight_descriptor(Some(target(table, mode)));
-        let pieces = batches
-            .map(move |batch| checked(batch, &schema))
-            .flat_map(move |batch| match batch {
-                Ok(batch) => stream::iter(splitter.split(batch).into_iter().map(Ok).collect::<Vec<_>>()),
-                Err(error) => stream::iter(vec![Err(FlightError::ExternalError(Box::new(error)))]),
-            });
+        let pieces = batches.map(move |batch| checked(batch, &schema)).flat_map(move |batch| match batch {
+            Ok(batch) => stream::iter(splitter.split(batch).into_iter().map(Ok).collect::<Vec<_>>()),
+            Err(error) => stream::iter(vec![Err(FlightError::ExternalError(Box::new(error)))]),
+        });
         upload::put(self.transport(), encoder.build(pieces)).await
     }
 }
@@ -69,9 +67,7 @@ fn checked<E: Into<Error>>(batch: Result<RecordBatch, E>, schema: &SchemaRef) ->
     if batch.schema_ref().fields() == schema.fields() {
         Ok(batch)
     } else {
-        Err(Error::Usage(
-            "a batch has other columns than the announced schema".into(),
-        ))
+        Err(Error::Usage("a batch has other columns than the announced schema".into()))
     }
 }
 
@@ -122,21 +118,9 @@ mod tests {
     #[test]
     fn other_modes_say_what_to_do_about_the_table() {
         for (mode, if_not_exist, if_exists) in [
-            (
-                IngestMode::Create,
-                TableNotExistOption::Create,
-                TableExistsOption::Fail,
-            ),
-            (
-                IngestMode::Append,
-                TableNotExistOption::Fail,
-                TableExistsOption::Append,
-            ),
-            (
-                IngestMode::Replace,
-                TableNotExistOption::Create,
-                TableExistsOption::Replace,
-            ),
+            (IngestMode::Create, TableNotExistOption::Create, TableExistsOption::Fail),
+            (IngestMode::Append, TableNotExistOption::Fail, TableExistsOption::Append),
+            (IngestMode::Replace, TableNotExistOption::Create, TableExistsOption::Replace),
         ] {
             let command = command(mode);
             let options = command.table_definition_options.unwrap();

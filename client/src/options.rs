@@ -13,10 +13,7 @@ pub struct ClientOptions {
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(10),
-            credentials: None,
-        }
+        Self { connect_timeout: Duration::from_secs(10), credentials: None }
     }
 }
 
@@ -32,9 +29,7 @@ pub struct Credentials {
 // Written by hand, so that a password cannot reach a log by way of `{:?}`.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -45,10 +40,7 @@ mod tests {
     #[test]
     fn debug_hides_the_password() {
         let options = ClientOptions {
-            credentials: Some(Credentials {
-                user: "ada".into(),
-                password: "hunter2".into(),
-            }),
+            credentials: Some(Credentials { user: "ada".into(), password: "hunter2".into() }),
             ..ClientOptions::default()
         };
         let text = format!("{options:?}");

@@ -34,9 +34,7 @@ impl RowStream {
     pub(crate) async fn open(flight: Flight, info: FlightInfo) -> Result<Self, Error> {
         let mut rows = Self {
             schema: Arc::new(Schema::empty()),
-            affected_rows: u64::try_from(info.total_records)
-                .is_ok()
-                .then_some(info.total_records),
+            affected_rows: u64::try_from(info.total_records).is_ok().then_some(info.total_records),
             bytes: 0,
             messages: None,
         };
@@ -81,9 +79,7 @@ impl RowStream {
                 DecodedPayload::RecordBatch(_) => break,
             }
         }
-        Err(Error::Protocol(
-            "the result does not begin with its schema".into(),
-        ))
+        Err(Error::Protocol("the result does not begin with its schema".into()))
     }
 }
 
@@ -170,25 +166,15 @@ mod tests {
         let unknown = FlightInfo::new().with_endpoint(endpoint());
         assert!(ticket(unknown).unwrap().is_some());
         let rows = FlightInfo::new().with_endpoint(endpoint());
-        assert!(
-            ticket(rows.try_with_schema(&columns()).unwrap())
-                .unwrap()
-                .is_some()
-        );
+        assert!(ticket(rows.try_with_schema(&columns()).unwrap()).unwrap().is_some());
         let none = FlightInfo::new().with_endpoint(endpoint());
-        assert!(
-            ticket(none.try_with_schema(&Schema::empty()).unwrap())
-                .unwrap()
-                .is_none()
-        );
+        assert!(ticket(none.try_with_schema(&Schema::empty()).unwrap()).unwrap().is_none());
         assert!(ticket(FlightInfo::new()).unwrap().is_none());
     }
 
     #[test]
     fn more_than_one_endpoint_is_refused_rather_than_read_in_part() {
-        let two = FlightInfo::new()
-            .with_endpoint(endpoint())
-            .with_endpoint(endpoint());
+        let two = FlightInfo::new().with_endpoint(endpoint()).with_endpoint(endpoint());
         assert!(matches!(ticket(two), Err(Error::Protocol(_))));
     }
 }

@@ -17,10 +17,7 @@ pub(crate) struct Splitter {
 
 impl Splitter {
     pub(crate) fn new(schema: &Schema) -> Self {
-        let exact = schema
-            .fields()
-            .iter()
-            .all(|field| has_exact_size(field.data_type()));
+        let exact = schema.fields().iter().all(|field| has_exact_size(field.data_type()));
         Self { exact }
     }
 
@@ -32,21 +29,13 @@ impl Splitter {
     /// Cuts one batch; the pieces share its memory.
     pub(crate) fn split(&self, batch: RecordBatch) -> Vec<RecordBatch> {
         let rows = batch.num_rows();
-        let messages = if self.exact {
-            logical_bytes(&batch)
-                .div_ceil(MESSAGE_BYTES)
-                .clamp(1, rows.max(1))
-        } else {
-            1
-        };
+        let messages =
+            if self.exact { logical_bytes(&batch).div_ceil(MESSAGE_BYTES).clamp(1, rows.max(1)) } else { 1 };
         if messages == 1 {
             return vec![batch];
         }
         let step = rows.div_ceil(messages);
-        (0..rows)
-            .step_by(step)
-            .map(|start| batch.slice(start, step.min(rows - start)))
-            .collect()
+        (0..rows).step_by(step).map(|start| batch.slice(start, step.min(rows - start))).collect()
     }
 }
 
@@ -69,8 +58,7 @@ fn has_exact_size(data_type: &DataType) -> bool {
 fn logical_bytes(batch: &RecordBatch) -> usize {
     let sizes = batch.columns().iter().map(|column| {
         let data = column.to_data();
-        data.get_slice_memory_size()
-            .unwrap_or_else(|_| data.get_buffer_memory_size())
+        data.get_slice_memory_size().unwrap_or_else(|_| data.get_buffer_memory_size())
     });
     sizes.sum()
 }
@@ -113,10 +101,7 @@ mod tests {
     fn a_row_is_never_cut() {
         let long = "x".repeat(3 << 20);
         let column: ArrayRef = Arc::new(StringArray::from(vec![long.as_str(); 2]));
-        assert_eq!(
-            split(RecordBatch::try_from_iter([("a", column)]).unwrap()),
-            [1, 1]
-        );
+        assert_eq!(split(RecordBatch::try_from_iter([("a", column)]).unwrap()), [1, 1]);
     }
 
     #[test]

@@ -18,27 +18,17 @@ pub struct TablePath {
 impl TablePath {
     /// A table by its bare name, taken as it is; the server looks it up in its current schema.
     pub fn new(table: impl Into<String>) -> Self {
-        Self {
-            catalog: None,
-            schema: None,
-            table: table.into(),
-        }
+        Self { catalog: None, schema: None, table: table.into() }
     }
 
     /// The same table in a schema of the current catalog.
     pub fn with_schema(self, schema: impl Into<String>) -> Self {
-        Self {
-            schema: Some(schema.into()),
-            ..self
-        }
+        Self { schema: Some(schema.into()), ..self }
     }
 
     /// The same table in a catalog and one of its schemas; a catalog alone does not say where to look.
     pub fn with_catalog(self, catalog: impl Into<String>, schema: impl Into<String>) -> Self {
-        Self {
-            catalog: Some(catalog.into()),
-            ..self.with_schema(schema)
-        }
+        Self { catalog: Some(catalog.into()), ..self.with_schema(schema) }
     }
 
     /// The catalog (the attached database), if it is named.
@@ -58,10 +48,7 @@ impl TablePath {
 
     /// The parts that are named, outermost first: what a Flight path descriptor holds.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
-        self.catalog()
-            .into_iter()
-            .chain(self.schema())
-            .chain([self.table()])
+        self.catalog().into_iter().chain(self.schema()).chain([self.table()])
     }
 }
 
@@ -135,9 +122,7 @@ impl fmt::Display for TablePath {
         for (index, part) in self.parts().enumerate() {
             let dot = if index == 0 { "" } else { "." };
             let bare = !part.is_empty()
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'_' || !b.is_ascii());
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || !b.is_ascii());
             if bare {
                 write!(f, "{dot}{part}")?;
             } else {
@@ -176,9 +161,7 @@ mod tests {
 
     #[test]
     fn what_names_no_table_is_refused() {
-        for text in [
-            "", ".", "a.", ".a", "a..b", "a.b.c.d", "\"a", "\"\"", "a\"b\"", "\"a\"b", "\"a\"\"",
-        ] {
+        for text in ["", ".", "a.", ".a", "a..b", "a.b.c.d", "\"a", "\"\"", "a\"b\"", "\"a\"b", "\"a\"\""] {
             let error = text.parse::<TablePath>().unwrap_err();
             assert!(matches!(error, Error::Usage(_)), "{text}");
         }
@@ -193,9 +176,6 @@ mod tests {
         ] {
             assert_eq!(path.to_string().parse::<TablePath>().unwrap(), path);
         }
-        assert_eq!(
-            TablePath::new("t t").with_schema("main").to_string(),
-            "main.\"t t\""
-        );
+        assert_eq!(TablePath::new("t t").with_schema("main").to_string(), "main.\"t t\"");
     }
 }

@@ -58,11 +58,7 @@ fn text_column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray
 
 /// Flight SQL lets catalog and schema be null on servers that have none; that is an empty name here.
 fn text(column: &StringArray, row: usize) -> String {
-    if column.is_null(row) {
-        String::new()
-    } else {
-        column.value(row).to_owned()
-    }
+    if column.is_null(row) { String::new() } else { column.value(row).to_owned() }
 }
 
 #[cfg(test)]

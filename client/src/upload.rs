@@ -30,11 +30,7 @@ where
 {
     let (failure, failed) = oneshot::channel();
     let (_caller, abandoned) = oneshot::channel();
-    let upload = Upload {
-        data,
-        abandoned,
-        failure: Some(failure),
-    };
+    let upload = Upload { data, abandoned, failure: Some(failure) };
     // A task of its own, because dropping the call would cancel it instead of letting it fail.
     let call = tokio::spawn(do_put(transport, upload));
     // The reason on this side comes first: it is the cause of whatever becomes of the call.
@@ -51,13 +47,9 @@ where
     S: Stream<Item = Result<FlightData, FlightError>> + Unpin + Send + 'static,
 {
     let mut grpc = Grpc::new(transport);
-    grpc.ready()
-        .await
-        .map_err(|error| Status::from_error(Box::new(error)))?;
+    grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
     let path = PathAndQuery::from_static(DO_PUT);
-    let answers = grpc
-        .streaming(upload.into_streaming_request(), path, PutCodec)
-        .await?;
+    let answers = grpc.streaming(upload.into_streaming_request(), path, PutCodec).await?;
     acknowledgement(answers.into_inner()).await
 }
 

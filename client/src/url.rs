@@ -25,9 +25,7 @@ pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
     if rest.contains(['/', '?', '#']) {
         return Err(usage(url, "only a host and a port may follow the scheme"));
     }
-    let uri: Uri = format!("http://{rest}/")
-        .parse()
-        .map_err(|_| usage(url, "it is not HOST:PORT"))?;
+    let uri: Uri = format!("http://{rest}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))?;
     match (uri.host(), uri.port_u16()) {
         (None | Some("" | "[]"), _) => Err(usage(url, "the host is missing")),
         (Some(_), Some(_)) => Ok(uri),
@@ -35,9 +33,9 @@ pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
         (Some(host), None) if rest.len() > host.len() => {
             Err(usage(url, "the port is not a number up to 65535"))
         }
-        (Some(host), None) => format!("http://{host}:{DEFAULT_PORT}/")
-            .parse()
-            .map_err(|_| usage(url, "it is not HOST:PORT")),
+        (Some(host), None) => {
+            format!("http://{host}:{DEFAULT_PORT}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))
+        }
     }
 }
 

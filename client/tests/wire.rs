@@ -28,10 +28,7 @@ async fn an_upload_that_ends_is_whole() {
     for mode in MODES {
         let (client, mut server) = Server::connect().await;
         let batches = stream::iter([Ok::<_, Error>(batch()), Ok(batch())]);
-        let acknowledged = client
-            .ingest(&table(), mode, batch().schema(), batches)
-            .await
-            .unwrap();
+        let acknowledged = client.ingest(&table(), mode, batch().schema(), batches).await.unwrap();
         // The schema is a message, too.
         assert_eq!(acknowledged.rows, 3, "{mode:?}");
         assert_eq!(server.next().await, Seen::UploadBegan);
@@ -43,10 +40,8 @@ async fn an_upload_that_ends_is_whole() {
 async fn an_upload_without_rows_still_has_its_schema() {
     let (client, _server) = Server::connect().await;
     let none = stream::iter(Vec::<Result<RecordBatch, Error>>::new());
-    let acknowledged: IngestAck = client
-        .ingest(&table(), IngestMode::Append, batch().schema(), none)
-        .await
-        .unwrap();
+    let acknowledged: IngestAck =
+        client.ingest(&table(), IngestMode::Append, batch().schema(), none).await.unwrap();
     assert_eq!(acknowledged.rows, 1);
 }
 
@@ -139,20 +134,14 @@ async fn errors_keep_their_slug() {
 async fn a_log_in_gives_the_token_of_every_call() {
     let server = Server::start();
     let mut options = ClientOptions {
-        credentials: Some(Credentials {
-            user: "ada".into(),
-            password: "secret".into(),
-        }),
+        credentials: Some(Credentials { user: "ada".into(), password: "secret".into() }),
         ..ClientOptions::default()
     };
     let client = Client::connect_with(&server.url, &options).await.unwrap();
     let error = client.query("whoami").await.unwrap_err();
     assert_eq!(error.to_string(), "TOKEN: Bearer token-of-ada");
 
-    options.credentials = Some(Credentials {
-        user: "ada".into(),
-        password: "guess".into(),
-    });
+    options.credentials = Some(Credentials { user: "ada".into(), password: "guess".into() });
     let error = Client::connect_with(&server.url, &options).await.unwrap_err();
     assert_eq!(error.to_string(), "CREDENTIALS: wrong user or password");
 }

@@ -18,10 +18,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let out = tempfile::tempdir().unwrap();
         let descriptors = protox::compile([root.join("merganser.proto")], [root]).unwrap();
-        prost_build::Config::new()
-            .out_dir(out.path())
-            .compile_fds(descriptors)
-            .unwrap();
+        prost_build::Config::new().out_dir(out.path()).compile_fds(descriptors).unwrap();
         let fresh = std::fs::read_to_string(out.path().join("merganser.v1.rs")).unwrap();
         let kept = root.join("src/generated.rs");
         if std::env::var_os("UPDATE_PROTO").is_some() {

@@ -288,11 +288,7 @@ impl Merged {
         for (option, size, least) in [
             ("queue_bytes", self.queue_bytes, ByteSize::mib(1)),
             ("max_message_size", self.max_message_size, ByteSize::kib(64)),
-            (
-                "memory_limit",
-                self.memory_limit.unwrap_or(ByteSize::gib(1)),
-                ByteSize::mib(64),
-            ),
+            ("memory_limit", self.memory_limit.unwrap_or(ByteSize::gib(1)), ByteSize::mib(64)),
         ] {
             if size < least {
                 return Err(invalid(option, &format!("must be at least {least}")));
@@ -302,10 +298,7 @@ impl Merged {
             return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
         }
         tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
-            invalid(
-                "log_level",
-                "is no level (error, warn, info, debug, trace) and no filter",
-            )
+            invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter")
         })?;
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
@@ -331,29 +324,20 @@ impl Merged {
                 max_streams: self.max_streams,
                 drain_timeout: self.drain_timeout,
             },
-            log: Log {
-                format: self.log_format,
-                level: self.log_level,
-                slow_query: self.slow_query,
-            },
+            log: Log { format: self.log_format, level: self.log_level, slow_query: self.slow_query },
         })
     }
 
     fn listen_address(&self) -> Result<SocketAddr, ConfigError> {
-        let address = self
-            .listen
-            .to_socket_addrs()
-            .ok()
-            .and_then(|mut addresses| addresses.next())
-            .ok_or_else(|| {
-                invalid(
-                    "listen",
-                    &format!(
-                        "{:?} is no address with a port, such as 127.0.0.1:8815",
-                        self.listen
-                    ),
-                )
-            })?;
+        let address =
+            self.listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(
+                || {
+                    invalid(
+                        "listen",
+                        &format!("{:?} is no address with a port, such as 127.0.0.1:8815", self.listen),
+                    )
+                },
+            )?;
         if !address.ip().is_loopback() && !self.insecure {
             return Err(invalid(
                 "listen",
@@ -388,11 +372,7 @@ mod tests {
     fn the_command_line_goes_before_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("merganser.toml");
-        std::fs::write(
-            &file,
-            "database = \"a.db\"\nread_concurrency = 3\nquery_timeout = \"5s\"\n",
-        )
-        .unwrap();
+        std::fs::write(&file, "database = \"a.db\"\nread_concurrency = 3\nquery_timeout = \"5s\"\n").unwrap();
         let config = config(&["--config", file.to_str().unwrap(), "--read-concurrency", "7"]).unwrap();
         assert_eq!(config.engine.read_concurrency, 7);
         assert_eq!(config.engine.query_timeout, Some(Duration::from_secs(5)));
@@ -421,9 +401,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("merganser.toml");
         std::fs::write(&file, "database = \"a.db\"\nread_concurency = 3\n").unwrap();
-        let error = config(&["--config", file.to_str().unwrap()])
-            .unwrap_err()
-            .to_string();
+        let error = config(&["--config", file.to_str().unwrap()]).unwrap_err().to_string();
         assert!(error.contains("read_concurency"), "{error}");
     }
 }

@@ -12,11 +12,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(ConfigError::CommandLine(error)) => {
             let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
         Err(error) => return fail(&error, USAGE),
     };

@@ -6,11 +6,12 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport;
+use tower::util::MapRequestLayer;
 
 use crate::{
     config::Config,
     engine::{self, Engine},
-    flight::Flight,
+    flight::{Flight, fail_when_broken_off},
 };
 
 /// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
@@ -61,20 +62,12 @@ impl Server {
     /// [`ServerError::Open`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let options = config.engine.clone();
-        let database = options
-            .path
-            .as_ref()
-            .map_or(":memory:".into(), |path| path.display().to_string());
+        let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
         let engine = Engine::open(options).map_err(|reason| ServerError::Open { database, reason })?;
         let address = config.network.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|reason| ServerError::Bind { address, reason })?;
-        Ok(Self {
-            engine,
-            listener,
-            config,
-        })
+        let listener =
+            TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
+        Ok(Self { engine, listener, config })
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -108,6 +101,7 @@ impl Server {
             .max_concurrent_streams(network.max_streams)
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .layer(MapRequestLayer::new(fail_when_broken_off))
             .add_service(service)
             .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener).map_nodelay(), async {
                 drop(draining.await)

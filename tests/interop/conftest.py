@@ -64,7 +64,8 @@ def pytest_runtest_makereport(item):
     """Shows what the servers of a failed test logged last."""
     report = (yield).get_result()
     if report.failed:
-        servers = [item.funcargs.get("server")]
-        logs = sorted(item.funcargs["tmp_path"].glob("log-*")) if "tmp_path" in item.funcargs else []
-        for log in [s.log for s in servers if s] + logs:
+        logs = {item.funcargs["server"].log} if "server" in item.funcargs else set()
+        if "tmp_path" in item.funcargs:
+            logs.update(item.funcargs["tmp_path"].glob("log-*"))
+        for log in sorted(logs):
             report.sections.append((f"end of the server's {log.name}", log.read_text()[-4000:]))

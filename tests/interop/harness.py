@@ -120,10 +120,13 @@ PYARROW_WORDING = {
     "unauthorized": "PERMISSION_DENIED",
     "precondition failed": "FAILED_PRECONDITION",
     "out-of-range": "OUT_OF_RANGE",
+    "RPC failed": "UNKNOWN",
+    "cancelled call": "CANCELLED",
 }
 LEAKS = {
     "a file path": r"(?:^|[\s'\"(=])/\w+/|\.rs\b|\.cpp\b",
     "Debug output": r"\b[A-Z]\w+ \{ \w+: |\b(?:Some|Err|Ok|Status|Error)\(|\\n",
+    "an engine's raw error": r'\{"exception_type"',
     "a stack trace": r"panicked at|Stack Trace|RUST_BACKTRACE",
 }
 
@@ -154,10 +157,11 @@ def _status(error):
     text = str(error.args[0] if isinstance(error, KeyError) else error)
     if isinstance(error, adbc_driver_manager.Error):
         # "NOT_FOUND: [FlightSQL] SLUG: text (NotFound; Prepare). Vendor code: 5"
-        found = re.match(r"\w+: \[FlightSQL\] (.*) \((\w+); [\w.]+\)", text, re.DOTALL)
+        found = re.match(r"\w+: \[FlightSQL\] (.*) \((\w+); .+\)", text, re.DOTALL)
         assert found, f"not an error of the server: {text}"
         return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", found[2]).upper(), found[1]
-    found = re.search(r"(?:Flight|gRPC) returned ([\w -]+) error, with message: (.*)", text, re.DOTALL)
+    found = re.match(r"(?:Unknown: )?(?:Flight|gRPC) (.+?),? with message: (.*)", text, re.DOTALL)
     assert found, f"not an error of the server: {text}"
     message = re.split(r"\. (?:gRPC client debug|Client) context: ", found[2])[0]  # pyarrow's own additions
-    return PYARROW_WORDING.get(found[1], found[1].upper().replace(" ", "_")), message
+    code = found[1].removeprefix("returned ").removesuffix(" error")
+    return PYARROW_WORDING.get(code, code.upper().replace(" ", "_")), message

@@ -78,8 +78,8 @@ class TestSql:
         assert "no_such_table" in refused(door, server, "FROM no_such_table", codes="NOT_FOUND").text
 
     @any_door
-    def test_unknown_column_is_invalid(self, server, door):
-        assert "nope" in refused(door, server, "SELECT nope FROM t", codes="INVALID_ARGUMENT").text
+    def test_unknown_column_is_named(self, server, door):
+        assert "nope" in refused(door, server, "SELECT nope FROM t", codes=["INVALID_ARGUMENT", "NOT_FOUND"]).text
 
     @plan_door
     @pytest.mark.parametrize(
@@ -132,12 +132,13 @@ class TestSql:
     def test_what_would_harm_everyone_is_refused(self, server, door, sql):
         settings = "SELECT current_setting('threads'), current_setting('arrow_lossless_conversion')"
         before = server.rows(settings)
-        refused(door, server, sql, codes=["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION"])
+        codes = ["INVALID_ARGUMENT", "PERMISSION_DENIED", "FAILED_PRECONDITION", "UNIMPLEMENTED"]
+        refused(door, server, sql, codes=codes)
         assert server.rows(settings) == before
 
     @any_door
     def test_deep_but_legal_text_is_answered(self, server, door):
-        door(server, f"SELECT {900 * 'abs('}1{900 * ')'}")
+        door(server, f"SELECT {700 * '('}{200 * 'abs('}1{200 * ')'}{700 * ')'}")
 
 
 class TestTickets:
@@ -159,7 +160,7 @@ class TestTickets:
             try:
                 get(bit)
             except pa.ArrowException as error:
-                refusal(error, codes=["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"])
+                refusal(error, codes=["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "UNIMPLEMENTED"])
 
     @pytest.mark.parametrize(
         "ticket",
@@ -205,7 +206,9 @@ class TestCommands:
         )
 
     @pytest.mark.parametrize(
-        "path", [[], [""], ["t", ""], ["nope"], ["nope", "t"], ["a", "b", "c", "d", "t"], [INJECTION], ["t\0"], ["x" * 10_000]]
+        "path",
+        [[], [""], ["t", ""], ["nope"], ["nope", "t"], ["a", "b", "c", "d", "t"], [INJECTION], ["t\0"], ["x" * 10_000]],
+        ids=lambda path: ".".join(path)[:40],
     )  # fmt: skip
     def test_path_to_nothing_is_refused(self, server, path):
         descriptor = flight.FlightDescriptor.for_path(*path)
@@ -381,12 +384,13 @@ def frames(messages, table="words"):
         yield wire.flight_data(header, body)
 
 
-class TestArrow:
-    @pytest.fixture(scope="class")
-    def channel(self, server):
-        with server.channel() as channel:
-            yield channel
+@pytest.fixture(scope="module")
+def channel(server):
+    with server.channel() as channel:
+        yield channel
 
+
+class TestArrow:
     @pytest.mark.parametrize("messages", CORRUPTIONS.values(), ids=CORRUPTIONS)
     def test_that_is_corrupt_is_refused(self, server, channel, messages):
         refused(wire.do_put, channel, frames(messages), codes="INVALID_ARGUMENT", slug="BAD_ARROW")

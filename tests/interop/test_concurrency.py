@@ -101,7 +101,9 @@ def test_a_long_write_does_not_hold_up_the_loaders(server):
 
 
 def test_a_bad_loader_fails_alone(server):
-    server.run("CREATE TABLE units (loader BIGINT, unit BIGINT, size BIGINT, value DOUBLE, category VARCHAR, k BIGINT UNIQUE)")
+    server.run(
+        "CREATE TABLE units (loader BIGINT, unit BIGINT, size BIGINT, value DOUBLE, category VARCHAR, k BIGINT UNIQUE)"
+    )
 
     def load(loader):
         with flight.connect(server.uri) as client:

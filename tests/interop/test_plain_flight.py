@@ -23,6 +23,12 @@ def command(sql):
     return flight.FlightDescriptor.for_command(sql)
 
 
+def test_basic_handshake_gives_a_token_that_works(server):
+    header = server.client.authenticate_basic_token("ada", "lovelace?")
+    options = flight.FlightCallOptions(headers=[header])
+    assert server.client.do_get(flight.Ticket(b"SELECT 1 AS one"), options).read_all().to_pylist() == [{"one": 1}]
+
+
 class TestPut:
     def test_closed_without_reading_the_answer_is_durable(self, start, database):
         server = start(database)

@@ -68,7 +68,7 @@ ROUND_TRIPS = {
     "time32[s]": (pa.array([dt.time(23, 59, 59), None], pa.time32("s")), pa.time64("us")),
     "time32[ms]": (pa.array([dt.time(0, 0, 0, 1000), None], pa.time32("ms")), pa.time64("us")),
     "time64[us]": (pa.array([dt.time(23, 59, 59, 999_999), None], pa.time64("us")),),
-    "time64[ns]": (pa.array([1, None, 86_399_999_999_999], pa.time64("ns")),),
+    "time64[ns]": (pa.array([1000, None, 86_399_999_999_000], pa.time64("ns")), pa.time64("us")),
     "timestamp[s]": (timestamps(pa.timestamp("s"), BEFORE_1970),),
     "timestamp[ms]": (timestamps(pa.timestamp("ms"), BEFORE_1970),),
     "timestamp[us]": (timestamps(pa.timestamp("us"), BEFORE_1970, dt.datetime(1, 1, 1)),),
@@ -147,12 +147,13 @@ def same_type(a, b):
             pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["x"])]
         ),
         pa.array([Decimal("9" * 50), None], pa.decimal256(50)),
+        pa.array([1_001, None], pa.time64("ns")),
         pa.array([1_001, None], pa.timestamp("ns", "UTC")),
         pa.array([1_001, None], pa.duration("ns")),
         pa.array([INTERVAL([0, 0, 1]), None], pa.month_day_nano_interval()),
     ],
-    ids=["run-end encoded", "list view", "dense union", "decimal of 50 digits", "zoned nanoseconds",
-         "duration in nanoseconds", "interval in nanoseconds"],
+    ids=["run-end encoded", "list view", "dense union", "decimal of 50 digits", "time in nanoseconds",
+         "zoned nanoseconds", "duration in nanoseconds", "interval in nanoseconds"],
 )  # fmt: skip
 def test_rare_type_is_stored_unchanged_or_refused_by_name(server, array):
     data = pa.table({"the column": array})

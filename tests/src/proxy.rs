@@ -33,8 +33,9 @@ impl Proxy {
 
     /// The one client whose connection goes this way.
     pub async fn client(&self) -> Client {
-        let connecting = Client::connect(&self.address.to_string());
-        soon("a connection", connecting).await.expect("a connection")
+        let url = self.address.to_string();
+        let connected = soon("a connection", Client::connect(&url)).await;
+        connected.expect("a connection")
     }
 
     /// Closes both sides in the middle of whatever is on its way.

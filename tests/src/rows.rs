@@ -43,9 +43,7 @@ pub async fn put(client: &Client, table: &str, rows: RecordBatch) -> Result<Inge
     let schema: SchemaRef = rows.schema();
     let rows = stream::iter([Ok::<_, Error>(rows)]);
     let table = TablePath::new(table);
-    client
-        .ingest(&table, IngestMode::CreateOrAppend, schema, rows)
-        .await
+    client.ingest(&table, IngestMode::CreateOrAppend, schema, rows).await
 }
 
 /// The first column of a query's result, as numbers.
@@ -54,10 +52,7 @@ pub async fn put(client: &Client, table: &str, rows: RecordBatch) -> Result<Inge
 /// Those of the query.
 pub async fn integers(client: &Client, sql: &str) -> Result<Vec<i64>, Error> {
     let columns = first_column(client, sql, &DataType::Int64).await?;
-    Ok(columns
-        .iter()
-        .flat_map(|column| column.as_primitive::<Int64Type>().values().to_vec())
-        .collect())
+    Ok(columns.iter().flat_map(|column| column.as_primitive::<Int64Type>().values().to_vec()).collect())
 }
 
 /// The only number of a query's result.
@@ -80,17 +75,12 @@ pub async fn texts(client: &Client, sql: &str) -> Result<Vec<String>, Error> {
         .iter()
         .flat_map(|column| {
             let texts = column.as_string::<i32>().iter();
-            texts
-                .map(|text| text.unwrap_or_default().to_owned())
-                .collect::<Vec<_>>()
+            texts.map(|text| text.unwrap_or_default().to_owned()).collect::<Vec<_>>()
         })
         .collect())
 }
 
 async fn first_column(client: &Client, sql: &str, to: &DataType) -> Result<Vec<ArrayRef>, Error> {
     let batches: Vec<RecordBatch> = client.query(sql).await?.try_collect().await?;
-    batches
-        .iter()
-        .map(|batch| cast(batch.column(0), to).map_err(Error::from))
-        .collect()
+    batches.iter().map(|batch| cast(batch.column(0), to).map_err(Error::from)).collect()
 }

@@ -32,10 +32,7 @@ impl DatabaseFile {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
         let path = folder.path().canonicalize().expect("its real path");
-        Self {
-            path: path.join("test.duckdb"),
-            _folder: folder,
-        }
+        Self { path: path.join("test.duckdb"), _folder: folder }
     }
 
     /// Where the file is.
@@ -52,9 +49,7 @@ impl DatabaseFile {
 
 fn is_open(file: &Path) -> bool {
     let descriptors = fs::read_dir("/proc/self/fd").expect("the list of open files");
-    descriptors
-        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-        .any(|open| open == file)
+    descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).any(|open| open == file)
 }
 
 /// A server that runs in this process until [`shutdown`](Self::shutdown), or until the test ends.
@@ -80,21 +75,14 @@ impl TestServer {
     /// Over a file that is there, with some options changed.
     pub async fn open(file: DatabaseFile, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            engine: Options {
-                path: Some(file.path().to_owned()),
-                ..Options::default()
-            },
+            engine: Options { path: Some(file.path().to_owned()), ..Options::default() },
             network: Network {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 max_message_bytes: 64 << 20,
                 max_streams: 1024,
                 drain_timeout: Duration::from_secs(30),
             },
-            log: Log {
-                format: LogFormat::Text,
-                level: "info".into(),
-                slow_query: Duration::from_secs(60),
-            },
+            log: Log { format: LogFormat::Text, level: "info".into(), slow_query: Duration::from_secs(60) },
         };
         change(&mut config);
         let server = Server::start(config).await.expect("the server starts");
@@ -125,16 +113,15 @@ impl TestServer {
 
     /// Our own client, on a connection of its own; to the server that makes it another loader.
     pub async fn client(&self) -> Client {
-        let connecting = Client::connect(&self.address.to_string());
-        soon("a connection", connecting).await.expect("a connection")
+        let url = self.address.to_string();
+        let connected = soon("a connection", Client::connect(&url)).await;
+        connected.expect("a connection")
     }
 
     /// A bare connection, for what our own client would never send.
     pub async fn channel(&self) -> Channel {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address");
-        soon("a connection", endpoint.connect())
-            .await
-            .expect("a connection")
+        soon("a connection", endpoint.connect()).await.expect("a connection")
     }
 
     /// The stub of the Flight service on a connection of its own.
@@ -144,10 +131,7 @@ impl TestServer {
 
     /// Waits until no read runs or streams.
     pub async fn no_reads_left(&self) {
-        until("every read has given its place back", async || {
-            self.engine.reads_in_progress() == 0
-        })
-        .await;
+        until("every read has given its place back", async || self.engine.reads_in_progress() == 0).await;
     }
 
     /// Tells the server to stop, as SIGTERM does, waits until it has, and gives the file back.

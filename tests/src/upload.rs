@@ -24,11 +24,10 @@ impl Upload {
     pub fn start(client: &Client, table: &str, schema: SchemaRef) -> Self {
         let (rows, sent) = mpsc::unbounded();
         let (client, table) = (client.clone(), TablePath::new(table));
-        let answer = tokio::spawn(async move {
-            client
-                .ingest(&table, IngestMode::CreateOrAppend, schema, sent)
-                .await
-        });
+        let answer =
+            tokio::spawn(
+                async move { client.ingest(&table, IngestMode::CreateOrAppend, schema, sent).await },
+            );
         Self { rows, answer }
     }
 
@@ -48,9 +47,7 @@ impl Upload {
     /// What the server answers.
     pub async fn finish(self) -> Result<IngestAck, Error> {
         drop(self.rows);
-        soon("the answer to an upload", self.answer)
-            .await
-            .expect("the upload's task does not panic")
+        soon("the answer to an upload", self.answer).await.expect("the upload's task does not panic")
     }
 
     /// Waits for the answer of a server that has heard enough.
@@ -58,9 +55,7 @@ impl Upload {
     /// # Errors
     /// What the server answers.
     pub async fn refusal(self) -> Result<IngestAck, Error> {
-        soon("the answer to an upload", self.answer)
-            .await
-            .expect("the upload's task does not panic")
+        soon("the answer to an upload", self.answer).await.expect("the upload's task does not panic")
     }
 
     /// Goes away in the middle, as our own client does it: the request fails.
@@ -95,9 +90,7 @@ impl RawUpload {
     /// What the server answers.
     pub async fn finish(self) -> Result<Vec<PutResult>, Status> {
         drop(self.messages);
-        soon("the answer to an upload", self.answer)
-            .await
-            .expect("the upload's task does not panic")
+        soon("the answer to an upload", self.answer).await.expect("the upload's task does not panic")
     }
 
     /// Waits for the answer of a server that has heard enough.
@@ -105,15 +98,15 @@ impl RawUpload {
     /// # Errors
     /// What the server answers.
     pub async fn refusal(self) -> Result<Vec<PutResult>, Status> {
-        soon("the answer to an upload", self.answer)
-            .await
-            .expect("the upload's task does not panic")
+        soon("the answer to an upload", self.answer).await.expect("the upload's task does not panic")
     }
 
     /// Cancels the call, as gRPC clients do when their program fails: an HTTP/2 RST_STREAM with CANCEL.
     pub async fn cancel(self) {
         self.answer.abort();
         let _ = self.answer.await;
+        // Dropped, the stream of messages would end, and so the upload, well.
+        std::mem::forget(self.messages);
     }
 }
 

@@ -45,9 +45,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             units += arguments.units_per_commit;
         }
     }
-    println!(
-        "{}",
-        serde_json::json!({ "units_per_s": units as f64 / arguments.seconds })
-    );
+    println!("{}", serde_json::json!({ "units_per_s": units as f64 / arguments.seconds }));
     Ok(())
 }

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use arrow_array::RecordBatch;
 use clap::Parser;
-use futures::{future::join_all, stream};
-use merganser::{Client, Error, IngestMode, TablePath};
-use merganser_bench::{Latencies, events};
+use futures::future::join_all;
+use merganser::{Client, Error, TablePath};
+use merganser_bench::{Latencies, events, put};
 
 /// Puts units of rows from many loaders at once and prints one JSON line of figures.
 #[derive(Debug, Parser)]
@@ -81,7 +80,7 @@ async fn load(arguments: &Arguments, loader: usize, begin: Instant, end: Instant
             continue;
         }
         match put {
-            Ok(()) => {
+            Ok(_) => {
                 tally.puts += 1;
                 tally.latencies.record(ended - started);
             }
@@ -91,12 +90,4 @@ async fn load(arguments: &Arguments, loader: usize, begin: Instant, end: Instant
             }
         }
     }
-}
-
-async fn put(client: &Client, table: &TablePath, unit: &RecordBatch) -> Result<(), Error> {
-    let batches = stream::iter([Ok::<_, Error>(unit.clone())]);
-    client
-        .ingest(table, IngestMode::CreateOrAppend, unit.schema(), batches)
-        .await
-        .map(|_| ())
 }

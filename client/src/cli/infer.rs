@@ -36,9 +36,7 @@ pub(crate) fn json(file: &mut File, sample_rows: Option<usize>) -> Result<Schema
     let (schema, _) = infer_json_schema(BufReader::new(&mut *file), sample_rows)?;
     file.seek(SeekFrom::Start(start))?;
     if schema.fields().is_empty() {
-        return Err(Error::Usage(
-            "it has no columns: JSON lines of objects are expected".into(),
-        ));
+        return Err(Error::Usage("it has no columns: JSON lines of objects are expected".into()));
     }
     let mut fields: Vec<FieldRef> = text_for_null(schema.fields()).iter().cloned().collect();
     // The inference goes through a hash map, so that its own order differs from run to run.
@@ -53,11 +51,7 @@ pub(crate) fn json(file: &mut File, sample_rows: Option<usize>) -> Result<Schema
 fn skip_byte_order_mark(file: &mut File) -> Result<u64, Error> {
     let mut head = Vec::with_capacity(BYTE_ORDER_MARK.len());
     Read::take(&mut *file, BYTE_ORDER_MARK.len() as u64).read_to_end(&mut head)?;
-    let start = if head == BYTE_ORDER_MARK {
-        head.len() as u64
-    } else {
-        0
-    };
+    let start = if head == BYTE_ORDER_MARK { head.len() as u64 } else { 0 };
     Ok(file.seek(SeekFrom::Start(start))?)
 }
 
@@ -143,19 +137,14 @@ mod tests {
 
     fn describe(schema: &Schema) -> Vec<String> {
         let fields = schema.fields().iter();
-        fields
-            .map(|field| format!("{} {}", field.name(), field.data_type()))
-            .collect()
+        fields.map(|field| format!("{} {}", field.name(), field.data_type())).collect()
     }
 
     #[test]
     fn csv_types_and_the_byte_order_mark() {
         let mut file = file("\u{feff}id,price,day,empty\n1,1.5,2024-01-02,\n2,2,2024-01-03,\n");
         let schema = csv(&mut file, None).unwrap();
-        assert_eq!(
-            describe(&schema),
-            ["id Int64", "price Float64", "day Date32", "empty Utf8"]
-        );
+        assert_eq!(describe(&schema), ["id Int64", "price Float64", "day Date32", "empty Utf8"]);
         assert_eq!(file.stream_position().unwrap(), 3);
     }
 
@@ -163,11 +152,7 @@ mod tests {
     fn json_columns_keep_the_order_of_the_first_line() {
         let mut file = file("{\"z\":1,\"b\":null,\"a\":{\"y\":null,\"x\":2}}\n{\"c\":1,\"aa\":[null]}\n");
         let schema = json(&mut file, None).unwrap();
-        let names: Vec<_> = schema
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str())
-            .collect();
+        let names: Vec<_> = schema.fields().iter().map(|field| field.name().as_str()).collect();
         assert_eq!(names, ["z", "b", "a", "aa", "c"]);
         assert_eq!(schema.field(1).data_type(), &DataType::Utf8);
         let DataType::Struct(inner) = schema.field(2).data_type() else {

@@ -96,9 +96,8 @@ pub(crate) async fn run(args: LoadArgs, connection: Connection) -> Result<ExitCo
         }
         total.add(loaded);
     }
-    let mut others = stream::iter(pending)
-        .map(|path| load(path, mode))
-        .buffer_unordered(usize::from(args.parallel));
+    let mut others =
+        stream::iter(pending).map(|path| load(path, mode)).buffer_unordered(usize::from(args.parallel));
     while let Some(loaded) = others.next().await {
         total.add(loaded);
     }
@@ -108,17 +107,9 @@ pub(crate) async fn run(args: LoadArgs, connection: Connection) -> Result<ExitCo
         let rows = human::count(total.rows, "row");
         let rate = human::rate(total.rows, time);
         let time = human::elapsed(time);
-        writeln!(
-            io::stdout(),
-            "loaded {}, {rows} in {time} ({rate})",
-            total.files()
-        )?;
+        writeln!(io::stdout(), "loaded {}, {rows} in {time} ({rate})", total.files())?;
     }
-    Ok(if total.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Loads one file and returns its rows; prints the error and returns none when that fails.
@@ -181,11 +172,7 @@ impl Total {
 
     fn files(&self) -> String {
         let all = human::count(self.loaded + self.failed, "file");
-        if self.failed == 0 {
-            all
-        } else {
-            format!("{} of {all}", self.loaded)
-        }
+        if self.failed == 0 { all } else { format!("{} of {all}", self.loaded) }
     }
 }
 

@@ -37,12 +37,7 @@ struct Cli {
 #[command(next_help_heading = "Connection")]
 struct Connection {
     /// Address of the server: grpc://HOST:PORT
-    #[arg(
-        long,
-        global = true,
-        env = "MERGANSER_URL",
-        default_value = "grpc://127.0.0.1:8815"
-    )]
+    #[arg(long, global = true, env = "MERGANSER_URL", default_value = "grpc://127.0.0.1:8815")]
     url: String,
 
     /// User to log in as
@@ -100,17 +95,12 @@ impl Connection {
         let credentials = match (self.user, self.password) {
             (Some(user), Some(password)) => Some(Credentials { user, password }),
             (Some(_), None) => {
-                return Err(Error::Usage(
-                    "--user needs a password: set MERGANSER_PASSWORD".into(),
-                ));
+                return Err(Error::Usage("--user needs a password: set MERGANSER_PASSWORD".into()));
             }
             // A password in the environment alone does not mean that this server wants one.
             (None, _) => None,
         };
-        let options = ClientOptions {
-            credentials,
-            ..ClientOptions::default()
-        };
+        let options = ClientOptions { credentials, ..ClientOptions::default() };
         Client::connect_with(&self.url, &options).await
     }
 }
@@ -119,11 +109,7 @@ impl Connection {
 fn answer_usage(error: &clap::Error) -> ExitCode {
     // When even this cannot be printed, the exit code has to do.
     let _ = error.print();
-    if error.use_stderr() {
-        ExitCode::from(EXIT_USAGE)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
 }
 
 /// Prints an error and tells the exit code that goes with it.

@@ -60,10 +60,7 @@ impl Output {
             })?),
             None => Box::new(io::stdout()),
         };
-        Ok(Self {
-            sink: BufWriter::with_capacity(64 << 10, sink),
-            pipe_closed: false,
-        })
+        Ok(Self { sink: BufWriter::with_capacity(64 << 10, sink), pipe_closed: false })
     }
 
     /// Starts to write on a thread of its own, since formatting is work and a pipe may stall. The short
@@ -86,9 +83,7 @@ impl Output {
         max_rows: usize,
         pieces: Receiver<Piece>,
     ) -> Result<(), Error> {
-        let result = self
-            .write_rows(format, schema, max_rows, pieces)
-            .and_then(|()| Ok(self.flush()?));
+        let result = self.write_rows(format, schema, max_rows, pieces).and_then(|()| Ok(self.flush()?));
         // Asked here because the writers turn an I/O error into text on its way.
         if result.is_err() && self.pipe_closed {
             return Err(Error::Io(ErrorKind::BrokenPipe.into()));
@@ -157,9 +152,7 @@ impl Output {
 /// Binary data on a terminal helps nobody and may garble it.
 pub(crate) fn refuse_binary_on_terminal(format: RowFormat, output: Option<&Path>) -> Result<(), Error> {
     if format == RowFormat::Arrow && output.is_none() && io::stdout().is_terminal() {
-        return Err(Error::Usage(
-            "Arrow data is not for a terminal: use --output FILE or a pipe".into(),
-        ));
+        return Err(Error::Usage("Arrow data is not for a terminal: use --output FILE or a pipe".into()));
     }
     Ok(())
 }
@@ -201,10 +194,7 @@ mod tests {
     }
 
     fn output(sink: impl Write + Send + 'static) -> Output {
-        Output {
-            sink: BufWriter::new(Box::new(sink)),
-            pipe_closed: false,
-        }
+        Output { sink: BufWriter::new(Box::new(sink)), pipe_closed: false }
     }
 
     fn written(format: RowFormat, pieces: Vec<Piece>) -> String {
@@ -237,10 +227,7 @@ mod tests {
 
     #[test]
     fn a_broken_result_is_not_closed_as_if_it_were_whole() {
-        assert_eq!(
-            written(RowFormat::Json, vec![Piece::Rows(rows())]),
-            "[{\"a\":1},{\"a\":null}\n"
-        );
+        assert_eq!(written(RowFormat::Json, vec![Piece::Rows(rows())]), "[{\"a\":1},{\"a\":null}\n");
         assert_eq!(written(RowFormat::Table, vec![Piece::Rows(rows())]), "");
     }
 

@@ -70,9 +70,7 @@ pub(crate) fn print(batch: RecordBatch) -> Result<(), Error> {
 
 /// The errors of single values are shown in their place, so that one bad value hides no others.
 fn format(batches: &[RecordBatch]) -> Result<impl Display + use<>, ArrowError> {
-    let options = FormatOptions::default()
-        .with_display_error(true)
-        .with_null("NULL");
+    let options = FormatOptions::default().with_display_error(true).with_null("NULL");
     pretty_format_batches_with_options(batches, &options)
 }
 
@@ -104,10 +102,7 @@ mod tests {
         let rows = batch(vec![Some(1), None]);
         let schema = rows.schema();
         let text = render(10, &[rows], schema);
-        assert_eq!(
-            text,
-            "+------+\n| a    |\n+------+\n| 1    |\n| NULL |\n+------+\n"
-        );
+        assert_eq!(text, "+------+\n| a    |\n+------+\n| 1    |\n| NULL |\n+------+\n");
     }
 
     #[test]

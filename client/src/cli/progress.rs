@@ -25,11 +25,7 @@ impl Activity {
     pub(crate) fn start(visible: bool) -> Self {
         let style = style("{spinner} {elapsed} {msg}");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style);
-        let activity = Self {
-            started: Instant::now(),
-            rows: 0,
-            bar,
-        };
+        let activity = Self { started: Instant::now(), rows: 0, bar };
         if visible {
             activity.appear_later();
         }
@@ -50,11 +46,7 @@ impl Activity {
     /// Notes rows that came, and the bytes that have come in all.
     pub(crate) fn advance(&mut self, rows: usize, bytes: u64) {
         self.rows += rows as u64;
-        self.bar.set_message(format!(
-            "{}, {}",
-            human::count(self.rows, "row"),
-            HumanBytes(bytes),
-        ));
+        self.bar.set_message(format!("{}, {}", human::count(self.rows, "row"), HumanBytes(bytes),));
     }
 
     /// Takes the spinner off the screen.
@@ -119,18 +111,14 @@ impl FileBar {
         reader: R,
         length: u64,
     ) -> indicatif::ProgressBarIter<R> {
-        self.0.set_style(style(
-            "{prefix:30!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        ));
+        self.0.set_style(style("{prefix:30!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
         self.0.set_length(length);
         self.0.wrap_read(reader)
     }
 
     /// Measures by rows: for files that know how many they have.
     pub(crate) fn count_rows(&self, length: u64) -> ProgressBar {
-        self.0.set_style(style(
-            "{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {eta}",
-        ));
+        self.0.set_style(style("{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {eta}"));
         self.0.set_length(length);
         self.0.clone()
     }

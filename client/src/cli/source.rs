@@ -46,9 +46,7 @@ impl FileFormat {
             "csv" => Ok(Self::Csv),
             "json" | "jsonl" | "ndjson" => Ok(Self::Json),
             "arrow" | "arrows" | "feather" | "ipc" => Ok(Self::Arrow),
-            _ => Err(Error::Usage(
-                "its extension tells no format: give --format".into(),
-            )),
+            _ => Err(Error::Usage("its extension tells no format: give --format".into())),
         }
     }
 }
@@ -73,13 +71,7 @@ impl Source {
     pub(crate) async fn open(
         self,
         bar: FileBar,
-    ) -> Result<
-        (
-            SchemaRef,
-            impl Stream<Item = Result<RecordBatch, Error>> + Send + use<>,
-        ),
-        Error,
-    > {
+    ) -> Result<(SchemaRef, impl Stream<Item = Result<RecordBatch, Error>> + Send + use<>), Error> {
         let opening = tokio::task::spawn_blocking(move || self.reader(&bar));
         let reader = opening.await.map_err(io::Error::from)??;
         Ok((reader.schema(), read_ahead(reader)))
@@ -148,10 +140,7 @@ impl Source {
 /// Reads on from where the file stands, moving the bar.
 fn counted(file: File, bar: &FileBar) -> io::Result<BufReader<indicatif::ProgressBarIter<File>>> {
     let length = file.metadata()?.len();
-    Ok(BufReader::with_capacity(
-        READ_BUFFER_BYTES,
-        bar.read_bytes(file, length),
-    ))
+    Ok(BufReader::with_capacity(READ_BUFFER_BYTES, bar.read_bytes(file, length)))
 }
 
 /// Decodes on a blocking thread. The stream ends only when the reader has returned: a reader that
@@ -178,9 +167,7 @@ fn read_ahead(reader: Reader) -> impl Stream<Item = Result<RecordBatch, Error>> 
 /// What became of the reading thread: nothing to tell, or that it panicked.
 async fn outcome(thread: JoinHandle<()>) -> Option<Error> {
     let error = thread.await.err()?;
-    Some(Error::Io(io::Error::other(format!(
-        "the file could not be read: {error}"
-    ))))
+    Some(Error::Io(io::Error::other(format!("the file could not be read: {error}"))))
 }
 
 #[cfg(test)]
@@ -194,12 +181,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let source = Source {
-            format: FileFormat::of(&path)?,
-            path,
-            batch_rows: 2,
-            sample_rows: Some(100),
-        };
+        let source = Source { format: FileFormat::of(&path)?, path, batch_rows: 2, sample_rows: Some(100) };
         let (_, batches) = source.open(FileBar::hidden()).await?;
         batches.try_collect().await
     }
@@ -212,9 +194,7 @@ mod tests {
     async fn csv_and_json_lines() {
         let csv = load("a.csv", b"a,b\n1,x\n2,y\n3,z\n").await.unwrap();
         assert_eq!((rows(&csv), csv.len()), (3, 2));
-        let json = load("a.jsonl", b"{\"a\":1}\n{\"a\":2}\n{\"a\":null}\n")
-            .await
-            .unwrap();
+        let json = load("a.jsonl", b"{\"a\":1}\n{\"a\":2}\n{\"a\":null}\n").await.unwrap();
         assert_eq!(rows(&json), 3);
     }
 

@@ -9,11 +9,7 @@ use clap::builder::styling::{AnsiColor, Style};
 
 /// Prints `error: ...`, in colour where that is wanted.
 pub(crate) fn print_error(error: &dyn Display) {
-    let style = if colours_wanted() {
-        AnsiColor::Red.on_default().bold()
-    } else {
-        Style::new()
-    };
+    let style = if colours_wanted() { AnsiColor::Red.on_default().bold() } else { Style::new() };
     eprintln!("{style}error:{style:#} {error}");
 }
 

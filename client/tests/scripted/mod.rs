@@ -137,17 +137,12 @@ impl FlightSqlService for Scripted {
         command: CommandStatementQuery,
         request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        let ticket = TicketStatementQuery {
-            statement_handle: command.query.clone().into(),
-        };
+        let ticket = TicketStatementQuery { statement_handle: command.query.clone().into() };
         let ticket = Ticket::new(ticket.as_any().encode_to_vec());
         let info = FlightInfo::new().with_endpoint(FlightEndpoint::new().with_ticket(ticket));
         let info = match command.query.as_str() {
             "endless" => info.try_with_schema(&batch().schema()).unwrap(),
-            "dml" => info
-                .try_with_schema(&Schema::empty())
-                .unwrap()
-                .with_total_records(7),
+            "dml" => info.try_with_schema(&Schema::empty()).unwrap().with_total_records(7),
             "whoami" => {
                 let token = request.metadata().get("authorization").unwrap();
                 let token = token.to_str().unwrap();
@@ -170,9 +165,7 @@ impl FlightSqlService for Scripted {
             let _ = &report;
             Ok::<_, FlightError>(batch())
         });
-        let data = FlightDataEncoderBuilder::new()
-            .with_schema(batch().schema())
-            .build(batches);
+        let data = FlightDataEncoderBuilder::new().with_schema(batch().schema()).build(batches);
         Ok(Response::new(data.map_err(Status::from).boxed()))
     }
 
@@ -183,9 +176,7 @@ impl FlightSqlService for Scripted {
     ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
         let answer = self.clone().drain(request.into_inner()).map_ok(|rows| {
             let result = DoPutUpdateResult { record_count: rows };
-            PutResult {
-                app_metadata: result.encode_to_vec().into(),
-            }
+            PutResult { app_metadata: result.encode_to_vec().into() }
         });
         Ok(Response::new(stream::once(answer).boxed()))
     }

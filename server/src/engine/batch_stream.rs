@@ -6,7 +6,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use arrow_array::RecordBatch;
@@ -14,6 +14,7 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{Error, ffi::Interrupt};
 
@@ -25,34 +26,26 @@ pub(crate) const BATCHES_IN_FLIGHT: usize = 2;
 pub struct BatchStream {
     schema: SchemaRef,
     batches: Source,
-    _cancel: CancelOnDrop,
+    cancel: CancelOnDrop,
 }
 
 enum Source {
-    Running(mpsc::Receiver<Result<RecordBatch, Error>>),
+    Running(mpsc::Receiver<RecordBatch>),
     Spooled(std::vec::IntoIter<RecordBatch>),
 }
 
 impl BatchStream {
     pub(crate) fn running(
         schema: SchemaRef,
-        batches: mpsc::Receiver<Result<RecordBatch, Error>>,
+        batches: mpsc::Receiver<RecordBatch>,
         cancel: CancelOnDrop,
     ) -> Self {
-        Self {
-            schema,
-            batches: Source::Running(batches),
-            _cancel: cancel,
-        }
+        Self { schema, batches: Source::Running(batches), cancel }
     }
 
     /// A result that is complete already.
     pub(crate) fn spooled(schema: SchemaRef, batches: Vec<RecordBatch>) -> Self {
-        Self {
-            schema,
-            batches: Source::Spooled(batches.into_iter()),
-            _cancel: CancelOnDrop::default(),
-        }
+        Self { schema, batches: Source::Spooled(batches.into_iter()), cancel: CancelOnDrop::default() }
     }
 
     /// The schema of every batch.
@@ -66,7 +59,12 @@ impl Stream for BatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.batches {
-            Source::Running(receiver) => receiver.poll_recv(context),
+            Source::Running(receiver) => match ready!(receiver.poll_recv(context)) {
+                Some(batch) => Poll::Ready(Some(Ok(batch))),
+                // The end of the channel is the end of the rows only if nothing failed: a query that was
+                // stopped while its client stalled must not look complete.
+                None => Poll::Ready(self.cancel.0.take_failure().map(Err)),
+            },
             Source::Spooled(batches) => Poll::Ready(batches.next().map(Ok)),
         }
     }
@@ -89,8 +87,10 @@ impl WeakCancel {
 
 #[derive(Default)]
 struct CancelState {
-    cancelled: AtomicBool,
+    cancelled: CancellationToken,
     timed_out: AtomicBool,
+    /// Why the rows ended early.
+    failure: Mutex<Option<Error>>,
     /// Present while the statement runs: an interrupt after its end would hit the connection's next one.
     running: Mutex<Option<Interrupt>>,
 }
@@ -98,7 +98,7 @@ struct CancelState {
 impl Cancel {
     /// Stops the statement, or keeps it from starting.
     pub(crate) fn cancel(&self) {
-        self.state.cancelled.store(true, Ordering::SeqCst);
+        self.state.cancelled.cancel();
         if let Some(interrupt) = &*self.state.running.lock() {
             interrupt.interrupt();
         }
@@ -111,7 +111,21 @@ impl Cancel {
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.state.cancelled.load(Ordering::SeqCst)
+        self.state.cancelled.is_cancelled()
+    }
+
+    /// Resolves when the statement is to stop.
+    pub(crate) async fn cancelled(&self) {
+        self.state.cancelled.cancelled().await;
+    }
+
+    /// Tells the stream why its rows end here.
+    pub(crate) fn fail(&self, error: Error) {
+        *self.state.failure.lock() = Some(error);
+    }
+
+    fn take_failure(&self) -> Option<Error> {
+        self.state.failure.lock().take()
     }
 
     pub(crate) fn timed_out(&self) -> bool {

@@ -49,11 +49,7 @@ impl TableRef {
         for part in path {
             check_name(part)?;
         }
-        Ok(Self {
-            catalog: catalog.cloned(),
-            schema: schema.cloned(),
-            table: table.clone(),
-        })
+        Ok(Self { catalog: catalog.cloned(), schema: schema.cloned(), table: table.clone() })
     }
 
     /// With the defaults filled in.
@@ -93,12 +89,7 @@ pub(crate) struct FullName {
 impl FullName {
     /// As SQL.
     pub(crate) fn sql(&self) -> String {
-        format!(
-            "{}.{}.{}",
-            quote(&self.catalog),
-            quote(&self.schema),
-            quote(&self.table)
-        )
+        format!("{}.{}.{}", quote(&self.catalog), quote(&self.schema), quote(&self.table))
     }
 }
 
@@ -138,19 +129,13 @@ struct Known {
 
 impl Catalog {
     pub(crate) fn new(database: Arc<Database>, clock: Arc<CommitClock>) -> Self {
-        Self {
-            database,
-            clock,
-            known: Mutex::default(),
-        }
+        Self { database, clock, known: Mutex::default() }
     }
 
     /// The description of a table if it is known without asking DuckDB.
     pub(crate) fn known(&self, name: &FullName) -> Option<Arc<TableInfo>> {
         let known = self.known.lock();
-        (known.at == self.clock.schemas())
-            .then(|| known.tables.get(name).cloned())
-            .flatten()
+        (known.at == self.clock.schemas()).then(|| known.tables.get(name).cloned()).flatten()
     }
 
     /// The description of a table; `None` when it does not exist. Asks DuckDB: call it where blocking is allowed.
@@ -163,10 +148,7 @@ impl Catalog {
         let info = Arc::new(info);
         let mut known = self.known.lock();
         if known.at < at {
-            *known = Known {
-                at,
-                tables: HashMap::new(),
-            };
+            *known = Known { at, tables: HashMap::new() };
         }
         if known.at == at {
             known.tables.insert(name.clone(), Arc::clone(&info));
@@ -206,14 +188,7 @@ fn required_columns(connection: &Connection, name: &FullName) -> Result<Vec<Stri
     let mut rows = extract(connection, &sql)?.prepare(0)?.execute()?;
     let mut names = Vec::new();
     while let Some(batch) = rows.next()? {
-        names.extend(
-            batch
-                .column(0)
-                .as_string::<i32>()
-                .iter()
-                .flatten()
-                .map(str::to_owned),
-        );
+        names.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
     }
     Ok(names)
 }
@@ -264,10 +239,7 @@ impl Engine {
             }
             drop(rows);
             let arrow_types = arrow_types(&connection, &listed)?;
-            Ok(listed
-                .into_iter()
-                .map(|relation| relation.typed(&arrow_types))
-                .collect())
+            Ok(listed.into_iter().map(|relation| relation.typed(&arrow_types)).collect())
         })
         .await
     }
@@ -278,10 +250,7 @@ impl Engine {
     /// [`Error::TableMissing`], [`Error::BadName`].
     pub async fn table_schema(&self, table: &TableRef) -> Result<SchemaRef> {
         let name = table.resolve(self.default_catalog());
-        Ok(self
-            .describe(&format!("SELECT * FROM {}", name.sql()))
-            .await?
-            .schema)
+        Ok(self.describe(&format!("SELECT * FROM {}", name.sql())).await?.schema)
     }
 
     /// The names of the attached catalogs, and the schemas in each, ordered.
@@ -318,16 +287,10 @@ impl Listed {
     fn from_row(batch: &RecordBatch, row: usize) -> Self {
         let texts = |column: usize| -> Vec<String> {
             let list = batch.column(column).as_list::<i32>().value(row);
-            list.as_string::<i32>()
-                .iter()
-                .map(|text| text.unwrap_or_default().to_owned())
-                .collect()
+            list.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect()
         };
         let nullable = batch.column(6).as_list::<i32>().value(row);
-        let nullable = nullable
-            .as_boolean()
-            .iter()
-            .map(|nullable| nullable.unwrap_or(true));
+        let nullable = nullable.as_boolean().iter().map(|nullable| nullable.unwrap_or(true));
         Self {
             relation: Relation {
                 catalog: text(batch, 0, row),
@@ -354,10 +317,7 @@ impl Listed {
                 Field::new(name, data_type, nullable)
             })
             .collect();
-        Relation {
-            columns: Arc::new(Schema::new(fields)),
-            ..self.relation
-        }
+        Relation { columns: Arc::new(Schema::new(fields)), ..self.relation }
     }
 }
 
@@ -371,10 +331,7 @@ fn arrow_types(connection: &Connection, listed: &[Listed]) -> Result<HashMap<Str
     if distinct.is_empty() {
         return Ok(HashMap::new());
     }
-    let casts: Vec<_> = distinct
-        .iter()
-        .map(|sql_type| format!("CAST(NULL AS {sql_type})"))
-        .collect();
+    let casts: Vec<_> = distinct.iter().map(|sql_type| format!("CAST(NULL AS {sql_type})")).collect();
     let prepared = extract(connection, &format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
     let schema = types::wire_schema(&prepared.schema()?);
     Ok(distinct

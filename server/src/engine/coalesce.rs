@@ -24,13 +24,7 @@ pub(crate) struct Coalescer {
 
 impl Coalescer {
     pub(crate) fn new(schema: SchemaRef) -> Self {
-        Self {
-            schema,
-            pending: Vec::new(),
-            rows: 0,
-            bytes: 0,
-            target_rows: 1,
-        }
+        Self { schema, pending: Vec::new(), rows: 0, bytes: 0, target_rows: 1 }
     }
 
     /// Takes rows; gives a large batch when one is complete.

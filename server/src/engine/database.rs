@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     Error, Options, Result,
     ffi::{self, Connection, ScanRegistry, register_scan},
+    plans::Plans,
 };
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
@@ -19,7 +20,7 @@ const IDLE_CONNECTIONS: usize = 64;
 /// The open instance and its idle connections.
 pub(crate) struct Database {
     instance: ffi::Database,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Idle>>,
     pub(crate) scans: Arc<ScanRegistry>,
     /// The name of the catalog that the file is, and where unqualified names live.
     pub(crate) catalog: String,
@@ -40,26 +41,26 @@ impl Database {
             connection.execute(sql)?;
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
-        Ok(Self {
-            instance,
-            idle: Mutex::new(vec![connection]),
-            scans,
-            catalog,
-            path: options.path.clone(),
-        })
+        Ok(Self { instance, idle: Mutex::new(vec![Idle { connection, plans: Plans::default() }]), scans, catalog, path: options.path.clone() })
     }
 
     /// An idle connection, or a new one. It goes back when dropped.
     pub(crate) fn connection(self: &Arc<Self>) -> Result<Pooled> {
         let idle = self.idle.lock().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.instance.connect()?,
+        let idle = match idle {
+            Some(idle) => idle,
+            None => self.connect()?,
         };
-        Ok(Pooled {
-            connection: Some(connection),
-            database: Arc::clone(self),
-        })
+        Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: false })
+    }
+
+    /// A new connection that never joins the pool, for work that leaves a transaction or settings behind.
+    pub(crate) fn private_connection(self: &Arc<Self>) -> Result<Pooled> {
+        Ok(Pooled { idle: Some(self.connect()?), database: Arc::clone(self), private: true })
+    }
+
+    fn connect(&self) -> Result<Idle> {
+        Ok(Idle { connection: self.instance.connect()?, plans: Plans::default() })
     }
 
     /// Bytes in the write-ahead log; 0 for a database in memory.
@@ -86,15 +87,7 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let mut settings = vec![
         // Checkpoints belong to the writer's idle moments; this is only the bound for a busy day.
         ("checkpoint_threshold", format!("{}B", options.checkpoint_bytes)),
-        (
-            "access_mode",
-            if options.read_only {
-                "READ_ONLY"
-            } else {
-                "READ_WRITE"
-            }
-            .into(),
-        ),
+        ("access_mode", if options.read_only { "READ_ONLY" } else { "READ_WRITE" }.into()),
     ];
     if let Some(threads) = options.threads {
         settings.push(("threads", threads.to_string()));
@@ -118,36 +111,49 @@ pub(crate) fn first_text(connection: &Connection, sql: &str) -> Result<String> {
     }
 }
 
+/// A connection and what it has planned.
+struct Idle {
+    plans: Plans,
+    connection: Connection,
+}
+
 /// A connection on loan from the pool.
 pub(crate) struct Pooled {
-    connection: Option<Connection>,
+    idle: Option<Idle>,
     database: Arc<Database>,
+    /// A private connection never joins the pool: closing it rolls back whatever is open on it.
+    private: bool,
 }
 
 impl Pooled {
     /// Ends the loan without giving the connection back, because its state is not known.
     pub(crate) fn discard(mut self) {
-        self.connection = None;
+        self.idle = None;
+    }
+
+    /// The plans that the connection keeps.
+    #[allow(clippy::expect_used, reason = "only `discard` and `drop` empty it, and both end the loan")]
+    pub(crate) fn plans(&mut self) -> &mut Plans {
+        &mut self.idle.as_mut().expect("on loan").plans
     }
 }
 
 impl Deref for Pooled {
     type Target = Connection;
 
-    #[allow(
-        clippy::expect_used,
-        reason = "only `discard` and `drop` empty it, and both end the loan"
-    )]
+    #[allow(clippy::expect_used, reason = "only `discard` and `drop` empty it, and both end the loan")]
     fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("on loan")
+        &self.idle.as_ref().expect("on loan").connection
     }
 }
 
 impl Drop for Pooled {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else {
+        let Some(connection) = self.idle.take() else { return };
+        // A panic may have left a transaction open.
+        if self.private || std::thread::panicking() {
             return;
-        };
+        }
         let mut idle = self.database.idle.lock();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push(connection);

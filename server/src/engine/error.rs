@@ -103,10 +103,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {
-        Self::Duck {
-            class: error.class,
-            message: error.message,
-        }
+        Self::Duck { class: error.class, message: error.message }
     }
 }
 

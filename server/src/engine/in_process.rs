@@ -28,11 +28,7 @@ impl InProcess {
         let connection = database.connect()?;
         connection.execute(&format!("CREATE TABLE {table} ({columns})"))?;
         let import = ArrowImport::new(&connection, template.schema_ref())?;
-        Ok(Self {
-            connection,
-            import,
-            table: table.to_owned(),
-        })
+        Ok(Self { connection, import, table: table.to_owned() })
     }
 
     /// Appends batches and commits them in one transaction.

@@ -13,6 +13,7 @@ mod ffi;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod plans;
 mod reader;
 mod statement;
 mod turn;
@@ -119,19 +120,13 @@ impl Engine {
         let writer = if options.read_only {
             None
         } else {
-            Some(WriterHandle::spawn(
-                Arc::clone(&database),
-                Arc::clone(&clock),
-                &options,
-            )?)
+            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
         };
         Ok(Self {
             shared: Arc::new(Shared {
                 catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
                 budget: Budget::new(options.queue_bytes, options.wait),
-                bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(
-                    options.queue_bytes,
-                ))),
+                bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
                 options,

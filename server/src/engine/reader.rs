@@ -3,22 +3,30 @@
 //! A read prepares and executes inside one READ ONLY transaction, so its plan and its rows belong to the
 //! same snapshot: a plan made before other rows were committed answers wrongly (stale statistics).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+};
 
 use super::{
-    BatchStream, Engine, Error, Outcome, Result, Statement,
+    BatchStream, Engine, Error, Outcome, Result, Statement, StatementKind,
     batch_stream::{BATCHES_IN_FLIGHT, Cancel, CancelOnDrop},
+    clock::{CommitClock, Stamp},
     coalesce::Coalescer,
     database::{Database, Pooled},
     error::Class,
-    ffi::Rows,
+    ffi::{Prepared, Rows},
     statement::{bind, prepare_one},
     types::Wire,
 };
+use crate::sql;
 
 /// How a read starts: with rows to come, or with the news that the statement writes.
 enum Started {
@@ -54,14 +62,13 @@ impl Engine {
             cancel: cancel.0.clone(),
             timeout,
             send,
+            clock: Arc::clone(&self.shared.clock),
+            runtime: Handle::current(),
             _permit: permit,
         };
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start)));
-        match started
-            .await
-            .map_err(|_| Error::Internal("the read ended without an answer".into()))??
-        {
+        match started.await.map_err(|_| Error::Internal("the read ended without an answer".into()))?? {
             Started::Rows(schema) => Ok(Some(BatchStream::running(schema, batches, cancel))),
             Started::Writes => Ok(None),
         }
@@ -73,10 +80,7 @@ impl Engine {
         match tokio::time::timeout(waited, reads.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::ReadBusy {
-                permits: self.shared.options.read_concurrency,
-                waited,
-            }),
+            Err(_) => Err(Error::ReadBusy { permits: self.shared.options.read_concurrency, waited }),
         }
     }
 }
@@ -97,8 +101,23 @@ struct Read {
     statement: Statement,
     cancel: Cancel,
     timeout: Option<Duration>,
-    send: mpsc::Sender<Result<RecordBatch>>,
+    send: mpsc::Sender<RecordBatch>,
+    clock: Arc<CommitClock>,
+    runtime: Handle,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Where the news goes that the read has started.
+type Start = Option<oneshot::Sender<Result<Started>>>;
+
+/// What a plan gave.
+enum Ran {
+    /// Its rows were delivered.
+    Read,
+    /// It writes, so the READ ONLY transaction refused it.
+    Writes,
+    /// Something was committed since it was made; it must not run.
+    Stale,
 }
 
 impl Read {
@@ -106,10 +125,10 @@ impl Read {
         let mut start = Some(start);
         if let Err(error) = self.stream(database, &mut start) {
             let error = self.name_interrupt(error);
-            // A client that has gone needs no answer; both sends may fail for that reason alone.
             match start {
+                // A client that has gone needs no answer.
                 Some(start) => drop(start.send(Err(error))),
-                None => drop(self.send.blocking_send(Err(error))),
+                None => self.cancel.fail(error),
             }
         }
     }
@@ -122,78 +141,117 @@ impl Read {
         }
     }
 
-    fn stream(
-        &self,
-        database: &Arc<Database>,
-        start: &mut Option<oneshot::Sender<Result<Started>>>,
-    ) -> Result<()> {
-        let connection = database.connection()?;
+    fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
+        let mut connection = database.connection()?;
         let running = self.cancel.running(connection.interrupt());
+        if matches!(self.reuse_plan(&mut connection, start)?, Ran::Read) {
+            return Ok(());
+        }
+        let (now, at) = (self.clock.stamp(), Instant::now());
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let outcome = self.stream_inside(&connection, start);
+        let outcome = self.plan_and_run(&connection, start);
         let ended = connection.execute("ROLLBACK");
         drop(running);
         if ended.is_err() {
             connection.discard();
+            return outcome.map(|_| ());
         }
-        outcome
+        if let (Some(prepared), Some(now)) = (outcome?, now) {
+            connection.plans().keep(&self.statement.sql, now, at, prepared);
+        }
+        Ok(())
     }
 
-    fn stream_inside(
-        &self,
-        connection: &Pooled,
-        start: &mut Option<oneshot::Sender<Result<Started>>>,
-    ) -> Result<()> {
-        let mut answer = |started| {
-            if let Some(start) = start.take() {
-                let _ = start.send(Ok(started));
-            }
+    /// Runs a plan that this connection made, if nothing was committed since. The clock is read again once
+    /// the plan runs, when its snapshot is taken: a commit in between makes it stale after all.
+    fn reuse_plan(&self, connection: &mut Pooled, start: &mut Start) -> Result<Ran> {
+        let Some(now) = self.clock.stamp().filter(|_| self.statement.parameters.is_none()) else {
+            return Ok(Ran::Stale);
         };
+        let Some((prepared, at)) = connection.plans().take(&self.statement.sql, now) else {
+            return Ok(Ran::Stale);
+        };
+        let ran = self.run_plan(&prepared, Some(now), start)?;
+        if matches!(ran, Ran::Read) {
+            connection.plans().keep(&self.statement.sql, now, at, prepared);
+        }
+        Ok(ran)
+    }
+
+    /// Plans and runs inside the open transaction; gives the plan if it may be kept.
+    fn plan_and_run(&self, connection: &Pooled, start: &mut Start) -> Result<Option<Prepared>> {
         let prepared = prepare_one(connection, &self.statement.sql)?;
         if !prepared.kind().may_read() {
-            answer(Started::Writes);
-            return Ok(());
+            answer(start, Started::Writes);
+            return Ok(None);
         }
         bind(&prepared, self.statement.parameters.as_ref(), 0)?;
+        let ran = self.run_plan(&prepared, None, start)?;
+        if matches!(ran, Ran::Writes) {
+            answer(start, Started::Writes);
+        }
+        let reusable = matches!(ran, Ran::Read)
+            && prepared.kind() == StatementKind::Select
+            && self.statement.parameters.is_none()
+            && sql::statement_count(&self.statement.sql) == 1;
+        Ok(reusable.then_some(prepared))
+    }
+
+    /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.
+    fn run_plan(&self, prepared: &Prepared, made: Option<Stamp>, start: &mut Start) -> Result<Ran> {
         if self.cancel.is_cancelled() {
-            return Err(self.cancelled());
+            return Err(cancelled());
         }
         let rows = match prepared.stream() {
             Ok(rows) => rows,
-            Err(error) if error.class == Class::ReadOnly => {
-                answer(Started::Writes);
-                return Ok(());
-            }
+            Err(error) if error.class == Class::ReadOnly => return Ok(Ran::Writes),
             Err(error) => return Err(error.into()),
         };
+        if made.is_some() && self.clock.stamp() != made {
+            return Ok(Ran::Stale);
+        }
         let wire = Wire::new(rows.schema());
-        answer(Started::Rows(wire.schema()));
-        self.pump(rows, &wire)
+        answer(start, Started::Rows(wire.schema()));
+        self.pump(rows, &wire)?;
+        Ok(Ran::Read)
     }
 
     /// Fetches, coalesces and sends until the rows or the client are gone.
     fn pump(&self, mut rows: Rows, wire: &Wire) -> Result<()> {
         let mut coalescer = Coalescer::new(wire.schema());
         while let Some(batch) = rows.next()? {
-            if self.cancel.is_cancelled() {
-                return Err(self.cancelled());
-            }
             if let Some(large) = coalescer.push(wire.convert(batch)?)? {
-                if self.send.blocking_send(Ok(large)).is_err() {
-                    return Ok(());
-                }
+                self.deliver(large)?;
             }
         }
-        if let Some(rest) = coalescer.finish()? {
-            let _ = self.send.blocking_send(Ok(rest));
+        match coalescer.finish()? {
+            Some(rest) => self.deliver(rest),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn cancelled(&self) -> Error {
-        Error::Duck {
-            class: Class::Interrupted,
-            message: "the query was cancelled".into(),
+    /// Hands a batch to the network, and waits for room there unless the read is to stop.
+    fn deliver(&self, batch: RecordBatch) -> Result<()> {
+        match self.send.try_send(batch) {
+            Ok(()) if self.cancel.is_cancelled() => Err(cancelled()),
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(cancelled()),
+            Err(mpsc::error::TrySendError::Full(batch)) => self.runtime.block_on(async {
+                tokio::select! {
+                    sent = self.send.send(batch) => sent.map_err(|_| cancelled()),
+                    () = self.cancel.cancelled() => Err(cancelled()),
+                }
+            }),
         }
     }
+}
+
+fn answer(start: &mut Start, started: Started) {
+    if let Some(start) = start.take() {
+        let _ = start.send(Ok(started));
+    }
+}
+
+fn cancelled() -> Error {
+    Error::Duck { class: Class::Interrupted, message: "the query was cancelled".into() }
 }

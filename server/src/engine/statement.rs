@@ -24,10 +24,7 @@ pub struct Statement {
 impl Statement {
     /// A statement without parameters.
     pub fn new(sql: impl Into<String>) -> Self {
-        Self {
-            sql: sql.into(),
-            parameters: None,
-        }
+        Self { sql: sql.into(), parameters: None }
     }
 }
 
@@ -68,6 +65,11 @@ impl StatementKind {
         !self.may_read()
     }
 
+    /// True where the number of changed rows means something.
+    pub fn counts_rows(self) -> bool {
+        self.keeps_schemas() || self == Self::Copy
+    }
+
     /// True where no table's columns change.
     pub(crate) fn keeps_schemas(self) -> bool {
         matches!(self, Self::Insert | Self::Update | Self::Delete | Self::Merge)
@@ -92,10 +94,7 @@ impl StatementKind {
 pub(crate) fn extract(connection: &Connection, text: &str) -> Result<Statements> {
     sql::gate(text).map_err(|refusal| match refusal {
         sql::Refusal::NotAllowed(reason) => Error::Refused(reason),
-        sql::Refusal::Malformed(reason) => Error::Duck {
-            class: super::Class::Syntax,
-            message: reason,
-        },
+        sql::Refusal::Malformed(reason) => Error::Duck { class: super::Class::Syntax, message: reason },
     })?;
     let statements = connection.extract(text)?;
     if statements.len() == 0 {
@@ -134,15 +133,10 @@ pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: u
     }
     let Some(batch) = parameters else { return Ok(()) };
     let schema = batch.schema();
-    let by_name = schema
-        .fields()
-        .iter()
-        .all(|field| prepared.parameter_index(field.name()).is_some());
+    let by_name = schema.fields().iter().all(|field| prepared.parameter_index(field.name()).is_some());
     for (position, column) in batch.columns().iter().enumerate() {
         let index = if by_name {
-            prepared
-                .parameter_index(schema.field(position).name())
-                .unwrap_or(position + 1)
+            prepared.parameter_index(schema.field(position).name()).unwrap_or(position + 1)
         } else {
             position + 1
         };
@@ -187,14 +181,7 @@ fn describe(connection: &Connection, sql: &str) -> Result<Description> {
     let prepared = prepare_one(connection, sql)?;
     let kind = prepared.kind();
     let returns_rows = kind.may_read() || sql::has_returning(sql);
-    let schema = if returns_rows {
-        types::wire_schema(&prepared.schema()?)
-    } else {
-        Arc::new(Schema::empty())
-    };
-    Ok(Description {
-        kind,
-        schema,
-        parameters: types::wire_schema(&prepared.parameter_schema()?),
-    })
+    let schema =
+        if returns_rows { types::wire_schema(&prepared.schema()?) } else { Arc::new(Schema::empty()) };
+    Ok(Description { kind, schema, parameters: types::wire_schema(&prepared.parameter_schema()?) })
 }

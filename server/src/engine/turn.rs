@@ -27,11 +27,7 @@ pub(crate) type NoAppends = OwnedRwLockWriteGuard<()>;
 
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self {
-            turn: Arc::new(Semaphore::new(1)),
-            tables: Arc::default(),
-            wait,
-        }
+        Self { turn: Arc::new(Semaphore::new(1)), tables: Arc::default(), wait }
     }
 
     /// Waits for the turn, within the bound.

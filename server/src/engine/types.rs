@@ -31,10 +31,7 @@ impl Wire {
         let fields: Vec<FieldRef> = engine.fields().iter().map(wire_field).collect();
         let schema = Arc::new(Schema::new(fields));
         let changes = schema.fields() != engine.fields();
-        Self {
-            schema: if changes { schema } else { Arc::clone(engine) },
-            changes,
-        }
+        Self { schema: if changes { schema } else { Arc::clone(engine) }, changes }
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
@@ -52,11 +49,7 @@ impl Wire {
             .map(|(column, field)| cast(column, field.data_type()))
             .collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema(),
-            columns,
-            &options,
-        )?)
+        Ok(RecordBatch::try_new_with_options(self.schema(), columns, &options)?)
     }
 }
 
@@ -175,10 +168,9 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
         (DataType::Duration(_) | DataType::Interval(_), DataType::Interval(_)) => true,
         (Struct(from), Struct(to)) => same_members(from, to),
         (DataType::Map(from, _), DataType::Map(to, _)) => match (from.data_type(), to.data_type()) {
-            (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => from
-                .iter()
-                .zip(to)
-                .all(|(from, to)| fits(from.data_type(), to.data_type())),
+            (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => {
+                from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
+            }
             _ => false,
         },
         _ => match (item_type(from), item_type(to)) {
@@ -189,10 +181,7 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
 }
 
 fn is_text(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_bytes(data_type: &DataType) -> bool {
@@ -306,21 +295,9 @@ mod tests {
             (Dictionary(Box::new(Int32), Box::new(Utf8)), Utf8, true),
             (Decimal128(10, 2), Decimal128(18, 3), true),
             (Decimal128(18, 3), Decimal128(18, 2), false),
-            (
-                Timestamp(TimeUnit::Nanosecond, None),
-                Timestamp(TimeUnit::Microsecond, None),
-                false,
-            ),
-            (
-                Timestamp(TimeUnit::Second, None),
-                Timestamp(TimeUnit::Microsecond, None),
-                true,
-            ),
-            (
-                Timestamp(TimeUnit::Second, None),
-                Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-                false,
-            ),
+            (Timestamp(TimeUnit::Nanosecond, None), Timestamp(TimeUnit::Microsecond, None), false),
+            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, None), true),
+            (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
             (Date32, Timestamp(TimeUnit::Microsecond, None), true),
         ] {
             assert_eq!(fits(&from, &to), expected, "{from} -> {to}");

@@ -44,11 +44,7 @@ impl Engine {
             None
         };
         let cancel = CancelOnDrop::default();
-        let job = Write {
-            statement,
-            cancel: cancel.0.clone(),
-            clock: Arc::clone(&self.shared.clock),
-        };
+        let job = Write { statement, cancel: cancel.0.clone(), clock: Arc::clone(&self.shared.clock) };
         let timeout = self.shared.options.query_timeout;
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
@@ -57,9 +53,9 @@ impl Engine {
         });
         let spooled = match timeout {
             None => ran.await?,
-            Some(timeout) => tokio::time::timeout(timeout, ran)
-                .await
-                .map_err(|_| Error::Timeout(timeout))??,
+            Some(timeout) => {
+                tokio::time::timeout(timeout, ran).await.map_err(|_| Error::Timeout(timeout))??
+            }
         };
         Ok(match spooled.rows {
             Some((schema, batches)) => Outcome::Rows(BatchStream::spooled(schema, batches)),
@@ -85,35 +81,22 @@ impl Write {
 
     fn run_statements(&self, connection: &Pooled) -> Result<Spooled> {
         let statements = extract(connection, &self.statement.sql)?;
-        let rows = self
-            .statement
-            .parameters
-            .as_ref()
-            .map_or(1, RecordBatch::num_rows);
+        let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         let transaction = statements.len() > 1 || rows > 1;
         if statements.len() > 1 && self.statement.parameters.is_some() {
             return Err(Error::MultiStatement(statements.len()));
         }
         let _writing = self.clock.writing();
-        let mut schemas = SchemaChange {
-            clock: &self.clock,
-            changed: false,
-        };
+        let mut schemas = SchemaChange { clock: &self.clock, changed: false };
         if transaction {
             connection.execute("BEGIN")?;
         }
-        let outcome = (0..statements.len()).try_fold(
-            Spooled {
-                changed: 0,
-                rows: None,
-            },
-            |_, index| {
-                let prepared = statements.prepare(index)?;
-                prepared.kind().check_stateless()?;
-                schemas.changed |= !prepared.kind().keeps_schemas();
-                self.run_prepared(&prepared, rows)
-            },
-        );
+        let outcome = (0..statements.len()).try_fold(Spooled { changed: 0, rows: None }, |_, index| {
+            let prepared = statements.prepare(index)?;
+            prepared.kind().check_stateless()?;
+            schemas.changed |= !prepared.kind().keeps_schemas();
+            self.run_prepared(&prepared, rows)
+        });
         if transaction {
             let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
             let ended = connection.execute(end);
@@ -126,10 +109,7 @@ impl Write {
 
     /// Runs a statement once for each row of its parameters and adds up what changed.
     fn run_prepared(&self, prepared: &Prepared, times: usize) -> Result<Spooled> {
-        let mut total = Spooled {
-            changed: 0,
-            rows: None,
-        };
+        let mut total = Spooled { changed: 0, rows: None };
         for row in 0..times {
             if self.cancel.is_cancelled() {
                 return Err(Error::Duck {

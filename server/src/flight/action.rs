@@ -38,31 +38,21 @@ const ACTIONS: [(&str, &str); 3] = [
         CREATE_PREPARED,
         "Prepare a statement. Body: ActionCreatePreparedStatementRequest. Result: ActionCreatePreparedStatementResult.",
     ),
-    (
-        CLOSE_PREPARED,
-        "Close a prepared statement. Body: ActionClosePreparedStatementRequest. No result.",
-    ),
+    (CLOSE_PREPARED, "Close a prepared statement. Body: ActionClosePreparedStatementRequest. No result."),
 ];
 
 /// ListActions.
 pub(super) fn list() -> Reply<Answers<ActionType>> {
-    let actions = ACTIONS.map(|(name, description)| ActionType {
-        r#type: name.into(),
-        description: description.into(),
-    });
+    let actions = ACTIONS
+        .map(|(name, description)| ActionType { r#type: name.into(), description: description.into() });
     Ok(stream::many(actions.to_vec()))
 }
 
 /// Handshake: without authentication everybody is welcome, and gets a token to be told apart by.
 pub(super) fn handshake() -> Reply<Answers<HandshakeResponse>> {
     let token = new_token().map_err(|error| internal(&error))?;
-    let mut response = stream::one(HandshakeResponse {
-        protocol_version: 0,
-        payload: token.clone().into(),
-    });
-    let bearer = format!("Bearer {token}")
-        .parse()
-        .map_err(|error| internal(&error))?;
+    let mut response = stream::one(HandshakeResponse { protocol_version: 0, payload: token.clone().into() });
+    let bearer = format!("Bearer {token}").parse().map_err(|error| internal(&error))?;
     response.metadata_mut().insert("authorization", bearer);
     Ok(response)
 }
@@ -75,30 +65,23 @@ impl Flight {
             CREATE_PREPARED => {
                 let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
                 let result = self.create_prepared(request).await?;
-                Ok(stream::one(arrow_flight::Result {
-                    body: result.as_any().encode_to_vec().into(),
-                }))
+                Ok(stream::one(arrow_flight::Result { body: result.as_any().encode_to_vec().into() }))
             }
             CLOSE_PREPARED => {
                 let request: ActionClosePreparedStatementRequest = unpack(&action.body)?;
                 self.close_prepared(&request);
                 Ok(stream::many(Vec::new()))
             }
-            other => Err(unimplemented(&format!(
-                "the action {:?}",
-                other.chars().take(100).collect::<String>()
-            ))),
+            other => {
+                Err(unimplemented(&format!("the action {:?}", other.chars().take(100).collect::<String>())))
+            }
         }
     }
 
     /// The action `query`: rows as an Arrow IPC stream, or the number of changed rows as one.
     async fn act_query(&self, sql: String) -> Reply<Answers<arrow_flight::Result>> {
         let mut entry = self.log.begin("action", &sql);
-        let outcome = self
-            .engine
-            .run(Statement::new(sql))
-            .await
-            .inspect_err(|error| entry.failed(error));
+        let outcome = self.engine.run(Statement::new(sql)).await.inspect_err(|error| entry.failed(error));
         match outcome.map_err(engine_status)? {
             Outcome::Rows(rows) => Ok(ipc_bodies(rows, entry)),
             Outcome::Changed(count) => {
@@ -169,25 +152,18 @@ impl IpcBodies {
     }
 
     fn take(&mut self) -> arrow_flight::Result {
-        arrow_flight::Result {
-            body: std::mem::take(self.writer.get_mut()).into(),
-        }
+        arrow_flight::Result { body: std::mem::take(self.writer.get_mut()).into() }
     }
 }
 
 fn count_batch(count: u64) -> Result<RecordBatch, arrow_schema::ArrowError> {
     let schema = Schema::new(vec![Field::new("count", DataType::UInt64, false)]);
-    RecordBatch::try_new(
-        Arc::new(schema),
-        vec![Arc::new(arrow_array::UInt64Array::from(vec![count]))],
-    )
+    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(arrow_array::UInt64Array::from(vec![count]))])
 }
 
 /// A message inside an action's body, which Flight SQL wraps in `Any`.
 fn unpack<T: ProstMessageExt + Default>(body: &Bytes) -> Result<T, Status> {
     let unreadable = || bad_request("BAD_COMMAND", "the action's body cannot be read");
     let any = Any::decode(body.clone()).map_err(|_| unreadable())?;
-    any.unpack::<T>()
-        .map_err(|_| unreadable())?
-        .ok_or_else(unreadable)
+    any.unpack::<T>().map_err(|_| unreadable())?.ok_or_else(unreadable)
 }

@@ -30,9 +30,9 @@ impl Asked {
     /// Reads a descriptor.
     pub(super) fn of(descriptor: &FlightDescriptor) -> Result<Self, Status> {
         match DescriptorType::try_from(descriptor.r#type) {
-            Ok(DescriptorType::Path) => TableRef::from_path(&descriptor.path)
-                .map(Self::Table)
-                .map_err(engine_status),
+            Ok(DescriptorType::Path) => {
+                TableRef::from_path(&descriptor.path).map(Self::Table).map_err(engine_status)
+            }
             Ok(DescriptorType::Cmd) => match command(&descriptor.cmd)? {
                 Some(command) => Ok(Self::Command(Box::new(command))),
                 None => sql_text(&descriptor.cmd).map(Self::Sql),

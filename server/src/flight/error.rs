@@ -95,20 +95,12 @@ pub(super) fn bad_request(slug: &str, text: &str) -> Status {
 /// A bug of ours: the client learns that it is one, the log learns which.
 pub(super) fn internal(detail: &dyn std::fmt::Display) -> Status {
     tracing::error!(%detail, "internal error");
-    status(
-        Code::Internal,
-        "INTERNAL",
-        "something went wrong inside the server; its log has the details",
-    )
+    status(Code::Internal, "INTERNAL", "something went wrong inside the server; its log has the details")
 }
 
 /// Something of the protocol that this server does not do.
 pub(super) fn unimplemented(what: &str) -> Status {
-    status(
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &format!("{what} is not supported by this server"),
-    )
+    status(Code::Unimplemented, "UNIMPLEMENTED", &format!("{what} is not supported by this server"))
 }
 
 /// A handle that is unknown, expired or closed.
@@ -123,9 +115,7 @@ pub(super) fn unknown_handle() -> Status {
 fn status(code: Code, slug: &str, text: &str) -> Status {
     let mut status = Status::new(code, format!("{slug}: {}", shortened(text)));
     if matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted) {
-        status
-            .metadata_mut()
-            .insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
+        status.metadata_mut().insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
     }
     status
 }
@@ -135,9 +125,6 @@ fn shortened(text: &str) -> String {
     if text.len() <= MAX_TEXT {
         return text.to_owned();
     }
-    let end = (0..=MAX_TEXT)
-        .rev()
-        .find(|&at| text.is_char_boundary(at))
-        .unwrap_or(0);
+    let end = (0..=MAX_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     format!("{} [...]", &text[..end])
 }

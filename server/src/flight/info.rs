@@ -34,10 +34,7 @@ impl Flight {
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
         match asked {
-            Asked::Table(table) => {
-                self.statement_info(Statement::new(select_all(&table)), descriptor)
-                    .await
-            }
+            Asked::Table(table) => self.statement_info(Statement::new(select_all(&table)), descriptor).await,
             Asked::Sql(sql) => self.statement_info(Statement::new(sql), descriptor).await,
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => {
@@ -61,37 +58,20 @@ impl Flight {
         statement: Statement,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        let described = self
-            .engine
-            .describe(&statement.sql)
-            .await
-            .map_err(engine_status)?;
+        let described = self.engine.describe(&statement.sql).await.map_err(engine_status)?;
         if !described.kind.runs_at_once() {
             let schema = announced(&described, &statement);
-            let fingerprint = if schema.fields().is_empty() {
-                0
-            } else {
-                self.tickets.fingerprint(&schema)
-            };
+            let fingerprint = if schema.fields().is_empty() { 0 } else { self.tickets.fingerprint(&schema) };
             let ticket = self.tickets.query(statement, fingerprint)?;
             return flight_info(&schema, ticket, descriptor, -1);
         }
         let mut entry = self.log.begin("write", &statement.sql);
-        let outcome = self
-            .engine
-            .write(statement)
-            .await
-            .inspect_err(|error| entry.failed(error));
+        let outcome = self.engine.write(statement).await.inspect_err(|error| entry.failed(error));
         match outcome.map_err(engine_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
                 let ticket = self.tickets.result(self.results.keep_empty());
-                flight_info(
-                    &Schema::empty(),
-                    ticket,
-                    descriptor,
-                    i64::try_from(rows).unwrap_or(-1),
-                )
+                flight_info(&Schema::empty(), ticket, descriptor, i64::try_from(rows).unwrap_or(-1))
             }
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
@@ -108,45 +88,28 @@ impl Flight {
             Asked::Sql(sql) => self.engine.describe(&sql).await.map_err(engine_status)?.schema,
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => {
-                    self.engine
-                        .describe(&query.query)
-                        .await
-                        .map_err(engine_status)?
-                        .schema
+                    self.engine.describe(&query.query).await.map_err(engine_status)?.schema
                 }
                 Command::CommandPreparedStatementQuery(query) => {
                     let statement = self.prepared_statement(&query.prepared_statement_handle)?;
-                    self.engine
-                        .describe(&statement.sql)
-                        .await
-                        .map_err(engine_status)?
-                        .schema
+                    self.engine.describe(&statement.sql).await.map_err(engine_status)?.schema
                 }
                 command => Arc::new(metadata::schema(&command)?),
             },
         };
         let options = IpcWriteOptions::default();
-        SchemaAsIpc::new(&schema, &options)
-            .try_into()
-            .map_err(|error| internal(&error))
+        SchemaAsIpc::new(&schema, &options).try_into().map_err(|error| internal(&error))
     }
 
     /// ListFlights: every table and view, with its schema, as a path.
     pub(super) async fn list_relations(&self) -> Reply<Answers<FlightInfo>> {
         let relations = self.engine.relations().await.map_err(engine_status)?;
         let infos = relations.iter().map(|relation| {
-            let path = [&relation.catalog, &relation.schema, &relation.name]
-                .map(Clone::clone)
-                .to_vec();
+            let path = [&relation.catalog, &relation.schema, &relation.name].map(Clone::clone).to_vec();
             let sql = select_all(&TableRef::from_path(&path).map_err(engine_status)?);
             // The fingerprint stays 0: a list must not go stale because a column was added.
             let ticket = self.tickets.query(Statement::new(sql), 0)?;
-            flight_info(
-                &relation.columns,
-                ticket,
-                FlightDescriptor::new_path(path.clone()),
-                -1,
-            )
+            flight_info(&relation.columns, ticket, FlightDescriptor::new_path(path.clone()), -1)
         });
         Ok::<Response<_>, Status>(stream::many(infos.collect::<Result<Vec<_>, _>>()?))
     }
@@ -162,11 +125,7 @@ fn announced(described: &Description, statement: &Statement) -> Schema {
 }
 
 fn select_all(table: &TableRef) -> String {
-    let parts = [
-        table.catalog.as_deref(),
-        table.schema.as_deref(),
-        Some(table.table.as_str()),
-    ];
+    let parts = [table.catalog.as_deref(), table.schema.as_deref(), Some(table.table.as_str())];
     let name: Vec<_> = parts.into_iter().flatten().map(quote).collect();
     format!("SELECT * FROM {}", name.join("."))
 }

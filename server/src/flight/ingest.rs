@@ -30,24 +30,12 @@ impl Flight {
     ) -> Reply<Answers<PutResult>> {
         let mut entry = self.log.begin("ingest", &table.table);
         let schema = upload.schema().await.map_err(engine_status)?;
-        let request = IngestRequest {
-            table,
-            if_missing,
-            if_exists,
-            loader,
-        };
-        let ack = self
-            .engine
-            .ingest(request, schema, upload)
-            .await
-            .inspect_err(|error| entry.failed(error));
+        let request = IngestRequest { table, if_missing, if_exists, loader };
+        let ack = self.engine.ingest(request, schema, upload).await.inspect_err(|error| entry.failed(error));
         let ack = ack.map_err(engine_status)?;
         entry.rows(ack.rows);
-        let ack = IngestAck {
-            rows: ack.rows,
-            commit_id: ack.commit,
-            committed: true,
-        };
+        entry.bytes(ack.bytes);
+        let ack = IngestAck { rows: ack.rows, commit_id: ack.commit, committed: true };
         Ok(stream::one(put_result(&ack)))
     }
 
@@ -63,10 +51,7 @@ impl Flight {
             return Err(unimplemented("ingest into a temporary table"));
         }
         if let Some(option) = command.options.keys().next() {
-            return Err(bad_request(
-                "UNKNOWN_OPTION",
-                &format!("the ingest option {option:?} is not known"),
-            ));
+            return Err(bad_request("UNKNOWN_OPTION", &format!("the ingest option {option:?} is not known")));
         }
         let (if_missing, if_exists) = mode(command.table_definition_options.as_ref())?;
         let path: Vec<String> = match (command.catalog, command.schema) {
@@ -81,12 +66,7 @@ impl Flight {
 
 /// The mode of a statement ingest. Unset options mean: create, and fail where it exists.
 fn mode(options: Option<&TableDefinitionOptions>) -> Result<(IfMissing, IfExists), Status> {
-    let unknown = || {
-        bad_request(
-            "BAD_COMMAND",
-            "the table definition options of the ingest are not known",
-        )
-    };
+    let unknown = || bad_request("BAD_COMMAND", "the table definition options of the ingest are not known");
     let (missing, exists) = options.map_or((0, 0), |options| (options.if_not_exist, options.if_exists));
     let if_missing = match TableNotExistOption::try_from(missing).map_err(|_| unknown())? {
         TableNotExistOption::Unspecified | TableNotExistOption::Create => IfMissing::Create,

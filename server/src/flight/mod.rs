@@ -4,6 +4,7 @@
 
 mod action;
 mod asked;
+mod broken_off;
 mod error;
 mod info;
 mod ingest;
@@ -31,6 +32,7 @@ use crate::{
     session::{PreparedStatements, Results},
 };
 use asked::{Asked, TicketFor};
+pub(crate) use broken_off::fail_when_broken_off;
 use statement_log::StatementLog;
 
 /// A stream of answers.

@@ -27,15 +27,8 @@ impl Flight {
         request: ActionCreatePreparedStatementRequest,
     ) -> Result<ActionCreatePreparedStatementResult, Status> {
         check_transaction(request.transaction_id.as_ref())?;
-        let described = self
-            .engine
-            .describe(&request.query)
-            .await
-            .map_err(engine_status)?;
-        let handle = self
-            .prepared
-            .insert(Statement::new(request.query))
-            .map_err(|error| internal(&error))?;
+        let described = self.engine.describe(&request.query).await.map_err(engine_status)?;
+        let handle = self.prepared.insert(Statement::new(request.query)).map_err(|error| internal(&error))?;
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.into(),
             dataset_schema: ipc_schema(&described.schema)?,
@@ -64,10 +57,7 @@ impl Flight {
                 "a query takes one row of parameters; run it once for each row".into(),
             )));
         }
-        self.prepared
-            .bind(handle, parameters)
-            .then_some(())
-            .ok_or_else(unknown_handle)
+        self.prepared.bind(handle, parameters).then_some(()).ok_or_else(unknown_handle)
     }
 }
 
@@ -78,8 +68,7 @@ pub(super) fn ipc_schema(schema: &Schema) -> Result<Bytes, Status> {
         return Ok(Bytes::new());
     }
     let options = IpcWriteOptions::default();
-    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &options)
-        .try_into()
-        .map_err(|error| internal(&error))?;
+    let IpcMessage(bytes) =
+        SchemaAsIpc::new(schema, &options).try_into().map_err(|error| internal(&error))?;
     Ok(bytes)
 }

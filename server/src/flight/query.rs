@@ -17,11 +17,7 @@ impl Flight {
     /// statement is planned anew, in the transaction that it runs in.
     pub(super) async fn stream_query(&self, query: Query) -> Reply<Answers<FlightData>> {
         let mut entry = self.log.begin("read", &query.statement.sql);
-        let outcome = self
-            .engine
-            .run(query.statement)
-            .await
-            .inspect_err(|error| entry.failed(error));
+        let outcome = self.engine.run(query.statement).await.inspect_err(|error| entry.failed(error));
         match outcome.map_err(engine_status)? {
             Outcome::Rows(rows) => {
                 let schema = rows.schema();

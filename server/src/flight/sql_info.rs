@@ -26,10 +26,7 @@ pub(super) fn answer(
     duckdb: &str,
 ) -> Result<RecordBatch, Status> {
     let data = values(read_only, duckdb).map_err(|error| internal(&error))?;
-    command
-        .into_builder(&data)
-        .build()
-        .map_err(|error| internal(&error))
+    command.into_builder(&data).build().map_err(|error| internal(&error))
 }
 
 fn values(read_only: bool, duckdb: &str) -> arrow_flight::error::Result<SqlInfoData> {

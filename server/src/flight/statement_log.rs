@@ -24,10 +24,7 @@ pub(super) struct StatementLog {
 
 impl StatementLog {
     pub(super) fn new(slow: Duration) -> Self {
-        Self {
-            next: AtomicU64::new(1),
-            slow,
-        }
+        Self { next: AtomicU64::new(1), slow }
     }
 
     /// A statement begins.
@@ -69,9 +66,14 @@ impl Entry {
         }
     }
 
-    /// The rows that were written or returned.
+    /// The rows that were written.
     pub(super) fn rows(&mut self, rows: u64) {
         self.rows += rows;
+    }
+
+    /// The size of what was written.
+    pub(super) fn bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     /// Why the statement failed.
@@ -84,15 +86,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
         let milliseconds = elapsed.as_millis() as u64;
-        let Self {
-            id,
-            kind,
-            rows,
-            bytes,
-            text,
-            error,
-            ..
-        } = self;
+        let Self { id, kind, rows, bytes, text, error, .. } = self;
         let error = error.as_deref();
         if elapsed >= self.log.slow {
             tracing::warn!(

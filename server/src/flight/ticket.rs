@@ -29,17 +29,8 @@ pub(super) struct Codec {
 impl Codec {
     /// A ticket that runs a statement.
     pub(super) fn query(&self, statement: Statement, schema: u64) -> Result<Bytes, Status> {
-        let parameters = statement
-            .parameters
-            .as_ref()
-            .map(to_ipc)
-            .transpose()?
-            .unwrap_or_default();
-        let query = proto::Query {
-            sql: statement.sql,
-            parameters,
-            schema,
-        };
+        let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
+        let query = proto::Query { sql: statement.sql, parameters, schema };
         Ok(self.seal(proto::ticket::What::Query(query)))
     }
 
@@ -52,12 +43,7 @@ impl Codec {
         let content = proto::Ticket { what: Some(what) }.encode_to_vec();
         let mut handle = self.hash(&content).to_le_bytes().to_vec();
         handle.extend_from_slice(&content);
-        TicketStatementQuery {
-            statement_handle: handle.into(),
-        }
-        .as_any()
-        .encode_to_vec()
-        .into()
+        TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()
     }
 
     fn hash(&self, content: &[u8]) -> u64 {
@@ -72,10 +58,7 @@ impl Codec {
             Some(Command::TicketStatementQuery(ours)) => self.open(&ours.statement_handle),
             Some(command) => Ok(TicketFor::Command(Box::new(command))),
             None if looks_like_any(ticket) => Err(bad_ticket()),
-            None => Ok(TicketFor::Query(Query {
-                statement: Statement::new(sql_text(ticket)?),
-                schema: 0,
-            })),
+            None => Ok(TicketFor::Query(Query { statement: Statement::new(sql_text(ticket)?), schema: 0 })),
         }
     }
 
@@ -91,10 +74,7 @@ impl Codec {
                     false => Some(from_ipc(&query.parameters)?),
                 };
                 Ok(TicketFor::Query(Query {
-                    statement: Statement {
-                        sql: query.sql,
-                        parameters,
-                    },
+                    statement: Statement { sql: query.sql, parameters },
                     schema: query.schema,
                 }))
             }

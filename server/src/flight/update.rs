@@ -35,9 +35,7 @@ impl Flight {
     async fn put_asked(&self, upload: &mut Upload, loader: u64) -> Reply<Answers<PutResult>> {
         let command = match Asked::of(upload.descriptor())? {
             Asked::Table(table) => {
-                return self
-                    .ingest(upload, table, IfMissing::Create, IfExists::Append, loader)
-                    .await;
+                return self.ingest(upload, table, IfMissing::Create, IfExists::Append, loader).await;
             }
             Asked::Sql(_) => {
                 return Err(bad_request(
@@ -68,11 +66,7 @@ impl Flight {
 
     async fn update(&self, statement: Statement) -> Reply<Answers<PutResult>> {
         let mut entry = self.log.begin("write", &statement.sql);
-        let outcome = self
-            .engine
-            .write(statement)
-            .await
-            .inspect_err(|error| entry.failed(error));
+        let outcome = self.engine.write(statement).await.inspect_err(|error| entry.failed(error));
         let record_count = match outcome.map_err(engine_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
@@ -91,9 +85,7 @@ impl Flight {
         let handle = query.prepared_statement_handle;
         let parameters = upload.parameters().await?;
         self.bind_parameters(&handle, parameters)?;
-        let result = DoPutPreparedStatementResult {
-            prepared_statement_handle: Some(handle),
-        };
+        let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
         Ok(stream::one(put_result(&result)))
     }
 }
@@ -108,7 +100,5 @@ pub(super) fn check_transaction(transaction: Option<&Bytes>) -> Result<(), Statu
 
 /// A PutResult that carries a message.
 pub(super) fn put_result(message: &impl Message) -> PutResult {
-    PutResult {
-        app_metadata: message.encode_to_vec().into(),
-    }
+    PutResult { app_metadata: message.encode_to_vec().into() }
 }

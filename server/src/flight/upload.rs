@@ -42,9 +42,7 @@ impl Upload {
         };
         let first = data.message().await?.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
-        let all = futures::stream::iter([Ok(first)])
-            .chain(data)
-            .map(|data| data.map_err(FlightError::from));
+        let all = futures::stream::iter([Ok(first)]).chain(data).map(|data| data.map_err(FlightError::from));
         Ok(Self {
             descriptor,
             batches: FlightRecordBatchStream::new_from_flight_data(all),
@@ -111,9 +109,7 @@ impl Stream for Upload {
             return Poll::Ready(None);
         }
         // Decoding a hostile schema can panic inside the Arrow library.
-        let next = AssertUnwindSafe(self.batches.next())
-            .catch_unwind()
-            .poll_unpin(context);
+        let next = AssertUnwindSafe(self.batches.next()).catch_unwind().poll_unpin(context);
         match next {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(next)) => Poll::Ready(next.map(|batch| batch.map_err(upload_error))),

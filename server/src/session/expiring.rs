@@ -16,11 +16,7 @@ pub(super) struct Expiring<V> {
 
 impl<V: Clone> Expiring<V> {
     pub(super) fn new(capacity: usize, idle: Duration) -> Self {
-        Self {
-            entries: Mutex::default(),
-            capacity,
-            idle,
-        }
+        Self { entries: Mutex::default(), capacity, idle }
     }
 
     pub(super) fn insert(&self, handle: Vec<u8>, value: V) {
@@ -29,10 +25,7 @@ impl<V: Clone> Expiring<V> {
             entries.retain(|_, (used, _)| used.elapsed() < self.idle);
         }
         if entries.len() >= self.capacity {
-            let oldest = entries
-                .iter()
-                .min_by_key(|(_, (used, _))| *used)
-                .map(|(handle, _)| handle.clone());
+            let oldest = entries.iter().min_by_key(|(_, (used, _))| *used).map(|(handle, _)| handle.clone());
             oldest.and_then(|handle| entries.remove(&handle));
         }
         entries.insert(handle, (Instant::now(), value));
@@ -70,10 +63,7 @@ mod tests {
         map.insert(vec![2], 'b');
         assert_eq!(map.get(&[1]), Some('a'));
         map.insert(vec![3], 'c');
-        assert_eq!(
-            (map.get(&[1]), map.get(&[2]), map.get(&[3])),
-            (Some('a'), None, Some('c'))
-        );
+        assert_eq!((map.get(&[1]), map.get(&[2]), map.get(&[3])), (Some('a'), None, Some('c')));
     }
 
     #[test]

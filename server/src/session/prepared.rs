@@ -20,9 +20,7 @@ pub(crate) struct PreparedStatements {
 
 impl Default for PreparedStatements {
     fn default() -> Self {
-        Self {
-            statements: Expiring::new(CAPACITY, IDLE),
-        }
+        Self { statements: Expiring::new(CAPACITY, IDLE) }
     }
 }
 
@@ -41,9 +39,7 @@ impl PreparedStatements {
 
     /// Replaces the parameters; false when the handle is unknown.
     pub(crate) fn bind(&self, handle: &[u8], parameters: Option<RecordBatch>) -> bool {
-        self.statements
-            .update(handle, |statement| statement.parameters = parameters)
-            .is_some()
+        self.statements.update(handle, |statement| statement.parameters = parameters).is_some()
     }
 
     /// Forgets a statement.

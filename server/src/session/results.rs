@@ -24,9 +24,7 @@ pub(crate) struct Results {
 
 impl Default for Results {
     fn default() -> Self {
-        Self {
-            kept: Expiring::new(CAPACITY, IDLE),
-        }
+        Self { kept: Expiring::new(CAPACITY, IDLE) }
     }
 }
 

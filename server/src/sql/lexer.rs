@@ -65,9 +65,7 @@ impl Lexer<'_> {
 
     /// A word; `E'...'` texts know backslash escapes, so that `E'\''` is one text.
     fn word(&mut self) -> Token {
-        let word = self
-            .take_while(|c| c.is_alphanumeric() || c == '_' || c == '$')
-            .to_lowercase();
+        let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '$').to_lowercase();
         if word == "e" && self.rest.starts_with('\'') {
             self.escaped_text();
             return Token::Literal;
@@ -164,10 +162,7 @@ mod tests {
     #[test]
     fn texts_and_comments_hide_their_content() {
         let found = tokens("SELECT 'a''b', E'\\'', $t$ ; $t$, \"Q\"\"x\" /* /* */ ; */ -- ;\n $1");
-        let words: Vec<_> = found
-            .iter()
-            .filter(|token| !matches!(token, Token::Punctuation(',')))
-            .collect();
+        let words: Vec<_> = found.iter().filter(|token| !matches!(token, Token::Punctuation(','))).collect();
         assert_eq!(words[0], &Token::Word("select".into()));
         assert_eq!(words.iter().filter(|token| ***token == Token::Literal).count(), 4);
         assert!(found.contains(&Token::Quoted("q\"x".into())));

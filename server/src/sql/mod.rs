@@ -37,9 +37,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         )));
     }
     if text.contains('\0') {
-        return Err(Refusal::Malformed(
-            "the SQL text contains the character NUL".into(),
-        ));
+        return Err(Refusal::Malformed("the SQL text contains the character NUL".into()));
     }
     let tokens = tokens(text);
     check_nesting(&tokens)?;
@@ -63,9 +61,7 @@ pub(crate) fn excludes_appends(text: &str) -> bool {
 
 /// True when a write asks for the rows that it wrote.
 pub(crate) fn has_returning(text: &str) -> bool {
-    tokens(text)
-        .iter()
-        .any(|token| matches!(token, Token::Word(word) if word == "returning"))
+    tokens(text).iter().any(|token| matches!(token, Token::Word(word) if word == "returning"))
 }
 
 /// An identifier in double quotes, safe for any text without NUL.
@@ -79,9 +75,7 @@ pub(crate) fn literal(text: &str) -> String {
 }
 
 fn statements<'a>(tokens: &'a [Token]) -> impl Iterator<Item = &'a [Token]> {
-    tokens
-        .split(|token| *token == Token::Punctuation(';'))
-        .filter(|statement| !statement.is_empty())
+    tokens.split(|token| *token == Token::Punctuation(';')).filter(|statement| !statement.is_empty())
 }
 
 fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {
@@ -93,9 +87,7 @@ fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {
             _ => {}
         }
         if depth > MAX_NESTING {
-            return Err(Refusal::Malformed(format!(
-                "the SQL text nests deeper than {MAX_NESTING} levels"
-            )));
+            return Err(Refusal::Malformed(format!("the SQL text nests deeper than {MAX_NESTING} levels")));
         }
     }
     Ok(())
@@ -106,14 +98,9 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
     if !matches!(statement.first(), Some(Token::Word(word)) if word == "pragma") {
         return Ok(());
     }
-    let opened = statement
-        .iter()
-        .filter(|token| **token == Token::Punctuation('('))
-        .count();
+    let opened = statement.iter().filter(|token| **token == Token::Punctuation('(')).count();
     if opened > 1 {
-        return Err(Refusal::NotAllowed(
-            "a PRAGMA takes literals only, no expressions".into(),
-        ));
+        return Err(Refusal::NotAllowed("a PRAGMA takes literals only, no expressions".into()));
     }
     Ok(())
 }
@@ -130,9 +117,7 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
             Token::Word(name) | Token::Quoted(name) if name == INTERNAL_FUNCTION => {
-                return Err(Refusal::NotAllowed(format!(
-                    "{INTERNAL_FUNCTION} is the server's own"
-                )));
+                return Err(Refusal::NotAllowed(format!("{INTERNAL_FUNCTION} is the server's own")));
             }
             _ => {}
         }
@@ -178,21 +163,14 @@ mod tests {
 
     #[test]
     fn what_no_parser_should_see_is_refused() {
-        for sql in [
-            "SELECT '\0'".into(),
-            "(".repeat(100_000),
-            "x".repeat(MAX_SQL_BYTES + 1),
-        ] {
+        for sql in ["SELECT '\0'".into(), "(".repeat(100_000), "x".repeat(MAX_SQL_BYTES + 1)] {
             assert!(matches!(gate(&sql), Err(Refusal::Malformed(_))));
         }
     }
 
     #[test]
     fn statements_are_counted_outside_texts_and_comments() {
-        assert_eq!(
-            statement_count("SELECT ';'; /* ; /* ; */ */ SELECT $$;$$ -- ;\n;;"),
-            2
-        );
+        assert_eq!(statement_count("SELECT ';'; /* ; /* ; */ */ SELECT $$;$$ -- ;\n;;"), 2);
         assert_eq!(statement_count(" -- nothing"), 0);
     }
 

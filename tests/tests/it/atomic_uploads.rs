@@ -30,10 +30,7 @@ async fn under_way(client: &Client, table: &str) {
 
 /// Returns when no append to any table is under way: ALTER waits for them.
 async fn no_append_left(client: &Client, table: &str) {
-    client
-        .execute(&format!("ALTER TABLE {table} ADD COLUMN later INTEGER"))
-        .await
-        .unwrap();
+    client.execute(&format!("ALTER TABLE {table} ADD COLUMN later INTEGER")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,6 +203,8 @@ async fn server_goes_on(client: &Client) {
     }
 }
 
-async fn answered(mut flight: arrow_flight::flight_service_client::FlightServiceClient<tonic::transport::Channel>) {
+async fn answered(
+    mut flight: arrow_flight::flight_service_client::FlightServiceClient<tonic::transport::Channel>,
+) {
     flight.list_actions(arrow_flight::Empty {}).await.unwrap();
 }

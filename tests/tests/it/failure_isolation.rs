@@ -8,7 +8,8 @@ use merganser_tests::{TestServer, ids, integer, integers, put, refused};
 use tokio::sync::Barrier;
 use tonic::Code;
 
-const STRICT: &str = "CREATE TABLE strict (id BIGINT PRIMARY KEY, need VARCHAR NOT NULL, n INTEGER CHECK (n > 0))";
+const STRICT: &str =
+    "CREATE TABLE strict (id BIGINT PRIMARY KEY, need VARCHAR NOT NULL, n INTEGER CHECK (n > 0))";
 
 /// Three rows, of which the last has what is given.
 fn rows(number: i64, last: (i64, Option<&str>, i64)) -> RecordBatch {
@@ -62,10 +63,7 @@ async fn of_concurrent_units_only_the_bad_ones_fail_each_for_its_own_reason() {
             }
         }
     }
-    assert_eq!(
-        integers(&client, "SELECT id FROM strict WHERE id >= 0 ORDER BY id").await.unwrap(),
-        good
-    );
+    assert_eq!(integers(&client, "SELECT id FROM strict WHERE id >= 0 ORDER BY id").await.unwrap(), good);
     server.shutdown().await;
 }
 
@@ -108,11 +106,7 @@ async fn a_unit_that_does_not_fit_the_table_is_refused_by_the_column() {
     let server = TestServer::start().await;
     let client = server.client().await;
     client.execute(STRICT).await.unwrap();
-    let reason = refused(
-        put(&client, "strict", ids([1])).await,
-        Code::InvalidArgument,
-        "SCHEMA_MISMATCH",
-    );
+    let reason = refused(put(&client, "strict", ids([1])).await, Code::InvalidArgument, "SCHEMA_MISMATCH");
     assert!(reason.contains("need"), "{reason}");
     assert_eq!(integer(&client, "SELECT count(*) FROM strict").await, 0);
     server.shutdown().await;

@@ -23,11 +23,8 @@ async fn concurrent_one_row_puts_share_commits() {
             acks
         })
     });
-    let acks: Vec<_> = join_all(loaders.collect::<Vec<_>>())
-        .await
-        .into_iter()
-        .flat_map(Result::unwrap)
-        .collect();
+    let acks: Vec<_> =
+        join_all(loaders.collect::<Vec<_>>()).await.into_iter().flat_map(Result::unwrap).collect();
 
     assert!(acks.iter().all(|ack| ack.committed && ack.rows == 1 && ack.commit_id > 0));
     let commits: BTreeSet<u64> = acks.iter().map(|ack| ack.commit_id).collect();

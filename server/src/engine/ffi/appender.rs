@@ -44,10 +44,7 @@ impl Appender {
                 table.as_ptr(),
                 &mut raw,
             );
-            let appender = Self {
-                raw,
-                _connection: connection,
-            };
+            let appender = Self { raw, _connection: connection };
             appender.check(state)?;
             appender
         };
@@ -77,8 +74,6 @@ impl Appender {
         }
         // SAFETY: the appender is live; the error data is ours and freed by `from_error_data`.
         unsafe { DuckError::from_error_data(c::duckdb_appender_error_data(self.raw)) }?;
-        Err(DuckError::from_message(
-            "Unknown Error: the appender failed without a reason".into(),
-        ))
+        Err(DuckError::from_message("Unknown Error: the appender failed without a reason".into()))
     }
 }

@@ -22,10 +22,7 @@ pub(super) unsafe fn export_schema(
     column: impl Fn(c::idx_t) -> (String, c::duckdb_logical_type),
 ) -> Result<SchemaRef, DuckError> {
     let (names, mut types): (Vec<_>, Vec<_>) = (0..count).map(column).unzip();
-    let names = names
-        .iter()
-        .map(|name| c_string(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let mut raw = FFI_ArrowSchema::empty();
     // SAFETY: the vectors hold `count` live entries; DuckDB fills `raw` in the layout of the Arrow C
@@ -85,11 +82,7 @@ pub(super) unsafe fn export_chunk(
     // SAFETY: DuckDB fills `raw` in the layout that `FFI_ArrowArray` mirrors; the data type is the one
     // DuckDB itself announced for these columns, so buffers and children are where it says.
     unsafe {
-        DuckError::from_error_data(c::duckdb_data_chunk_to_arrow(
-            options,
-            chunk,
-            (&raw mut raw).cast(),
-        ))?;
+        DuckError::from_error_data(c::duckdb_data_chunk_to_arrow(options, chunk, (&raw mut raw).cast()))?;
         let data =
             from_ffi_and_data_type(raw, DataType::Struct(schema.fields().clone())).map_err(bad_arrow)?;
         let rows = data.len();
@@ -100,10 +93,7 @@ pub(super) unsafe fn export_chunk(
 }
 
 fn bad_arrow(error: arrow_schema::ArrowError) -> DuckError {
-    DuckError::new(
-        Class::Other,
-        format!("the engine's Arrow data cannot be read: {error}"),
-    )
+    DuckError::new(Class::Other, format!("the engine's Arrow data cannot be read: {error}"))
 }
 
 /// How rows of one Arrow schema enter DuckDB; made once a schema, used for many batches.
@@ -134,10 +124,7 @@ impl ArrowImport {
         // SAFETY: `raw` lives through the call; DuckDB copies what it needs into `converted`.
         unsafe {
             let error = c::duckdb_schema_from_arrow(connection.raw(), (&raw mut raw).cast(), &mut converted);
-            let import = Self {
-                converted,
-                connection,
-            };
+            let import = Self { converted, connection };
             DuckError::from_error_data(error)?;
             Ok(import)
         }

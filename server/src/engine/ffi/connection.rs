@@ -52,20 +52,11 @@ impl Connection {
         // SAFETY: the database handle is live; both out-pointers are locals.
         unsafe {
             if c::duckdb_connect(database.0, &mut raw) != c::duckdb_state_DuckDBSuccess {
-                return Err(DuckError::new(
-                    Class::Fatal,
-                    "the database takes no more connections",
-                ));
+                return Err(DuckError::new(Class::Fatal, "the database takes no more connections"));
             }
             c::duckdb_connection_get_arrow_options(raw, &mut options);
         }
-        Ok(Self {
-            raw: Arc::new(RawConnection {
-                raw,
-                options,
-                _database: database,
-            }),
-        })
+        Ok(Self { raw: Arc::new(RawConnection { raw, options, _database: database }) })
     }
 
     pub(super) fn shared(&self) -> Arc<RawConnection> {

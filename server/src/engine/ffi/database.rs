@@ -62,9 +62,7 @@ impl Database {
                 return Err(error);
             }
         }
-        Ok(Self {
-            raw: Arc::new(RawDatabase(raw)),
-        })
+        Ok(Self { raw: Arc::new(RawDatabase(raw)) })
     }
 
     /// Another connection to this instance.

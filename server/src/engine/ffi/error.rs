@@ -57,10 +57,7 @@ pub(crate) struct DuckError {
 
 impl DuckError {
     pub(crate) fn new(class: Class, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            message: message.into(),
-        }
+        Self { class, message: message.into() }
     }
 
     /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
@@ -156,38 +153,20 @@ mod tests {
     #[test]
     fn texts_fall_into_their_classes() {
         for (message, class) in [
-            (
-                "Parser Error: syntax error at or near \"SELEC\"\n\nLINE 1: SELEC 1\n        ^",
-                Class::Syntax,
-            ),
-            (
-                "Catalog Error: Table with name t does not exist!",
-                Class::NotFound,
-            ),
-            (
-                "Catalog Error: Table with name \"t\" already exists!",
-                Class::AlreadyExists,
-            ),
+            ("Parser Error: syntax error at or near \"SELEC\"\n\nLINE 1: SELEC 1\n        ^", Class::Syntax),
+            ("Catalog Error: Table with name t does not exist!", Class::NotFound),
+            ("Catalog Error: Table with name \"t\" already exists!", Class::AlreadyExists),
             (
                 "Constraint Error: Duplicate key \"id: 1\" violates primary key constraint.",
                 Class::DuplicateKey,
             ),
-            (
-                "Constraint Error: NOT NULL constraint failed: t.id",
-                Class::Constraint,
-            ),
-            (
-                "TransactionContext Error: Catalog write-write conflict on create with \"t\"",
-                Class::Conflict,
-            ),
+            ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
+            ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
             (
                 "FATAL Error: Failed: database has been invalidated because of a previous fatal error.",
                 Class::Fatal,
             ),
-            (
-                "IO Error: Could not write file: No space left on device",
-                Class::DiskFull,
-            ),
+            ("IO Error: Could not write file: No space left on device", Class::DiskFull),
         ] {
             assert_eq!(DuckError::from_message(message.into()).class, class, "{message}");
         }

@@ -4,10 +4,7 @@
 //! whatever is made from a connection (statements, results, appenders, imports) holds a count of its
 //! own, so nothing outlives what it points into. A connection is used by one thread at a time; only
 //! [`Interrupt`] may be used from others.
-#![allow(
-    unsafe_code,
-    reason = "this module is the boundary to C; each block says why it is sound"
-)]
+#![allow(unsafe_code, reason = "this module is the boundary to C; each block says why it is sound")]
 
 mod appender;
 mod arrow;
@@ -42,9 +39,7 @@ unsafe fn text(text: *const std::ffi::c_char) -> String {
         return String::new();
     }
     // SAFETY: by the contract above.
-    unsafe { std::ffi::CStr::from_ptr(text) }
-        .to_string_lossy()
-        .into_owned()
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 /// A text as C wants it; NUL inside it is refused rather than cut off.

@@ -33,11 +33,7 @@ impl Rows {
         state: c::duckdb_state,
         connection: Arc<RawConnection>,
     ) -> Result<Self, DuckError> {
-        let mut rows = Self {
-            result,
-            schema: Arc::new(arrow_schema::Schema::empty()),
-            connection,
-        };
+        let mut rows = Self { result, schema: Arc::new(arrow_schema::Schema::empty()), connection };
         if state != c::duckdb_state_DuckDBSuccess {
             return Err(rows.error());
         }
@@ -46,10 +42,7 @@ impl Rows {
             let count = c::duckdb_column_count(&mut rows.result);
             let result = &raw mut rows.result;
             arrow::export_schema(rows.connection.arrow_options(), count, |index| {
-                (
-                    text(c::duckdb_column_name(result, index)),
-                    c::duckdb_column_logical_type(result, index),
-                )
+                (text(c::duckdb_column_name(result, index)), c::duckdb_column_logical_type(result, index))
             })?
         };
         Ok(rows)
@@ -81,11 +74,7 @@ impl Rows {
             if chunk.is_null() {
                 // The end and a failure look the same here; only the error text tells them apart.
                 let error = self.error();
-                return if error.message.is_empty() {
-                    Ok(None)
-                } else {
-                    Err(error)
-                };
+                return if error.message.is_empty() { Ok(None) } else { Err(error) };
             }
             let batch = arrow::export_chunk(self.connection.arrow_options(), chunk, &self.schema);
             c::duckdb_destroy_data_chunk(&mut chunk);

@@ -82,10 +82,7 @@ impl ScanRegistry {
         getrandom::fill(&mut key).map_err(|error| DuckError::new(Class::Other, error.to_string()))?;
         let key = u64::from_ne_bytes(key);
         self.sources.lock().insert(key, Arc::new(source));
-        Ok(Offer {
-            key,
-            registry: Arc::clone(self),
-        })
+        Ok(Offer { key, registry: Arc::clone(self) })
     }
 }
 
@@ -119,10 +116,7 @@ pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry
     if state == c::duckdb_state_DuckDBSuccess {
         Ok(())
     } else {
-        Err(DuckError::new(
-            Class::Other,
-            "the scan function cannot be registered",
-        ))
+        Err(DuckError::new(Class::Other, "the scan function cannot be registered"))
     }
 }
 
@@ -175,11 +169,7 @@ unsafe fn bind_source(info: c::duckdb_bind_info) -> Result<(), DuckError> {
             c::duckdb_destroy_logical_type(&mut logical);
         }
         c::duckdb_bind_set_cardinality(info, source.rows as c::idx_t, true);
-        c::duckdb_bind_set_bind_data(
-            info,
-            Arc::into_raw(source).cast_mut().cast(),
-            Some(release_source),
-        );
+        c::duckdb_bind_set_bind_data(info, Arc::into_raw(source).cast_mut().cast(), Some(release_source));
     }
     Ok(())
 }

@@ -115,11 +115,7 @@ impl Statements {
         // which frees it also when the parse failed.
         unsafe {
             let count = c::duckdb_extract_statements(connection.raw(), sql.as_ptr(), &mut raw);
-            let statements = Self {
-                raw,
-                count: count as usize,
-                connection,
-            };
+            let statements = Self { raw, count: count as usize, connection };
             let message = text(c::duckdb_extract_statements_error(raw));
             if count == 0 && !message.is_empty() {
                 return Err(DuckError::from_message(message));
@@ -146,10 +142,7 @@ impl Statements {
                 index as c::idx_t,
                 &mut raw,
             );
-            let prepared = Prepared {
-                raw,
-                connection: Arc::clone(&self.connection),
-            };
+            let prepared = Prepared { raw, connection: Arc::clone(&self.connection) };
             if state != c::duckdb_state_DuckDBSuccess {
                 return Err(DuckError::from_raw(c::duckdb_prepare_error(raw)));
             }
@@ -211,15 +204,11 @@ impl Prepared {
         let names = self.parameter_names();
         // SAFETY: as in `parameter_names`; `export_schema` destroys the types.
         unsafe {
-            arrow::export_schema(
-                self.connection.arrow_options(),
-                names.len() as c::idx_t,
-                |index| {
-                    let name = names[index as usize].clone();
-                    let logical = c::duckdb_param_logical_type(self.raw, index + 1);
-                    (name, arrow::or_varchar(logical))
-                },
-            )
+            arrow::export_schema(self.connection.arrow_options(), names.len() as c::idx_t, |index| {
+                let name = names[index as usize].clone();
+                let logical = c::duckdb_param_logical_type(self.raw, index + 1);
+                (name, arrow::or_varchar(logical))
+            })
         }
     }
 

@@ -37,9 +37,7 @@ impl Value {
     pub(super) fn from_arrow(array: &dyn Array, row: usize) -> Result<Self, DuckError> {
         if array.is_null(row) {
             // SAFETY: makes a new value.
-            return Ok(Self {
-                raw: unsafe { c::duckdb_create_null_value() },
-            });
+            return Ok(Self { raw: unsafe { c::duckdb_create_null_value() } });
         }
         let raw = match array.data_type() {
             DataType::Utf8 => text(array.as_string::<i32>().value(row)),
@@ -96,9 +94,7 @@ fn fixed(array: &dyn Array, row: usize) -> Result<Value, DuckError> {
             DataType::Float32 => c::duckdb_create_float(of!(Float32Type)),
             DataType::Float64 => c::duckdb_create_double(of!(Float64Type)),
             DataType::Decimal128(width, scale) => decimal(of!(Decimal128Type), *width, *scale)?,
-            DataType::Date32 => c::duckdb_create_date(c::duckdb_date {
-                days: of!(Date32Type),
-            }),
+            DataType::Date32 => c::duckdb_create_date(c::duckdb_date { days: of!(Date32Type) }),
             DataType::Date64 => {
                 let days = of!(Date64Type).div_euclid(86_400_000);
                 c::duckdb_create_date(c::duckdb_date { days: days as i32 })
@@ -139,21 +135,13 @@ fn timestamp(
     let (value, per_second) = match unit {
         TimeUnit::Second => (array.as_primitive::<TimestampSecondType>().value(row), 1),
         TimeUnit::Millisecond => (array.as_primitive::<TimestampMillisecondType>().value(row), 1_000),
-        TimeUnit::Microsecond => (
-            array.as_primitive::<TimestampMicrosecondType>().value(row),
-            1_000_000,
-        ),
-        TimeUnit::Nanosecond => (
-            array.as_primitive::<TimestampNanosecondType>().value(row),
-            1_000_000_000,
-        ),
+        TimeUnit::Microsecond => (array.as_primitive::<TimestampMicrosecondType>().value(row), 1_000_000),
+        TimeUnit::Nanosecond => (array.as_primitive::<TimestampNanosecondType>().value(row), 1_000_000_000),
     };
     // SAFETY: each call makes a new value from a number.
     unsafe {
         if unit == TimeUnit::Nanosecond && !zoned {
-            return Ok(c::duckdb_create_timestamp_ns(c::duckdb_timestamp_ns {
-                nanos: value,
-            }));
+            return Ok(c::duckdb_create_timestamp_ns(c::duckdb_timestamp_ns { nanos: value }));
         }
         let micros = if per_second > 1_000_000 {
             Some(value.div_euclid(1_000))
@@ -167,33 +155,21 @@ fn timestamp(
             )
         })?;
         let stamp = c::duckdb_timestamp { micros };
-        Ok(if zoned {
-            c::duckdb_create_timestamp_tz(stamp)
-        } else {
-            c::duckdb_create_timestamp(stamp)
-        })
+        Ok(if zoned { c::duckdb_create_timestamp_tz(stamp) } else { c::duckdb_create_timestamp(stamp) })
     }
 }
 
 fn decimal(value: i128, width: u8, scale: i8) -> Result<c::duckdb_value, DuckError> {
     let Ok(scale) = u8::try_from(scale) else {
-        return Err(DuckError::new(
-            Class::Conversion,
-            "a decimal parameter has a negative scale",
-        ));
+        return Err(DuckError::new(Class::Conversion, "a decimal parameter has a negative scale"));
     };
-    let value = c::duckdb_hugeint {
-        lower: value as u64,
-        upper: (value >> 64) as i64,
-    };
+    let value = c::duckdb_hugeint { lower: value as u64, upper: (value >> 64) as i64 };
     // SAFETY: makes a new value.
     Ok(unsafe { c::duckdb_create_decimal(c::duckdb_decimal { width, scale, value }) })
 }
 
 fn list(items: &dyn Array) -> Result<Value, DuckError> {
-    let values = (0..items.len())
-        .map(|row| Value::from_arrow(items, row))
-        .collect::<Result<Vec<_>, _>>()?;
+    let values = (0..items.len()).map(|row| Value::from_arrow(items, row)).collect::<Result<Vec<_>, _>>()?;
     let mut raw: Vec<_> = values.iter().map(Value::raw).collect();
     let mut element = element_type(items.data_type())?;
     // SAFETY: the type and the values are live through the call, which copies them.
@@ -237,8 +213,5 @@ fn element_type(data_type: &DataType) -> Result<c::duckdb_logical_type, DuckErro
 }
 
 fn unsupported(data_type: &DataType) -> DuckError {
-    DuckError::new(
-        Class::Unsupported,
-        format!("a parameter of Arrow type {data_type} cannot be bound"),
-    )
+    DuckError::new(Class::Unsupported, format!("a parameter of Arrow type {data_type} cannot be bound"))
 }

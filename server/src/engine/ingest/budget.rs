@@ -22,19 +22,13 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         let total = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
-        Self {
-            units: Arc::new(Semaphore::new(total as usize)),
-            total,
-            wait,
-        }
+        Self { units: Arc::new(Semaphore::new(total as usize)), total, wait }
     }
 
     /// Waits until so many bytes are free, within the bound. One batch larger than the whole budget takes
     /// all of it, and so runs alone.
     pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT))
-            .unwrap_or(u32::MAX)
-            .min(self.total);
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.total);
         match tokio::time::timeout(self.wait, Arc::clone(&self.units).acquire_many_owned(units)).await {
             Ok(Ok(share)) => Ok(share),
             Ok(Err(_)) => Err(Error::Stopping),

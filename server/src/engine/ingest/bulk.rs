@@ -57,31 +57,16 @@ impl Engine {
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
         let (fed, inserted) = tokio::join!(self.feed(&admission, collected, &mut batches, steps), inserting);
-        let rows = fed?;
+        let (rows, bytes) = fed?;
         let connection = inserted?;
         let (answer, answered) = oneshot::channel();
-        let held = Held {
-            budget: None,
-            slot: None,
-            turn: admission.turn,
-            appending: Some(admission.appending),
-        };
+        let held =
+            Held { budget: None, slot: None, turn: admission.turn, appending: Some(admission.appending) };
         let span = tracing::Span::current();
-        writer
-            .commit(
-                BulkCommit {
-                    connection,
-                    rows,
-                    answer,
-                    span,
-                    held,
-                },
-                answered,
-            )
-            .await
+        writer.commit(BulkCommit { connection, rows, bytes, answer, span, held }, answered).await
     }
 
-    /// Cuts the upload into windows and hands them over; returns the number of rows. Dropping `steps`
+    /// Cuts the upload into windows and hands them over; returns the numbers of rows and bytes. Dropping `steps`
     /// before the end rolls the upload back.
     async fn feed(
         &self,
@@ -89,8 +74,8 @@ impl Engine {
         mut collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
         steps: mpsc::Sender<Step>,
-    ) -> Result<usize> {
-        let mut rows = 0;
+    ) -> Result<(usize, usize)> {
+        let (mut rows, mut bytes) = (0, 0);
         loop {
             let next = self.next_batch(batches).await?;
             let complete = next.is_none();
@@ -100,15 +85,16 @@ impl Engine {
             if collected.bytes >= WINDOW_BYTES || complete {
                 let window = std::mem::take(&mut collected);
                 rows += window.rows;
+                bytes += window.bytes;
                 let fitted = admission.fit.apply(window.batches)?;
                 // A closed channel means that the insert failed; its own error says why.
                 if steps.send(Step::Insert(fitted, window.budget)).await.is_err() {
-                    return Ok(rows);
+                    return Ok((rows, bytes));
                 }
             }
             if complete {
                 let _ = steps.send(Step::Finish).await;
-                return Ok(rows);
+                return Ok((rows, bytes));
             }
         }
     }
@@ -144,12 +130,7 @@ async fn create_first(writer: &WriterHandle, admission: &mut Admission, loader: 
         loader,
         answer,
         span: tracing::Span::current(),
-        held: Held {
-            budget: None,
-            slot: None,
-            turn: admission.turn.take(),
-            appending: None,
-        },
+        held: Held { budget: None, slot: None, turn: admission.turn.take(), appending: None },
     };
     writer.append(unit, answered).await.map(|_| ())
 }
@@ -162,18 +143,12 @@ struct Inserter {
 }
 
 impl Inserter {
-    /// Returns the connection with the transaction still open.
+    /// Returns the connection with the transaction still open. Whoever drops it, for whatever reason, rolls
+    /// the upload back.
     fn run(self, mut steps: mpsc::Receiver<Step>) -> Result<Pooled> {
-        let connection = self.database.connection()?;
-        match self.insert_all(&connection, &mut steps) {
-            Ok(()) => Ok(connection),
-            Err(error) => {
-                // The connection is not given back: its insertion order setting differs.
-                let _ = connection.execute("ROLLBACK");
-                connection.discard();
-                Err(error)
-            }
-        }
+        let connection = self.database.private_connection()?;
+        self.insert_all(&connection, &mut steps)?;
+        Ok(connection)
     }
 
     fn insert_all(&self, connection: &Pooled, steps: &mut mpsc::Receiver<Step>) -> Result<()> {

@@ -44,10 +44,7 @@ impl Fit {
             }
             columns.push(column.name.clone());
         }
-        let missing = table
-            .columns
-            .iter()
-            .find(|column| column.required && !columns.contains(&column.name));
+        let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
         if let Some(column) = missing {
             return Err(mismatch(
                 &column.name,
@@ -59,37 +56,23 @@ impl Fit {
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
-        Self::new(
-            schema.fields().iter().map(|field| field.name().clone()).collect(),
-            schema,
-        )
+        Self::new(schema.fields().iter().map(|field| field.name().clone()).collect(), schema)
     }
 
     fn new(columns: Vec<String>, schema: &SchemaRef) -> Self {
-        let conversions: Vec<_> = schema
-            .fields()
-            .iter()
-            .map(|field| import_type(field.data_type()))
-            .collect();
+        let conversions: Vec<_> =
+            schema.fields().iter().map(|field| import_type(field.data_type())).collect();
         let schema = if conversions.iter().all(Option::is_none) {
             Arc::clone(schema)
         } else {
             let fields =
-                schema
-                    .fields()
-                    .iter()
-                    .zip(&conversions)
-                    .map(|(field, conversion)| match conversion {
-                        Some(to) => Arc::new(field.as_ref().clone().with_data_type(to.clone())),
-                        None => Arc::clone(field),
-                    });
+                schema.fields().iter().zip(&conversions).map(|(field, conversion)| match conversion {
+                    Some(to) => Arc::new(field.as_ref().clone().with_data_type(to.clone())),
+                    None => Arc::clone(field),
+                });
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         };
-        Self {
-            columns,
-            schema,
-            conversions,
-        }
+        Self { columns, schema, conversions }
     }
 
     /// The table's columns that the upload fills, in the upload's order.
@@ -117,11 +100,7 @@ impl Fit {
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(&self.schema),
-            columns,
-            &options,
-        )?)
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
 }
 
@@ -133,11 +112,7 @@ pub(super) fn create_table(name: &FullName, schema: &Schema, replace: bool) -> R
         .iter()
         .map(|field| Ok(format!("{} {}", quote(field.name()), sql_type(field)?)))
         .collect::<Result<Vec<_>>>()?;
-    let create = if replace {
-        "CREATE OR REPLACE TABLE"
-    } else {
-        "CREATE TABLE"
-    };
+    let create = if replace { "CREATE OR REPLACE TABLE" } else { "CREATE TABLE" };
     Ok(format!("{create} {} ({})", name.sql(), columns.join(", ")))
 }
 
@@ -148,9 +123,7 @@ fn check_distinct(schema: &Schema) -> Result<()> {
     let mut seen = HashSet::new();
     for field in schema.fields() {
         if field.name().contains('\0') {
-            return Err(Error::BadName(
-                "a column's name contains the character NUL".into(),
-            ));
+            return Err(Error::BadName("a column's name contains the character NUL".into()));
         }
         if !seen.insert(field.name().to_lowercase()) {
             return Err(mismatch(field.name(), "the upload has this column twice"));

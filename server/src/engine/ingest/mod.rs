@@ -64,6 +64,8 @@ pub struct IngestRequest {
 pub struct Ack {
     /// Rows of this upload.
     pub rows: u64,
+    /// What they occupied as Arrow data.
+    pub bytes: u64,
     /// The commit that holds them, counted from 1 since the server started; 0 when there was nothing to
     /// commit.
     pub commit: u64,
@@ -82,10 +84,7 @@ pub(super) struct Admission {
 
 impl Admission {
     fn target(&self) -> Target {
-        Target {
-            table: self.name.clone(),
-            columns: self.fit.columns().to_vec(),
-        }
+        Target { table: self.name.clone(), columns: self.fit.columns().to_vec() }
     }
 }
 
@@ -112,7 +111,7 @@ impl Engine {
         }
         let admission = self.admit(&request, &schema).await?;
         if collected.rows == 0 && admission.create.is_none() {
-            return Ok(Ack { rows: 0, commit: 0 });
+            return Ok(Ack { rows: 0, bytes: 0, commit: 0 });
         }
         append(writer, admission, collected, request.loader).await
     }
@@ -227,9 +226,5 @@ impl Collected {
 /// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
 /// once a column.
 fn bytes_of(batch: &RecordBatch) -> usize {
-    batch
-        .columns()
-        .iter()
-        .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))
-        .sum()
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }

@@ -155,9 +155,7 @@ impl Actor {
                         self.refuse(unit, &failure.error);
                     }
                 }
-                Err(Failure {
-                    unit: Some(index), ..
-                }) => {
+                Err(Failure { unit: Some(index), .. }) => {
                     // The culprit is known: it goes alone, so that its own error is what it is told.
                     let culprit = group.remove(index);
                     groups.push(group);
@@ -205,30 +203,20 @@ impl Actor {
             "committed a group"
         );
         for unit in group {
-            let ack = Ack {
-                rows: unit.rows as u64,
-                commit: self.commits,
-            };
+            let ack = Ack { rows: unit.rows as u64, bytes: unit.bytes as u64, commit: self.commits };
             // A loader that has gone learns of its rows when it asks; they are there.
             let _ = unit.answer.send(Ok(ack));
         }
     }
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
-        unit.span
-            .in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
+        unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
         self.apart.insert(unit.loader, Instant::now() + APART);
         let _ = unit.answer.send(Err(error.clone()));
     }
 
     fn commit_bulk(&mut self, bulk: BulkCommit) {
-        let BulkCommit {
-            connection,
-            rows,
-            answer,
-            span,
-            held,
-        } = bulk;
+        let BulkCommit { connection, rows, bytes, answer, span, held } = bulk;
         let outcome = span.in_scope(|| {
             let _writing = self.clock.writing();
             connection.execute("COMMIT")
@@ -236,18 +224,11 @@ impl Actor {
         let outcome = match outcome {
             Ok(_) => {
                 self.commits += 1;
-                Ok(Ack {
-                    rows: rows as u64,
-                    commit: self.commits,
-                })
+                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: self.commits })
             }
-            Err(error) => {
-                let _ = connection.execute("ROLLBACK");
-                Err(commit_error(error))
-            }
+            Err(error) => Err(commit_error(error)),
         };
-        // Its settings are a bulk upload's; the pool's connections have the defaults.
-        connection.discard();
+        drop(connection);
         drop(held);
         let _ = answer.send(outcome);
     }
@@ -258,10 +239,7 @@ impl Actor {
         let started = Instant::now();
         let _writing = self.clock.writing();
         match self.connection.execute("CHECKPOINT") {
-            Ok(_) => tracing::debug!(
-                milliseconds = started.elapsed().as_millis() as u64,
-                "checkpointed"
-            ),
+            Ok(_) => tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed"),
             Err(error) => tracing::debug!(%error, "checkpoint put off"),
         }
     }

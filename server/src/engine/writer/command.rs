@@ -47,14 +47,17 @@ pub(crate) struct Unit {
 
 /// A bulk upload that only lacks its COMMIT.
 pub(crate) struct BulkCommit {
+    /// With the transaction open; dropping it rolls back.
     pub(crate) connection: Pooled,
     pub(crate) rows: usize,
+    pub(crate) bytes: usize,
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
     pub(crate) span: tracing::Span,
     pub(crate) held: Held,
 }
 
 /// What an upload keeps until it is committed or refused; dropping it lets the next one go on.
+#[expect(dead_code, reason = "the fields are there to be dropped")]
 pub(crate) struct Held {
     /// Bytes of the ingest budget.
     pub(crate) budget: Option<OwnedSemaphorePermit>,

@@ -51,10 +51,7 @@ impl Imports {
 /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
 /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
 pub(super) fn commit(connection: &Connection, imports: &mut Imports, group: &[Unit]) -> Result<(), Failure> {
-    let whole = |error: DuckError| Failure {
-        error: error.into(),
-        unit: None,
-    };
+    let whole = |error: DuckError| Failure { error: error.into(), unit: None };
     connection.execute("BEGIN TRANSACTION").map_err(whole)?;
     if let Err(failure) = append_all(connection, imports, group) {
         // A failed ROLLBACK leaves no transaction either: DuckDB has ended it.
@@ -63,10 +60,7 @@ pub(super) fn commit(connection: &Connection, imports: &mut Imports, group: &[Un
     }
     if let Err(error) = connection.execute("COMMIT") {
         let _ = connection.execute("ROLLBACK");
-        return Err(Failure {
-            error: commit_error(error),
-            unit: None,
-        });
+        return Err(Failure { error: commit_error(error), unit: None });
     }
     Ok(())
 }
@@ -74,10 +68,7 @@ pub(super) fn commit(connection: &Connection, imports: &mut Imports, group: &[Un
 fn append_all(connection: &Connection, imports: &mut Imports, group: &[Unit]) -> Result<(), Failure> {
     for (index, unit) in group.iter().enumerate() {
         if let Some(create) = &unit.create {
-            connection.execute(create).map_err(|error| Failure {
-                error: error.into(),
-                unit: Some(index),
-            })?;
+            connection.execute(create).map_err(|error| Failure { error: error.into(), unit: Some(index) })?;
         }
     }
     for target in targets(group) {
@@ -105,25 +96,12 @@ fn append_to(
     group: &[Unit],
 ) -> Result<(), Failure> {
     let table = &target.table;
-    let name = (
-        table.catalog.as_str(),
-        table.schema.as_str(),
-        table.table.as_str(),
-    );
-    let whole = |error: DuckError| Failure {
-        error: error.into(),
-        unit: None,
-    };
+    let name = (table.catalog.as_str(), table.schema.as_str(), table.table.as_str());
+    let whole = |error: DuckError| Failure { error: error.into(), unit: None };
     let appender = Appender::open(connection, name, Some(&target.columns)).map_err(whole)?;
-    for (index, unit) in group
-        .iter()
-        .enumerate()
-        .filter(|(_, unit)| unit.target == *target)
-    {
-        append_unit(connection, imports, &appender, unit).map_err(|error| Failure {
-            error: error.into(),
-            unit: Some(index),
-        })?;
+    for (index, unit) in group.iter().enumerate().filter(|(_, unit)| unit.target == *target) {
+        append_unit(connection, imports, &appender, unit)
+            .map_err(|error| Failure { error: error.into(), unit: Some(index) })?;
     }
     appender.flush().map_err(whole)
 }

@@ -39,9 +39,7 @@ impl WriterHandle {
                 Err(error) => drop(report.send(Err(error))),
             })
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
-        opened
-            .recv()
-            .map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
+        opened.recv().map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
         Ok(Self {
             commands: Mutex::new(Some(commands)),
             slots: Arc::new(Semaphore::new(options.queue_units)),

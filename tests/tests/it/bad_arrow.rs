@@ -1,0 +1,139 @@
+//! Bytes that are no Arrow data are refused, and the connection goes on.
+
+use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
+use bytes::Bytes;
+use merganser::Client;
+use merganser_tests::{RawUpload, TestServer, ids, integer, messages, put, wide};
+use tonic::{Code, Status, transport::Channel};
+
+/// Sends an upload to `t` and returns the answer's status.
+async fn send(flight: &FlightServiceClient<Channel>, upload: Vec<FlightData>) -> Result<(), Status> {
+    let stream = RawUpload::start(flight.clone());
+    for message in upload {
+        stream.send(message);
+    }
+    stream.finish().await.map(drop)
+}
+
+/// The schema and two batches, as an honest client sends them.
+fn honest() -> Vec<FlightData> {
+    messages("t", vec![wide([1, 2]), wide([3, 4])])
+}
+
+/// The same numbers at every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % below as u64).unwrap()
+    }
+
+    fn bytes(&mut self, length: usize) -> Bytes {
+        (0..length).map(|_| self.next(256) as u8).collect()
+    }
+}
+
+/// The server takes good uploads on this connection and on others, and has kept nothing else.
+async fn goes_on(flight: &FlightServiceClient<Channel>, client: &Client, kept: &mut i64) {
+    send(flight, messages("t", vec![wide([0])])).await.unwrap();
+    put(client, "t", wide([0])).await.unwrap();
+    *kept += 2;
+    assert_eq!(integer(client, "SELECT count(*) FROM t").await, *kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_malformed_upload_is_refused_and_the_connection_goes_on() {
+    let server = TestServer::start().await;
+    let (client, flight) = (server.client().await, server.flight().await);
+    put(&client, "t", wide([0])).await.unwrap();
+    let mut kept = 1;
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+
+    let mut cases = Vec::new();
+    for length in [1, 8, 64, 1_000] {
+        let mut upload = honest();
+        upload[0].data_header = numbers.bytes(length);
+        cases.push((format!("{length} random bytes for a schema"), upload));
+        let mut upload = honest();
+        upload[2].data_header = numbers.bytes(length);
+        cases.push((format!("{length} random bytes for a batch"), upload));
+    }
+    let mut upload = honest();
+    upload.insert(1, honest().swap_remove(0));
+    cases.push(("the schema twice".into(), upload));
+    let mut upload = honest();
+    upload.push(messages("t", vec![ids([1])]).swap_remove(0));
+    cases.push(("another schema at the end".into(), upload));
+    let mut upload = honest();
+    let schema = upload.remove(0);
+    upload[0].flight_descriptor = schema.flight_descriptor;
+    cases.push(("a batch without a schema".into(), upload));
+    for part in [0, 1, 8, 100] {
+        let mut upload = honest();
+        let body = &mut upload[2].data_body;
+        body.truncate(body.len() * part / 110);
+        cases.push((format!("a body cut to {} bytes", upload[2].data_body.len()), upload));
+        let mut upload = honest();
+        let header = &mut upload[2].data_header;
+        header.truncate(header.len() * part.max(1) / 101);
+        cases.push((format!("a header cut to {} bytes", upload[2].data_header.len()), upload));
+    }
+    for (case, upload) in cases {
+        let refusal = send(&flight, upload).await.expect_err(&case);
+        assert_eq!(refusal.code(), Code::InvalidArgument, "{case}: {refusal:?}");
+        assert!(refusal.message().starts_with("BAD_ARROW: "), "{case}: {refusal:?}");
+        goes_on(&flight, &client, &mut kept).await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_bit_is_refused_or_harmless() {
+    const FLIPS: usize = 1_000;
+    let server = TestServer::start().await;
+    let (client, flight) = (server.client().await, server.flight().await);
+    let mut numbers = Numbers(0x2545_f491_4f6c_dd1d);
+    put(&client, "t", wide([0])).await.unwrap();
+    for flip in 0..FLIPS {
+        let mut upload = honest();
+        let message = numbers.next(upload.len());
+        let mut header = upload[message].data_header.to_vec();
+        let bit = numbers.next(header.len() * 8);
+        header[bit / 8] ^= 1 << (bit % 8);
+        upload[message].data_header = header.into();
+        if let Err(refusal) = send(&flight, upload).await {
+            assert_eq!(
+                refusal.code(),
+                Code::InvalidArgument,
+                "flip {flip}, bit {bit} of message {message}: {refusal:?}"
+            );
+        }
+    }
+    assert_eq!(integer(&client, "SELECT 42").await, 42);
+    put(&client, "t", wide([0])).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_uploads_of_the_connection_do_not_notice() {
+    let server = TestServer::start().await;
+    let (client, flight) = (server.client().await, server.flight().await);
+    let good = RawUpload::start(flight.clone());
+    let mut upload = messages("good", vec![ids([1]), ids([2])]);
+    let last = upload.pop().unwrap();
+    for message in upload {
+        good.send(message);
+    }
+    for _ in 0..10 {
+        let mut bad = honest();
+        bad[1].data_header = Bytes::from_static(b"nonsense");
+        send(&flight, bad).await.unwrap_err();
+    }
+    good.send(last);
+    good.finish().await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM good").await, 2);
+    server.shutdown().await;
+}

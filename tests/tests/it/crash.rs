@@ -1,0 +1,122 @@
+//! The real binary, killed and started again.
+
+use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
+
+use merganser::Client;
+use merganser_tests::{DatabaseFile, TestServer, integer, integers, put, soon, unit};
+use predicates::prelude::*;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    sync::mpsc,
+};
+
+const SERVER: &str = env!("CARGO_BIN_EXE_merganser-server-under-test");
+const ROWS: usize = 7;
+
+/// The server as a process of its own, killed when dropped.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    /// Starts it and waits for the line that says that it is ready.
+    async fn start(database: &Path) -> Self {
+        let mut child = Command::new(SERVER)
+            .arg("--database")
+            .arg(database)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = soon("the server is ready", lines.next_line()).await.unwrap().unwrap();
+        let url = line.strip_prefix("listening on ").unwrap().to_owned();
+        Self { child, url }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.url).await.unwrap()
+    }
+
+    /// SIGKILL: no chance to tidy up.
+    async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+/// Puts one unit after the other until the server is gone.
+async fn load(client: Client, first: i64, acknowledged: mpsc::UnboundedSender<i64>) {
+    for number in first.. {
+        if put(&client, "t", unit(number, ROWS)).await.is_err() {
+            return;
+        }
+        acknowledged.send(number).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_sigkill_every_acknowledged_unit_is_there_and_every_unit_is_whole() {
+    const LOADERS: i64 = 8;
+    let file = DatabaseFile::new();
+    let mut kept = BTreeSet::new();
+    for round in 0..3 {
+        let server = Process::start(file.path()).await;
+        let (acknowledge, mut acknowledged) = mpsc::unbounded_channel();
+        for loader in 0..LOADERS {
+            let first = (round * LOADERS + loader) * 1_000_000;
+            tokio::spawn(load(server.client().await, first, acknowledge.clone()));
+        }
+        drop(acknowledge);
+        let before = kept.len();
+        while kept.len() < before + 150 {
+            kept.insert(acknowledged.recv().await.unwrap());
+        }
+        server.kill().await;
+        // Ends when the last loader has noticed.
+        while let Some(number) = acknowledged.recv().await {
+            kept.insert(number);
+        }
+        check(file.path(), &kept).await;
+    }
+}
+
+/// Starts a server on what the killed one left, and compares.
+async fn check(database: &Path, kept: &BTreeSet<i64>) {
+    let server = Process::start(database).await;
+    let client = server.client().await;
+    let whole = format!(
+        "SELECT unit FROM t GROUP BY unit HAVING count(*) = {ROWS} AND count(DISTINCT part) = {ROWS}"
+    );
+    let whole: BTreeSet<_> = integers(&client, &whole).await.unwrap().into_iter().collect();
+    assert!(kept.is_subset(&whole), "lost: {:?}", kept.difference(&whole));
+    assert_eq!(integer(&client, "SELECT count(DISTINCT unit) FROM t").await, whole.len() as i64);
+    server.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_on_the_file_says_so_in_one_line_and_exits_with_1() {
+    let server = TestServer::start().await;
+    let name = server.path().display().to_string();
+    let database = name.clone();
+    let assert = tokio::task::spawn_blocking(move || {
+        assert_cmd::Command::new(SERVER)
+            .args(["--database", &database, "--listen", "127.0.0.1:0"])
+            .timeout(Duration::from_secs(20))
+            .assert()
+    });
+    assert
+        .await
+        .unwrap()
+        .code(1)
+        .stdout(predicate::str::is_empty())
+        .stderr(predicate::str::contains(name))
+        .stderr(predicate::function(|text: &str| text.lines().count() == 1));
+    // The first one is none the worse.
+    let client = server.client().await;
+    put(&client, "t", unit(1, ROWS)).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, ROWS as i64);
+    server.shutdown().await;
+}

@@ -1,0 +1,155 @@
+//! A plan carries the statistics of the data that it was made over, and gives wrong answers over newer
+//! data: it must never run after something has committed.
+//!
+//! Without the cure (plan and run in one transaction, at DoGet), a plan that GetFlightInfo or Prepare made
+//! over the values 1 to 100 is run over 500, 900 and 70000 as well. DuckDB then sorts by as many bits as the
+//! old values needed, so that `ORDER BY x DESC` gives them cut short (244, 132, 112) or out of order, and it
+//! leaves out the filter `x > 100` as one that nothing passes, so that the count is 0.
+
+use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
+use arrow_flight::{
+    FlightDescriptor, FlightInfo, Ticket, decode::FlightRecordBatchStream, error::FlightError,
+    flight_service_client::FlightServiceClient, sql::client::FlightSqlServiceClient,
+};
+use futures::TryStreamExt;
+use merganser_tests::{TestServer, ids, integer, put, unit};
+use tonic::{Code, Status, transport::Channel};
+
+const SORTED: &str = "SELECT id FROM t ORDER BY id DESC";
+const FILTERED: &str = "SELECT count(*) FROM t WHERE id > 100";
+
+async fn plan(flight: &mut FlightServiceClient<Channel>, sql: &str) -> FlightInfo {
+    let descriptor = FlightDescriptor::new_cmd(sql.to_owned());
+    flight.get_flight_info(descriptor).await.unwrap().into_inner()
+}
+
+fn ticket(info: &FlightInfo) -> Ticket {
+    info.endpoint[0].ticket.clone().unwrap()
+}
+
+fn numbers(batches: &[RecordBatch]) -> Vec<i64> {
+    let columns = batches.iter().map(|batch| batch.column(0).as_primitive::<Int64Type>());
+    columns.flat_map(|column| column.values().to_vec()).collect()
+}
+
+async fn fetch(flight: &mut FlightServiceClient<Channel>, info: &FlightInfo) -> Result<Vec<i64>, Status> {
+    let data = flight.do_get(ticket(info)).await?.into_inner();
+    let batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from));
+    Ok(numbers(&batches.try_collect::<Vec<_>>().await.unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_from_before_an_insert_gives_the_rows_of_after_it() {
+    let server = TestServer::start().await;
+    let (client, mut flight) = (server.client().await, server.flight().await);
+    put(&client, "t", ids(1..=100)).await.unwrap();
+    let sorted = plan(&mut flight, SORTED).await;
+    let filtered = plan(&mut flight, FILTERED).await;
+    put(&client, "t", ids([500, 70_000, 900])).await.unwrap();
+
+    let expected: Vec<i64> = [70_000, 900, 500].into_iter().chain((1..=100).rev()).collect();
+    assert_eq!(fetch(&mut flight, &sorted).await.unwrap(), expected);
+    assert_eq!(fetch(&mut flight, &filtered).await.unwrap(), [3]);
+    // The same tickets again, after yet another commit.
+    client.execute("DELETE FROM t WHERE id < 900").await.unwrap();
+    assert_eq!(fetch(&mut flight, &sorted).await.unwrap(), [70_000, 900]);
+    assert_eq!(fetch(&mut flight, &filtered).await.unwrap(), [2]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_statement_from_before_an_insert_gives_the_rows_of_after_it() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let mut sql = FlightSqlServiceClient::new(server.channel().await);
+    put(&client, "t", ids(1..=100)).await.unwrap();
+    let mut sorted = sql.prepare(SORTED.into(), None).await.unwrap();
+    let mut filtered = sql.prepare(FILTERED.into(), None).await.unwrap();
+    for round in 1..=3 {
+        put(&client, "t", ids([round * 70_000])).await.unwrap();
+        let info = sorted.execute().await.unwrap();
+        let rows = sql.do_get(ticket(&info)).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+        let expected = (1..=round).rev().map(|round| round * 70_000).chain((1..=100).rev());
+        assert_eq!(numbers(&rows), expected.collect::<Vec<_>>());
+        let info = filtered.execute().await.unwrap();
+        let rows = sql.do_get(ticket(&info)).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(numbers(&rows), [round]);
+    }
+    sorted.close().await.unwrap();
+    filtered.close().await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_right_under_constant_ingest() {
+    const READS: usize = 60;
+    let server = TestServer::start().await;
+    let (client, mut flight) = (server.client().await, server.flight().await);
+    put(&client, "t", ids([1])).await.unwrap();
+
+    // Every unit reaches beyond the values of all before it, so that any older plan is wrong.
+    let loader = server.client().await;
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let loading = tokio::spawn(async move {
+        let mut last = 1;
+        while stopped.try_recv().is_err() {
+            put(&loader, "t", ids(last + 1..=last + 50)).await.unwrap();
+            last += 50;
+        }
+        last
+    });
+    for _ in 0..READS {
+        let known = integer(&client, "SELECT count(*) FROM t").await;
+        let sorted = plan(&mut flight, SORTED).await;
+        let filtered = plan(&mut flight, FILTERED).await;
+        let rows = fetch(&mut flight, &sorted).await.unwrap();
+        assert!(rows.len() as i64 >= known, "{} rows after {known}", rows.len());
+        assert!(rows.iter().copied().eq((1..=rows.len() as i64).rev()), "out of order, or not the rows");
+        let above = fetch(&mut flight, &filtered).await.unwrap()[0];
+        assert!(above >= (rows.len() as i64 - 100).max(0), "{above} above 100 of {}", rows.len());
+    }
+    stop.send(()).unwrap();
+    let last = loading.await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, last);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_read_sees_whole_units_only() {
+    const ROWS: usize = 30;
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    put(&client, "t", unit(0, ROWS)).await.unwrap();
+    let loaders = (1..=4).map(|loader| {
+        let connecting = server.client();
+        async move {
+            let client = connecting.await;
+            for number in 0..30 {
+                put(&client, "t", unit(loader * 100 + number, ROWS)).await.unwrap();
+            }
+        }
+    });
+    let reads = async {
+        for _ in 0..60 {
+            let torn =
+                format!("SELECT count(*) FROM (SELECT unit FROM t GROUP BY unit HAVING count(*) <> {ROWS})");
+            assert_eq!(integer(&client, &torn).await, 0);
+        }
+    };
+    futures::join!(futures::future::join_all(loaders), reads);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 121 * ROWS as i64);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_schema_than_announced_is_refused() {
+    let server = TestServer::start().await;
+    let (client, mut flight) = (server.client().await, server.flight().await);
+    put(&client, "t", ids([1])).await.unwrap();
+    let announced = plan(&mut flight, "FROM t").await;
+    client.execute("ALTER TABLE t ADD COLUMN more VARCHAR").await.unwrap();
+    let refusal = fetch(&mut flight, &announced).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::FailedPrecondition);
+    assert!(refusal.message().starts_with("SCHEMA_CHANGED: "), "{}", refusal.message());
+    server.shutdown().await;
+}
