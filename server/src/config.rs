@@ -350,9 +350,12 @@ impl Merged {
     }
 }
 
-fn read_init_sql(file: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(file)
-        .map_err(|error| invalid("init_sql", &format!("{}: {error}", file.display())))
+fn read_init_sql(file: &Path) -> Result<engine::Script, ConfigError> {
+    let name = file.display().to_string();
+    match std::fs::read_to_string(file) {
+        Ok(sql) => Ok(engine::Script { name, sql }),
+        Err(error) => Err(invalid("init_sql", &format!("{name}: {error}"))),
+    }
 }
 
 fn invalid(option: &str, reason: &str) -> ConfigError {

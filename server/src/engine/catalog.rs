@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::{RecordBatch, cast::AsArray};
+use arrow_array::{Array, RecordBatch, cast::AsArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 
@@ -104,6 +104,8 @@ impl std::fmt::Display for FullName {
 pub(crate) struct Column {
     pub(crate) name: String,
     pub(crate) data_type: DataType,
+    /// DuckDB's own type.
+    pub(crate) sql_type: String,
     /// A row without a value for it is refused.
     pub(crate) required: bool,
 }
@@ -164,33 +166,36 @@ fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo
         Err(error) if matches!(error.class, Class::NotFound | Class::Binder) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let required = required_columns(connection, name)?;
+    let listed = listed_columns(connection, name)?;
     let columns = schema
         .fields()
         .iter()
-        .map(|field| Column {
-            name: field.name().clone(),
-            data_type: field.data_type().clone(),
-            required: required.contains(field.name()),
+        .map(|field| {
+            let (sql_type, required) = listed.get(field.name()).cloned().unwrap_or_default();
+            Column { name: field.name().clone(), data_type: field.data_type().clone(), sql_type, required }
         })
         .collect();
     Ok(Some(TableInfo { columns }))
 }
 
-fn required_columns(connection: &Connection, name: &FullName) -> Result<Vec<String>> {
+/// By name: the SQL type, and whether a row needs a value.
+fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, (String, bool)>> {
     let sql = format!(
-        "SELECT column_name FROM duckdb_columns() WHERE database_name = {} AND schema_name = {} AND \
-         lower(table_name) = lower({}) AND NOT is_nullable AND column_default IS NULL",
+        "SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL FROM duckdb_columns() \
+         WHERE database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
         literal(&name.catalog),
         literal(&name.schema),
         literal(&name.table)
     );
     let mut rows = extract(connection, &sql)?.prepare(0)?.execute()?;
-    let mut names = Vec::new();
+    let mut columns = HashMap::new();
     while let Some(batch) = rows.next()? {
-        names.extend(batch.column(0).as_string::<i32>().iter().flatten().map(str::to_owned));
+        let required = batch.column(2).as_boolean();
+        columns.extend((0..batch.num_rows()).map(|row| {
+            (text(&batch, 0, row), (text(&batch, 1, row), required.is_valid(row) && required.value(row)))
+        }));
     }
-    Ok(names)
+    Ok(columns)
 }
 
 /// A table or view, as catalogs list it.

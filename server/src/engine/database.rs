@@ -37,11 +37,19 @@ impl Database {
         for pin in PINNED {
             connection.execute(pin)?;
         }
-        if let Some(sql) = &options.init_sql {
-            connection.execute(sql)?;
+        if let Some(script) = &options.init_sql {
+            connection
+                .execute(&script.sql)
+                .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
-        Ok(Self { instance, idle: Mutex::new(vec![Idle { connection, plans: Plans::default() }]), scans, catalog, path: options.path.clone() })
+        Ok(Self {
+            instance,
+            idle: Mutex::new(vec![Idle { connection, plans: Plans::default() }]),
+            scans,
+            catalog,
+            path: options.path.clone(),
+        })
     }
 
     /// An idle connection, or a new one. It goes back when dropped.

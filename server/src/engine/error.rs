@@ -93,6 +93,14 @@ pub enum Error {
     /// The server is going down, or its writer is gone.
     #[error("the server is shutting down; try again when it is back")]
     Stopping,
+    /// The start-up SQL failed.
+    #[error("the start-up SQL in {name} failed: {reason}")]
+    InitSql {
+        /// The script's name.
+        name: String,
+        /// DuckDB's text.
+        reason: String,
+    },
     /// A bug of ours.
     #[error("something went wrong inside the server; the log has the details")]
     Internal(String),

@@ -3,6 +3,7 @@
 //! Reads go [`reader`] -> [`batch_stream`]; rows come in through [`ingest`] -> [`writer`]; every other
 //! write takes the [`turn`] and runs in [`update`].
 
+mod append;
 mod batch_stream;
 mod catalog;
 mod clock;
@@ -37,6 +38,15 @@ use ingest::Budget;
 use turn::Turn;
 use writer::WriterHandle;
 
+/// A text of SQL statements.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// What people call it.
+    pub name: String,
+    /// The statements.
+    pub sql: String,
+}
+
 /// How the engine is to run. Sizes are bytes.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -50,8 +60,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// Where DuckDB spills; `None` is beside the file.
     pub temp_directory: Option<PathBuf>,
-    /// SQL to run at every start.
-    pub init_sql: Option<String>,
+    /// SQL to run at every start, and the name by which errors call it.
+    pub init_sql: Option<Script>,
     /// Reads that may run at once.
     pub read_concurrency: usize,
     /// How long a read waits for its place, and a write for its turn.

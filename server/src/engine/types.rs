@@ -6,10 +6,12 @@ use std::sync::Arc;
 use arrow_array::{
     Array, ArrayRef, RecordBatch, RecordBatchOptions,
     cast::AsArray,
-    types::{Time64NanosecondType, TimestampNanosecondType},
+    types::{
+        DurationNanosecondType, IntervalMonthDayNanoType, Time64NanosecondType, TimestampNanosecondType,
+    },
 };
 use arrow_cast::cast;
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
 
 use super::{Error, Result};
 use crate::sql::quote;
@@ -60,6 +62,8 @@ fn wire_field(field: &FieldRef) -> FieldRef {
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(wire_field(item), *size),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(wire_field).collect()),
         DataType::Map(entries, sorted) => DataType::Map(wire_field(entries), *sorted),
+        // A union has no validity of its own, and the encoder says so.
+        DataType::Union(_, _) => return Arc::new(field.as_ref().clone().with_nullable(false)),
         _ => return Arc::clone(field),
     };
     Arc::new(field.as_ref().clone().with_data_type(data_type))
@@ -70,10 +74,26 @@ fn wire_field(field: &FieldRef) -> FieldRef {
 /// # Errors
 /// [`Error::UnsupportedType`].
 pub(crate) fn sql_type(field: &Field) -> Result<String> {
+    if is_uuid(field) {
+        return Ok("UUID".into());
+    }
     sql_type_of(field.data_type()).ok_or_else(|| Error::UnsupportedType {
         column: field.name().clone(),
         data_type: field.data_type().to_string(),
     })
+}
+
+/// True for Arrow's canonical extension type `arrow.uuid`, which DuckDB imports as UUID.
+pub(crate) fn is_uuid(field: &Field) -> bool {
+    *field.data_type() == DataType::FixedSizeBinary(16) && field.extension_type_name() == Some("arrow.uuid")
+}
+
+/// True when DuckDB imports an Arrow column as exactly this SQL type, so that it can be appended as it is;
+/// otherwise a statement has to cast it. Where the two spellings of one nested type differ, the answer is
+/// the safe one.
+pub(crate) fn imports_as(field: &Field, sql: &str) -> bool {
+    let sql = if sql == "TIMESTAMP WITH TIME ZONE" { "TIMESTAMPTZ" } else { sql };
+    sql_type(field).is_ok_and(|imported| imported.replace(", ", ",") == sql.replace(", ", ","))
 }
 
 fn sql_type_of(data_type: &DataType) -> Option<String> {
@@ -243,6 +263,9 @@ pub(crate) fn import_type(data_type: &DataType) -> Option<DataType> {
             DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
         }
         DataType::RunEndEncoded(_, values) => values.data_type().clone(),
+        DataType::Duration(TimeUnit::Nanosecond) => DataType::Duration(TimeUnit::Microsecond),
+        // The same type: only its values are checked.
+        DataType::Interval(IntervalUnit::MonthDayNano) => data_type.clone(),
         _ => return None,
     })
 }
@@ -271,6 +294,13 @@ fn first_inexact(column: &ArrayRef) -> Option<usize> {
         }
         DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
             find(column.as_primitive::<TimestampNanosecondType>().values())
+        }
+        DataType::Duration(TimeUnit::Nanosecond) => {
+            find(column.as_primitive::<DurationNanosecondType>().values())
+        }
+        DataType::Interval(IntervalUnit::MonthDayNano) => {
+            let values = column.as_primitive::<IntervalMonthDayNanoType>().values();
+            (0..values.len()).find(|&row| column.is_valid(row) && values[row].nanoseconds % 1_000 != 0)
         }
         _ => None,
     }

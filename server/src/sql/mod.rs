@@ -74,7 +74,7 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn statements<'a>(tokens: &'a [Token]) -> impl Iterator<Item = &'a [Token]> {
+fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {
     tokens.split(|token| *token == Token::Punctuation(';')).filter(|statement| !statement.is_empty())
 }
 
@@ -107,10 +107,11 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
 
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     for pair in statement.windows(2) {
-        if let [Token::Word(first), Token::Word(second)] = pair {
-            if first == "force" && second == "checkpoint" {
-                return Err(no_force());
-            }
+        if let [Token::Word(first), Token::Word(second)] = pair
+            && first == "force"
+            && second == "checkpoint"
+        {
+            return Err(no_force());
         }
     }
     for token in statement {

@@ -2,17 +2,18 @@
 //! data: it must never run after something has committed.
 //!
 //! Without the cure (plan and run in one transaction, at DoGet), a plan that GetFlightInfo or Prepare made
-//! over the values 1 to 100 is run over 500, 900 and 70000 as well. DuckDB then sorts by as many bits as the
-//! old values needed, so that `ORDER BY x DESC` gives them cut short (244, 132, 112) or out of order, and it
-//! leaves out the filter `x > 100` as one that nothing passes, so that the count is 0.
+//! over the values 1 to 100 runs over 500, 900 and 70000 as well. DuckDB sorts by as many bits as the old
+//! values needed, so that `ORDER BY id DESC` gives 244, 132 and 112 for the three; and it has left out the
+//! table of `WHERE id > 100`, as nothing there could pass, so that the count is 0 instead of 3.
 
 use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
 use arrow_flight::{
     FlightDescriptor, FlightInfo, Ticket, decode::FlightRecordBatchStream, error::FlightError,
     flight_service_client::FlightServiceClient, sql::client::FlightSqlServiceClient,
 };
-use futures::TryStreamExt;
-use merganser_tests::{TestServer, ids, integer, put, unit};
+use futures::{TryStreamExt, future::join_all};
+use merganser::Client;
+use merganser_tests::{TestServer, Upload, ids, integer, integers, put, texts, unit};
 use tonic::{Code, Status, transport::Channel};
 
 const SORTED: &str = "SELECT id FROM t ORDER BY id DESC";
@@ -80,6 +81,78 @@ async fn a_prepared_statement_from_before_an_insert_gives_the_rows_of_after_it()
     server.shutdown().await;
 }
 
+/// Asks both questions on several of the pool's connections at once, often enough that plans would be reused.
+async fn ask_everywhere(client: &Client, expected: &[i64]) {
+    let above = expected.iter().filter(|&&id| id > 100).count() as i64;
+    for _ in 0..3 {
+        let asked = (0..4).map(|_| async {
+            assert_eq!(integers(client, SORTED).await.unwrap(), expected);
+            assert_eq!(integer(client, FILTERED).await, above);
+        });
+        join_all(asked).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_commits_an_older_plan_is_not_run_after_it() {
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
+    let client = server.client().await;
+    put(&client, "t", ids(1..=100)).await.unwrap();
+    let mut expected: Vec<i64> = (1..=100).rev().collect();
+    ask_everywhere(&client, &expected).await;
+
+    // Each next number needs more bits than all before it.
+    let mut next = 1_000;
+    for way in 0..7 {
+        next *= 10;
+        match way {
+            0 => drop(put(&client, "t", ids([next])).await.unwrap()),
+            1 => drop(client.execute(&format!("INSERT INTO t VALUES ({next})")).await.unwrap()),
+            2 => drop(client.execute(&format!("SELECT 1; INSERT INTO t VALUES ({next})")).await.unwrap()),
+            3 => {
+                let returning = format!("INSERT INTO t VALUES ({next}) RETURNING id");
+                assert_eq!(integers(&client, &returning).await.unwrap(), [next]);
+            }
+            4 => {
+                drop(texts(&client, &format!("EXPLAIN ANALYZE INSERT INTO t VALUES ({next})")).await.unwrap())
+            }
+            5 => {
+                let replace = format!("CREATE OR REPLACE TABLE t AS FROM t UNION ALL SELECT {next}");
+                client.execute(&replace).await.unwrap();
+            }
+            _ => {
+                let upload = Upload::start(&client, "t", ids([]).schema());
+                upload.send(ids(next..next + 20_000));
+                upload.finish().await.unwrap();
+                expected.splice(0..0, (next..next + 20_000).rev());
+                ask_everywhere(&client, &expected).await;
+                continue;
+            }
+        }
+        expected.insert(0, next);
+        ask_everywhere(&client, &expected).await;
+    }
+    client.execute("UPDATE t SET id = id * 1000 WHERE id > 100").await.unwrap();
+    let expected: Vec<i64> = expected.into_iter().map(|id| if id > 100 { id * 1_000 } else { id }).collect();
+    ask_everywhere(&client, &expected).await;
+    client.execute("DELETE FROM t WHERE id > 100").await.unwrap();
+    ask_everywhere(&client, &(1..=100).rev().collect::<Vec<_>>()).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_day_is_never_that_of_an_older_plan() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let mut last = 0;
+    for _ in 0..50 {
+        let now = integer(&client, "SELECT epoch_us(now())").await;
+        assert!(now > last, "{now} after {last}");
+        last = now;
+    }
+    server.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_right_under_constant_ingest() {
     const READS: usize = 60;
@@ -136,7 +209,7 @@ async fn every_read_sees_whole_units_only() {
             assert_eq!(integer(&client, &torn).await, 0);
         }
     };
-    futures::join!(futures::future::join_all(loaders), reads);
+    futures::join!(join_all(loaders), reads);
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 121 * ROWS as i64);
     server.shutdown().await;
 }

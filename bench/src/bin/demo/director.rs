@@ -18,9 +18,9 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 const NEXT: &str = r#"
 Next:
-  make serve                                        a server on merganser.duckdb
-  target/release/merganser query "SELECT 1 + 1"     ask it, from a second terminal
-  README.md, "Ten lines from Python"                load and query it from a script"#;
+  make serve                                       a server on merganser.duckdb
+  target/release/merganser query "SELECT 1 + 1"    ask it, in another terminal
+  README.md, "Ten lines from Python"               load and query from a script"#;
 
 /// The part without a subcommand: starts everybody, watches, checks, and stops everybody.
 pub(crate) async fn run(seconds: u64) -> Result<ExitCode, Failure> {
@@ -29,16 +29,22 @@ pub(crate) async fn run(seconds: u64) -> Result<ExitCode, Failure> {
         outcome = perform(server.url(), seconds) => Some(outcome),
         signal = tokio::signal::ctrl_c() => signal.map(|()| None)?,
     };
-    // The server goes down cleanly whatever happened; what happened first is told first.
+    // The server goes down cleanly whatever happened.
     let stopped = server.stop().await;
     let Some(outcome) = outcome else {
         eprintln!("merganser-demo: interrupted");
         return stopped.map(|()| ExitCode::from(EXIT_INTERRUPTED));
     };
-    outcome?;
-    stopped?;
+    all_well([outcome, stopped])?;
     println!("the server stopped on SIGTERM with exit code 0\n{NEXT}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Everything that went wrong, a line each.
+fn all_well(results: impl IntoIterator<Item = Result<(), Failure>>) -> Result<(), Failure> {
+    let failures: Vec<_> =
+        results.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
 }
 
 /// Everything between the start and the end of the server.
@@ -51,26 +57,23 @@ async fn perform(url: &str, seconds: u64) -> Result<(), Failure> {
     crew.follow(|crew| progress.show(crew)).await?;
     drop(progress);
     println!("\n{}\n", display::table(&crew));
-    failures(&crew)?;
+    all_well(crew.workers().iter().map(outcome))?;
     compare(crew.total(Role::Loader).rows, count(&client, &format!("SELECT count(*) FROM {TABLE}")).await?)
 }
 
 fn headline(crew: &Crew, url: &str, seconds: u64) -> String {
     format!(
-        "{} loaders put {} rows at a time into one fresh DuckDB file and {} readers query it,\n\
-         each a process of its own, for {seconds} seconds; the server listens on {url}",
+        "{} loader processes put {} rows at a time into a fresh DuckDB file,\n\
+         {} reader processes query it, for {seconds} seconds; server: {url}",
         crew.total(Role::Loader).processes,
         number(UNIT_ROWS),
         crew.total(Role::Reader).processes,
     )
 }
 
-/// The errors of the workers, a line each.
-fn failures(crew: &Crew) -> Result<(), Failure> {
-    let failed =
-        |worker: &Worker| worker.tally.error.as_ref().map(|error| format!("{}: {error}", worker.name()));
-    let failures: Vec<_> = crew.workers().iter().filter_map(failed).collect();
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+/// Whether a worker ended because of an error.
+fn outcome(worker: &Worker) -> Result<(), Failure> {
+    worker.tally.error.as_ref().map_or(Ok(()), |error| Err(format!("{}: {error}", worker.name()).into()))
 }
 
 /// The check that matters: what was acknowledged is there, and nothing else.

@@ -62,6 +62,8 @@ impl Drop for Progress {
     fn drop(&mut self) {
         if let Self::Bars(bars) = self {
             bars.iter().for_each(ProgressBar::abandon);
+            // They leave the cursor at the end of the last one.
+            eprintln!();
         }
     }
 }

@@ -18,6 +18,9 @@ use clap::{Parser, Subcommand};
 use crew::Role;
 use worker::Assignment;
 
+/// `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+
 /// What ends the demo early, as one line for a person.
 type Failure = Box<dyn std::error::Error>;
 
@@ -48,13 +51,18 @@ enum Part {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(code) => code,
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
         Err(error) => {
-            eprintln!("merganser-demo: {error}");
-            ExitCode::FAILURE
+            // When even this cannot be printed, the exit code has to do.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
-    }
+    };
+    run(arguments).unwrap_or_else(|error| {
+        eprintln!("merganser-demo: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {

@@ -64,6 +64,7 @@ impl DuckError {
     /// gives no code: after a failed prepare, extract or open.
     pub(crate) fn from_message(message: String) -> Self {
         let message = plain(message);
+        let message = message.strip_prefix("Failed to append: ").map(str::to_owned).unwrap_or(message);
         let class = classify(&message);
         Self { class, message }
     }
@@ -119,6 +120,12 @@ fn classify(message: &str) -> Class {
     if has("Could not set lock on file") || has("already open in") {
         return Class::Locked;
     }
+    if has("duplicate key") || has("Duplicate key") {
+        return Class::DuplicateKey;
+    }
+    if has("constraint failed") || has("constraint violated") {
+        return Class::Constraint;
+    }
     if has("read-only") && (head == "TransactionContext" || head == "Invalid Input" || head == "Catalog") {
         return Class::ReadOnly;
     }
@@ -130,9 +137,7 @@ fn classify(message: &str) -> Class {
         "Binder" if has("does not exist") || has("not found in FROM clause") => Class::NotFound,
         "Binder" | "Parameter Not Resolved" | "Parameter Not Allowed" | "Expression" => Class::Binder,
         "Conversion" | "Out of Range" | "Divide by Zero" | "Mismatch Type" | "Decimal" => Class::Conversion,
-        "Constraint" if has("Duplicate key") || has("duplicate key") => Class::DuplicateKey,
         "Constraint" => Class::Constraint,
-        "TransactionContext" if has("Duplicate key") || has("duplicate key") => Class::DuplicateKey,
         "TransactionContext" | "Transaction" => Class::Conflict,
         "Out of Memory" => Class::OutOfMemory,
         "INTERRUPT" | "Interrupt" => Class::Interrupted,
@@ -142,6 +147,7 @@ fn classify(message: &str) -> Class {
         "Invalid Input" | "Invalid" | "Invalid Type" | "Settings" | "Sequence" | "Dependency" => {
             Class::Binder
         }
+        _ if has("is not an table") => Class::Binder,
         _ => Class::Other,
     }
 }
@@ -160,6 +166,8 @@ mod tests {
                 "Constraint Error: Duplicate key \"id: 1\" violates primary key constraint.",
                 Class::DuplicateKey,
             ),
+            ("Failed to append: NOT NULL constraint failed: t.id", Class::Constraint),
+            ("v is not an table", Class::Binder),
             ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
             ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
             (

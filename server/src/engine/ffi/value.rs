@@ -35,7 +35,7 @@ impl Value {
 
     /// The value at `row`. Lists become lists of the same scalars; other nested types are refused.
     pub(super) fn from_arrow(array: &dyn Array, row: usize) -> Result<Self, DuckError> {
-        if array.is_null(row) {
+        if array.is_null(row) || *array.data_type() == DataType::Null {
             // SAFETY: makes a new value.
             return Ok(Self { raw: unsafe { c::duckdb_create_null_value() } });
         }

@@ -1,8 +1,9 @@
 //! Uploads that are too large to be collected: they append on a connection of their own and in a
-//! transaction of their own while they arrive, window by window; only their COMMIT goes through the writer.
+//! transaction of their own while they arrive; only their COMMIT goes through the writer. DuckDB writes full
+//! row groups to the file ahead of that COMMIT, which is then short.
 //!
-//! DuckDB scans a window that has arrived completely, so a client that stalls holds no thread of DuckDB's.
-//! While one window is being inserted the next one gathers.
+//! A parallel INSERT would be faster and is not used, because readers see its rows before they are
+//! committed; see [`crate::engine::append`].
 
 use std::sync::Arc;
 
@@ -12,19 +13,17 @@ use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Ack, Admission, Collected, IngestRequest, budget};
-use crate::{
-    engine::{
-        Engine, Error, Result,
-        database::{Database, Pooled},
-        ffi::SCAN_FUNCTION,
-        writer::{BulkCommit, Held, Target, Unit, WriterHandle},
-    },
-    sql::quote,
+use crate::engine::{
+    Engine, Error, Result,
+    append::{Imports, Sink, Target},
+    database::{Database, Pooled},
+    writer::{BulkCommit, Held, Unit, WriterHandle},
 };
 
-/// A window is inserted when it has this many bytes. Larger ones keep both of two cores busy for longer
-/// between hand-overs; smaller ones hold less memory.
-const WINDOW_BYTES: usize = 32 << 20;
+/// Rows are handed over in pieces of about this size: large enough that handing over costs nothing.
+const PIECE_BYTES: usize = 4 << 20;
+/// Pieces that may wait while one is appended.
+const PIECES_WAITING: usize = 4;
 
 /// What goes to the thread that inserts.
 enum Step {
@@ -48,7 +47,7 @@ impl Engine {
         if !admission.replaces {
             create_first(writer, &mut admission, request.loader).await?;
         }
-        let (steps, received) = mpsc::channel(1);
+        let (steps, received) = mpsc::channel(PIECES_WAITING);
         let job = Inserter {
             target: admission.target(),
             replace: admission.create.take(),
@@ -66,7 +65,7 @@ impl Engine {
         writer.commit(BulkCommit { connection, rows, bytes, answer, span, held }, answered).await
     }
 
-    /// Cuts the upload into windows and hands them over; returns the numbers of rows and bytes. Dropping `steps`
+    /// Cuts the upload into pieces and hands them over; returns the numbers of rows and bytes. Dropping `steps`
     /// before the end rolls the upload back.
     async fn feed(
         &self,
@@ -82,13 +81,13 @@ impl Engine {
             if let Some(batch) = next {
                 collected.add(batch, &self.shared.budget).await?;
             }
-            if collected.bytes >= WINDOW_BYTES || complete {
-                let window = std::mem::take(&mut collected);
-                rows += window.rows;
-                bytes += window.bytes;
-                let fitted = admission.fit.apply(window.batches)?;
+            if collected.bytes >= PIECE_BYTES || complete {
+                let piece = std::mem::take(&mut collected);
+                rows += piece.rows;
+                bytes += piece.bytes;
+                let fitted = admission.fit.apply(piece.batches)?;
                 // A closed channel means that the insert failed; its own error says why.
-                if steps.send(Step::Insert(fitted, window.budget)).await.is_err() {
+                if steps.send(Step::Insert(fitted, piece.budget)).await.is_err() {
                     return Ok((rows, bytes));
                 }
             }
@@ -109,9 +108,9 @@ impl Engine {
     }
 }
 
-/// How many bulk uploads may run at once so that each can have two windows within the byte budget.
+/// How many bulk uploads may run at once so that each can have its pieces, twice over, within the byte budget.
 pub(crate) fn places(budget_bytes: usize) -> usize {
-    (budget_bytes / (2 * WINDOW_BYTES)).max(1)
+    (budget_bytes / (2 * PIECES_WAITING * PIECE_BYTES)).max(1)
 }
 
 /// Creates a missing table in a commit of its own, so that the turn is not held while the client sends. An
@@ -135,7 +134,7 @@ async fn create_first(writer: &WriterHandle, admission: &mut Admission, loader: 
     writer.append(unit, answered).await.map(|_| ())
 }
 
-/// Inserts the windows of one upload, on a thread that may block.
+/// Appends the pieces of one upload, on a thread that may block.
 struct Inserter {
     target: Target,
     replace: Option<String>,
@@ -152,36 +151,21 @@ impl Inserter {
     }
 
     fn insert_all(&self, connection: &Pooled, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
-        // Rows of one upload may land in any order: that lets DuckDB insert on all of its threads.
-        connection.execute("SET SESSION preserve_insertion_order = false")?;
         connection.execute("BEGIN TRANSACTION")?;
         if let Some(replace) = &self.replace {
             connection.execute(replace)?;
         }
+        let mut imports = Imports::default();
+        let sink = Sink::open(connection, &self.database.scans, &self.target)?;
         loop {
             match steps.blocking_recv() {
                 Some(Step::Insert(batches, share)) => {
-                    self.insert(connection, &batches)?;
+                    batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
                     drop((batches, share));
                 }
-                Some(Step::Finish) => return Ok(()),
-                None => return Err(Error::BadArrow("the upload ended before it was complete".into())),
+                Some(Step::Finish) => return Ok(sink.finish()?),
+                None => return Err(Error::Disconnected),
             }
         }
-    }
-
-    fn insert(&self, connection: &Pooled, batches: &[RecordBatch]) -> Result<()> {
-        if batches.is_empty() {
-            return Ok(());
-        }
-        let offer = self.database.scans.offer(connection, batches)?;
-        let columns: Vec<_> = self.target.columns.iter().map(|column| quote(column)).collect();
-        connection.execute(&format!(
-            "INSERT INTO {} ({}) FROM {SCAN_FUNCTION}({}::UBIGINT)",
-            self.target.table.sql(),
-            columns.join(", "),
-            offer.key()
-        ))?;
-        Ok(())
     }
 }

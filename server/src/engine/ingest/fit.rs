@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Error, Result,
         catalog::{FullName, TableInfo},
-        types::{fits, import, import_type, sql_type},
+        types::{fits, import, import_type, imports_as, is_uuid, sql_type},
     },
     sql::quote,
 };
@@ -17,6 +17,8 @@ use crate::{
 /// How the batches of one upload are changed before they are appended: by name, never by position.
 pub(super) struct Fit {
     columns: Vec<String>,
+    /// True when some column is not imported as the table's type, so that a statement has to cast.
+    casts: bool,
     schema: SchemaRef,
     /// The type to convert each column to, where DuckDB's import needs another.
     conversions: Vec<Option<DataType>>,
@@ -28,13 +30,15 @@ impl Fit {
     pub(super) fn to_table(schema: &SchemaRef, table: &TableInfo) -> Result<Self> {
         check_distinct(schema)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
+        let mut casts = false;
         for field in schema.fields() {
             let column = table
                 .columns
                 .iter()
                 .find(|column| column.name.eq_ignore_ascii_case(field.name()))
                 .ok_or_else(|| mismatch(field.name(), "the table has no such column"))?;
-            if !fits(field.data_type(), &column.data_type) {
+            let uuid = is_uuid(field) && column.sql_type == "UUID";
+            if !uuid && !fits(field.data_type(), &column.data_type) {
                 let reason = format!(
                     "Arrow type {} cannot be stored without loss in the table's {}",
                     field.data_type(),
@@ -42,6 +46,7 @@ impl Fit {
                 );
                 return Err(mismatch(field.name(), &reason));
             }
+            casts |= !imports_as(field, &column.sql_type);
             columns.push(column.name.clone());
         }
         let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
@@ -51,15 +56,15 @@ impl Fit {
                 "the table requires a value and the upload has no such column",
             ));
         }
-        Ok(Self::new(columns, schema))
+        Ok(Self::new(columns, casts, schema))
     }
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
-        Self::new(schema.fields().iter().map(|field| field.name().clone()).collect(), schema)
+        Self::new(schema.fields().iter().map(|field| field.name().clone()).collect(), false, schema)
     }
 
-    fn new(columns: Vec<String>, schema: &SchemaRef) -> Self {
+    fn new(columns: Vec<String>, casts: bool, schema: &SchemaRef) -> Self {
         let conversions: Vec<_> =
             schema.fields().iter().map(|field| import_type(field.data_type())).collect();
         let schema = if conversions.iter().all(Option::is_none) {
@@ -72,12 +77,17 @@ impl Fit {
                 });
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         };
-        Self { columns, schema, conversions }
+        Self { columns, casts, schema, conversions }
     }
 
     /// The table's columns that the upload fills, in the upload's order.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// Whether a statement has to cast the columns.
+    pub(super) fn casts(&self) -> bool {
+        self.casts
     }
 
     /// Batches as DuckDB's import takes them.

@@ -18,9 +18,10 @@ use tokio::sync::oneshot;
 
 use super::{
     Engine, Error, Result,
+    append::Target,
     catalog::{FullName, TableInfo, TableRef},
     turn::{Appending, TurnPermit},
-    writer::{Held, Target, Unit, WriterHandle},
+    writer::{Held, Unit, WriterHandle},
 };
 pub(crate) use budget::Budget;
 pub(crate) use bulk::places as bulk_places;
@@ -84,7 +85,7 @@ pub(super) struct Admission {
 
 impl Admission {
     fn target(&self) -> Target {
-        Target { table: self.name.clone(), columns: self.fit.columns().to_vec() }
+        Target { table: self.name.clone(), columns: self.fit.columns().to_vec(), casts: self.fit.casts() }
     }
 }
 

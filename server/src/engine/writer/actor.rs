@@ -13,6 +13,7 @@ use super::{
 };
 use crate::engine::{
     Error, Result,
+    append::Imports,
     clock::CommitClock,
     database::{Database, Pooled},
     error::Class,
@@ -40,7 +41,7 @@ pub(super) struct Actor {
     database: Arc<Database>,
     connection: Pooled,
     clock: Arc<CommitClock>,
-    imports: group::Imports,
+    imports: Imports,
     commits: u64,
     checkpoint_bytes: u64,
     apart: HashMap<u64, Instant>,
@@ -59,7 +60,7 @@ impl Actor {
             database,
             connection,
             clock,
-            imports: group::Imports::default(),
+            imports: Imports::default(),
             commits: 0,
             checkpoint_bytes,
             apart: HashMap::new(),
@@ -176,7 +177,7 @@ impl Actor {
         loop {
             tries += 1;
             let _writing = self.clock.writing();
-            match group::commit(&self.connection, &mut self.imports, group) {
+            match group::commit(&self.connection, &self.database.scans, &mut self.imports, group) {
                 Ok(()) => {
                     if group.iter().any(|unit| unit.create.is_some()) {
                         self.clock.schema_changed();

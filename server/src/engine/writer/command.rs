@@ -3,9 +3,9 @@
 use arrow_array::RecordBatch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::super::{
+use crate::engine::{
     Result,
-    catalog::FullName,
+    append::Target,
     database::Pooled,
     ingest::Ack,
     turn::{Appending, TurnPermit},
@@ -19,15 +19,6 @@ pub(super) enum Command {
     Bulk(Box<BulkCommit>),
     /// Finish what was accepted, checkpoint, and end.
     Shutdown(oneshot::Sender<()>),
-}
-
-/// Where rows go.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    /// The table.
-    pub(crate) table: FullName,
-    /// The columns that the rows carry, in their order; the others get their defaults.
-    pub(crate) columns: Vec<String>,
 }
 
 /// One upload: all of its rows or none.

@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow_schema::SchemaRef;
-
-use super::{Target, Unit, actor::commit_error};
+use super::{Unit, actor::commit_error};
 use crate::engine::{
     Error, Result,
+    append::{Imports, Sink, Target},
     error::Class,
-    ffi::{Appender, ArrowImport, Connection, DuckError, slices},
+    ffi::{Connection, DuckError, ScanRegistry},
 };
-
-/// Schemas of which the import is remembered. Loaders repeat theirs with every unit.
-const REMEMBERED_IMPORTS: usize = 16;
 
 /// Why a group was not committed.
 pub(super) struct Failure {
@@ -27,33 +23,18 @@ impl Failure {
     }
 }
 
-/// Imports by schema, the last used first.
-#[derive(Default)]
-pub(super) struct Imports {
-    known: Vec<(SchemaRef, Arc<ArrowImport>)>,
-}
-
-impl Imports {
-    fn of(&mut self, connection: &Connection, schema: &SchemaRef) -> Result<Arc<ArrowImport>, DuckError> {
-        if let Some(at) = self.known.iter().position(|(known, _)| known == schema) {
-            self.known[..=at].rotate_right(1);
-        } else {
-            let import = Arc::new(ArrowImport::new(connection, schema)?);
-            self.known.truncate(REMEMBERED_IMPORTS - 1);
-            self.known.insert(0, (Arc::clone(schema), import));
-        }
-        Ok(Arc::clone(&self.known[0].1))
-    }
-}
-
 /// Appends every unit and commits; after any failure nothing of the group is in the database.
 ///
 /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
 /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
-pub(super) fn commit(connection: &Connection, imports: &mut Imports, group: &[Unit]) -> Result<(), Failure> {
-    let whole = |error: DuckError| Failure { error: error.into(), unit: None };
+pub(super) fn commit(
+    connection: &Connection,
+    scans: &Arc<ScanRegistry>,
+    imports: &mut Imports,
+    group: &[Unit],
+) -> Result<(), Failure> {
     connection.execute("BEGIN TRANSACTION").map_err(whole)?;
-    if let Err(failure) = append_all(connection, imports, group) {
+    if let Err(failure) = append_all(connection, scans, imports, group) {
         // A failed ROLLBACK leaves no transaction either: DuckDB has ended it.
         let _ = connection.execute("ROLLBACK");
         return Err(failure);
@@ -65,16 +46,34 @@ pub(super) fn commit(connection: &Connection, imports: &mut Imports, group: &[Un
     Ok(())
 }
 
-fn append_all(connection: &Connection, imports: &mut Imports, group: &[Unit]) -> Result<(), Failure> {
+fn append_all(
+    connection: &Connection,
+    scans: &Arc<ScanRegistry>,
+    imports: &mut Imports,
+    group: &[Unit],
+) -> Result<(), Failure> {
+    let blame = |unit: usize| move |error: DuckError| Failure { error: error.into(), unit: Some(unit) };
     for (index, unit) in group.iter().enumerate() {
         if let Some(create) = &unit.create {
-            connection.execute(create).map_err(|error| Failure { error: error.into(), unit: Some(index) })?;
+            connection.execute(create).map_err(blame(index))?;
         }
     }
+    // One sink takes the rows of all units for one target.
     for target in targets(group) {
-        append_to(connection, imports, target, group)?;
+        let sink = Sink::open(connection, scans, target).map_err(whole)?;
+        for (index, unit) in group.iter().enumerate().filter(|(_, unit)| unit.target == *target) {
+            for batch in &unit.batches {
+                sink.take(imports, batch).map_err(blame(index))?;
+            }
+        }
+        sink.finish().map_err(whole)?;
     }
     Ok(())
+}
+
+/// A failure that no member can be blamed for yet.
+fn whole(error: DuckError) -> Failure {
+    Failure { error: error.into(), unit: None }
 }
 
 /// The distinct targets, in the order of their first unit.
@@ -86,37 +85,4 @@ fn targets(group: &[Unit]) -> Vec<&Target> {
         }
     }
     targets
-}
-
-/// One appender takes the rows of all units for one target.
-fn append_to(
-    connection: &Connection,
-    imports: &mut Imports,
-    target: &Target,
-    group: &[Unit],
-) -> Result<(), Failure> {
-    let table = &target.table;
-    let name = (table.catalog.as_str(), table.schema.as_str(), table.table.as_str());
-    let whole = |error: DuckError| Failure { error: error.into(), unit: None };
-    let appender = Appender::open(connection, name, Some(&target.columns)).map_err(whole)?;
-    for (index, unit) in group.iter().enumerate().filter(|(_, unit)| unit.target == *target) {
-        append_unit(connection, imports, &appender, unit)
-            .map_err(|error| Failure { error: error.into(), unit: Some(index) })?;
-    }
-    appender.flush().map_err(whole)
-}
-
-fn append_unit(
-    connection: &Connection,
-    imports: &mut Imports,
-    appender: &Appender,
-    unit: &Unit,
-) -> Result<(), DuckError> {
-    for batch in &unit.batches {
-        let import = imports.of(connection, batch.schema_ref())?;
-        for slice in slices(batch) {
-            appender.append(&import.chunk(&slice)?)?;
-        }
-    }
-    Ok(())
 }

@@ -8,5 +8,5 @@ mod command;
 mod group;
 mod handle;
 
-pub(crate) use command::{BulkCommit, Held, Target, Unit};
+pub(crate) use command::{BulkCommit, Held, Unit};
 pub(crate) use handle::WriterHandle;
