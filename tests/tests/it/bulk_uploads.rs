@@ -1,5 +1,6 @@
 //! Uploads that are too large to be collected: they append while they arrive.
 
+use futures::future::join_all;
 use merganser::{Client, Error, IngestAck};
 use merganser_tests::{TestServer, Upload, integer, put, wide};
 use tokio::task::JoinHandle;
@@ -44,17 +45,20 @@ async fn every_row_of_every_window_arrives_beside_small_puts_to_the_same_table()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rows_of_a_bulk_upload_show_all_at_once() {
-    const BATCHES: i64 = 20;
+    const BATCHES: i64 = 40;
     let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
     let client = server.client().await;
     put(&client, "t", wide([-1])).await.unwrap();
     let bulk = bulk(&server.client().await, 0, BATCHES);
+    let all = 1 + BATCHES * BATCH;
     while !bulk.is_finished() {
-        let seen = integer(&client, "SELECT count(*) FROM t").await;
-        assert!(seen == 1 || seen == 1 + BATCHES * BATCH, "{seen} rows of an upload under way");
+        let reads = (0..4).map(|_| integer(&client, "SELECT count(*) FROM t"));
+        for seen in join_all(reads).await {
+            assert!(seen == 1 || seen == all, "{seen} rows of an upload under way");
+        }
     }
     assert_eq!(bulk.await.unwrap().unwrap().rows, (BATCHES * BATCH) as u64);
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 1 + BATCHES * BATCH);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, all);
     server.shutdown().await;
 }
 

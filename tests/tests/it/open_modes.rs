@@ -1,6 +1,6 @@
 //! A database may be read-only, or in memory.
 
-use merganser_server::engine::{Error, Outcome, Statement};
+use merganser_server::engine::{Error, Outcome, Script, Statement};
 use merganser_tests::{TestServer, Upload, ids, integer, integers, put, refused, wide};
 use tonic::Code;
 
@@ -68,10 +68,11 @@ async fn a_database_in_memory_takes_puts_and_answers_queries() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn start_up_sql_runs_before_anybody_is_served_at_every_start() {
-    let count = "CREATE TABLE IF NOT EXISTS starts (n BIGINT); INSERT INTO starts VALUES (1)";
+    let sql = "CREATE TABLE IF NOT EXISTS starts (n BIGINT); INSERT INTO starts VALUES (1)";
+    let script = Script { name: "count.sql".into(), sql: sql.into() };
     let mut file = TestServer::start().await.shutdown().await;
     for starts in 1..=3 {
-        let server = TestServer::open(file, |config| config.engine.init_sql = Some(count.into())).await;
+        let server = TestServer::open(file, |config| config.engine.init_sql = Some(script.clone())).await;
         assert_eq!(integer(&server.client().await, "SELECT count(*) FROM starts").await, starts);
         file = server.shutdown().await;
     }

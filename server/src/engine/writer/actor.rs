@@ -17,7 +17,6 @@ use crate::engine::{
     clock::CommitClock,
     database::{Database, Pooled},
     error::Class,
-    ffi::DuckError,
     ingest::Ack,
 };
 
@@ -227,7 +226,7 @@ impl Actor {
                 self.commits += 1;
                 Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: self.commits })
             }
-            Err(error) => Err(commit_error(error)),
+            Err(error) => Err(commit_error(error.into())),
         };
         drop(connection);
         drop(held);
@@ -247,9 +246,11 @@ impl Actor {
 }
 
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
-pub(super) fn commit_error(error: DuckError) -> Error {
-    match error.class {
-        Class::Io | Class::Fatal | Class::DiskFull | Class::Other => Error::CommitUnknown(error.message),
-        _ => error.into(),
+pub(super) fn commit_error(error: Error) -> Error {
+    match error {
+        Error::Duck { class: Class::Io | Class::Fatal | Class::DiskFull | Class::Other, message } => {
+            Error::CommitUnknown(message)
+        }
+        other => other,
     }
 }

@@ -23,6 +23,10 @@ impl Failure {
     }
 }
 
+/// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
+/// rows, which would commit a part.
+const ONE_FLUSH_ROWS: usize = 150_000;
+
 /// Appends every unit and commits; after any failure nothing of the group is in the database.
 ///
 /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
@@ -33,6 +37,12 @@ pub(super) fn commit(
     imports: &mut Imports,
     group: &[Unit],
 ) -> Result<(), Failure> {
+    if is_one_flush(group) {
+        return append_all(connection, scans, imports, group).map_err(|failure| Failure {
+            error: if failure.unit.is_none() { commit_error(failure.error) } else { failure.error },
+            ..failure
+        });
+    }
     connection.execute("BEGIN TRANSACTION").map_err(whole)?;
     if let Err(failure) = append_all(connection, scans, imports, group) {
         // A failed ROLLBACK leaves no transaction either: DuckDB has ended it.
@@ -41,9 +51,20 @@ pub(super) fn commit(
     }
     if let Err(error) = connection.execute("COMMIT") {
         let _ = connection.execute("ROLLBACK");
-        return Err(Failure { error: commit_error(error), unit: None });
+        return Err(Failure { error: commit_error(error.into()), unit: None });
     }
     Ok(())
+}
+
+/// Outside a transaction, flushing an appender is one of its own: it appends and commits without passing
+/// through DuckDB's parser and scheduler, in which this thread would wait spinning (a third of a small
+/// group's time). That serves the usual group: all rows for one table, of its own types.
+fn is_one_flush(group: &[Unit]) -> bool {
+    let rows: usize = group.iter().map(|unit| unit.rows).sum();
+    let first = &group[0].target;
+    rows <= ONE_FLUSH_ROWS
+        && !first.casts
+        && group.iter().all(|unit| unit.create.is_none() && unit.target == *first)
 }
 
 fn append_all(
