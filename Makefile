@@ -20,6 +20,7 @@ build: .duckdb ## Release binaries in target/release
 	$(CARGO) build --release --workspace --bins
 
 test: .duckdb ## Unit, integration and interop tests
+	$(CARGO) build --workspace --bins
 	$(CARGO) test --workspace
 	scripts/python-env tests/interop/requirements.txt
 	.venv/bin/python -m pytest tests/interop

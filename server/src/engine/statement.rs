@@ -39,13 +39,6 @@ pub struct Description {
     pub parameters: SchemaRef,
 }
 
-impl Description {
-    /// True when the statement is run for its rows.
-    pub fn is_query(&self) -> bool {
-        !self.schema.fields().is_empty()
-    }
-}
-
 /// What a statement gave.
 pub enum Outcome {
     /// Rows, as they are computed.
@@ -83,11 +76,15 @@ impl StatementKind {
             Self::Prepare | Self::Execute => "PREPARE and EXECUTE",
             _ => return Ok(()),
         };
-        Err(Error::NoSession(format!(
-            "{what} would have no effect beyond this request: the server keeps no SQL session state; use qualified \
-             names, prepared statements of the driver, and one script for statements that belong together"
-        )))
+        Err(no_session(what))
     }
+}
+
+fn no_session(what: &str) -> Error {
+    Error::NoSession(format!(
+        "{what} would have no effect beyond this request: the server keeps no SQL session state; use qualified names, \
+         tables, prepared statements of the driver, and one script for statements that belong together"
+    ))
 }
 
 /// Parses, after the text has passed the gate.
@@ -96,6 +93,9 @@ pub(crate) fn extract(connection: &Connection, text: &str) -> Result<Statements>
         sql::Refusal::NotAllowed(reason) => Error::Refused(reason),
         sql::Refusal::Malformed(reason) => Error::Duck { class: super::Class::Syntax, message: reason },
     })?;
+    if sql::creates_temporary(text) {
+        return Err(no_session("a temporary table, view or macro"));
+    }
     let statements = connection.extract(text)?;
     if statements.len() == 0 {
         return Err(Error::Empty);

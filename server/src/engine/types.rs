@@ -175,6 +175,9 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
         _ if from == to => true,
         _ if is_text(from) => is_text(to),
         _ if is_bytes(from) => is_bytes(to),
+        // A double has 53 bits for the digits of an integer, a float 24.
+        (DataType::Int64 | DataType::UInt64, Float64) => false,
+        (DataType::Int32 | DataType::UInt32 | DataType::Int64 | DataType::UInt64, Float32) => false,
         _ if from.is_integer() => to.is_integer() || to.is_floating() || matches!(to, Decimal128(_, _)),
         (DataType::Float16, Float32 | Float64) | (Float32, Float64) => true,
         _ if from.is_decimal() => decimal_scale(from) <= decimal_scale(to),
@@ -316,7 +319,8 @@ mod tests {
         for (from, to, expected) in [
             (Int32, Int64, true),
             (Int64, Int32, true),
-            (Int64, Float64, true),
+            (Int32, Float64, true),
+            (Int64, Float64, false),
             (Float64, Int64, false),
             (Float64, Float32, false),
             (Utf8, Int64, false),

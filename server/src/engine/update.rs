@@ -20,7 +20,7 @@ use crate::sql;
 
 /// The rows that a write may return (RETURNING, EXPLAIN ANALYZE): they are held in memory until the turn
 /// is given up, because a client that reads slowly must not hold up the next write.
-const SPOOL_BYTES: usize = 256 << 20;
+const SPOOL_BYTES: usize = 32 << 20;
 
 /// What one statement of a script gave.
 struct Spooled {
@@ -82,7 +82,8 @@ impl Write {
     fn run_statements(&self, connection: &Pooled) -> Result<Spooled> {
         let statements = extract(connection, &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
-        let transaction = statements.len() > 1 || rows > 1;
+        // What may still fail after the statement has run must be able to undo it.
+        let transaction = statements.len() > 1 || rows > 1 || sql::has_returning(&self.statement.sql);
         if statements.len() > 1 && self.statement.parameters.is_some() {
             return Err(Error::MultiStatement(statements.len()));
         }

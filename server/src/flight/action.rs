@@ -22,6 +22,7 @@ use super::{
 use crate::{
     engine::{BatchStream, Outcome, Statement},
     session::new_token,
+    sql::statement_count,
 };
 
 const QUERY: &str = "query";
@@ -32,7 +33,7 @@ const CLOSE_PREPARED: &str = "ClosePreparedStatement";
 const ACTIONS: [(&str, &str); 3] = [
     (
         QUERY,
-        "Run any SQL. Body: the text. Results: one Arrow IPC stream, cut into bodies; for a write, one column \"count\".",
+        "Run any SQL, a script too. Body: the text. Results: one Arrow IPC stream, cut into bodies; for a write, one column \"count\".",
     ),
     (
         CREATE_PREPARED,
@@ -81,7 +82,11 @@ impl Flight {
     /// The action `query`: rows as an Arrow IPC stream, or the number of changed rows as one.
     async fn act_query(&self, sql: String) -> Reply<Answers<arrow_flight::Result>> {
         let mut entry = self.log.begin("action", &sql);
-        let outcome = self.engine.run(Statement::new(sql)).await.inspect_err(|error| entry.failed(error));
+        let is_script = statement_count(&sql) > 1;
+        let statement = Statement::new(sql);
+        let outcome =
+            if is_script { self.engine.write(statement).await } else { self.engine.run(statement).await };
+        let outcome = outcome.inspect_err(|error| entry.failed(error));
         match outcome.map_err(engine_status)? {
             Outcome::Rows(rows) => Ok(ipc_bodies(rows, entry)),
             Outcome::Changed(count) => {

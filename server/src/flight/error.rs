@@ -34,7 +34,7 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
         Error::Stalled(_) => (Code::Aborted, "STALLED"),
         Error::Timeout(_) => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
-        Error::ResultTooLarge(_) => (Code::ResourceExhausted, "RESULT_TOO_LARGE"),
+        Error::ResultTooLarge(_) => (Code::FailedPrecondition, "RESULT_TOO_LARGE"),
         Error::SchemaChanged => (Code::FailedPrecondition, "SCHEMA_CHANGED"),
         Error::ReadOnly => (Code::PermissionDenied, "READ_ONLY"),
         Error::CommitUnknown(detail) => {

@@ -11,7 +11,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 
-use crate::engine::Error;
+use crate::{engine::Error, sql::may_hold_secrets};
 
 /// Characters of a slow statement's text that the log shows.
 const TEXT_SHOWN: usize = 500;
@@ -40,6 +40,11 @@ impl StatementLog {
             error: None,
         }
     }
+}
+
+/// A text, unless it may hold a password.
+fn shown(text: &str) -> &str {
+    if may_hold_secrets(text) { "(not shown: it may hold a password)" } else { text }
 }
 
 /// One statement's line; written when dropped, so that no way out goes without it.
@@ -96,7 +101,7 @@ impl Drop for Entry {
                 bytes = *bytes,
                 milliseconds,
                 error,
-                text,
+                text = shown(text),
                 "slow statement"
             );
         } else {

@@ -10,8 +10,8 @@ use futures::TryStreamExt;
 use super::{expiring::Expiring, new_handle};
 use crate::engine::{BatchStream, Error};
 
-/// Results that are kept at once.
-const CAPACITY: usize = 1_000;
+/// Results that are kept at once; each is bounded by what a write may return, 32 MiB.
+const CAPACITY: usize = 32;
 /// A result that nobody fetches is forgotten after this.
 const IDLE: Duration = Duration::from_secs(300);
 

@@ -59,6 +59,25 @@ pub(crate) fn excludes_appends(text: &str) -> bool {
         .any(|statement| matches!(statement.first(), Some(Token::Word(word)) if ["alter", "drop", "detach"].contains(&word.as_str())))
 }
 
+/// True when one of the statements creates something temporary, which would live on one connection.
+pub(crate) fn creates_temporary(text: &str) -> bool {
+    let is = |token: Option<&Token>, names: &[&str]| matches!(token, Some(Token::Word(word)) if names.contains(&word.as_str()));
+    statements(&tokens(text)).any(|statement| {
+        let kind = if is(statement.get(1), &["or"]) { statement.get(3) } else { statement.get(1) };
+        is(statement.first(), &["create"]) && is(kind, &["temp", "temporary"])
+    })
+}
+
+/// True when a text may hold a password or a key, so that no log shows it.
+pub(crate) fn may_hold_secrets(text: &str) -> bool {
+    tokens(text).iter().any(|token| match token {
+        Token::Word(word) | Token::Quoted(word) => {
+            ["secret", "attach", "password", "key_id"].contains(&word.as_str())
+        }
+        _ => false,
+    })
+}
+
 /// True when a write asks for the rows that it wrote.
 pub(crate) fn has_returning(text: &str) -> bool {
     tokens(text).iter().any(|token| matches!(token, Token::Word(word) if word == "returning"))
@@ -179,6 +198,14 @@ mod tests {
     fn appends_are_excluded_by_the_first_word_only() {
         assert!(excludes_appends("SELECT 1; ALTER TABLE t ADD COLUMN x INT"));
         assert!(!excludes_appends("SELECT 'drop'"));
+    }
+
+    #[test]
+    fn temporary_things_and_secrets_are_recognised() {
+        assert!(creates_temporary("create or replace temp table t (x int)"));
+        assert!(!creates_temporary("CREATE TABLE temp (x INT)"));
+        assert!(may_hold_secrets("CREATE SECRET s (TYPE s3, KEY_ID 'x')"));
+        assert!(!may_hold_secrets("SELECT 'secret'"));
     }
 
     #[test]

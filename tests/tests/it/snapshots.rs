@@ -228,19 +228,28 @@ async fn another_schema_than_announced_is_refused() {
     server.shutdown().await;
 }
 
-/// Where the order of rows need not be kept, DuckDB inserts a row group (122,880 rows) and more in parallel,
-/// and shows the rows to readers group by group before the COMMIT is done. Units must not be stored that way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_unit_of_many_rows_shows_at_once() {
+    large_units_show_at_once("SET GLOBAL preserve_insertion_order = true").await;
+}
+
+/// With this setting DuckDB inserts a row group (122,880 rows) and more in parallel, and shows the rows to
+/// readers group by group before the COMMIT is done; its appender does so too. Units must not be stored
+/// that way, whatever the start-up SQL says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_of_many_rows_shows_at_once_even_where_the_order_of_rows_is_free() {
+    large_units_show_at_once("SET GLOBAL preserve_insertion_order = false").await;
+}
+
+async fn large_units_show_at_once(start_up: &str) {
     const ROWS: i64 = 400_000;
-    let any_order = "SET GLOBAL preserve_insertion_order = false";
     // With a cast and without; collected, and as a bulk upload.
     for (column, bulk_bytes) in
         [("BIGINT", 8 << 20), ("INTEGER", 8 << 20), ("BIGINT", 1 << 20), ("INTEGER", 1 << 20)]
     {
         let server = TestServer::with(|config| {
             config.engine.bulk_bytes = bulk_bytes;
-            config.engine.init_sql = Some(Script { name: "any order".into(), sql: any_order.into() });
+            config.engine.init_sql = Some(Script { name: "start-up".into(), sql: start_up.into() });
         })
         .await;
         let client = server.client().await;

@@ -123,6 +123,9 @@ fn classify(message: &str) -> Class {
     if has("duplicate key") || has("Duplicate key") {
         return Class::DuplicateKey;
     }
+    if has("Transaction conflict") || has("write-write conflict") || has("Conflict on ") {
+        return Class::Conflict;
+    }
     if has("constraint failed") || has("constraint violated") {
         return Class::Constraint;
     }
@@ -132,7 +135,7 @@ fn classify(message: &str) -> Class {
     match head {
         "Parser" | "Syntax" => Class::Syntax,
         "Catalog" if has("already exists") => Class::AlreadyExists,
-        "Catalog" if has("write-write conflict") || has("has been altered") => Class::Conflict,
+        "Catalog" if has("has been altered") => Class::Conflict,
         "Catalog" => Class::NotFound,
         "Binder" if has("does not exist") || has("not found in FROM clause") => Class::NotFound,
         "Binder" | "Parameter Not Resolved" | "Parameter Not Allowed" | "Expression" => Class::Binder,
@@ -168,6 +171,10 @@ mod tests {
             ),
             ("Failed to append: NOT NULL constraint failed: t.id", Class::Constraint),
             ("v is not an table", Class::Binder),
+            (
+                "Transaction conflict: attempting to insert into table \"t\" but it has been altered",
+                Class::Conflict,
+            ),
             ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
             ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
             (
