@@ -17,10 +17,10 @@ serve: build ## Serve DATABASE on LISTEN
 	target/release/merganser-server --database $(DATABASE) --listen $(LISTEN)
 
 build: .duckdb ## Release binaries in target/release
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --release --workspace --bins --exclude merganser-tests
 
 test: .duckdb ## Unit, integration and interop tests
-	$(CARGO) build --workspace --bins
+	$(CARGO) build -p merganser-server -p merganser
 	$(CARGO) test --workspace
 	scripts/python-env tests/interop/requirements.txt
 	.venv/bin/python -m pytest tests/interop

@@ -3,7 +3,8 @@
 //! DuckDB's appender takes chunks whose types are the table's. Where they differ (a BIGINT for an INTEGER,
 //! a text for an ENUM or UUID) a statement inserts instead, and casts. Never more than [`INSERT_ROWS`] at
 //! once: a parallel INSERT of a row group or more (122,880 rows) shows its rows to readers before its
-//! COMMIT has returned (seen in DuckDB 1.5.5). The appender does not.
+//! COMMIT has returned (seen in DuckDB 1.5.5). The appender does not, as long as rows keep their order;
+//! ingest connections see to that.
 
 use std::sync::Arc;
 

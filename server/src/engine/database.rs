@@ -62,9 +62,13 @@ impl Database {
         Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: false })
     }
 
-    /// A new connection that never joins the pool, for work that leaves a transaction or settings behind.
+    /// A new connection for ingest. It never joins the pool, because it may be dropped with a transaction
+    /// open. Rows keep their order on it, whatever the start-up SQL says: with
+    /// `preserve_insertion_order = false` readers see rows before they are committed (DuckDB 1.5.5).
     pub(crate) fn private_connection(self: &Arc<Self>) -> Result<Pooled> {
-        Ok(Pooled { idle: Some(self.connect()?), database: Arc::clone(self), private: true })
+        let idle = self.connect()?;
+        idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
+        Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: true })
     }
 
     fn connect(&self) -> Result<Idle> {

@@ -1,7 +1,7 @@
 //! DuckDB: the only home of its C API. Knows no protocol.
 //!
-//! Reads go [`reader`] -> [`batch_stream`]; rows come in through [`ingest`] -> [`writer`]; every other
-//! write takes the [`turn`] and runs in [`update`].
+//! Reads go `reader` -> `batch_stream`; rows come in through `ingest` -> `writer`; every other write takes
+//! the `turn` and runs in `update`.
 
 mod append;
 mod batch_stream;
@@ -145,6 +145,11 @@ impl Engine {
                 writer,
             }),
         })
+    }
+
+    /// How long an upload may send nothing.
+    pub fn stall_timeout(&self) -> Duration {
+        self.shared.options.stall_timeout
     }
 
     /// True when the database takes no writes.

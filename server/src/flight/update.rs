@@ -5,7 +5,7 @@ use arrow_flight::{
     sql::{Command, CommandPreparedStatementQuery, DoPutPreparedStatementResult, DoPutUpdateResult},
 };
 use prost::{Message, bytes::Bytes};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::{
     Answers, Flight, Reply,
@@ -23,10 +23,11 @@ impl Flight {
     /// DoPut: the first message's descriptor says what the stream is.
     pub(super) async fn put(&self, request: Request<Streaming<FlightData>>) -> Reply<Answers<PutResult>> {
         let loader = super::ingest::loader_of(&request);
-        let mut upload = Upload::open(request.into_inner()).await?;
+        let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
         let answer = self.put_asked(&mut upload, loader).await;
-        if answer.is_err() {
-            // A client that is still sending would otherwise see a broken pipe in place of the reason.
+        if answer.as_ref().is_err_and(|status| status.code() != Code::Aborted) {
+            // A client that is still sending would otherwise see a broken pipe in place of the reason. One
+            // that has stalled sends nothing.
             upload.drain().await;
         }
         answer

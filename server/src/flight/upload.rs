@@ -29,18 +29,20 @@ pub(super) struct Upload {
     /// A decoder that panicked is not asked again.
     broken: bool,
     first: Option<RecordBatch>,
+    /// How long the client may send nothing.
+    patience: Duration,
 }
 
 impl Upload {
     /// Reads the first message, which must have the descriptor.
-    pub(super) async fn open(mut data: Streaming<FlightData>) -> Result<Self, Status> {
+    pub(super) async fn open(mut data: Streaming<FlightData>, patience: Duration) -> Result<Self, Status> {
         let missing = || {
             bad_request(
                 "NO_DESCRIPTOR",
                 "the first message of a DoPut must have a descriptor, such as the path [\"table\"]",
             )
         };
-        let first = data.message().await?.ok_or_else(missing)?;
+        let first = within(patience, data.message()).await.map_err(engine_status)??.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
         let all = futures::stream::iter([Ok(first)]).chain(data).map(|data| data.map_err(FlightError::from));
         Ok(Self {
@@ -48,6 +50,7 @@ impl Upload {
             batches: FlightRecordBatchStream::new_from_flight_data(all),
             broken: false,
             first: None,
+            patience,
         })
     }
 
@@ -58,7 +61,7 @@ impl Upload {
     /// The schema, which is known once the first batch or the end has come.
     pub(super) async fn schema(&mut self) -> Result<SchemaRef, Error> {
         if self.batches.schema().is_none() {
-            self.first = self.next().await.transpose()?;
+            self.first = within(self.patience, self.next()).await?.transpose()?;
         }
         self.batches
             .schema()
@@ -70,7 +73,7 @@ impl Upload {
     pub(super) async fn parameters(&mut self) -> Result<Option<RecordBatch>, Status> {
         let mut batches = Vec::new();
         let mut rows = 0;
-        while let Some(batch) = self.next().await {
+        while let Some(batch) = within(self.patience, self.next()).await.map_err(engine_status)? {
             let batch = batch.map_err(engine_status)?;
             rows += batch.num_rows();
             if rows > MAX_PARAMETER_ROWS {
@@ -119,6 +122,11 @@ impl Stream for Upload {
             }
         }
     }
+}
+
+/// Waits for the client, but not for ever.
+async fn within<T>(patience: Duration, next: impl Future<Output = T>) -> Result<T, Error> {
+    tokio::time::timeout(patience, next).await.map_err(|_| Error::Stalled(patience))
 }
 
 fn upload_error(error: FlightError) -> Error {

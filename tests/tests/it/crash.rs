@@ -1,9 +1,15 @@
-//! The real binary, killed and started again.
+//! The real binary: killed, told to stop, and started twice.
 
-use std::{collections::BTreeSet, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
+use futures::StreamExt;
 use merganser::Client;
-use merganser_tests::{DatabaseFile, TestServer, integer, integers, put, soon, unit};
+use merganser_tests::{DatabaseFile, TestServer, Upload, integer, integers, put, soon, unit};
 use predicates::prelude::*;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -22,11 +28,12 @@ struct Process {
 
 impl Process {
     /// Starts it and waits for the line that says that it is ready.
-    async fn start(database: &Path) -> Self {
+    async fn start(database: &Path, options: &[&str]) -> Self {
         let mut child = Command::new(SERVER)
             .arg("--database")
             .arg(database)
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
+            .args(options)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -44,6 +51,14 @@ impl Process {
     /// SIGKILL: no chance to tidy up.
     async fn kill(mut self) {
         self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM; returns how the process ended.
+    async fn terminate(mut self) -> ExitStatus {
+        let id = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
+        assert!(sent.success());
+        soon("the server ends", self.child.wait()).await.unwrap()
     }
 }
 
@@ -63,7 +78,7 @@ async fn after_sigkill_every_acknowledged_unit_is_there_and_every_unit_is_whole(
     let file = DatabaseFile::new();
     let mut kept = BTreeSet::new();
     for round in 0..3 {
-        let server = Process::start(file.path()).await;
+        let server = Process::start(file.path(), &[]).await;
         let (acknowledge, mut acknowledged) = mpsc::unbounded_channel();
         for loader in 0..LOADERS {
             let first = (round * LOADERS + loader) * 1_000_000;
@@ -85,7 +100,7 @@ async fn after_sigkill_every_acknowledged_unit_is_there_and_every_unit_is_whole(
 
 /// Starts a server on what the killed one left, and compares.
 async fn check(database: &Path, kept: &BTreeSet<i64>) {
-    let server = Process::start(database).await;
+    let server = Process::start(database, &[]).await;
     let client = server.client().await;
     let whole = format!(
         "SELECT unit FROM t GROUP BY unit HAVING count(*) = {ROWS} AND count(DISTINCT part) = {ROWS}"
@@ -94,6 +109,23 @@ async fn check(database: &Path, kept: &BTreeSet<i64>) {
     assert!(kept.is_subset(&whole), "lost: {:?}", kept.difference(&whole));
     assert_eq!(integer(&client, "SELECT count(DISTINCT unit) FROM t").await, whole.len() as i64);
     server.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_to_stop_ends_the_server_well_although_clients_stall() {
+    let file = DatabaseFile::new();
+    let server = Process::start(file.path(), &["--drain-timeout", "300ms"]).await;
+    let client = server.client().await;
+    put(&client, "t", unit(1, ROWS)).await.unwrap();
+    let upload = Upload::start(&client, "t", unit(2, ROWS).schema());
+    upload.send(unit(2, ROWS));
+    let mut download = client.query("SELECT range FROM range(1000000000000)").await.unwrap();
+    soon("the first batch", download.next()).await.unwrap().unwrap();
+
+    assert_eq!(server.terminate().await.code(), Some(0));
+    upload.refusal().await.unwrap_err();
+    drop(download);
+    check(file.path(), &BTreeSet::from([1])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

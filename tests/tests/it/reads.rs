@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use arrow_flight::FlightDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use merganser::{Client, Error, RowStream};
 use merganser_tests::{TestServer, ids, integer, put, refused, soon, until};
@@ -90,7 +91,9 @@ async fn a_read_that_finds_no_place_in_time_is_told_to_come_again() {
     let (second, _) = open(&client).await;
     let third: Result<RowStream, Error> = client.query("SELECT 1").await;
     refused(third, Code::ResourceExhausted, "READS_BUSY");
-    // A plan alone holds no place, and neither do loaders.
+    // A plan alone needs no place, and neither does a loader.
+    let descriptor = FlightDescriptor::new_cmd("SELECT 1");
+    server.flight().await.get_flight_info(descriptor).await.unwrap();
     put(&client, "t", ids([1])).await.unwrap();
     drop((first, second));
     server.no_reads_left().await;

@@ -25,10 +25,19 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(total as usize)), total, wait }
     }
 
-    /// Waits until so many bytes are free, within the bound. One batch larger than the whole budget takes
-    /// all of it, and so runs alone.
+    /// So many bytes, if they are free just now.
+    pub(super) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok()
+    }
+
+    /// A batch larger than the whole budget takes all of it, and so runs alone.
+    fn units_for(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.total)
+    }
+
+    /// Waits until so many bytes are free, within the bound.
     pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.total);
+        let units = self.units_for(bytes);
         match tokio::time::timeout(self.wait, Arc::clone(&self.units).acquire_many_owned(units)).await {
             Ok(Ok(share)) => Ok(share),
             Ok(Err(_)) => Err(Error::Stopping),

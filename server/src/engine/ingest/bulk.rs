@@ -74,28 +74,23 @@ impl Engine {
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
         steps: mpsc::Sender<Step>,
     ) -> Result<(usize, usize)> {
-        let (mut rows, mut bytes) = (0, 0);
-        loop {
-            let next = self.next_batch(batches).await?;
-            let complete = next.is_none();
-            if let Some(batch) = next {
+        let mut sent = Sent { steps, rows: 0, bytes: 0 };
+        while let Some(batch) = self.next_batch(batches).await? {
+            // What waits here holds its share of the budget; without room it must move on first.
+            if let Some(batch) = collected.try_add(batch, &self.shared.budget) {
+                sent.piece(admission, &mut collected).await?;
                 collected.add(batch, &self.shared.budget).await?;
             }
-            if collected.bytes >= PIECE_BYTES || complete {
-                let piece = std::mem::take(&mut collected);
-                rows += piece.rows;
-                bytes += piece.bytes;
-                let fitted = admission.fit.apply(piece.batches)?;
-                // A closed channel means that the insert failed; its own error says why.
-                if steps.send(Step::Insert(fitted, piece.budget)).await.is_err() {
-                    return Ok((rows, bytes));
-                }
+            if collected.bytes >= PIECE_BYTES {
+                sent.piece(admission, &mut collected).await?;
             }
-            if complete {
-                let _ = steps.send(Step::Finish).await;
-                return Ok((rows, bytes));
+            if sent.steps.is_closed() {
+                break;
             }
         }
+        sent.piece(admission, &mut collected).await?;
+        sent.step(Step::Finish).await;
+        Ok((sent.rows, sent.bytes))
     }
 
     async fn bulk_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
@@ -105,6 +100,29 @@ impl Engine {
             Ok(Err(_)) => Err(Error::Stopping),
             Err(_) => Err(Error::QueueFull),
         }
+    }
+}
+
+/// What has been handed over so far.
+struct Sent {
+    steps: mpsc::Sender<Step>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Sent {
+    async fn piece(&mut self, admission: &Admission, collected: &mut Collected) -> Result<()> {
+        let piece = std::mem::take(collected);
+        self.rows += piece.rows;
+        self.bytes += piece.bytes;
+        let fitted = admission.fit.apply(piece.batches)?;
+        self.step(Step::Insert(fitted, piece.budget)).await;
+        Ok(())
+    }
+
+    /// A closed channel means that appending failed; its own error says why.
+    async fn step(&self, step: Step) {
+        let _ = self.steps.send(step).await;
     }
 }
 

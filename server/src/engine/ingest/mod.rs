@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     Engine, Error, Result,
@@ -212,15 +212,31 @@ struct Collected {
 }
 
 impl Collected {
+    /// Takes a batch, waiting for room in the budget.
     async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
-        let bytes = bytes_of(&batch);
-        budget::extend(&mut self.budget, budget.take(bytes).await?);
+        let share = budget.take(bytes_of(&batch)).await?;
+        self.push(batch, share);
+        Ok(())
+    }
+
+    /// Takes a batch if there is room for it just now; gives it back if not.
+    fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
+        match budget.try_take(bytes_of(&batch)) {
+            Some(share) => {
+                self.push(batch, share);
+                None
+            }
+            None => Some(batch),
+        }
+    }
+
+    fn push(&mut self, batch: RecordBatch, share: OwnedSemaphorePermit) {
+        budget::extend(&mut self.budget, share);
         self.rows += batch.num_rows();
-        self.bytes += bytes;
+        self.bytes += bytes_of(&batch);
         if batch.num_rows() > 0 {
             self.batches.push(batch);
         }
-        Ok(())
     }
 }
 

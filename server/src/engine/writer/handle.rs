@@ -31,7 +31,7 @@ impl WriterHandle {
         let checkpoint_bytes = options.checkpoint_bytes;
         thread::Builder::new()
             .name("writer".into())
-            .spawn(move || match database.connection() {
+            .spawn(move || match database.private_connection() {
                 Ok(connection) => {
                     let _ = report.send(Ok(()));
                     Actor::new(database, connection, clock, checkpoint_bytes).run(&received);
