@@ -241,3 +241,13 @@ def test_every_type_of_a_stored_table_is_announced_as_it_is_delivered(server):
         assert info.schema.equals(delivered.schema)
         assert server.client.get_schema(descriptor).schema.equals(delivered.schema)
         assert delivered.num_rows == 1
+
+
+def test_null_column_in_front_leaves_the_others_alone(server):
+    """DuckDB ties the whole Arrow array to its first column and lets go of it early where that is NULL."""
+    text = [None if i % 3 else f"value number {i}" for i in range(10_000)]
+    table = pa.table({"nothing": pa.nulls(10_000), "number": pa.array(range(10_000)), "text": pa.array(text)})
+    server.put(table, "t")
+    server.put(table, "t")
+    stored = server.sql("SELECT number, text FROM t ORDER BY number")
+    assert stored["text"].to_pylist() == [value for value in text for _ in range(2)]

@@ -114,6 +114,11 @@ impl Cancel {
         self.state.cancelled.is_cancelled()
     }
 
+    /// Cancelled when the statement is to stop, or when its stream is dropped.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.state.cancelled.clone()
+    }
+
     /// Resolves when the statement is to stop.
     pub(crate) async fn cancelled(&self) {
         self.state.cancelled.cancelled().await;

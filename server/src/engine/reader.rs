@@ -87,10 +87,10 @@ impl Engine {
 
 /// Stops the statement once its time is over, unless it has ended.
 fn stop_after(cancel: Cancel, timeout: Duration) {
-    let cancel = cancel.downgrade();
+    let (ended, cancel) = (cancel.token(), cancel.downgrade());
     tokio::spawn(async move {
-        tokio::time::sleep(timeout).await;
-        if let Some(cancel) = cancel.upgrade() {
+        let expired = tokio::time::timeout(timeout, ended.cancelled()).await.is_err();
+        if let Some(cancel) = cancel.upgrade().filter(|_| expired) {
             cancel.time_out();
         }
     });
@@ -144,8 +144,15 @@ impl Read {
     fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
         let mut connection = database.connection()?;
         let running = self.cancel.running(connection.interrupt());
-        if matches!(self.reuse_plan(&mut connection, start)?, Ran::Read) {
-            return Ok(());
+        match self.reuse_plan(&mut connection, start) {
+            Ok(Ran::Read) => return Ok(()),
+            Ok(Ran::Writes | Ran::Stale) => {}
+            Err(error) => {
+                // Outside a transaction, only closing ends a stream that is left in the middle.
+                drop(running);
+                connection.discard();
+                return Err(error);
+            }
         }
         let (now, at) = (self.clock.stamp(), Instant::now());
         connection.execute("BEGIN TRANSACTION READ ONLY")?;

@@ -1,6 +1,6 @@
 //! Writes that are no ingest: DML, DDL and scripts, one at a time, with the turn.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -15,6 +15,7 @@ use super::{
     ffi::{Prepared, Rows},
     statement::{bind, extract},
     types::Wire,
+    writer::commit_error,
 };
 use crate::sql;
 
@@ -51,17 +52,30 @@ impl Engine {
             let _held = (turn, no_appends);
             job.run(database.connection()?)
         });
-        let spooled = match timeout {
-            None => ran.await?,
-            Some(timeout) => {
-                tokio::time::timeout(timeout, ran).await.map_err(|_| Error::Timeout(timeout))??
-            }
-        };
+        let spooled = within(timeout, &cancel.0, ran).await?;
         Ok(match spooled.rows {
             Some((schema, batches)) => Outcome::Rows(BatchStream::spooled(schema, batches)),
             None => Outcome::Changed(spooled.changed),
         })
     }
+}
+
+/// Interrupts a write whose time is over, and then waits for the truth: it may have committed just before.
+async fn within<T>(
+    timeout: Option<Duration>,
+    cancel: &Cancel,
+    ran: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(timeout) = timeout else { return ran.await };
+    tokio::pin!(ran);
+    if let Ok(outcome) = tokio::time::timeout(timeout, &mut ran).await {
+        return outcome;
+    }
+    cancel.time_out();
+    ran.await.map_err(|error| match error.class() {
+        Some(Class::Interrupted) => Error::Timeout(timeout),
+        _ => error,
+    })
 }
 
 /// One write on its thread.
@@ -102,7 +116,7 @@ impl Write {
             let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
             let ended = connection.execute(end);
             if outcome.is_ok() {
-                ended?;
+                ended.map_err(|error| commit_error(error.into()))?;
             }
         }
         outcome

@@ -92,7 +92,8 @@ impl Drop for Entry {
         let elapsed = self.started.elapsed();
         let milliseconds = elapsed.as_millis() as u64;
         let Self { id, kind, rows, bytes, text, error, .. } = self;
-        let error = error.as_deref();
+        // DuckDB's messages quote the statement.
+        let error = error.as_deref().map(|error| if may_hold_secrets(text) { "(not shown)" } else { error });
         if elapsed >= self.log.slow {
             tracing::warn!(
                 query_id = *id,

@@ -21,6 +21,8 @@ use crate::engine::Error;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Parameters are held in memory; more rows than this belong into an ingest.
 const MAX_PARAMETER_ROWS: usize = 1_000_000;
+/// The same in bytes.
+const MAX_PARAMETER_BYTES: usize = 64 << 20;
 
 /// An upload whose first message has been read.
 pub(super) struct Upload {
@@ -72,11 +74,12 @@ impl Upload {
     /// All rows as one batch of parameters; `None` when there are none to bind.
     pub(super) async fn parameters(&mut self) -> Result<Option<RecordBatch>, Status> {
         let mut batches = Vec::new();
-        let mut rows = 0;
+        let (mut rows, mut bytes) = (0, 0);
         while let Some(batch) = within(self.patience, self.next()).await.map_err(engine_status)? {
             let batch = batch.map_err(engine_status)?;
             rows += batch.num_rows();
-            if rows > MAX_PARAMETER_ROWS {
+            bytes += batch.get_array_memory_size();
+            if rows > MAX_PARAMETER_ROWS || bytes > MAX_PARAMETER_BYTES {
                 return Err(bad_request(
                     "TOO_MANY_PARAMETERS",
                     "send so many rows as an ingest, not as parameters",

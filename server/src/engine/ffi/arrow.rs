@@ -133,18 +133,22 @@ impl ArrowImport {
     /// One batch of at most `VECTOR_ROWS` rows in DuckDB's layout, without a copy where types allow.
     pub(crate) fn chunk(&self, batch: &RecordBatch) -> Result<DataChunk, DuckError> {
         let array = StructArray::from(batch.clone());
-        let mut raw_array = FFI_ArrowArray::new(&array.to_data());
+        let owner = FFI_ArrowArray::new(&array.to_data());
         let mut chunk = ptr::null_mut();
-        // SAFETY: the array has the schema that `converted` was made from. DuckDB takes over the array
-        // (and clears its release callback) or leaves it to us; `FFI_ArrowArray` drops it either way.
+        // SAFETY: the array has the schema that `converted` was made from, and both structs have the layout
+        // of the Arrow C interface. DuckDB ties an array that it takes over to the vector of column 0 alone,
+        // which lets go of it early for NULL and extension types; so it sees a view that releases nothing,
+        // and the owner travels with the chunk.
         unsafe {
+            let mut view: c::ArrowArray = ptr::read((&raw const owner).cast());
+            view.release = None;
             let error = c::duckdb_data_chunk_from_arrow(
                 self.connection.raw(),
-                (&raw mut raw_array).cast(),
+                &raw mut view,
                 self.converted,
                 &mut chunk,
             );
-            let chunk = DataChunk { raw: chunk };
+            let chunk = DataChunk { raw: chunk, _owner: owner };
             DuckError::from_error_data(error)?;
             Ok(chunk)
         }
@@ -154,9 +158,11 @@ impl ArrowImport {
 /// Rows in DuckDB's layout; may point into the Arrow buffers that they came from.
 pub(crate) struct DataChunk {
     raw: c::duckdb_data_chunk,
+    /// The Arrow buffers under the vectors; dropped after the chunk.
+    _owner: FFI_ArrowArray,
 }
 
-// SAFETY: a chunk owns its vectors or a count on the Arrow buffers under them.
+// SAFETY: a chunk owns its vectors and the Arrow buffers under them.
 unsafe impl Send for DataChunk {}
 
 impl DataChunk {

@@ -16,7 +16,7 @@ use arrow_array::RecordBatch;
 use libduckdb_sys as c;
 use parking_lot::Mutex;
 
-use super::{ArrowImport, Class, Connection, DuckError, VECTOR_ROWS};
+use super::{ArrowImport, Class, Connection, DataChunk, DuckError, VECTOR_ROWS};
 
 /// The function's name in SQL.
 pub(crate) const SCAN_FUNCTION: &str = "__merganser_scan";
@@ -31,6 +31,8 @@ struct Source {
     import: ArrowImport,
     names: Vec<CString>,
     slices: Mutex<std::vec::IntoIter<RecordBatch>>,
+    /// Chunks whose vectors the running statement may still read.
+    given: Mutex<Vec<DataChunk>>,
     rows: usize,
     template: RecordBatch,
 }
@@ -74,6 +76,7 @@ impl ScanRegistry {
         let source = Source {
             import: ArrowImport::new(connection, &schema)?,
             names,
+            given: Mutex::default(),
             rows: batches.iter().map(RecordBatch::num_rows).sum(),
             slices: Mutex::new(slices.into_iter()),
             template: RecordBatch::new_empty(schema),
@@ -198,8 +201,8 @@ unsafe fn produce_slice(
     info: c::duckdb_function_info,
     output: c::duckdb_data_chunk,
 ) -> Result<(), DuckError> {
-    // SAFETY: bind data is the source; vectors of the output take a count on the buffers they refer to,
-    // so the chunk that carried them may go.
+    // SAFETY: bind data is the source, which keeps every chunk that it gave out for as long as the statement
+    // runs, so the Arrow buffers under the output's vectors stay.
     unsafe {
         let source = &*c::duckdb_function_get_bind_data(info).cast::<Source>();
         let next = source.slices.lock().next();
@@ -215,6 +218,7 @@ unsafe fn produce_slice(
             );
         }
         c::duckdb_data_chunk_set_size(output, slice.num_rows() as c::idx_t);
+        source.given.lock().push(chunk);
     }
     Ok(())
 }

@@ -51,12 +51,15 @@ impl Value {
             DataType::LargeList(_) => return list(array.as_list::<i64>().value(row).as_ref()),
             DataType::FixedSizeList(_, _) => return list(array.as_fixed_size_list().value(row).as_ref()),
             DataType::Dictionary(_, _) => {
-                let dictionary = array.as_any_dictionary();
-                let key = dictionary.normalized_keys()[row];
-                return Self::from_arrow(dictionary.values(), key);
+                let one = array.slice(row, 1);
+                let dictionary = one.as_any_dictionary();
+                return Self::from_arrow(dictionary.values(), dictionary.normalized_keys()[0]);
             }
             _ => return fixed(array, row),
         };
+        if raw.is_null() {
+            return Err(unsupported(array.data_type()));
+        }
         Ok(Self { raw })
     }
 }
@@ -96,8 +99,9 @@ fn fixed(array: &dyn Array, row: usize) -> Result<Value, DuckError> {
             DataType::Decimal128(width, scale) => decimal(of!(Decimal128Type), *width, *scale)?,
             DataType::Date32 => c::duckdb_create_date(c::duckdb_date { days: of!(Date32Type) }),
             DataType::Date64 => {
-                let days = of!(Date64Type).div_euclid(86_400_000);
-                c::duckdb_create_date(c::duckdb_date { days: days as i32 })
+                let days = i32::try_from(of!(Date64Type).div_euclid(86_400_000))
+                    .map_err(|_| DuckError::new(Class::Conversion, "a date parameter is out of range"))?;
+                c::duckdb_create_date(c::duckdb_date { days })
             }
             DataType::Time32(TimeUnit::Second) => time(i64::from(of!(Time32SecondType)) * 1_000_000),
             DataType::Time32(_) => time(i64::from(of!(Time32MillisecondType)) * 1_000),
@@ -160,9 +164,17 @@ fn timestamp(
 }
 
 fn decimal(value: i128, width: u8, scale: i8) -> Result<c::duckdb_value, DuckError> {
-    let Ok(scale) = u8::try_from(scale) else {
-        return Err(DuckError::new(Class::Conversion, "a decimal parameter has a negative scale"));
-    };
+    // Arrow data may carry any digits; DuckDB ends the process over some that do not fit.
+    let fits = (1..=38).contains(&width)
+        && (0..=width as i8).contains(&scale)
+        && value.unsigned_abs() < 10_u128.pow(u32::from(width));
+    if !fits {
+        return Err(DuckError::new(
+            Class::Conversion,
+            "a decimal parameter does not fit its own precision and scale",
+        ));
+    }
+    let scale = scale as u8;
     let value = c::duckdb_hugeint { lower: value as u64, upper: (value >> 64) as i64 };
     // SAFETY: makes a new value.
     Ok(unsafe { c::duckdb_create_decimal(c::duckdb_decimal { width, scale, value }) })

@@ -62,7 +62,12 @@ impl Engine {
         let held =
             Held { budget: None, slot: None, turn: admission.turn, appending: Some(admission.appending) };
         let span = tracing::Span::current();
-        writer.commit(BulkCommit { connection, rows, bytes, answer, span, held }, answered).await
+        writer
+            .commit(
+                BulkCommit { connection, rows, bytes, replaces: admission.replaces, answer, span, held },
+                answered,
+            )
+            .await
     }
 
     /// Cuts the upload into pieces and hands them over; returns the numbers of rows and bytes. Dropping `steps`

@@ -155,6 +155,12 @@ impl Actor {
                         self.refuse(unit, &failure.error);
                     }
                 }
+                Err(Failure { error: error @ Error::CommitUnknown(_), .. }) => {
+                    // The rows may be there: trying again could store them twice.
+                    for unit in group {
+                        self.refuse(unit, &error);
+                    }
+                }
                 Err(Failure { unit: Some(index), .. }) => {
                     // The culprit is known: it goes alone, so that its own error is what it is told.
                     let culprit = group.remove(index);
@@ -211,15 +217,21 @@ impl Actor {
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
         unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
-        self.apart.insert(unit.loader, Instant::now() + APART);
+        let now = Instant::now();
+        self.apart.retain(|_, until| *until > now);
+        self.apart.insert(unit.loader, now + APART);
         let _ = unit.answer.send(Err(error.clone()));
     }
 
     fn commit_bulk(&mut self, bulk: BulkCommit) {
-        let BulkCommit { connection, rows, bytes, answer, span, held } = bulk;
+        let BulkCommit { connection, rows, bytes, replaces, answer, span, held } = bulk;
         let outcome = span.in_scope(|| {
             let _writing = self.clock.writing();
-            connection.execute("COMMIT")
+            let committed = connection.execute("COMMIT");
+            if replaces {
+                self.clock.schema_changed();
+            }
+            committed
         });
         let outcome = match outcome {
             Ok(_) => {
@@ -246,7 +258,7 @@ impl Actor {
 }
 
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
-pub(super) fn commit_error(error: Error) -> Error {
+pub(crate) fn commit_error(error: Error) -> Error {
     match error {
         Error::Duck { class: Class::Io | Class::Fatal | Class::DiskFull | Class::Other, message } => {
             Error::CommitUnknown(message)

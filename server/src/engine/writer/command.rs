@@ -42,6 +42,8 @@ pub(crate) struct BulkCommit {
     pub(crate) connection: Pooled,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
+    /// The table was replaced in the same transaction.
+    pub(crate) replaces: bool,
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
     pub(crate) span: tracing::Span,
     pub(crate) held: Held,

@@ -96,5 +96,5 @@ impl WriterHandle {
 }
 
 async fn answered(answer: oneshot::Receiver<Result<Ack>>) -> Result<Ack> {
-    answer.await.unwrap_or(Err(Error::Stopping))
+    answer.await.unwrap_or_else(|_| Err(Error::CommitUnknown("the writer ended before it answered".into())))
 }

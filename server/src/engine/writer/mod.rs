@@ -8,5 +8,6 @@ mod command;
 mod group;
 mod handle;
 
+pub(crate) use actor::commit_error;
 pub(crate) use command::{BulkCommit, Held, Unit};
 pub(crate) use handle::WriterHandle;
