@@ -50,7 +50,7 @@ pub enum Outcome {
 impl StatementKind {
     /// True where the statement may be tried inside a READ ONLY transaction, which has the last word.
     pub(crate) fn may_read(self) -> bool {
-        matches!(self, Self::Select | Self::Explain | Self::Call | Self::Pragma)
+        matches!(self, Self::Select | Self::Explain | Self::Call)
     }
 
     /// True where a client that asks for a FlightInfo expects the statement to have run afterwards.
@@ -74,6 +74,8 @@ impl StatementKind {
             Self::Set => "SET, RESET and USE",
             Self::Transaction => "BEGIN, COMMIT and ROLLBACK",
             Self::Prepare | Self::Execute => "PREPARE and EXECUTE",
+            // Those that ask for something were turned into a SELECT by the parser.
+            Self::Pragma => "a PRAGMA that changes settings",
             _ => return Ok(()),
         };
         Err(no_session(what))
