@@ -14,6 +14,7 @@ mod ffi;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod permit;
 mod plans;
 mod reader;
 mod statement;

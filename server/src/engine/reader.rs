@@ -23,6 +23,7 @@ use super::{
     database::{Database, Pooled},
     error::Class,
     ffi::{Prepared, Rows},
+    permit,
     statement::{bind, prepare_one},
     types::Wire,
 };
@@ -75,13 +76,9 @@ impl Engine {
     }
 
     async fn read_permit(&self) -> Result<OwnedSemaphorePermit> {
-        let reads = Arc::clone(&self.shared.reads);
         let waited = self.shared.options.wait;
-        match tokio::time::timeout(waited, reads.acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::ReadBusy { permits: self.shared.options.read_concurrency, waited }),
-        }
+        let permits = self.shared.options.read_concurrency;
+        permit::take(&self.shared.reads, 1, waited, || Error::ReadBusy { permits, waited }).await
     }
 }
 

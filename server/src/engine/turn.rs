@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::{Error, Result};
+use super::{Error, Result, permit};
 
 /// The fair queue of writers, and the gate between appends and statements that exclude them.
 pub(crate) struct Turn {
@@ -32,11 +32,8 @@ impl Turn {
 
     /// Waits for the turn, within the bound.
     pub(crate) async fn take(&self) -> Result<TurnPermit> {
-        match tokio::time::timeout(self.wait, Arc::clone(&self.turn).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(TurnPermit { _permit: permit }),
-            Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::WriteBusy(self.wait)),
-        }
+        let permit = permit::take(&self.turn, 1, self.wait, || Error::WriteBusy(self.wait)).await?;
+        Ok(TurnPermit { _permit: permit })
     }
 
     /// Announces an append; waits while a statement that excludes appends is running.

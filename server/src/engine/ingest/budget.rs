@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::engine::{Error, Result};
+use crate::engine::{Error, Result, permit};
 
 /// The semaphore counts in units of this many bytes, because its permits are 32 bits.
 const UNIT: usize = 1024;
@@ -37,12 +37,7 @@ impl Budget {
 
     /// Waits until so many bytes are free, within the bound.
     pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
-        let units = self.units_for(bytes);
-        match tokio::time::timeout(self.wait, Arc::clone(&self.units).acquire_many_owned(units)).await {
-            Ok(Ok(share)) => Ok(share),
-            Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::QueueFull),
-        }
+        permit::take(&self.units, self.units_for(bytes), self.wait, || Error::QueueFull).await
     }
 }
 

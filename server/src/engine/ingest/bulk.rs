@@ -17,6 +17,7 @@ use crate::engine::{
     Engine, Error, Result,
     append::{Imports, Sink, Target},
     database::{Database, Pooled},
+    permit,
     writer::{BulkCommit, Held, Unit, WriterHandle},
 };
 
@@ -99,12 +100,7 @@ impl Engine {
     }
 
     async fn bulk_place(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
-        let wait = self.shared.options.wait;
-        match tokio::time::timeout(wait, Arc::clone(&self.shared.bulks).acquire_owned()).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::QueueFull),
-        }
+        permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await
     }
 }
 

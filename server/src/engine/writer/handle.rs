@@ -13,7 +13,7 @@ use super::{
     actor::Actor,
     command::{Command, Held},
 };
-use crate::engine::{Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack};
+use crate::engine::{Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack, permit};
 
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
 /// is taken before anything is sent.
@@ -66,14 +66,8 @@ impl WriterHandle {
     }
 
     async fn take_slot(&self, held: &mut Held) -> Result<()> {
-        match tokio::time::timeout(self.wait, Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(slot)) => {
-                held.slot = Some(slot);
-                Ok(())
-            }
-            Ok(Err(_)) => Err(Error::Stopping),
-            Err(_) => Err(Error::QueueFull),
-        }
+        held.slot = Some(permit::take(&self.slots, 1, self.wait, || Error::QueueFull).await?);
+        Ok(())
     }
 
     fn send(&self, command: Command) -> Result<()> {
