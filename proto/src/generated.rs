@@ -15,9 +15,16 @@ pub struct IngestAck {
     #[prost(bool, tag = "3")]
     pub committed: bool,
 }
-/// What is inside a ticket of ours: enough to run the statement again, on any connection.
+/// What is inside a ticket of ours: enough to run the statement again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ticket {
+    /// The session it was made in: it runs with that session's names, temporary tables and transaction. Another
+    /// client of the same principal may use it, as drivers do that hand out partitions.
+    #[prost(bytes = "vec", tag = "3")]
+    pub session: ::prost::alloc::vec::Vec<u8>,
+    /// When it stops working, in seconds since 1970, unless it is renewed.
+    #[prost(fixed64, tag = "4")]
+    pub expires: u64,
     #[prost(oneof = "ticket::What", tags = "1, 2")]
     pub what: ::core::option::Option<ticket::What>,
 }
@@ -47,4 +54,7 @@ pub struct Query {
     /// 64-bit fingerprint of the schema announced in the FlightInfo; 0 when none was announced.
     #[prost(fixed64, tag = "3")]
     pub schema: u64,
+    /// The explicit transaction it runs in; empty when it is a transaction of its own.
+    #[prost(bytes = "vec", tag = "4")]
+    pub transaction: ::prost::alloc::vec::Vec<u8>,
 }

@@ -15,7 +15,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::engine;
+use crate::{engine, engine::IdleLimits, session::SessionLimits};
 
 /// An Arrow Flight SQL server over one DuckDB database: many loaders write and many clients query at once.
 #[derive(Debug, Parser)]
@@ -104,6 +104,22 @@ struct Given {
     #[arg(long, env = "MERGANSER_STALL_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     stall_timeout: Option<Duration>,
+    /// Sessions that may exist at once [default: 4096].
+    #[arg(long, env = "MERGANSER_MAX_SESSIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_sessions: Option<usize>,
+    /// A session that is not used for so long ends [default: 1h].
+    #[arg(long, env = "MERGANSER_SESSION_IDLE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    session_idle: Option<Duration>,
+    /// An open transaction that does nothing for so long is rolled back [default: 10min].
+    #[arg(long, env = "MERGANSER_TRANSACTION_IDLE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    transaction_idle: Option<Duration>,
+    /// The same for one that has written, while another write waits for it [default: 30s].
+    #[arg(long, env = "MERGANSER_TRANSACTION_YIELD", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    transaction_yield: Option<Duration>,
     /// How long requests under way may take after a signal to stop [default: 30s].
     #[arg(long, env = "MERGANSER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
@@ -158,6 +174,13 @@ struct Merged {
     query_timeout: Duration,
     #[serde(with = "humantime_serde")]
     stall_timeout: Duration,
+    max_sessions: usize,
+    #[serde(with = "humantime_serde")]
+    session_idle: Duration,
+    #[serde(with = "humantime_serde")]
+    transaction_idle: Duration,
+    #[serde(with = "humantime_serde")]
+    transaction_yield: Duration,
     #[serde(with = "humantime_serde")]
     drain_timeout: Duration,
     log_format: LogFormat,
@@ -169,6 +192,7 @@ struct Merged {
 impl Default for Merged {
     fn default() -> Self {
         let engine = engine::Options::default();
+        let sessions = SessionLimits::default();
         Self {
             database: None,
             listen: "127.0.0.1:8815".into(),
@@ -188,6 +212,10 @@ impl Default for Merged {
             read_wait: engine.wait,
             query_timeout: Duration::from_secs(600),
             stall_timeout: engine.stall_timeout,
+            max_sessions: sessions.count,
+            session_idle: sessions.idle,
+            transaction_idle: sessions.transactions.at_all,
+            transaction_yield: sessions.transactions.while_wanted,
             drain_timeout: Duration::from_secs(30),
             log_format: LogFormat::Text,
             log_level: "info".into(),
@@ -201,6 +229,8 @@ impl Default for Merged {
 pub struct Config {
     /// The database and its limits.
     pub engine: engine::Options,
+    /// Sessions and their transactions.
+    pub sessions: SessionLimits,
     /// The network.
     pub network: Network,
     /// The log.
@@ -317,6 +347,14 @@ impl Merged {
                 bulk_bytes: self.bulk_size.as_u64() as usize,
                 stall_timeout: self.stall_timeout,
                 checkpoint_bytes: self.checkpoint_size.as_u64(),
+            },
+            sessions: SessionLimits {
+                count: self.max_sessions,
+                idle: self.session_idle,
+                transactions: IdleLimits {
+                    while_wanted: self.transaction_yield,
+                    at_all: self.transaction_idle,
+                },
             },
             network: Network {
                 listen,

@@ -5,7 +5,7 @@
 //! ```text
 //!  main      -> config, telemetry, server         assemble, run, shut down in order
 //!  flight/      the protocol                      tonic and arrow_flight live here only
-//!  session/     what clients leave between calls  prepared statements, kept results
+//!  session/     what clients leave between calls  names, settings, transactions, prepared statements
 //!  sql/         what is asked                     pure functions over SQL text
 //!  engine/      DuckDB                            its C API lives here only
 //!
@@ -17,6 +17,7 @@
 pub mod config;
 pub mod engine;
 mod flight;
+mod network;
 pub mod server;
 mod session;
 mod sql;
@@ -24,6 +25,7 @@ pub mod telemetry;
 
 pub use config::Config;
 pub use server::{Server, ServerError};
+pub use session::SessionLimits;
 
 /// Resolves at SIGTERM or Ctrl-C.
 ///

@@ -1,10 +1,13 @@
 //! The only assembler: opens the engine, puts the service on the network, and takes both down in order.
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
-use tokio::{net::TcpListener, sync::oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport;
 use tower::util::MapRequestLayer;
 
@@ -12,6 +15,8 @@ use crate::{
     config::Config,
     engine::{self, Engine},
     flight::{Flight, fail_when_broken_off},
+    network,
+    session::Sessions,
 };
 
 /// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
@@ -23,6 +28,8 @@ const FRAME_BYTES: u32 = 1 << 20;
 /// A connection that is silent is asked for a sign of life, and closed without one.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often idle sessions and transactions are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the server did not start or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +97,12 @@ impl Server {
     /// [`ServerError::Transport`].
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
-        let service = FlightServiceServer::new(Flight::new(self.engine.clone(), self.config.log.slow_query))
+        let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
+        let (closed, closings) = mpsc::unbounded_channel();
+        let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
+        let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
+        let flight = Flight::new(self.engine.clone(), Arc::clone(&sessions), self.config.log.slow_query);
+        let service = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
         let (drain, draining) = oneshot::channel::<()>();
@@ -103,7 +115,7 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(MapRequestLayer::new(fail_when_broken_off))
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener).map_nodelay(), async {
+            .serve_with_incoming_shutdown(network::accept(self.listener, closed), async {
                 drop(draining.await)
             });
         tokio::pin!(serving);
@@ -122,26 +134,9 @@ impl Server {
                 }
             }
         };
+        sessions.close_all();
         self.engine.shutdown().await;
         tracing::info!("stopped");
         Ok(served?)
-    }
-}
-
-/// Small answers must not wait for more bytes.
-trait NoDelay {
-    fn map_nodelay(self) -> impl futures::Stream<Item = io::Result<tokio::net::TcpStream>> + Send;
-}
-
-impl NoDelay for TcpListenerStream {
-    fn map_nodelay(self) -> impl futures::Stream<Item = io::Result<tokio::net::TcpStream>> + Send {
-        use futures::StreamExt;
-        self.map(|connection| {
-            connection.inspect(|stream| {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection keeps its delay");
-                }
-            })
-        })
     }
 }

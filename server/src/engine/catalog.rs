@@ -10,7 +10,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parking_lot::Mutex;
 
 use super::{
-    Engine, Error, Result, clock::CommitClock, database::Database, error::Class, ffi::Connection,
+    Engine, Error, Names, Result, clock::CommitClock, database::Database, error::Class, ffi::Connection,
     statement::extract, types,
 };
 use crate::sql::{literal, quote};
@@ -52,11 +52,11 @@ impl TableRef {
         Ok(Self { catalog: catalog.cloned(), schema: schema.cloned(), table: table.clone() })
     }
 
-    /// With the defaults filled in.
-    pub(crate) fn resolve(&self, default_catalog: &str) -> FullName {
+    /// With what is missing filled in: a name of two parts means a schema of the current catalog.
+    pub(crate) fn resolve(&self, names: &Names) -> FullName {
         FullName {
-            catalog: self.catalog.clone().unwrap_or_else(|| default_catalog.to_owned()),
-            schema: self.schema.clone().unwrap_or_else(|| "main".to_owned()),
+            catalog: self.catalog.clone().unwrap_or_else(|| names.catalog.clone()),
+            schema: self.schema.clone().unwrap_or_else(|| names.schema.clone()),
             table: self.table.clone(),
         }
     }
@@ -78,6 +78,9 @@ fn check_name(part: &str) -> Result<()> {
     Ok(())
 }
 
+/// The catalog of temporary tables.
+pub(crate) const TEMPORARY: &str = "temp";
+
 /// A table's whole name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FullName {
@@ -87,6 +90,11 @@ pub(crate) struct FullName {
 }
 
 impl FullName {
+    /// A temporary table, which has one place only.
+    pub(crate) fn temporary(table: &str) -> Self {
+        Self { catalog: TEMPORARY.into(), schema: "main".into(), table: table.into() }
+    }
+
     /// As SQL.
     pub(crate) fn sql(&self) -> String {
         format!("{}.{}.{}", quote(&self.catalog), quote(&self.schema), quote(&self.table))
@@ -159,7 +167,7 @@ impl Catalog {
     }
 }
 
-fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo>> {
+pub(super) fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo>> {
     let sql = format!("SELECT * FROM {} LIMIT 0", name.sql());
     let schema = match extract(connection, &sql)?.prepare(0) {
         Ok(prepared) => prepared.schema()?,
@@ -247,15 +255,6 @@ impl Engine {
             Ok(listed.into_iter().map(|relation| relation.typed(&arrow_types)).collect())
         })
         .await
-    }
-
-    /// The schema of a table or view.
-    ///
-    /// # Errors
-    /// [`Error::TableMissing`], [`Error::BadName`].
-    pub async fn table_schema(&self, table: &TableRef) -> Result<SchemaRef> {
-        let name = table.resolve(self.default_catalog());
-        Ok(self.describe(&format!("SELECT * FROM {}", name.sql())).await?.schema)
     }
 
     /// The names of the attached catalogs, and the schemas in each, ordered.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     Error, Options, Result,
     ffi::{self, Connection, ScanRegistry, register_scan},
+    names::Names,
     plans::Plans,
 };
 
@@ -38,28 +39,44 @@ impl Database {
             connection.execute(pin)?;
         }
         if let Some(script) = &options.init_sql {
-            connection
+            // On a connection of its own: a USE or SET in it must not stay behind in the pool.
+            instance
+                .connect()?
                 .execute(&script.sql)
                 .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
         Ok(Self {
             instance,
-            idle: Mutex::new(vec![Idle { connection, plans: Plans::default() }]),
+            idle: Mutex::new(vec![Idle { connection, plans: Plans::default(), names: None }]),
             scans,
             catalog,
             path: options.path.clone(),
         })
     }
 
-    /// An idle connection, or a new one. It goes back when dropped.
+    /// An idle connection with the default names, or a new one. It goes back when dropped.
     pub(crate) fn connection(self: &Arc<Self>) -> Result<Pooled> {
-        let idle = self.idle.lock().pop();
+        self.connection_with(None)
+    }
+
+    /// An idle connection on which unqualified names mean `names`; `None` is the default.
+    pub(crate) fn connection_with(self: &Arc<Self>, names: Option<&Names>) -> Result<Pooled> {
+        let idle = {
+            let mut idle = self.idle.lock();
+            let fitting = idle.iter().rposition(|idle| idle.names.as_ref() == names);
+            match fitting {
+                Some(at) => Some(idle.swap_remove(at)),
+                None => idle.pop(),
+            }
+        };
         let idle = match idle {
             Some(idle) => idle,
             None => self.connect()?,
         };
-        Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: false })
+        let mut pooled = Pooled { idle: Some(idle), database: Arc::clone(self), private: false };
+        pooled.use_names(names)?;
+        Ok(pooled)
     }
 
     /// A new connection for ingest. It never joins the pool, because it may be dropped with a transaction
@@ -72,7 +89,7 @@ impl Database {
     }
 
     fn connect(&self) -> Result<Idle> {
-        Ok(Idle { connection: self.instance.connect()?, plans: Plans::default() })
+        Ok(Idle { connection: self.instance.connect()?, plans: Plans::default(), names: None })
     }
 
     /// Bytes in the write-ahead log; 0 for a database in memory.
@@ -126,6 +143,8 @@ pub(crate) fn first_text(connection: &Connection, sql: &str) -> Result<String> {
 /// A connection and what it has planned.
 struct Idle {
     plans: Plans,
+    /// What USE has set; plans are of statements with these names.
+    names: Option<Names>,
     connection: Connection,
 }
 
@@ -141,6 +160,26 @@ impl Pooled {
     /// Ends the loan without giving the connection back, because its state is not known.
     pub(crate) fn discard(mut self) {
         self.idle = None;
+    }
+
+    /// Makes unqualified names mean `names`.
+    pub(crate) fn use_names(&mut self, names: Option<&Names>) -> Result<()> {
+        let default = Names { catalog: self.database.catalog.clone(), schema: "main".into() };
+        let Some(idle) = &mut self.idle else { return Ok(()) };
+        if idle.names.as_ref() != names {
+            idle.connection.execute(&names.unwrap_or(&default).use_sql())?;
+            idle.names = names.cloned();
+            idle.plans = Plans::default();
+        }
+        Ok(())
+    }
+
+    /// Remembers what a USE on the connection has set.
+    pub(crate) fn note_names(&mut self, names: &Names) {
+        if let Some(idle) = &mut self.idle {
+            idle.names = Some(names.clone());
+            idle.plans = Plans::default();
+        }
     }
 
     /// The plans that the connection keeps.

@@ -26,9 +26,15 @@ pub enum Error {
     /// A statement that this server does not run, with the reason.
     #[error("{0}")]
     Refused(String),
-    /// A statement that needs SQL session state, which this server does not keep.
+    /// The transaction is over: rolled back by the server, or by a failure inside it.
     #[error("{0}")]
-    NoSession(String),
+    TransactionLost(String),
+    /// A transaction is open already, or none is.
+    #[error("{0}")]
+    TransactionState(&'static str),
+    /// The session's connection stayed busy with another statement.
+    #[error("the session was busy with another statement for {0:?}")]
+    SessionBusy(Duration),
     /// The data does not fit the table.
     #[error("{0}")]
     SchemaMismatch(String),
@@ -112,6 +118,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {
         Self::Duck { class: error.class, message: error.message }
+    }
+}
+
+impl From<crate::sql::Refusal> for Error {
+    fn from(refusal: crate::sql::Refusal) -> Self {
+        match refusal {
+            crate::sql::Refusal::NotAllowed(reason) => Self::Refused(reason),
+            crate::sql::Refusal::Malformed(reason) => Self::Duck { class: Class::Syntax, message: reason },
+        }
     }
 }
 

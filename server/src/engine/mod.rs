@@ -1,7 +1,8 @@
 //! DuckDB: the only home of its C API. Knows no protocol.
 //!
-//! Reads go `reader` -> `batch_stream`; rows come in through `ingest` -> `writer`; every other write takes
-//! the `turn` and runs in `update`.
+//! Reads go `reader` -> `delivery` -> `batch_stream`; rows come in through `ingest` -> `writer`; every other
+//! write takes the `turn` and runs in `update`. What belongs to a session or an explicit transaction runs in
+//! its `workspace`.
 
 mod append;
 mod batch_stream;
@@ -9,18 +10,23 @@ mod catalog;
 mod clock;
 mod coalesce;
 mod database;
+mod delivery;
 mod error;
 mod ffi;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod names;
 mod permit;
 mod plans;
 mod reader;
+mod spool;
 mod statement;
 mod turn;
 mod types;
 mod update;
+mod wanted;
+mod workspace;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -30,7 +36,9 @@ pub use catalog::{Relation, TableRef};
 pub use error::{Class, Error, Result};
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest};
+pub use names::Names;
 pub use statement::{Description, Outcome, Statement};
+pub use workspace::{IdleLimits, Place, Workspace};
 
 use catalog::Catalog;
 use clock::CommitClock;

@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use tokio::{
     runtime::Handle,
@@ -16,13 +15,13 @@ use tokio::{
 };
 
 use super::{
-    BatchStream, Engine, Error, Outcome, Result, Statement, StatementKind,
+    BatchStream, Engine, Error, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::{BATCHES_IN_FLIGHT, Cancel, CancelOnDrop},
     clock::{CommitClock, Stamp},
-    coalesce::Coalescer,
     database::{Database, Pooled},
+    delivery::{Delivery, cancelled},
     error::Class,
-    ffi::{Prepared, Rows},
+    ffi::Prepared,
     permit,
     statement::{bind, prepare_one},
     types::Wire,
@@ -40,15 +39,19 @@ impl Engine {
     ///
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadBusy`], [`Error::MultiStatement`], [`Error::Timeout`].
-    pub async fn run(&self, statement: Statement) -> Result<Outcome> {
-        match self.read(statement.clone()).await? {
+    pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
+        let names = match place {
+            Place::Shared(names) => names,
+            Place::Own(workspace) => return self.run_in(workspace, statement).await,
+        };
+        match self.read(names.clone(), statement.clone()).await? {
             Some(rows) => Ok(Outcome::Rows(rows)),
-            None => self.write(statement).await,
+            None => self.write(place, statement).await,
         }
     }
 
     /// The rows of a statement that only reads; `None` when it writes, in which case it has not run.
-    async fn read(&self, statement: Statement) -> Result<Option<BatchStream>> {
+    async fn read(&self, names: Option<Names>, statement: Statement) -> Result<Option<BatchStream>> {
         let permit = self.read_permit().await?;
         let database = Arc::clone(&self.shared.database);
         let cancel = CancelOnDrop::default();
@@ -60,11 +63,10 @@ impl Engine {
         let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
         let read = Read {
             statement,
-            cancel: cancel.0.clone(),
+            names,
+            delivery: Delivery { cancel: cancel.0.clone(), send, runtime: Handle::current() },
             timeout,
-            send,
             clock: Arc::clone(&self.shared.clock),
-            runtime: Handle::current(),
             _permit: permit,
         };
         let span = tracing::Span::current();
@@ -75,7 +77,7 @@ impl Engine {
         }
     }
 
-    async fn read_permit(&self) -> Result<OwnedSemaphorePermit> {
+    pub(super) async fn read_permit(&self) -> Result<OwnedSemaphorePermit> {
         let waited = self.shared.options.wait;
         let permits = self.shared.options.read_concurrency;
         permit::take(&self.shared.reads, 1, waited, || Error::ReadBusy { permits, waited }).await
@@ -83,7 +85,7 @@ impl Engine {
 }
 
 /// Stops the statement once its time is over, unless it has ended.
-fn stop_after(cancel: Cancel, timeout: Duration) {
+pub(super) fn stop_after(cancel: Cancel, timeout: Duration) {
     let (ended, cancel) = (cancel.token(), cancel.downgrade());
     tokio::spawn(async move {
         let expired = tokio::time::timeout(timeout, ended.cancelled()).await.is_err();
@@ -96,11 +98,10 @@ fn stop_after(cancel: Cancel, timeout: Duration) {
 /// One read on its thread. Dropping it gives the permit back.
 struct Read {
     statement: Statement,
-    cancel: Cancel,
+    names: Option<Names>,
+    delivery: Delivery,
     timeout: Option<Duration>,
-    send: mpsc::Sender<RecordBatch>,
     clock: Arc<CommitClock>,
-    runtime: Handle,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -121,26 +122,18 @@ impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>) {
         let mut start = Some(start);
         if let Err(error) = self.stream(database, &mut start) {
-            let error = self.name_interrupt(error);
+            let error = name_interrupt(error, &self.delivery.cancel, self.timeout);
             match start {
                 // A client that has gone needs no answer.
                 Some(start) => drop(start.send(Err(error))),
-                None => self.cancel.fail(error),
+                None => self.delivery.cancel.fail(error),
             }
         }
     }
 
-    /// An interrupt that the clock caused is a timeout.
-    fn name_interrupt(&self, error: Error) -> Error {
-        match (error.class(), self.timeout) {
-            (Some(Class::Interrupted), Some(timeout)) if self.cancel.timed_out() => Error::Timeout(timeout),
-            _ => error,
-        }
-    }
-
     fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
-        let mut connection = database.connection()?;
-        let running = self.cancel.running(connection.interrupt());
+        let mut connection = database.connection_with(self.names.as_ref())?;
+        let running = self.delivery.cancel.running(connection.interrupt());
         match self.reuse_plan(&mut connection, start) {
             Ok(Ran::Read) => return Ok(()),
             Ok(Ran::Writes | Ran::Stale) => {}
@@ -203,7 +196,7 @@ impl Read {
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.
     fn run_plan(&self, prepared: &Prepared, made: Option<Stamp>, start: &mut Start) -> Result<Ran> {
-        if self.cancel.is_cancelled() {
+        if self.delivery.cancel.is_cancelled() {
             return Err(cancelled());
         }
         let rows = match prepared.stream() {
@@ -216,37 +209,16 @@ impl Read {
         }
         let wire = Wire::new(rows.schema());
         answer(start, Started::Rows(wire.schema()));
-        self.pump(rows, &wire)?;
+        self.delivery.send_all(rows, &wire)?;
         Ok(Ran::Read)
     }
+}
 
-    /// Fetches, coalesces and sends until the rows or the client are gone.
-    fn pump(&self, mut rows: Rows, wire: &Wire) -> Result<()> {
-        let mut coalescer = Coalescer::new(wire.schema());
-        while let Some(batch) = rows.next()? {
-            if let Some(large) = coalescer.push(wire.convert(batch)?)? {
-                self.deliver(large)?;
-            }
-        }
-        match coalescer.finish()? {
-            Some(rest) => self.deliver(rest),
-            None => Ok(()),
-        }
-    }
-
-    /// Hands a batch to the network, and waits for room there unless the read is to stop.
-    fn deliver(&self, batch: RecordBatch) -> Result<()> {
-        match self.send.try_send(batch) {
-            Ok(()) if self.cancel.is_cancelled() => Err(cancelled()),
-            Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(cancelled()),
-            Err(mpsc::error::TrySendError::Full(batch)) => self.runtime.block_on(async {
-                tokio::select! {
-                    sent = self.send.send(batch) => sent.map_err(|_| cancelled()),
-                    () = self.cancel.cancelled() => Err(cancelled()),
-                }
-            }),
-        }
+/// An interrupt that the clock caused is a timeout.
+pub(super) fn name_interrupt(error: Error, cancel: &Cancel, timeout: Option<Duration>) -> Error {
+    match (error.class(), timeout) {
+        (Some(Class::Interrupted), Some(timeout)) if cancel.timed_out() => Error::Timeout(timeout),
+        _ => error,
     }
 }
 
@@ -254,8 +226,4 @@ fn answer(start: &mut Start, started: Started) {
     if let Some(start) = start.take() {
         let _ = start.send(Ok(started));
     }
-}
-
-fn cancelled() -> Error {
-    Error::Duck { class: Class::Interrupted, message: "the query was cancelled".into() }
 }

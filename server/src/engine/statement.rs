@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 
 use super::{
-    BatchStream, Engine, Error, Result,
+    BatchStream, Engine, Error, Place, Result,
     ffi::{Connection, Prepared, StatementKind, Statements},
     types,
 };
@@ -37,6 +37,8 @@ pub struct Description {
     pub schema: SchemaRef,
     /// Its parameters, in order.
     pub parameters: SchemaRef,
+    /// Every column and parameter has a type before values are bound.
+    pub typed: bool,
 }
 
 /// What a statement gave.
@@ -68,36 +70,32 @@ impl StatementKind {
         matches!(self, Self::Insert | Self::Update | Self::Delete | Self::Merge)
     }
 
-    /// Refuses what would live on one connection: nothing outlasts a request here.
+    /// Refuses what must not run on a connection that others use next. The session's own connection takes
+    /// all of it but the PRAGMAs that change settings: those that ask for something became a SELECT while
+    /// they were parsed.
     pub(crate) fn check_stateless(self) -> Result<()> {
-        let what = match self {
-            Self::Set => "SET, RESET and USE",
-            Self::Transaction => "BEGIN, COMMIT and ROLLBACK",
-            Self::Prepare | Self::Execute => "PREPARE and EXECUTE",
-            // Those that ask for something were turned into a SELECT by the parser.
-            Self::Pragma => "a PRAGMA that changes settings",
-            _ => return Ok(()),
-        };
-        Err(no_session(what))
+        match self {
+            Self::Set | Self::Transaction | Self::Prepare | Self::Execute => {
+                Err(Error::Refused("this statement cannot be combined with others here; send it by itself".into()))
+            }
+            other => other.check_pragma(),
+        }
     }
-}
 
-fn no_session(what: &str) -> Error {
-    Error::NoSession(format!(
-        "{what} would have no effect beyond this request: the server keeps no SQL session state; use qualified names, \
-         tables, prepared statements of the driver, and one script for statements that belong together"
-    ))
+    /// Refuses a PRAGMA that changes settings.
+    pub(crate) fn check_pragma(self) -> Result<()> {
+        match self {
+            Self::Pragma => Err(Error::Refused(
+                "a PRAGMA does not change settings here; use SET for those of your session".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Parses, after the text has passed the gate.
 pub(crate) fn extract(connection: &Connection, text: &str) -> Result<Statements> {
-    sql::gate(text).map_err(|refusal| match refusal {
-        sql::Refusal::NotAllowed(reason) => Error::Refused(reason),
-        sql::Refusal::Malformed(reason) => Error::Duck { class: super::Class::Syntax, message: reason },
-    })?;
-    if sql::creates_temporary(text) {
-        return Err(no_session("a temporary table, view or macro"));
-    }
+    sql::gate(text)?;
     let statements = connection.extract(text)?;
     if statements.len() == 0 {
         return Err(Error::Empty);
@@ -119,7 +117,7 @@ pub(crate) fn prepare_one(connection: &Connection, text: &str) -> Result<Prepare
         }
     }
     let prepared = statements.prepare(last)?;
-    prepared.kind().check_stateless()?;
+    prepared.kind().check_pragma()?;
     Ok(prepared)
 }
 
@@ -152,11 +150,15 @@ impl Engine {
     ///
     /// # Errors
     /// Syntax and binder errors; [`Error::MultiStatement`]; [`Error::Empty`].
-    pub async fn describe(&self, sql: &str) -> Result<Description> {
+    pub async fn describe(&self, place: &Place, sql: &str) -> Result<Description> {
+        let names = match place {
+            Place::Shared(names) => names.clone(),
+            Place::Own(workspace) => return self.describe_in(workspace, sql).await,
+        };
         let database = Arc::clone(&self.shared.database);
         let sql = sql.to_owned();
         self.blocking(move || {
-            let connection = database.connection()?;
+            let connection = database.connection_with(names.as_ref())?;
             connection.execute("BEGIN TRANSACTION READ ONLY")?;
             let described = describe(&connection, &sql);
             if connection.execute("ROLLBACK").is_err() {
@@ -165,6 +167,16 @@ impl Engine {
             described
         })
         .await
+    }
+
+    /// Parses a script and tells whether it may be run as one.
+    ///
+    /// # Errors
+    /// Syntax errors, and what the gate refuses.
+    pub async fn check_script(&self, sql: &str) -> Result<()> {
+        let database = Arc::clone(&self.shared.database);
+        let sql = sql.to_owned();
+        self.blocking(move || extract(&*database.connection()?, &sql).map(|_| ())).await
     }
 
     /// Runs `work` on a thread that may block; a panic there is our bug and becomes an error.
@@ -179,11 +191,12 @@ impl Engine {
     }
 }
 
-fn describe(connection: &Connection, sql: &str) -> Result<Description> {
+pub(super) fn describe(connection: &Connection, sql: &str) -> Result<Description> {
     let prepared = prepare_one(connection, sql)?;
     let kind = prepared.kind();
     let returns_rows = kind.may_read() || sql::has_returning(sql);
     let schema =
         if returns_rows { types::wire_schema(&prepared.schema()?) } else { Arc::new(Schema::empty()) };
-    Ok(Description { kind, schema, parameters: types::wire_schema(&prepared.parameter_schema()?) })
+    let parameters = types::wire_schema(&prepared.parameter_schema()?);
+    Ok(Description { kind, schema, parameters, typed: prepared.is_typed() })
 }

@@ -5,13 +5,17 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::{Error, Result, permit};
+use super::{
+    Error, Result, permit,
+    wanted::Wanted,
+};
 
 /// The fair queue of writers, and the gate between appends and statements that exclude them.
 pub(crate) struct Turn {
     turn: Arc<Semaphore>,
     /// Appends hold it for reading, ALTER and DROP for writing.
     tables: Arc<RwLock<()>>,
+    wanted: Wanted,
     wait: Duration,
 }
 
@@ -27,13 +31,19 @@ pub(crate) type NoAppends = OwnedRwLockWriteGuard<()>;
 
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { turn: Arc::new(Semaphore::new(1)), tables: Arc::default(), wait }
+        Self { turn: Arc::new(Semaphore::new(1)), tables: Arc::default(), wanted: Wanted::default(), wait }
     }
 
     /// Waits for the turn, within the bound.
     pub(crate) async fn take(&self) -> Result<TurnPermit> {
+        let _waiting = self.wanted.wait();
         let permit = permit::take(&self.turn, 1, self.wait, || Error::WriteBusy(self.wait)).await?;
         Ok(TurnPermit { _permit: permit })
+    }
+
+    /// True while somebody waits for it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted.by_somebody()
     }
 
     /// Announces an append; waits while a statement that excludes appends is running.

@@ -6,11 +6,12 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 use super::{
-    BatchStream, Engine, Error, Outcome, Result, Statement,
+    BatchStream, Engine, Error, Outcome, Place, Result, Statement,
     batch_stream::{Cancel, CancelOnDrop},
     clock::CommitClock,
     coalesce::Coalescer,
     database::Pooled,
+    delivery::cancelled,
     error::Class,
     ffi::{Prepared, Rows},
     statement::{bind, extract},
@@ -23,10 +24,20 @@ use crate::sql;
 /// is given up, because a client that reads slowly must not hold up the next write.
 const SPOOL_BYTES: usize = 32 << 20;
 
-/// What one statement of a script gave.
-struct Spooled {
+/// What a statement gave that ran to its end.
+#[derive(Default)]
+pub(super) struct Spooled {
     changed: u64,
     rows: Option<(SchemaRef, Vec<RecordBatch>)>,
+}
+
+impl From<Spooled> for Outcome {
+    fn from(spooled: Spooled) -> Self {
+        match spooled.rows {
+            Some((schema, batches)) => Self::Rows(BatchStream::spooled(schema, batches)),
+            None => Self::Changed(spooled.changed),
+        }
+    }
 }
 
 impl Engine {
@@ -34,7 +45,11 @@ impl Engine {
     ///
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadOnly`]; [`Error::WriteBusy`] when the turn is not free in time.
-    pub async fn write(&self, statement: Statement) -> Result<Outcome> {
+    pub async fn write(&self, place: &Place, statement: Statement) -> Result<Outcome> {
+        let names = match place {
+            Place::Shared(names) => names.clone(),
+            Place::Own(workspace) => return self.run_in(workspace, statement).await,
+        };
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
@@ -50,13 +65,9 @@ impl Engine {
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
             let _held = (turn, no_appends);
-            job.run(database.connection()?)
+            job.run(database.connection_with(names.as_ref())?)
         });
-        let spooled = within(timeout, &cancel.0, ran).await?;
-        Ok(match spooled.rows {
-            Some((schema, batches)) => Outcome::Rows(BatchStream::spooled(schema, batches)),
-            None => Outcome::Changed(spooled.changed),
-        })
+        within(timeout, &cancel.0, ran).await.map(Outcome::from)
     }
 }
 
@@ -106,11 +117,11 @@ impl Write {
         if transaction {
             connection.execute("BEGIN")?;
         }
-        let outcome = (0..statements.len()).try_fold(Spooled { changed: 0, rows: None }, |_, index| {
+        let outcome = (0..statements.len()).try_fold(Spooled::default(), |_, index| {
             let prepared = statements.prepare(index)?;
             prepared.kind().check_stateless()?;
             schemas.changed |= !prepared.kind().keeps_schemas();
-            self.run_prepared(&prepared, rows)
+            run_prepared(&prepared, self.statement.parameters.as_ref(), &self.cancel)
         });
         if transaction {
             let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -120,27 +131,6 @@ impl Write {
             }
         }
         outcome
-    }
-
-    /// Runs a statement once for each row of its parameters and adds up what changed.
-    fn run_prepared(&self, prepared: &Prepared, times: usize) -> Result<Spooled> {
-        let mut total = Spooled { changed: 0, rows: None };
-        for row in 0..times {
-            if self.cancel.is_cancelled() {
-                return Err(Error::Duck {
-                    class: Class::Interrupted,
-                    message: "the statement was cancelled".into(),
-                });
-            }
-            bind(prepared, self.statement.parameters.as_ref(), row)?;
-            let mut rows = prepared.execute()?;
-            if rows.has_rows() {
-                total.rows = Some(spool(rows)?);
-            } else {
-                total.changed += rows.rows_changed();
-            }
-        }
-        Ok(total)
     }
 }
 
@@ -156,6 +146,28 @@ impl Drop for SchemaChange<'_> {
             self.clock.schema_changed();
         }
     }
+}
+
+/// Runs a statement once for each row of its parameters and adds up what changed.
+pub(super) fn run_prepared(
+    prepared: &Prepared,
+    parameters: Option<&RecordBatch>,
+    cancel: &Cancel,
+) -> Result<Spooled> {
+    let mut total = Spooled::default();
+    for row in 0..parameters.map_or(1, RecordBatch::num_rows) {
+        if cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        bind(prepared, parameters, row)?;
+        let mut rows = prepared.execute()?;
+        if rows.has_rows() {
+            total.rows = Some(spool(rows)?);
+        } else {
+            total.changed += rows.rows_changed();
+        }
+    }
+    Ok(total)
 }
 
 fn spool(mut rows: Rows) -> Result<(SchemaRef, Vec<RecordBatch>)> {

@@ -1,36 +1,39 @@
 //! DoAction, ListActions and Handshake.
 
-use arrow_array::RecordBatch;
 use arrow_flight::{
-    Action, ActionType, HandshakeResponse,
-    sql::{ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any, ProstMessageExt},
+    Action, ActionType, CancelFlightInfoRequest, HandshakeResponse, RenewFlightEndpointRequest,
+    sql::{
+        ActionBeginTransactionRequest, ActionCancelQueryRequest, ActionClosePreparedStatementRequest,
+        ActionCreatePreparedStatementRequest, ActionEndTransactionRequest, Any, ProstMessageExt,
+    },
 };
-use arrow_ipc::writer::StreamWriter;
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use futures::{StreamExt, TryStreamExt};
+use merganser_proto::flight::SetSessionOptionsRequest;
 use prost::{Message, bytes::Bytes};
-use std::sync::Arc;
 use tonic::{Response, Status};
 
 use super::{
     Answers, Flight, Reply,
     asked::sql_text,
-    error::{bad_request, engine_status, internal, unimplemented},
-    statement_log::Entry,
+    caller::set_cookie,
+    error::{bad_request, internal, unimplemented},
     stream,
 };
-use crate::{
-    engine::{BatchStream, Outcome, Statement},
-    session::new_token,
-    sql::statement_count,
-};
+use crate::session::{Session, new_token};
 
 const QUERY: &str = "query";
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
 const CLOSE_PREPARED: &str = "ClosePreparedStatement";
+const BEGIN_TRANSACTION: &str = "BeginTransaction";
+const END_TRANSACTION: &str = "EndTransaction";
+const CANCEL_QUERY: &str = "CancelQuery";
+const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
+const RENEW_ENDPOINT: &str = "RenewFlightEndpoint";
+const SET_OPTIONS: &str = "SetSessionOptions";
+const GET_OPTIONS: &str = "GetSessionOptions";
+const CLOSE_SESSION: &str = "CloseSession";
 
 /// What works, and what it takes and gives.
-const ACTIONS: [(&str, &str); 3] = [
+const ACTIONS: [(&str, &str); 11] = [
     (
         QUERY,
         "Run any SQL, a script too. Body: the text. Results: one Arrow IPC stream, cut into bodies; for a write, one column \"count\".",
@@ -40,6 +43,23 @@ const ACTIONS: [(&str, &str); 3] = [
         "Prepare a statement. Body: ActionCreatePreparedStatementRequest. Result: ActionCreatePreparedStatementResult.",
     ),
     (CLOSE_PREPARED, "Close a prepared statement. Body: ActionClosePreparedStatementRequest. No result."),
+    (
+        BEGIN_TRANSACTION,
+        "Begin a transaction. Body: ActionBeginTransactionRequest. Result: ActionBeginTransactionResult.",
+    ),
+    (END_TRANSACTION, "Commit or roll back. Body: ActionEndTransactionRequest. No result."),
+    (CANCEL_QUERY, "Stop a query. Body: ActionCancelQueryRequest. Result: ActionCancelQueryResult."),
+    (CANCEL_FLIGHT_INFO, "Stop a query. Body: CancelFlightInfoRequest. Result: CancelFlightInfoResult."),
+    (RENEW_ENDPOINT, "Make a ticket live on. Body: RenewFlightEndpointRequest. Result: FlightEndpoint."),
+    (
+        SET_OPTIONS,
+        "Set the session's \"catalog\" and \"schema\". Body: SetSessionOptionsRequest. Result: SetSessionOptionsResult.",
+    ),
+    (
+        GET_OPTIONS,
+        "Tell the session's options. Body: GetSessionOptionsRequest. Result: GetSessionOptionsResult.",
+    ),
+    (CLOSE_SESSION, "End the session. Body: CloseSessionRequest. Result: CloseSessionResult."),
 ];
 
 /// ListActions.
@@ -60,110 +80,67 @@ pub(super) fn handshake() -> Reply<Answers<HandshakeResponse>> {
 
 impl Flight {
     /// DoAction.
-    pub(super) async fn act(&self, action: Action) -> Reply<Answers<arrow_flight::Result>> {
+    pub(super) async fn act(
+        &self,
+        session: &Session,
+        action: Action,
+    ) -> Reply<Answers<arrow_flight::Result>> {
+        let body = &action.body;
         match action.r#type.as_str() {
-            QUERY => self.act_query(sql_text(&action.body)?).await,
+            QUERY => self.act_query(session, sql_text(body)?).await,
             CREATE_PREPARED => {
-                let request: ActionCreatePreparedStatementRequest = unpack(&action.body)?;
-                let result = self.create_prepared(request).await?;
-                Ok(stream::one(arrow_flight::Result { body: result.as_any().encode_to_vec().into() }))
+                let request: ActionCreatePreparedStatementRequest = unpack(body)?;
+                Ok(one(&self.create_prepared(session, request).await?))
             }
             CLOSE_PREPARED => {
-                let request: ActionClosePreparedStatementRequest = unpack(&action.body)?;
+                let request: ActionClosePreparedStatementRequest = unpack(body)?;
                 self.close_prepared(&request);
                 Ok(stream::many(Vec::new()))
             }
+            BEGIN_TRANSACTION => {
+                let _: ActionBeginTransactionRequest = unpack(body)?;
+                Ok(one(&self.begin_transaction(session).await?.as_any()))
+            }
+            END_TRANSACTION => {
+                self.end_transaction(session, unpack::<ActionEndTransactionRequest>(body)?).await?;
+                Ok(stream::many(Vec::new()))
+            }
+            CANCEL_QUERY => {
+                let request: ActionCancelQueryRequest = unpack(body)?;
+                Ok(one(&self.cancel_query(&request)?.as_any()))
+            }
+            CANCEL_FLIGHT_INFO => {
+                let request: CancelFlightInfoRequest = decode(body)?;
+                Ok(one(&self.cancel_flight_info(&request.info.unwrap_or_default())))
+            }
+            RENEW_ENDPOINT => {
+                let request: RenewFlightEndpointRequest = decode(body)?;
+                Ok(one(&self.renew_endpoint(request.endpoint.unwrap_or_default())?))
+            }
+            SET_OPTIONS => {
+                let request: SetSessionOptionsRequest = decode(body)?;
+                let mut answer = one(&self.set_session_options(session, request).await);
+                let cookie = set_cookie(session).parse().map_err(|error| internal(&error))?;
+                answer.metadata_mut().insert("set-cookie", cookie);
+                Ok(answer)
+            }
+            GET_OPTIONS => Ok(one(&self.session_options(session))),
+            CLOSE_SESSION => Ok(one(&self.close_session(session))),
             other => {
                 Err(unimplemented(&format!("the action {:?}", other.chars().take(100).collect::<String>())))
             }
         }
     }
-
-    /// The action `query`: rows as an Arrow IPC stream, or the number of changed rows as one.
-    async fn act_query(&self, sql: String) -> Reply<Answers<arrow_flight::Result>> {
-        let mut entry = self.log.begin("action", &sql);
-        let is_script = statement_count(&sql) > 1;
-        let statement = Statement::new(sql);
-        let outcome =
-            if is_script { self.engine.write(statement).await } else { self.engine.run(statement).await };
-        let outcome = outcome.inspect_err(|error| entry.failed(error));
-        match outcome.map_err(engine_status)? {
-            Outcome::Rows(rows) => Ok(ipc_bodies(rows, entry)),
-            Outcome::Changed(count) => {
-                entry.rows(count);
-                let batch = count_batch(count).map_err(|error| internal(&error))?;
-                let mut writer = IpcBodies::new(batch.schema())?;
-                let mut bodies = vec![writer.write(&batch)?];
-                bodies.push(writer.finish()?);
-                Ok(stream::many(bodies))
-            }
-        }
-    }
 }
 
-/// Rows as bodies of one Arrow IPC stream, each body as soon as its batch is there.
-fn ipc_bodies(rows: BatchStream, mut entry: Entry) -> Response<Answers<arrow_flight::Result>> {
-    let schema = rows.schema();
-    let rows = rows.inspect(move |batch| entry.saw(batch)).map_err(engine_status);
-    let bodies = async_bodies(schema, rows);
-    Response::new(Box::pin(bodies))
+/// A result of one message.
+fn one(message: &impl Message) -> Response<Answers<arrow_flight::Result>> {
+    stream::one(arrow_flight::Result { body: message.encode_to_vec().into() })
 }
 
-fn async_bodies(
-    schema: SchemaRef,
-    rows: impl futures::Stream<Item = Result<RecordBatch, Status>> + Send + 'static,
-) -> impl futures::Stream<Item = Result<arrow_flight::Result, Status>> + Send + 'static {
-    let rows = Box::pin(rows);
-    futures::stream::try_unfold(
-        (None::<IpcBodies>, rows, schema, false),
-        |(writer, mut rows, schema, ended)| async move {
-            if ended {
-                return Ok(None);
-            }
-            let mut writer = match writer {
-                Some(writer) => writer,
-                None => IpcBodies::new(Arc::clone(&schema))?,
-            };
-            let next = rows.try_next().await?;
-            let ended = next.is_none();
-            let body = match next {
-                Some(batch) => writer.write(&batch)?,
-                None => writer.finish()?,
-            };
-            Ok(Some((body, (Some(writer), rows, schema, ended))))
-        },
-    )
-}
-
-/// Cuts an Arrow IPC stream into bodies.
-struct IpcBodies {
-    writer: StreamWriter<Vec<u8>>,
-}
-
-impl IpcBodies {
-    fn new(schema: SchemaRef) -> Result<Self, Status> {
-        let writer = StreamWriter::try_new(Vec::new(), &schema).map_err(|error| internal(&error))?;
-        Ok(Self { writer })
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<arrow_flight::Result, Status> {
-        self.writer.write(batch).map_err(|error| internal(&error))?;
-        Ok(self.take())
-    }
-
-    fn finish(&mut self) -> Result<arrow_flight::Result, Status> {
-        self.writer.finish().map_err(|error| internal(&error))?;
-        Ok(self.take())
-    }
-
-    fn take(&mut self) -> arrow_flight::Result {
-        arrow_flight::Result { body: std::mem::take(self.writer.get_mut()).into() }
-    }
-}
-
-fn count_batch(count: u64) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let schema = Schema::new(vec![Field::new("count", DataType::UInt64, false)]);
-    RecordBatch::try_new(Arc::new(schema), vec![Arc::new(arrow_array::UInt64Array::from(vec![count]))])
+/// A message that is an action's body as it is: those of Flight itself are.
+fn decode<T: Message + Default>(body: &Bytes) -> Result<T, Status> {
+    T::decode(body.clone()).map_err(|_| bad_request("BAD_COMMAND", "the action's body cannot be read"))
 }
 
 /// A message inside an action's body, which Flight SQL wraps in `Any`.

@@ -48,8 +48,8 @@ impl Asked {
 /// What a ticket stands for.
 #[derive(Debug)]
 pub(super) enum TicketFor {
-    /// A statement to run.
-    Query(Query),
+    /// A statement to run, in the session with this id; empty for the caller's.
+    Query(Query, Vec<u8>),
     /// The kept rows of a statement that ran already.
     Result(Vec<u8>),
     /// A Flight SQL command, which is its own ticket.
@@ -62,6 +62,15 @@ pub(super) struct Query {
     pub(super) statement: Statement,
     /// Fingerprint of the schema that was announced; 0 when none was.
     pub(super) schema: u64,
+    /// The transaction it runs in; empty for one of its own.
+    pub(super) transaction: Vec<u8>,
+}
+
+impl Query {
+    /// A statement in a transaction of its own, of which nothing was announced.
+    pub(super) fn new(statement: Statement) -> Self {
+        Self { statement, schema: 0, transaction: Vec::new() }
+    }
 }
 
 /// A Flight SQL command, or `None` when the bytes are none.

@@ -3,7 +3,10 @@
 
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::engine::{Class, Error};
+use crate::{
+    engine::{Class, Error},
+    session::SessionError,
+};
 
 /// Longer texts are cut: a status travels in HTTP/2 trailers, for which clients set aside 8 KiB.
 const MAX_TEXT: usize = 1_500;
@@ -20,7 +23,9 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::MultiStatement(_) => (Code::InvalidArgument, "MULTI_STATEMENT"),
         Error::Empty => (Code::InvalidArgument, "EMPTY_STATEMENT"),
         Error::Refused(_) => (Code::PermissionDenied, "NOT_ALLOWED"),
-        Error::NoSession(_) => (Code::Unimplemented, "NO_SQL_SESSION"),
+        Error::TransactionLost(_) => (Code::Aborted, "TRANSACTION_LOST"),
+        Error::TransactionState(_) => (Code::FailedPrecondition, "TRANSACTION_STATE"),
+        Error::SessionBusy(_) => (Code::ResourceExhausted, "SESSION_BUSY"),
         Error::SchemaMismatch(_) => (Code::InvalidArgument, "SCHEMA_MISMATCH"),
         Error::BadArrow(_) => (Code::InvalidArgument, "BAD_ARROW"),
         Error::MessageTooLarge => (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
@@ -86,6 +91,29 @@ fn duck_status(class: Class, message: &str) -> Status {
         }
     };
     status(code, slug, message)
+}
+
+/// The same for sessions.
+pub(super) fn session_status(error: SessionError) -> Status {
+    let text = error.to_string();
+    match error {
+        SessionError::Engine(error) => engine_status(error),
+        SessionError::UnknownTransaction => not_found("UNKNOWN_TRANSACTION", &text),
+        SessionError::TooManyTransactions(_) => {
+            status(Code::ResourceExhausted, "TOO_MANY_TRANSACTIONS", &text)
+        }
+        SessionError::TooManySessions(_) => status(Code::ResourceExhausted, "TOO_MANY_SESSIONS", &text),
+    }
+}
+
+/// Something that was there and is no more, or never was.
+pub(super) fn not_found(slug: &str, text: &str) -> Status {
+    status(Code::NotFound, slug, text)
+}
+
+/// A query that somebody has cancelled.
+pub(super) fn cancelled() -> Status {
+    status(Code::Cancelled, "CANCELLED", "the query was cancelled")
 }
 
 /// A request that makes no sense.

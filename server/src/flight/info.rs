@@ -5,24 +5,26 @@
 
 use std::sync::Arc;
 
+use arrow_array::RecordBatch;
 use arrow_flight::{
     FlightDescriptor, FlightEndpoint, FlightInfo, SchemaAsIpc, SchemaResult, Ticket, sql::Command,
 };
 use arrow_ipc::writer::IpcWriteOptions;
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use prost::bytes::Bytes;
 use tonic::{Response, Status};
 
 use super::{
     Answers, Flight, Reply,
-    asked::Asked,
-    error::{engine_status, internal},
+    asked::{Asked, Query},
+    error::{engine_status, internal, session_status},
     metadata,
-    prepared::ipc_schema,
     stream,
+    ticket::expiration,
 };
 use crate::{
     engine::{Description, Outcome, Statement, TableRef},
+    session::Session,
     sql::quote,
 };
 
@@ -30,98 +32,111 @@ impl Flight {
     /// GetFlightInfo.
     pub(super) async fn info(
         &self,
+        session: &Session,
         asked: Asked,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        match asked {
-            Asked::Table(table) => self.statement_info(Statement::new(select_all(&table)), descriptor).await,
-            Asked::Sql(sql) => self.statement_info(Statement::new(sql), descriptor).await,
+        let query = match asked {
+            Asked::Table(table) => Query::new(Statement::new(select_all(&table))),
+            Asked::Sql(sql) => Query::new(Statement::new(sql)),
             Asked::Command(command) => match *command {
-                Command::CommandStatementQuery(query) => {
-                    super::update::check_transaction(query.transaction_id.as_ref())?;
-                    self.statement_info(Statement::new(query.query), descriptor).await
-                }
+                Command::CommandStatementQuery(query) => Query {
+                    transaction: query.transaction_id.unwrap_or_default().to_vec(),
+                    ..Query::new(Statement::new(query.query))
+                },
                 Command::CommandPreparedStatementQuery(query) => {
-                    let statement = self.prepared_statement(&query.prepared_statement_handle)?;
-                    self.statement_info(statement, descriptor).await
+                    self.prepared_query(session, &query.prepared_statement_handle)?
                 }
                 command => {
                     let schema = metadata::schema(&command)?;
-                    flight_info(&schema, descriptor.cmd.clone(), descriptor, -1)
+                    return flight_info(Some(&schema), descriptor.cmd.clone(), descriptor, -1);
                 }
             },
-        }
+        };
+        self.statement_info(session, query, descriptor).await
     }
 
     async fn statement_info(
         &self,
-        statement: Statement,
+        session: &Session,
+        query: Query,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
-        let described = self.engine.describe(&statement.sql).await.map_err(engine_status)?;
+        let described =
+            session.describe(&query.transaction, &query.statement.sql).await.map_err(session_status)?;
         if !described.kind.runs_at_once() {
-            let schema = announced(&described, &statement);
-            let fingerprint = if schema.fields().is_empty() { 0 } else { self.tickets.fingerprint(&schema) };
-            let ticket = self.tickets.query(statement, fingerprint)?;
-            return flight_info(&schema, ticket, descriptor, -1);
+            let schema = announced(&described, &query.statement);
+            let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
+            let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session)?;
+            return flight_info(schema.as_deref(), ticket, descriptor, -1);
         }
-        let mut entry = self.log.begin("write", &statement.sql);
-        let outcome = self.engine.write(statement).await.inspect_err(|error| entry.failed(error));
-        match outcome.map_err(engine_status)? {
+        let mut entry = self.log.begin("write", &query.statement.sql);
+        let outcome = session.write(&query.transaction, query.statement).await;
+        match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
-                let ticket = self.tickets.result(self.results.keep_empty());
-                flight_info(&Schema::empty(), ticket, descriptor, i64::try_from(rows).unwrap_or(-1))
+                let ticket = self.tickets.result(self.results.keep_empty(), session);
+                flight_info(Some(&Schema::empty()), ticket, descriptor, i64::try_from(rows).unwrap_or(-1))
             }
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
                 let handle = self.results.keep(rows).await.map_err(engine_status)?;
-                flight_info(&schema, self.tickets.result(handle), descriptor, -1)
+                flight_info(Some(&schema), self.tickets.result(handle, session), descriptor, -1)
             }
         }
     }
 
     /// GetSchema: never runs anything.
-    pub(super) async fn schema_result(&self, asked: Asked) -> Result<SchemaResult, Status> {
-        let schema = match asked {
-            Asked::Table(table) => self.engine.table_schema(&table).await.map_err(engine_status)?,
-            Asked::Sql(sql) => self.engine.describe(&sql).await.map_err(engine_status)?.schema,
+    pub(super) async fn schema_result(
+        &self,
+        session: &Session,
+        asked: Asked,
+    ) -> Result<SchemaResult, Status> {
+        let (transaction, sql) = match asked {
+            Asked::Table(table) => (Bytes::new(), select_all(&table)),
+            Asked::Sql(sql) => (Bytes::new(), sql),
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => {
-                    self.engine.describe(&query.query).await.map_err(engine_status)?.schema
+                    (query.transaction_id.unwrap_or_default(), query.query)
                 }
                 Command::CommandPreparedStatementQuery(query) => {
-                    let statement = self.prepared_statement(&query.prepared_statement_handle)?;
-                    self.engine.describe(&statement.sql).await.map_err(engine_status)?.schema
+                    let query = self.prepared_query(session, &query.prepared_statement_handle)?;
+                    (query.transaction.into(), query.statement.sql)
                 }
-                command => Arc::new(metadata::schema(&command)?),
+                command => return schema_result(&metadata::schema(&command)?),
             },
         };
-        let options = IpcWriteOptions::default();
-        SchemaAsIpc::new(&schema, &options).try_into().map_err(|error| internal(&error))
+        let described = session.describe(&transaction, &sql).await.map_err(session_status)?;
+        schema_result(&described.schema)
     }
 
     /// ListFlights: every table and view, with its schema, as a path.
-    pub(super) async fn list_relations(&self) -> Reply<Answers<FlightInfo>> {
+    pub(super) async fn list_relations(&self, session: &Session) -> Reply<Answers<FlightInfo>> {
         let relations = self.engine.relations().await.map_err(engine_status)?;
         let infos = relations.iter().map(|relation| {
             let path = [&relation.catalog, &relation.schema, &relation.name].map(Clone::clone).to_vec();
             let sql = select_all(&TableRef::from_path(&path).map_err(engine_status)?);
             // The fingerprint stays 0: a list must not go stale because a column was added.
-            let ticket = self.tickets.query(Statement::new(sql), 0)?;
-            flight_info(&relation.columns, ticket, FlightDescriptor::new_path(path.clone()), -1)
+            let ticket = self.tickets.query(Query::new(Statement::new(sql)), session)?;
+            flight_info(Some(&relation.columns), ticket, FlightDescriptor::new_path(path.clone()), -1)
         });
         Ok::<Response<_>, Status>(stream::many(infos.collect::<Result<Vec<_>, _>>()?))
     }
 }
 
-/// The columns as far as they are known before the statement runs. With parameters they may depend on the
-/// values; an empty schema says so.
-fn announced(described: &Description, statement: &Statement) -> Schema {
-    if statement.parameters.is_some() || !described.parameters.fields().is_empty() {
-        return Schema::empty();
-    }
-    described.schema.as_ref().clone()
+/// The columns, where they are known before the statement runs. With parameters they may depend on the
+/// values, unless those have the very types that the statement was planned with.
+fn announced(described: &Description, statement: &Statement) -> Option<SchemaRef> {
+    let expected = described.parameters.fields();
+    let sent = statement.parameters.as_ref().map(RecordBatch::schema);
+    let as_expected = match &sent {
+        Some(sent) => {
+            expected.len() == sent.fields().len()
+                && expected.iter().zip(sent.fields()).all(|(expected, sent)| expected.data_type() == sent.data_type())
+        }
+        None => expected.is_empty(),
+    };
+    (as_expected && described.typed).then(|| Arc::clone(&described.schema))
 }
 
 fn select_all(table: &TableRef) -> String {
@@ -130,22 +145,32 @@ fn select_all(table: &TableRef) -> String {
     format!("SELECT * FROM {}", name.join("."))
 }
 
-/// One endpoint without a location: the client stays on this connection. A schema without columns is sent
-/// as no bytes at all, which drivers take for "not known yet"; with bytes they would insist on it.
+fn schema_result(schema: &Schema) -> Result<SchemaResult, Status> {
+    let options = IpcWriteOptions::default();
+    SchemaAsIpc::new(schema, &options).try_into().map_err(|error| internal(&error))
+}
+
+/// One endpoint without a location: the client stays on this connection. A schema that is not known yet is
+/// sent as no bytes at all; with bytes, drivers would insist on it.
 fn flight_info(
-    schema: &Schema,
+    schema: Option<&Schema>,
     ticket: Bytes,
     descriptor: FlightDescriptor,
     records: i64,
 ) -> Result<FlightInfo, Status> {
-    let schema = ipc_schema(schema)?;
+    let schema = schema.map(|schema| Ok::<_, Status>(schema_result(schema)?.schema)).transpose()?;
     Ok(FlightInfo {
-        schema,
+        schema: schema.unwrap_or_default(),
         flight_descriptor: Some(descriptor),
-        endpoint: vec![FlightEndpoint::new().with_ticket(Ticket::new(ticket))],
+        endpoint: vec![endpoint(ticket)],
         total_records: records,
         total_bytes: -1,
         ordered: true,
         app_metadata: Bytes::new(),
     })
+}
+
+/// An endpoint that any client of this connection may fetch, until its ticket expires.
+pub(super) fn endpoint(ticket: Bytes) -> FlightEndpoint {
+    FlightEndpoint { expiration_time: Some(expiration()), ..FlightEndpoint::new().with_ticket(Ticket::new(ticket)) }
 }

@@ -1,55 +1,51 @@
 //! DoPut of rows: plain Flight to a path, and Flight SQL's statement ingest.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use arrow_flight::{
-    FlightData, PutResult,
+    PutResult,
     sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption},
 };
 use merganser_proto::IngestAck;
-use tonic::{Request, Status, Streaming};
+use tonic::Status;
 
 use super::{
     Answers, Flight, Reply,
-    error::{bad_request, engine_status, unimplemented},
+    error::{bad_request, engine_status, session_status},
     stream,
-    update::{check_transaction, put_result},
+    update::put_result,
     upload::Upload,
 };
-use crate::engine::{IfExists, IfMissing, IngestRequest, TableRef};
+use crate::{
+    engine::{IfExists, IfMissing, IngestRequest, TableRef},
+    session::Session,
+};
 
 impl Flight {
     /// Appends an upload; the answer is sent after COMMIT.
     pub(super) async fn ingest(
         &self,
+        session: &Session,
+        transaction: &[u8],
         upload: &mut Upload,
-        table: TableRef,
-        if_missing: IfMissing,
-        if_exists: IfExists,
-        loader: u64,
+        request: IngestRequest,
     ) -> Reply<Answers<PutResult>> {
-        let mut entry = self.log.begin("ingest", &table.table);
+        let mut entry = self.log.begin("ingest", &request.table.table);
         let schema = upload.schema().await.map_err(engine_status)?;
-        let request = IngestRequest { table, if_missing, if_exists, loader };
-        let ack = self.engine.ingest(request, schema, upload).await.inspect_err(|error| entry.failed(error));
-        let ack = ack.map_err(engine_status)?;
+        let ack = session.ingest(transaction, request, schema, upload).await;
+        let ack = ack.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
-        let ack = IngestAck { rows: ack.rows, commit_id: ack.commit, committed: true };
+        let ack = IngestAck { rows: ack.rows, commit_id: ack.commit, committed: ack.committed };
         Ok(stream::one(put_result(&ack)))
     }
 
     /// CommandStatementIngest, in every mode.
     pub(super) async fn statement_ingest(
         &self,
+        session: &Session,
         upload: &mut Upload,
         command: CommandStatementIngest,
         loader: u64,
     ) -> Reply<Answers<PutResult>> {
-        check_transaction(command.transaction_id.as_ref())?;
-        if command.temporary {
-            return Err(unimplemented("ingest into a temporary table"));
-        }
         if let Some(option) = command.options.keys().next() {
             return Err(bad_request("UNKNOWN_OPTION", &format!("the ingest option {option:?} is not known")));
         }
@@ -59,8 +55,20 @@ impl Flight {
             (None, Some(schema)) => vec![schema, command.table],
             (None, None) => vec![command.table],
         };
-        let table = TableRef::from_path(&path).map_err(engine_status)?;
-        self.ingest(upload, table, if_missing, if_exists, loader).await
+        if command.temporary && path.len() > 1 {
+            return Err(bad_request(
+                "BAD_NAME",
+                "a temporary table has no catalog and no schema; leave them out",
+            ));
+        }
+        let request = IngestRequest {
+            if_missing,
+            if_exists,
+            temporary: command.temporary,
+            ..IngestRequest::append(TableRef::from_path(&path).map_err(engine_status)?, loader)
+        };
+        let transaction = command.transaction_id.unwrap_or_default();
+        self.ingest(session, &transaction, upload, request).await
     }
 }
 
@@ -78,11 +86,4 @@ fn mode(options: Option<&TableDefinitionOptions>) -> Result<(IfMissing, IfExists
         TableExistsOption::Replace => IfExists::Replace,
     };
     Ok((if_missing, if_exists))
-}
-
-/// A number for the client's connection.
-pub(super) fn loader_of(request: &Request<Streaming<FlightData>>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    request.remote_addr().hash(&mut hasher);
-    hasher.finish()
 }

@@ -3,18 +3,23 @@
 //! every failure into its status.
 
 mod action;
+mod action_query;
 mod asked;
 mod broken_off;
+mod caller;
+mod cancel;
 mod error;
 mod info;
 mod ingest;
 mod metadata;
 mod prepared;
 mod query;
+mod session_options;
 mod sql_info;
 mod statement_log;
 mod stream;
 mod ticket;
+mod transaction;
 mod update;
 mod upload;
 
@@ -29,7 +34,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     engine::Engine,
-    session::{PreparedStatements, Results},
+    session::{PreparedStatements, Results, Sessions},
 };
 use asked::{Asked, TicketFor};
 pub(crate) use broken_off::fail_when_broken_off;
@@ -43,20 +48,24 @@ type Reply<T> = Result<Response<T>, Status>;
 /// The Flight service over one engine.
 pub(crate) struct Flight {
     engine: Engine,
+    sessions: Arc<Sessions>,
     prepared: PreparedStatements,
     results: Results,
     tickets: ticket::Codec,
+    running: cancel::Running,
     log: Arc<StatementLog>,
 }
 
 impl Flight {
     /// Serves `engine`; a statement that takes longer than `slow` is logged with its text.
-    pub(crate) fn new(engine: Engine, slow: Duration) -> Self {
+    pub(crate) fn new(engine: Engine, sessions: Arc<Sessions>, slow: Duration) -> Self {
         Self {
             engine,
+            sessions,
             prepared: PreparedStatements::default(),
             results: Results::default(),
             tickets: ticket::Codec::default(),
+            running: cancel::Running::default(),
             log: Arc::new(StatementLog::new(slow)),
         }
     }
@@ -76,14 +85,16 @@ impl FlightService for Flight {
         action::handshake()
     }
 
-    async fn list_flights(&self, _: Request<Criteria>) -> Reply<Self::ListFlightsStream> {
-        self.list_relations().await
+    async fn list_flights(&self, request: Request<Criteria>) -> Reply<Self::ListFlightsStream> {
+        let session = self.session(&request)?;
+        self.list_relations(&session).await
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
+        let session = self.session(&request)?;
         let descriptor = request.into_inner();
         let asked = Asked::of(&descriptor)?;
-        self.info(asked, descriptor).await.map(Response::new)
+        self.info(&session, asked, descriptor).await.map(Response::new)
     }
 
     async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
@@ -91,15 +102,22 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
+        let session = self.session(&request)?;
         let asked = Asked::of(&request.into_inner())?;
-        self.schema_result(asked).await.map(Response::new)
+        self.schema_result(&session, asked).await.map(Response::new)
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Reply<Self::DoGetStream> {
-        match self.tickets.read(&request.into_inner().ticket)? {
-            TicketFor::Query(query) => self.stream_query(query).await,
+        let session = self.session(&request)?;
+        let ticket = request.into_inner().ticket;
+        match self.tickets.read(&ticket)? {
+            TicketFor::Query(query, id) => {
+                let session = self.session_of_ticket(&id, &session)?;
+                let cancel = self.running.begin(&ticket)?;
+                cancel.or_cancelled(self.stream_query(&session, query)).await
+            }
             TicketFor::Result(handle) => self.stream_result(&handle),
-            TicketFor::Command(command) => self.stream_command(*command).await,
+            TicketFor::Command(command) => self.stream_command(&session, *command).await,
         }
     }
 
@@ -112,7 +130,8 @@ impl FlightService for Flight {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
-        self.act(request.into_inner()).await
+        let session = self.session(&request)?;
+        self.act(&session, request.into_inner()).await
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {

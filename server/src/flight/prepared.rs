@@ -4,36 +4,71 @@ use arrow_array::RecordBatch;
 use arrow_flight::{
     IpcMessage, SchemaAsIpc,
     sql::{
-        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest,
-        ActionCreatePreparedStatementResult,
+        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any,
     },
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::Schema;
-use prost::bytes::Bytes;
+use merganser_proto::flight::ActionCreatePreparedStatementResult;
+use prost::{Message, bytes::Bytes};
 use tonic::Status;
 
 use super::{
     Flight,
-    error::{engine_status, internal, unknown_handle},
-    update::check_transaction,
+    asked::Query,
+    error::{engine_status, internal, session_status, unknown_handle},
 };
-use crate::engine::{Error, Statement};
+use crate::{
+    engine::{Description, Error, Statement, StatementKind},
+    session::{Prepared, Session},
+    sql::statement_count,
+};
+
+/// The name under which the protocol packs the result.
+const RESULT_TYPE: &str =
+    "type.googleapis.com/arrow.flight.protocol.sql.ActionCreatePreparedStatementResult";
 
 impl Flight {
     /// CreatePreparedStatement: plans the statement, so that mistakes show at once, and remembers its text.
     pub(super) async fn create_prepared(
         &self,
+        session: &Session,
         request: ActionCreatePreparedStatementRequest,
-    ) -> Result<ActionCreatePreparedStatementResult, Status> {
-        check_transaction(request.transaction_id.as_ref())?;
-        let described = self.engine.describe(&request.query).await.map_err(engine_status)?;
-        let handle = self.prepared.insert(Statement::new(request.query)).map_err(|error| internal(&error))?;
-        Ok(ActionCreatePreparedStatementResult {
-            prepared_statement_handle: handle.into(),
-            dataset_schema: ipc_schema(&described.schema)?,
-            parameter_schema: ipc_schema(&described.parameters)?,
-        })
+    ) -> Result<Any, Status> {
+        let transaction = request.transaction_id.unwrap_or_default().to_vec();
+        if statement_count(&request.query) > 1 {
+            return self.prepare_script(session, request.query, transaction).await;
+        }
+        let described = session.describe(&transaction, &request.query).await.map_err(session_status)?;
+        let result = ActionCreatePreparedStatementResult {
+            prepared_statement_handle: self.remember(session, request.query, transaction)?,
+            dataset_schema: ipc_schema(&described.schema)?.to_vec(),
+            parameter_schema: ipc_schema(&described.parameters)?.to_vec(),
+            is_update: Some(is_update(&described)),
+        };
+        Ok(packed(&result))
+    }
+
+    /// A script cannot be planned before it runs, because its statements build on one another; it is an
+    /// update, and has neither columns nor parameters.
+    async fn prepare_script(
+        &self,
+        session: &Session,
+        sql: String,
+        transaction: Vec<u8>,
+    ) -> Result<Any, Status> {
+        self.engine.check_script(&sql).await.map_err(engine_status)?;
+        Ok(packed(&ActionCreatePreparedStatementResult {
+            prepared_statement_handle: self.remember(session, sql, transaction)?,
+            is_update: Some(true),
+            ..Default::default()
+        }))
+    }
+
+    fn remember(&self, session: &Session, sql: String, transaction: Vec<u8>) -> Result<Vec<u8>, Status> {
+        let prepared =
+            Prepared { statement: Statement::new(sql), session: session.id().to_vec(), transaction };
+        self.prepared.insert(prepared).map_err(|error| internal(&error))
     }
 
     /// ClosePreparedStatement. Closing twice is no error: drivers do.
@@ -41,14 +76,21 @@ impl Flight {
         self.prepared.remove(&request.prepared_statement_handle);
     }
 
-    /// The statement under a handle, with the parameters that were bound last.
-    pub(super) fn prepared_statement(&self, handle: &[u8]) -> Result<Statement, Status> {
-        self.prepared.get(handle).ok_or_else(unknown_handle)
+    /// The statement under a handle, with the parameters that were bound last. Where the transaction has
+    /// ended in which it was prepared, it runs in whatever is open now, as after a commit it should.
+    pub(super) fn prepared_query(&self, session: &Session, handle: &[u8]) -> Result<Query, Status> {
+        let Prepared { statement, mut transaction, .. } =
+            self.prepared.get(handle, session.id()).ok_or_else(unknown_handle)?;
+        if !session.is_open(&transaction) {
+            transaction.clear();
+        }
+        Ok(Query { transaction, ..Query::new(statement) })
     }
 
     /// Binds parameters for the next execution.
     pub(super) fn bind_parameters(
         &self,
+        session: &Session,
         handle: &Bytes,
         parameters: Option<RecordBatch>,
     ) -> Result<(), Status> {
@@ -57,8 +99,20 @@ impl Flight {
                 "a query takes one row of parameters; run it once for each row".into(),
             )));
         }
-        self.prepared.bind(handle, parameters).then_some(()).ok_or_else(unknown_handle)
+        self.prepared.bind(handle, session.id(), parameters).then_some(()).ok_or_else(unknown_handle)
     }
+}
+
+/// Whether a driver should ask for the number of changed rows in place of rows. An EXECUTE tells only when it
+/// runs.
+fn is_update(described: &Description) -> bool {
+    described.kind.runs_at_once()
+        && described.kind != StatementKind::Execute
+        && described.schema.fields().is_empty()
+}
+
+fn packed(result: &ActionCreatePreparedStatementResult) -> Any {
+    Any { type_url: RESULT_TYPE.into(), value: result.encode_to_vec().into() }
 }
 
 /// A schema in the form of the protocol; an empty one is no bytes at all, which is how drivers recognise a

@@ -7,18 +7,21 @@ use std::sync::Arc;
 use super::{
     Answers, Flight, Reply,
     asked::Query,
-    error::{engine_status, unknown_handle},
+    error::{engine_status, session_status, unknown_handle},
     stream,
 };
-use crate::engine::{Error, Outcome};
+use crate::{
+    engine::{Error, Outcome},
+    session::Session,
+};
 
 impl Flight {
     /// Runs a statement and streams its rows. A ticket may be used any number of times; each time the
     /// statement is planned anew, in the transaction that it runs in.
-    pub(super) async fn stream_query(&self, query: Query) -> Reply<Answers<FlightData>> {
+    pub(super) async fn stream_query(&self, session: &Session, query: Query) -> Reply<Answers<FlightData>> {
         let mut entry = self.log.begin("read", &query.statement.sql);
-        let outcome = self.engine.run(query.statement).await.inspect_err(|error| entry.failed(error));
-        match outcome.map_err(engine_status)? {
+        let outcome = session.run(&query.transaction, query.statement).await;
+        match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
                 if query.schema != 0 && self.tickets.fingerprint(&schema) != query.schema {
@@ -41,11 +44,15 @@ impl Flight {
     }
 
     /// DoGet with a Flight SQL command as its own ticket.
-    pub(super) async fn stream_command(&self, command: Command) -> Reply<Answers<FlightData>> {
+    pub(super) async fn stream_command(
+        &self,
+        session: &Session,
+        command: Command,
+    ) -> Reply<Answers<FlightData>> {
         match command {
             Command::CommandPreparedStatementQuery(query) => {
-                let statement = self.prepared_statement(&query.prepared_statement_handle)?;
-                self.stream_query(Query { statement, schema: 0 }).await
+                let query = self.prepared_query(session, &query.prepared_statement_handle)?;
+                self.stream_query(session, query).await
             }
             command => {
                 let batch = self.metadata(command).await?;

@@ -40,11 +40,11 @@ fn values(read_only: bool, duckdb: &str) -> arrow_flight::error::Result<SqlInfoD
     info.append(SqlInfo::FlightSqlServerReadOnly, read_only);
     info.append(SqlInfo::FlightSqlServerSql, true);
     info.append(SqlInfo::FlightSqlServerSubstrait, false);
-    // An int32, or ADBC cannot read it: no transactions by handle.
-    info.append(SqlInfo::FlightSqlServerTransaction, 0_i32);
-    info.append(SqlInfo::FlightSqlServerCancel, false);
+    // An int32, or ADBC cannot read it: transactions by handle.
+    info.append(SqlInfo::FlightSqlServerTransaction, 1_i32);
+    info.append(SqlInfo::FlightSqlServerCancel, true);
     info.append(SqlInfo::FlightSqlServerBulkIngestion, true);
-    info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
+    info.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, true);
     info.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
     info.append(SqlInfo::SqlDdlCatalog, true);
     info.append(SqlInfo::SqlDdlSchema, true);

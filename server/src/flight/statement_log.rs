@@ -82,7 +82,7 @@ impl Entry {
     }
 
     /// Why the statement failed.
-    pub(super) fn failed(&mut self, error: &Error) {
+    pub(super) fn failed(&mut self, error: &dyn std::fmt::Display) {
         self.error = Some(error.to_string());
     }
 }

@@ -1,6 +1,9 @@
 //! Tickets: what they carry, sealed against change.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use arrow_array::RecordBatch;
 use arrow_flight::sql::{Any, Command, ProstMessageExt, TicketStatementQuery};
@@ -12,10 +15,12 @@ use tonic::Status;
 
 use super::{
     asked::{Query, TicketFor, command, sql_text},
-    error::{bad_request, internal},
+    error::{bad_request, internal, not_found},
 };
-use crate::engine::Statement;
+use crate::{engine::Statement, session::Session};
 
+/// How long a ticket works, unless it is renewed.
+const LIFETIME: Duration = Duration::from_secs(3600);
 /// Bytes of the seal in front of a ticket's content.
 const SEAL: usize = 8;
 
@@ -27,20 +32,34 @@ pub(super) struct Codec {
 }
 
 impl Codec {
-    /// A ticket that runs a statement.
-    pub(super) fn query(&self, statement: Statement, schema: u64) -> Result<Bytes, Status> {
+    /// A ticket that runs a statement in a session.
+    pub(super) fn query(&self, query: Query, session: &Session) -> Result<Bytes, Status> {
+        let Query { statement, schema, transaction } = query;
         let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
-        let query = proto::Query { sql: statement.sql, parameters, schema };
-        Ok(self.seal(proto::ticket::What::Query(query)))
+        let query = proto::Query { sql: statement.sql, parameters, schema, transaction };
+        Ok(self.seal(proto::ticket::What::Query(query), session.id()))
     }
 
     /// A ticket for the kept rows of a statement that ran already.
-    pub(super) fn result(&self, handle: Vec<u8>) -> Bytes {
-        self.seal(proto::ticket::What::Result(handle))
+    pub(super) fn result(&self, handle: Vec<u8>, session: &Session) -> Bytes {
+        self.seal(proto::ticket::What::Result(handle), session.id())
     }
 
-    fn seal(&self, what: proto::ticket::What) -> Bytes {
-        let content = proto::Ticket { what: Some(what) }.encode_to_vec();
+    /// The same ticket with its whole time before it.
+    pub(super) fn renew(&self, ticket: &Bytes) -> Result<Bytes, Status> {
+        match command(ticket)? {
+            Some(Command::TicketStatementQuery(ours)) => {
+                let ticket = self.open(&ours.statement_handle)?;
+                Ok(self.seal(ticket.what.ok_or_else(bad_ticket)?, &ticket.session))
+            }
+            _ => Ok(ticket.clone()),
+        }
+    }
+
+    fn seal(&self, what: proto::ticket::What, session: &[u8]) -> Bytes {
+        let expires = now() + LIFETIME.as_secs();
+        let content =
+            proto::Ticket { what: Some(what), session: session.to_vec(), expires }.encode_to_vec();
         let mut handle = self.hash(&content).to_le_bytes().to_vec();
         handle.extend_from_slice(&content);
         TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()
@@ -55,32 +74,23 @@ impl Codec {
     /// Reads any ticket: ours, a Flight SQL command, or SQL text.
     pub(super) fn read(&self, ticket: &Bytes) -> Result<TicketFor, Status> {
         match command(ticket)? {
-            Some(Command::TicketStatementQuery(ours)) => self.open(&ours.statement_handle),
+            Some(Command::TicketStatementQuery(ours)) => self.open(&ours.statement_handle).and_then(unpack),
             Some(command) => Ok(TicketFor::Command(Box::new(command))),
             None if looks_like_any(ticket) => Err(bad_ticket()),
-            None => Ok(TicketFor::Query(Query { statement: Statement::new(sql_text(ticket)?), schema: 0 })),
+            None => Ok(TicketFor::Query(Query::new(Statement::new(sql_text(ticket)?)), Vec::new())),
         }
     }
 
-    fn open(&self, handle: &[u8]) -> Result<TicketFor, Status> {
+    fn open(&self, handle: &[u8]) -> Result<proto::Ticket, Status> {
         let (seal, content) = handle.split_at_checked(SEAL).ok_or_else(bad_ticket)?;
         if self.hash(content).to_le_bytes() != seal {
             return Err(bad_ticket());
         }
-        match proto::Ticket::decode(content).map_err(|_| bad_ticket())?.what {
-            Some(proto::ticket::What::Query(query)) => {
-                let parameters = match query.parameters.is_empty() {
-                    true => None,
-                    false => Some(from_ipc(&query.parameters)?),
-                };
-                Ok(TicketFor::Query(Query {
-                    statement: Statement { sql: query.sql, parameters },
-                    schema: query.schema,
-                }))
-            }
-            Some(proto::ticket::What::Result(handle)) => Ok(TicketFor::Result(handle)),
-            None => Err(bad_ticket()),
+        let ticket = proto::Ticket::decode(content).map_err(|_| bad_ticket())?;
+        if ticket.expires < now() {
+            return Err(not_found("TICKET_EXPIRED", "the ticket has expired; ask for a new FlightInfo"));
         }
+        Ok(ticket)
     }
 
     /// A number that changes when a schema does, for comparing what was announced with what comes.
@@ -88,6 +98,35 @@ impl Codec {
         // 0 says that nothing was announced.
         self.key.hash_one(schema.fields()).max(1)
     }
+}
+
+fn unpack(ticket: proto::Ticket) -> Result<TicketFor, Status> {
+    match ticket.what {
+        Some(proto::ticket::What::Query(query)) => {
+            let parameters = match query.parameters.is_empty() {
+                true => None,
+                false => Some(from_ipc(&query.parameters)?),
+            };
+            let query = Query {
+                statement: Statement { sql: query.sql, parameters },
+                schema: query.schema,
+                transaction: query.transaction,
+            };
+            Ok(TicketFor::Query(query, ticket.session))
+        }
+        Some(proto::ticket::What::Result(handle)) => Ok(TicketFor::Result(handle)),
+        None => Err(bad_ticket()),
+    }
+}
+
+/// When a ticket that is made now expires.
+pub(super) fn expiration() -> prost_types::Timestamp {
+    (SystemTime::now() + LIFETIME).into()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// A damaged `Any` is told from SQL by its first byte: field 1 with a length, which is a line feed.

@@ -4,17 +4,21 @@ use arrow_flight::{
     FlightData, PutResult,
     sql::{Command, CommandPreparedStatementQuery, DoPutPreparedStatementResult, DoPutUpdateResult},
 };
-use prost::{Message, bytes::Bytes};
-use tonic::{Code, Request, Status, Streaming};
+use prost::Message;
+use tonic::{Code, Request, Streaming};
 
 use super::{
     Answers, Flight, Reply,
-    asked::Asked,
-    error::{bad_request, engine_status, unimplemented},
+    asked::{Asked, Query},
+    caller::connection_of,
+    error::{bad_request, session_status, unimplemented},
     stream,
     upload::Upload,
 };
-use crate::engine::{IfExists, IfMissing, Outcome, Statement};
+use crate::{
+    engine::{IngestRequest, Outcome, Statement},
+    session::Session,
+};
 
 /// A statement's rows are not its effect; the protocol's word for "unknown".
 const UNKNOWN_COUNT: i64 = -1;
@@ -22,9 +26,10 @@ const UNKNOWN_COUNT: i64 = -1;
 impl Flight {
     /// DoPut: the first message's descriptor says what the stream is.
     pub(super) async fn put(&self, request: Request<Streaming<FlightData>>) -> Reply<Answers<PutResult>> {
-        let loader = super::ingest::loader_of(&request);
+        let session = self.session(&request)?;
+        let loader = connection_of(&request).map_or(0, |connection| connection.0);
         let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
-        let answer = self.put_asked(&mut upload, loader).await;
+        let answer = self.put_asked(&session, &mut upload, loader).await;
         if answer.as_ref().is_err_and(|status| status.code() != Code::Aborted) {
             // A client that is still sending would otherwise see a broken pipe in place of the reason. One
             // that has stalled sends nothing.
@@ -33,10 +38,15 @@ impl Flight {
         answer
     }
 
-    async fn put_asked(&self, upload: &mut Upload, loader: u64) -> Reply<Answers<PutResult>> {
+    async fn put_asked(
+        &self,
+        session: &Session,
+        upload: &mut Upload,
+        loader: u64,
+    ) -> Reply<Answers<PutResult>> {
         let command = match Asked::of(upload.descriptor())? {
             Asked::Table(table) => {
-                return self.ingest(upload, table, IfMissing::Create, IfExists::Append, loader).await;
+                return self.ingest(session, &[], upload, IngestRequest::append(table, loader)).await;
             }
             Asked::Sql(_) => {
                 return Err(bad_request(
@@ -48,27 +58,33 @@ impl Flight {
         };
         match command {
             Command::CommandStatementUpdate(update) => {
-                check_transaction(update.transaction_id.as_ref())?;
-                self.update(Statement::new(update.query)).await
+                let query = Query {
+                    transaction: update.transaction_id.unwrap_or_default().to_vec(),
+                    ..Query::new(Statement::new(update.query))
+                };
+                self.update(session, query).await
             }
-            Command::CommandStatementIngest(command) => self.statement_ingest(upload, command, loader).await,
-            Command::CommandPreparedStatementQuery(query) => self.bind(upload, query).await,
+            Command::CommandStatementIngest(command) => {
+                self.statement_ingest(session, upload, command, loader).await
+            }
+            Command::CommandPreparedStatementQuery(query) => self.bind(session, upload, query).await,
             Command::CommandPreparedStatementUpdate(update) => {
-                let mut statement = self.prepared_statement(&update.prepared_statement_handle)?;
+                let mut query = self.prepared_query(session, &update.prepared_statement_handle)?;
                 let sent = upload.parameters().await?;
                 if sent.is_some() {
-                    statement.parameters = sent;
+                    query.statement.parameters = sent;
                 }
-                self.update(statement).await
+                self.update(session, query).await
             }
             _ => Err(unimplemented("this command in DoPut")),
         }
     }
 
-    async fn update(&self, statement: Statement) -> Reply<Answers<PutResult>> {
-        let mut entry = self.log.begin("write", &statement.sql);
-        let outcome = self.engine.write(statement).await.inspect_err(|error| entry.failed(error));
-        let record_count = match outcome.map_err(engine_status)? {
+    async fn update(&self, session: &Session, query: Query) -> Reply<Answers<PutResult>> {
+        let mut entry = self.log.begin("write", &query.statement.sql);
+        let outcome = session.write(&query.transaction, query.statement).await;
+        let outcome = outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
+        let record_count = match outcome {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
                 i64::try_from(rows).unwrap_or(UNKNOWN_COUNT)
@@ -80,22 +96,15 @@ impl Flight {
 
     async fn bind(
         &self,
+        session: &Session,
         upload: &mut Upload,
         query: CommandPreparedStatementQuery,
     ) -> Reply<Answers<PutResult>> {
         let handle = query.prepared_statement_handle;
         let parameters = upload.parameters().await?;
-        self.bind_parameters(&handle, parameters)?;
+        self.bind_parameters(session, &handle, parameters)?;
         let result = DoPutPreparedStatementResult { prepared_statement_handle: Some(handle) };
         Ok(stream::one(put_result(&result)))
-    }
-}
-
-/// Transactions by handle are not kept yet; a client that sends one must not believe that they are.
-pub(super) fn check_transaction(transaction: Option<&Bytes>) -> Result<(), Status> {
-    match transaction {
-        Some(id) if !id.is_empty() => Err(unimplemented("a transaction by handle")),
-        _ => Ok(()),
     }
 }
 

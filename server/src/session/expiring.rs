@@ -8,18 +8,18 @@ use std::{
 use parking_lot::Mutex;
 
 /// Values by handle. Full means that the one unused for longest goes.
-pub(super) struct Expiring<V> {
+pub(crate) struct Expiring<V> {
     entries: Mutex<HashMap<Vec<u8>, (Instant, V)>>,
     capacity: usize,
     idle: Duration,
 }
 
 impl<V: Clone> Expiring<V> {
-    pub(super) fn new(capacity: usize, idle: Duration) -> Self {
+    pub(crate) fn new(capacity: usize, idle: Duration) -> Self {
         Self { entries: Mutex::default(), capacity, idle }
     }
 
-    pub(super) fn insert(&self, handle: Vec<u8>, value: V) {
+    pub(crate) fn insert(&self, handle: Vec<u8>, value: V) {
         let mut entries = self.entries.lock();
         if entries.len() >= self.capacity {
             entries.retain(|_, (used, _)| used.elapsed() < self.idle);
@@ -31,12 +31,12 @@ impl<V: Clone> Expiring<V> {
         entries.insert(handle, (Instant::now(), value));
     }
 
-    pub(super) fn get(&self, handle: &[u8]) -> Option<V> {
+    pub(crate) fn get(&self, handle: &[u8]) -> Option<V> {
         self.update(handle, |value| value.clone())
     }
 
     /// Changes a value in place; `None` when the handle is unknown or expired.
-    pub(super) fn update<T>(&self, handle: &[u8], change: impl FnOnce(&mut V) -> T) -> Option<T> {
+    pub(crate) fn update<T>(&self, handle: &[u8], change: impl FnOnce(&mut V) -> T) -> Option<T> {
         let mut entries = self.entries.lock();
         let (used, value) = entries.get_mut(handle)?;
         if used.elapsed() >= self.idle {
@@ -47,7 +47,7 @@ impl<V: Clone> Expiring<V> {
         Some(change(value))
     }
 
-    pub(super) fn remove(&self, handle: &[u8]) {
+    pub(crate) fn remove(&self, handle: &[u8]) {
         self.entries.lock().remove(handle);
     }
 }

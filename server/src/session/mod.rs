@@ -1,12 +1,21 @@
-//! What a client leaves with the server between its requests: prepared statements, and results that were
-//! made before they were asked for. Handles are random, so that nobody can guess another's.
+//! What a client leaves with the server between its requests: its session with names, settings, temporary
+//! tables and transactions; prepared statements; and results that were made before they were asked for.
+//! Handles are random, so that nobody can guess another's.
 
+mod error;
 mod expiring;
 mod prepared;
 mod results;
+mod session;
+mod sessions;
 
-pub(crate) use prepared::PreparedStatements;
+pub(crate) use error::SessionError;
+pub(crate) use expiring::Expiring;
+pub(crate) use prepared::{Prepared, PreparedStatements};
 pub(crate) use results::Results;
+pub(crate) use session::Session;
+pub use sessions::SessionLimits;
+pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};
 
 /// Bytes of a handle: enough that guessing one is hopeless.
 const HANDLE_BYTES: usize = 16;

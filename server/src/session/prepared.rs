@@ -13,9 +13,20 @@ const CAPACITY: usize = 10_000;
 /// A statement that is not used for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(3600);
 
+/// A prepared statement.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    /// The text, and the parameters bound last.
+    pub(crate) statement: Statement,
+    /// The session that may use it.
+    pub(crate) session: Vec<u8>,
+    /// The transaction it was prepared in; empty for none.
+    pub(crate) transaction: Vec<u8>,
+}
+
 /// Prepared statements by handle.
 pub(crate) struct PreparedStatements {
-    statements: Expiring<Statement>,
+    statements: Expiring<Prepared>,
 }
 
 impl Default for PreparedStatements {
@@ -26,20 +37,27 @@ impl Default for PreparedStatements {
 
 impl PreparedStatements {
     /// Remembers a statement and returns its handle.
-    pub(crate) fn insert(&self, statement: Statement) -> Result<Vec<u8>, getrandom::Error> {
+    pub(crate) fn insert(&self, statement: Prepared) -> Result<Vec<u8>, getrandom::Error> {
         let handle = new_handle()?;
         self.statements.insert(handle.clone(), statement);
         Ok(handle)
     }
 
-    /// The statement with its parameters.
-    pub(crate) fn get(&self, handle: &[u8]) -> Option<Statement> {
-        self.statements.get(handle)
+    /// The statement with its parameters, if it belongs to the session.
+    pub(crate) fn get(&self, handle: &[u8], session: &[u8]) -> Option<Prepared> {
+        self.statements.get(handle).filter(|prepared| prepared.session == session)
     }
 
-    /// Replaces the parameters; false when the handle is unknown.
-    pub(crate) fn bind(&self, handle: &[u8], parameters: Option<RecordBatch>) -> bool {
-        self.statements.update(handle, |statement| statement.parameters = parameters).is_some()
+    /// Replaces the parameters; false when the session has no such statement.
+    pub(crate) fn bind(&self, handle: &[u8], session: &[u8], parameters: Option<RecordBatch>) -> bool {
+        let bound = self.statements.update(handle, |prepared| {
+            let ours = prepared.session == session;
+            if ours {
+                prepared.statement.parameters = parameters;
+            }
+            ours
+        });
+        bound.unwrap_or(false)
     }
 
     /// Forgets a statement.

@@ -15,8 +15,16 @@ pub(super) enum Token {
 
 /// Splits a text; an unterminated text or comment reaches to the end.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
+    spanned(text).map(|(token, _)| token).collect()
+}
+
+/// The same, each with the offset at which it ends.
+pub(super) fn spanned(text: &str) -> impl Iterator<Item = (Token, usize)> + '_ {
     let mut lexer = Lexer { rest: text };
-    std::iter::from_fn(|| lexer.next()).collect()
+    std::iter::from_fn(move || {
+        let token = lexer.next()?;
+        Some((token, text.len() - lexer.rest.len()))
+    })
 }
 
 struct Lexer<'a> {

@@ -3,8 +3,10 @@
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
 mod lexer;
+mod state;
 
 use lexer::{Token, tokens};
+pub(crate) use state::{Control, controls, is_use, leaves_state, localise};
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.
 pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
@@ -59,15 +61,6 @@ pub(crate) fn excludes_appends(text: &str) -> bool {
         .any(|statement| matches!(statement.first(), Some(Token::Word(word)) if ["alter", "drop", "detach"].contains(&word.as_str())))
 }
 
-/// True when one of the statements creates something temporary, which would live on one connection.
-pub(crate) fn creates_temporary(text: &str) -> bool {
-    let is = |token: Option<&Token>, names: &[&str]| matches!(token, Some(Token::Word(word)) if names.contains(&word.as_str()));
-    statements(&tokens(text)).any(|statement| {
-        let kind = if is(statement.get(1), &["or"]) { statement.get(3) } else { statement.get(1) };
-        is(statement.first(), &["create"]) && is(kind, &["temp", "temporary"])
-    })
-}
-
 /// True when a text may hold a password or a key, so that no log shows it.
 pub(crate) fn may_hold_secrets(text: &str) -> bool {
     tokens(text).iter().any(|token| match token {
@@ -81,6 +74,11 @@ pub(crate) fn may_hold_secrets(text: &str) -> bool {
 /// True when a write asks for the rows that it wrote.
 pub(crate) fn has_returning(text: &str) -> bool {
     tokens(text).iter().any(|token| matches!(token, Token::Word(word) if word == "returning"))
+}
+
+/// True when a text has a word outside of texts and comments; `word` is in lower case.
+pub(crate) fn mentions(text: &str, word: &str) -> bool {
+    tokens(text).iter().any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
 }
 
 /// An identifier in double quotes, safe for any text without NUL.
@@ -120,6 +118,9 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
     let opened = statement.iter().filter(|token| **token == Token::Punctuation('(')).count();
     if opened > 1 {
         return Err(Refusal::NotAllowed("a PRAGMA takes literals only, no expressions".into()));
+    }
+    if statement.get(2) == Some(&Token::Punctuation('=')) {
+        return Err(Refusal::NotAllowed("a PRAGMA does not change settings here; use SET".into()));
     }
     Ok(())
 }
@@ -201,9 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn temporary_things_and_secrets_are_recognised() {
-        assert!(creates_temporary("create or replace temp table t (x int)"));
-        assert!(!creates_temporary("CREATE TABLE temp (x INT)"));
+    fn secrets_are_recognised() {
         assert!(may_hold_secrets("CREATE SECRET s (TYPE s3, KEY_ID 'x')"));
         assert!(!may_hold_secrets("SELECT 'secret'"));
     }

@@ -189,6 +189,25 @@ impl Prepared {
         }
     }
 
+    /// True when every column and parameter has a type already, before values are bound.
+    pub(crate) fn is_typed(&self) -> bool {
+        let known = |mut logical: c::duckdb_logical_type| {
+            // SAFETY: made by DuckDB for the caller, and destroyed here.
+            unsafe {
+                let id = c::duckdb_get_type_id(logical);
+                c::duckdb_destroy_logical_type(&mut logical);
+                id != c::DUCKDB_TYPE_DUCKDB_TYPE_INVALID
+            }
+        };
+        // SAFETY: the handle is live, and indexes stay within the counts: columns from 0, parameters from 1.
+        unsafe {
+            (0..c::duckdb_prepared_statement_column_count(self.raw))
+                .all(|index| known(c::duckdb_prepared_statement_column_logical_type(self.raw, index)))
+                && (1..=c::duckdb_nparams(self.raw))
+                    .all(|index| known(c::duckdb_param_logical_type(self.raw, index)))
+        }
+    }
+
     /// Names of the parameters in order: `1`, `2` for positional ones.
     pub(crate) fn parameter_names(&self) -> Vec<String> {
         // SAFETY: indexes run from 1 to the count; names are freed by `take_text`.

@@ -12,7 +12,7 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ack, Admission, Collected, IngestRequest, budget};
+use super::{Ack, Admission, Collected, IngestRequest, budget, fit::Fit};
 use crate::engine::{
     Engine, Error, Result,
     append::{Imports, Sink, Target},
@@ -24,10 +24,10 @@ use crate::engine::{
 /// Rows are handed over in pieces of about this size: large enough that handing over costs nothing.
 const PIECE_BYTES: usize = 4 << 20;
 /// Pieces that may wait while one is appended.
-const PIECES_WAITING: usize = 4;
+pub(super) const PIECES_WAITING: usize = 4;
 
 /// What goes to the thread that inserts.
-enum Step {
+pub(super) enum Step {
     Insert(Vec<RecordBatch>, budget::Share),
     /// The upload is complete; without this step it is rolled back.
     Finish,
@@ -56,7 +56,7 @@ impl Engine {
         };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
-        let (fed, inserted) = tokio::join!(self.feed(&admission, collected, &mut batches, steps), inserting);
+        let (fed, inserted) = tokio::join!(self.feed(&admission.fit, collected, &mut batches, steps), inserting);
         let (rows, bytes) = fed?;
         let connection = inserted?;
         let (answer, answered) = oneshot::channel();
@@ -73,9 +73,9 @@ impl Engine {
 
     /// Cuts the upload into pieces and hands them over; returns the numbers of rows and bytes. Dropping `steps`
     /// before the end rolls the upload back.
-    async fn feed(
+    pub(super) async fn feed(
         &self,
-        admission: &Admission,
+        fit: &Fit,
         mut collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
         steps: mpsc::Sender<Step>,
@@ -84,17 +84,17 @@ impl Engine {
         while let Some(batch) = self.next_batch(batches).await? {
             // What waits here holds its share of the budget; without room it must move on first.
             if let Some(batch) = collected.try_add(batch, &self.shared.budget) {
-                sent.piece(admission, &mut collected).await?;
+                sent.piece(fit, &mut collected).await?;
                 collected.add(batch, &self.shared.budget).await?;
             }
             if collected.bytes >= PIECE_BYTES {
-                sent.piece(admission, &mut collected).await?;
+                sent.piece(fit, &mut collected).await?;
             }
             if sent.steps.is_closed() {
                 break;
             }
         }
-        sent.piece(admission, &mut collected).await?;
+        sent.piece(fit, &mut collected).await?;
         sent.step(Step::Finish).await;
         Ok((sent.rows, sent.bytes))
     }
@@ -112,11 +112,11 @@ struct Sent {
 }
 
 impl Sent {
-    async fn piece(&mut self, admission: &Admission, collected: &mut Collected) -> Result<()> {
+    async fn piece(&mut self, fit: &Fit, collected: &mut Collected) -> Result<()> {
         let piece = std::mem::take(collected);
         self.rows += piece.rows;
         self.bytes += piece.bytes;
-        let fitted = admission.fit.apply(piece.batches)?;
+        let fitted = fit.apply(piece.batches)?;
         self.step(Step::Insert(fitted, piece.budget)).await;
         Ok(())
     }

@@ -8,7 +8,7 @@ use arrow_schema::{DataType, Schema, SchemaRef};
 use crate::{
     engine::{
         Error, Result,
-        catalog::{FullName, TableInfo},
+        catalog::{FullName, TEMPORARY, TableInfo},
         types::{fits, import, import_type, imports_as, is_uuid, sql_type},
     },
     sql::quote,
@@ -122,8 +122,12 @@ pub(super) fn create_table(name: &FullName, schema: &Schema, replace: bool) -> R
         .iter()
         .map(|field| Ok(format!("{} {}", quote(field.name()), sql_type(field)?)))
         .collect::<Result<Vec<_>>>()?;
-    let create = if replace { "CREATE OR REPLACE TABLE" } else { "CREATE TABLE" };
-    Ok(format!("{create} {} ({})", name.sql(), columns.join(", ")))
+    let replace = if replace { "OR REPLACE " } else { "" };
+    let columns = columns.join(", ");
+    Ok(match name.catalog == TEMPORARY {
+        true => format!("CREATE {replace}TEMPORARY TABLE {} ({columns})", quote(&name.table)),
+        false => format!("CREATE {replace}TABLE {} ({columns})", name.sql()),
+    })
 }
 
 fn check_distinct(schema: &Schema) -> Result<()> {

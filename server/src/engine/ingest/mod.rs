@@ -8,6 +8,7 @@
 mod budget;
 mod bulk;
 mod fit;
+mod in_workspace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use futures::{Stream, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
-    Engine, Error, Result,
+    Engine, Error, Names, Result,
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
     turn::{Appending, TurnPermit},
@@ -58,6 +59,24 @@ pub struct IngestRequest {
     pub if_exists: IfExists,
     /// Whose upload it is, as any number that stays the same for one client.
     pub loader: u64,
+    /// A table that only its session sees; see [`Engine::ingest_in`].
+    pub temporary: bool,
+    /// What an unqualified table name means; `None` is the default.
+    pub names: Option<Names>,
+}
+
+impl IngestRequest {
+    /// Appends to a table, which is created when it is missing.
+    pub fn append(table: TableRef, loader: u64) -> Self {
+        Self {
+            table,
+            if_missing: IfMissing::Create,
+            if_exists: IfExists::Append,
+            loader,
+            temporary: false,
+            names: None,
+        }
+    }
 }
 
 /// The answer to an upload: its rows are on disk.
@@ -70,6 +89,8 @@ pub struct Ack {
     /// The commit that holds them, counted from 1 since the server started; 0 when there was nothing to
     /// commit.
     pub commit: u64,
+    /// False inside an explicit transaction: the rows become durable with its commit.
+    pub committed: bool,
 }
 
 /// How an upload enters its table: decided when its rows are ready.
@@ -112,7 +133,7 @@ impl Engine {
         }
         let admission = self.admit(&request, &schema).await?;
         if collected.rows == 0 && admission.create.is_none() {
-            return Ok(Ack { rows: 0, bytes: 0, commit: 0 });
+            return Ok(Ack { rows: 0, bytes: 0, commit: 0, committed: true });
         }
         append(writer, admission, collected, request.loader).await
     }
@@ -132,7 +153,7 @@ impl Engine {
     /// Decides how the rows enter the table. Whoever needs the turn takes it before announcing the append,
     /// as ALTER does, so that the two never wait for each other; the table is looked at again afterwards.
     async fn admit(&self, request: &IngestRequest, schema: &SchemaRef) -> Result<Admission> {
-        let name = request.table.resolve(self.default_catalog());
+        let name = self.full_name(request);
         let mut turn = None;
         loop {
             let appending = self.shared.turn.appending().await?;
@@ -164,6 +185,11 @@ impl Engine {
                 appending,
             });
         }
+    }
+
+    /// The whole name of the table.
+    fn full_name(&self, request: &IngestRequest) -> FullName {
+        request.table.resolve(request.names.as_ref().unwrap_or(&self.default_names()))
     }
 
     async fn table_info(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {

@@ -209,7 +209,7 @@ impl Actor {
             "committed a group"
         );
         for unit in group {
-            let ack = Ack { rows: unit.rows as u64, bytes: unit.bytes as u64, commit: self.commits };
+            let ack = Ack { rows: unit.rows as u64, bytes: unit.bytes as u64, commit: self.commits, committed: true };
             // A loader that has gone learns of its rows when it asks; they are there.
             let _ = unit.answer.send(Ok(ack));
         }
@@ -236,7 +236,7 @@ impl Actor {
         let outcome = match outcome {
             Ok(_) => {
                 self.commits += 1;
-                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: self.commits })
+                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: self.commits, committed: true })
             }
             Err(error) => Err(commit_error(error.into())),
         };

@@ -1,0 +1,119 @@
+//! From a query's thread to its client: fetch, coalesce, send, and wait for room on the way.
+
+use std::path::Path;
+
+use arrow_array::RecordBatch;
+use tokio::{runtime::Handle, sync::mpsc};
+
+use super::{
+    Error, Result,
+    batch_stream::Cancel,
+    coalesce::Coalescer,
+    error::Class,
+    ffi::Rows,
+    spool::Spool,
+    types::Wire,
+    wanted::Watch,
+};
+
+/// The way to one client.
+pub(crate) struct Delivery {
+    pub(crate) cancel: Cancel,
+    pub(crate) send: mpsc::Sender<RecordBatch>,
+    pub(crate) runtime: Handle,
+}
+
+/// What became of a batch that was to be sent.
+enum Sent {
+    Yes,
+    /// The connection is needed for something else; the batch comes back.
+    NotNow(RecordBatch),
+}
+
+impl Delivery {
+    /// Sends all rows, waiting for the client where it is slow.
+    pub(crate) fn send_all(&self, rows: Rows, wire: &Wire) -> Result<()> {
+        self.each(rows, wire, |batch| self.send_batch(batch))
+    }
+
+    /// Sends rows until somebody else needs their connection; the rest is put aside, in `folder` where it
+    /// is large, and returned.
+    pub(crate) fn send_until_wanted(
+        &self,
+        rows: Rows,
+        wire: &Wire,
+        wanted: &mut Watch,
+        folder: &Path,
+    ) -> Result<Option<Spool>> {
+        let mut aside: Option<Spool> = None;
+        self.each(rows, wire, |batch| {
+            if let Some(spool) = &mut aside {
+                return if self.cancel.is_cancelled() { Err(cancelled()) } else { spool.push(batch) };
+            }
+            match self.send_unless_wanted(batch, wanted)? {
+                Sent::Yes => Ok(()),
+                Sent::NotNow(batch) => aside.insert(Spool::new(folder)).push(batch),
+            }
+        })?;
+        Ok(aside)
+    }
+
+    /// Sends what was put aside.
+    pub(crate) fn send_spooled(&self, spool: Spool) -> Result<()> {
+        spool.into_batches()?.try_for_each(|batch| self.send_batch(batch?))
+    }
+
+    fn each(
+        &self,
+        mut rows: Rows,
+        wire: &Wire,
+        mut give: impl FnMut(RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut coalescer = Coalescer::new(wire.schema());
+        while let Some(batch) = rows.next()? {
+            if let Some(large) = coalescer.push(wire.convert(batch)?)? {
+                give(large)?;
+            }
+        }
+        coalescer.finish()?.map_or(Ok(()), give)
+    }
+
+    /// Hands a batch to the network, and waits for room there unless the read is to stop.
+    fn send_batch(&self, batch: RecordBatch) -> Result<()> {
+        let Some(batch) = self.try_send(batch)? else { return Ok(()) };
+        self.runtime.block_on(async {
+            tokio::select! {
+                sent = self.send.send(batch) => sent.map_err(|_| cancelled()),
+                () = self.cancel.cancelled() => Err(cancelled()),
+            }
+        })
+    }
+
+    fn send_unless_wanted(&self, batch: RecordBatch, wanted: &mut Watch) -> Result<Sent> {
+        let Some(batch) = self.try_send(batch)? else { return Ok(Sent::Yes) };
+        self.runtime.block_on(async {
+            tokio::select! {
+                room = self.send.reserve() => {
+                    room.map_err(|_| cancelled())?.send(batch);
+                    Ok(Sent::Yes)
+                }
+                () = wanted.wanted() => Ok(Sent::NotNow(batch)),
+                () = self.cancel.cancelled() => Err(cancelled()),
+            }
+        })
+    }
+
+    /// Sends if there is room just now; gives the batch back if not.
+    fn try_send(&self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
+        match self.send.try_send(batch) {
+            Ok(()) if self.cancel.is_cancelled() => Err(cancelled()),
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(cancelled()),
+            Err(mpsc::error::TrySendError::Full(batch)) => Ok(Some(batch)),
+        }
+    }
+}
+
+pub(crate) fn cancelled() -> Error {
+    Error::Duck { class: Class::Interrupted, message: "the query was cancelled".into() }
+}

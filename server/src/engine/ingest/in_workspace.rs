@@ -1,0 +1,172 @@
+//! Uploads into an open transaction, and into temporary tables: on the connection where those live. The
+//! writer has no part in them.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::Stream;
+use tokio::sync::mpsc;
+
+use super::{
+    Ack, Collected, IfExists, IfMissing, IngestRequest,
+    bulk::{PIECES_WAITING, Step},
+    fit::{self, Fit},
+};
+use crate::engine::{
+    Engine, Error, Result,
+    append::{Imports, Sink, Target},
+    catalog::{self, FullName, TEMPORARY, TableInfo},
+    ffi::ScanRegistry,
+    workspace::{Taken, Workspace},
+};
+
+/// What is done to the table before rows go in.
+struct Entry {
+    fit: Fit,
+    create: Option<String>,
+}
+
+impl Engine {
+    /// Takes an upload into the transaction that is open on a workspace, or into a temporary table there.
+    ///
+    /// # Errors
+    /// As [`Engine::ingest`]. A failure after rows have gone in leaves the transaction fit for nothing but
+    /// a rollback, because an upload is all or nothing.
+    pub async fn ingest_in(
+        &self,
+        workspace: &Arc<Workspace>,
+        request: IngestRequest,
+        schema: SchemaRef,
+        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+    ) -> Result<Ack> {
+        if self.read_only() && !request.temporary {
+            return Err(Error::ReadOnly);
+        }
+        let mut collected = Collected::default();
+        while let Some(batch) = self.next_batch(&mut batches).await? {
+            collected.add(batch, &self.shared.budget).await?;
+            if collected.bytes > self.shared.options.bulk_bytes {
+                break;
+            }
+        }
+        let name = match request.temporary {
+            true => FullName::temporary(&request.table.table),
+            false => self.full_name(&request),
+        };
+        let taken = workspace.take(self.seat_wait()).await?;
+        let (mut taken, table) = self.look_up_in(taken, name.clone()).await?;
+        let entry = entry(&name, table.as_ref(), &request, &schema)?;
+        if entry.create.is_some() && !request.temporary {
+            self.give_turn(&mut taken).await?;
+        }
+        let committed = taken.seat().transaction.is_none();
+        let (steps, received) = mpsc::channel(PIECES_WAITING);
+        let appender = Appender {
+            target: Target {
+                table: name,
+                columns: entry.fit.columns().to_vec(),
+                casts: entry.fit.casts(),
+            },
+            create: entry.create,
+            scans: Arc::clone(&self.shared.database.scans),
+        };
+        let appending = self.blocking(move || appender.run(taken, received));
+        let (fed, appended) = tokio::join!(self.feed(&entry.fit, collected, &mut batches, steps), appending);
+        // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
+        match (fed, appended) {
+            (Err(error), Err(Error::Disconnected)) | (_, Err(error)) | (Err(error), Ok(())) => Err(error),
+            (Ok((rows, bytes)), Ok(())) => {
+                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: 0, committed })
+            }
+        }
+    }
+
+    /// What the workspace knows of a table: its transaction may have made it.
+    async fn look_up_in(&self, mut taken: Taken, name: FullName) -> Result<(Taken, Option<TableInfo>)> {
+        self.blocking(move || {
+            let seat = taken.seat();
+            seat.check_not_lost()?;
+            let table = catalog::describe(&seat.connection, &name)?;
+            Ok((taken, table))
+        })
+        .await
+    }
+
+    /// Takes the turn for a transaction that has none.
+    async fn give_turn(&self, taken: &mut Taken) -> Result<()> {
+        let lacks = taken.seat().transaction.as_ref().is_some_and(|open| open.turn.is_none() && !open.read_only);
+        if lacks {
+            let turn = self.shared.turn.take().await?;
+            if let Some(open) = &mut taken.seat().transaction {
+                open.turn = Some(turn);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entry(
+    name: &FullName,
+    table: Option<&TableInfo>,
+    request: &IngestRequest,
+    schema: &SchemaRef,
+) -> Result<Entry> {
+    match (table, request.if_missing, request.if_exists) {
+        (Some(table), _, IfExists::Append) => Ok(Entry { fit: Fit::to_table(schema, table)?, create: None }),
+        (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
+        (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
+        (existing, _, _) => Ok(Entry {
+            fit: Fit::to_new_table(schema),
+            create: Some(fit::create_table(name, schema, existing.is_some())?),
+        }),
+    }
+}
+
+/// Appends the pieces of one upload, on a thread that may block.
+struct Appender {
+    target: Target,
+    create: Option<String>,
+    scans: Arc<ScanRegistry>,
+}
+
+impl Appender {
+    fn run(self, mut taken: Taken, mut steps: mpsc::Receiver<Step>) -> Result<()> {
+        let seat = taken.seat();
+        let own = seat.transaction.is_none();
+        if own {
+            seat.begin(false)?;
+        }
+        let outcome = self.append(&mut taken, &mut steps);
+        let seat = taken.seat();
+        if let Some(open) = &mut seat.transaction {
+            open.schemas |= self.create.is_some() && self.target.table.catalog != TEMPORARY;
+        }
+        match (own, &outcome) {
+            (true, Ok(())) => seat.commit_temporary()?,
+            (true, Err(_)) => seat.roll_back()?,
+            (false, Ok(())) => {}
+            (false, Err(_)) => seat.doom("an upload in the transaction failed, so it was rolled back; begin again"),
+        }
+        outcome
+    }
+
+    fn append(&self, taken: &mut Taken, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+        let connection = &taken.seat().connection;
+        if let Some(create) = &self.create {
+            connection.execute(create)?;
+        }
+        let mut imports = Imports::default();
+        let sink = Sink::open(connection, &self.scans, &self.target)?;
+        loop {
+            match steps.blocking_recv() {
+                Some(Step::Insert(batches, share)) => {
+                    batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
+                    drop((batches, share));
+                }
+                Some(Step::Finish) => return Ok(sink.finish()?),
+                None => return Err(Error::Disconnected),
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Connections that keep state between statements: a session's own, and those of explicit transactions.
+//!
+//! Statements run on a workspace one at a time. A result that is still being read when the next statement
+//! comes makes room for it: its remaining rows are put aside (see [`super::spool`]), because a second
+//! statement on a DuckDB connection closes the stream of the first.
+
+mod run;
+mod seat;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+
+use super::{
+    Engine, Error, Names, Result,
+    batch_stream::{Cancel, WeakCancel},
+    wanted::{Wanted, Watch},
+};
+pub(crate) use seat::Seat;
+
+/// Where a statement runs.
+#[derive(Clone)]
+pub enum Place {
+    /// On any connection, in a transaction of its own, with these names; `None` is the default.
+    Shared(Option<Names>),
+    /// On a connection that keeps state.
+    Own(Arc<Workspace>),
+}
+
+/// How long an open transaction may rest before it is rolled back.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleLimits {
+    /// While it has the turn and somebody else waits for it.
+    pub while_wanted: Duration,
+    /// In any case.
+    pub at_all: Duration,
+}
+
+/// One connection and the transaction that may be open on it.
+pub struct Workspace {
+    seat: Arc<tokio::sync::Mutex<Seat>>,
+    wanted: Wanted,
+    standing: Mutex<Standing>,
+    running: Mutex<Option<WeakCancel>>,
+}
+
+/// What can be seen without taking the seat.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    used: Instant,
+    in_transaction: bool,
+    has_turn: bool,
+}
+
+impl Workspace {
+    fn new(seat: Seat) -> Self {
+        Self {
+            seat: Arc::new(tokio::sync::Mutex::new(seat)),
+            wanted: Wanted::default(),
+            standing: Mutex::new(Standing { used: Instant::now(), in_transaction: false, has_turn: false }),
+            running: Mutex::default(),
+        }
+    }
+
+    /// Waits until no other statement runs here, and asks an open result to make room.
+    pub(crate) async fn take(self: &Arc<Self>, wait: Duration) -> Result<Taken> {
+        let _waiting = self.wanted.wait();
+        let seat = tokio::time::timeout(wait, Arc::clone(&self.seat).lock_owned())
+            .await
+            .map_err(|_| Error::SessionBusy(wait))?;
+        Ok(Taken { seat, workspace: Arc::clone(self) })
+    }
+
+    /// True while an explicit transaction is open, as far as is known between statements.
+    pub fn in_transaction(&self) -> bool {
+        self.standing.lock().in_transaction
+    }
+
+    /// Stops what runs here; for a client that has gone.
+    pub fn interrupt(&self) {
+        if let Some(cancel) = self.running.lock().as_ref().and_then(WeakCancel::upgrade) {
+            cancel.cancel();
+        }
+    }
+
+    /// The reason to roll back, when the open transaction has rested for too long.
+    fn overdue(&self, limits: IdleLimits, turn_is_wanted: bool) -> Option<Duration> {
+        let Standing { used, in_transaction, has_turn } = *self.standing.lock();
+        let limit = if has_turn && turn_is_wanted { limits.while_wanted } else { limits.at_all };
+        (in_transaction && used.elapsed() >= limit).then_some(limit)
+    }
+}
+
+/// The seat of a workspace, taken by one statement.
+pub(crate) struct Taken {
+    seat: OwnedMutexGuard<Seat>,
+    workspace: Arc<Workspace>,
+}
+
+impl Taken {
+    pub(crate) fn seat(&mut self) -> &mut Seat {
+        &mut self.seat
+    }
+
+    /// Tells when somebody else wants the seat.
+    pub(crate) fn watch(&self) -> Watch {
+        self.workspace.wanted.watch()
+    }
+
+    /// Lets [`Workspace::interrupt`] stop what runs.
+    pub(crate) fn running(&self, cancel: &Cancel) {
+        *self.workspace.running.lock() = Some(cancel.downgrade());
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *self.workspace.standing.lock() = Standing {
+            used: Instant::now(),
+            in_transaction: self.seat.in_transaction(),
+            has_turn: self.seat.has_turn(),
+        };
+    }
+}
+
+impl Engine {
+    /// A connection that keeps state, on which names mean `names`.
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub async fn workspace(&self, names: Option<Names>) -> Result<Arc<Workspace>> {
+        let database = Arc::clone(&self.shared.database);
+        self.blocking(move || {
+            let mut connection = database.private_connection()?;
+            connection.use_names(names.as_ref())?;
+            Ok(Arc::new(Workspace::new(Seat::new(connection))))
+        })
+        .await
+    }
+
+    /// Opens an explicit transaction. It reads nothing yet, so its snapshot is that of its first statement.
+    ///
+    /// # Errors
+    /// [`Error::TransactionState`] when one is open here already.
+    pub async fn begin(&self, workspace: &Arc<Workspace>) -> Result<()> {
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        self.blocking(move || taken.seat().begin(false)).await
+    }
+
+    /// Ends the explicit transaction: commits it, or undoes it.
+    ///
+    /// # Errors
+    /// [`Error::TransactionLost`] when it had been rolled back already; whatever COMMIT says;
+    /// [`Error::TransactionState`] when none is open.
+    pub async fn end(&self, workspace: &Arc<Workspace>, commit: bool) -> Result<()> {
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        let clock = Arc::clone(&self.shared.clock);
+        self.blocking(move || {
+            if commit { taken.seat().commit(&clock) } else { taken.seat().roll_back() }
+        })
+        .await
+    }
+
+    /// Makes unqualified names on a workspace mean `names`.
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub async fn use_names(&self, workspace: &Arc<Workspace>, names: Names) -> Result<()> {
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        self.blocking(move || Ok(taken.seat().connection.execute(&names.use_sql()).map(|_| ())?)).await
+    }
+
+    /// Rolls back the transaction of a workspace if it has rested for too long.
+    pub async fn roll_back_if_idle(&self, workspace: &Arc<Workspace>, limits: IdleLimits) {
+        let Some(limit) = workspace.overdue(limits, self.shared.turn.is_wanted()) else { return };
+        // A statement that has just begun is a sign of life.
+        let Ok(seat) = Arc::clone(&workspace.seat).try_lock_owned() else { return };
+        let mut taken = Taken { seat, workspace: Arc::clone(workspace) };
+        let rolled_back = self.blocking(move || {
+            taken.seat().lose(format!(
+                "the transaction did nothing for {}, so it was rolled back; begin again",
+                humantime::format_duration(limit)
+            ));
+            Ok(())
+        });
+        if let Err(error) = rolled_back.await {
+            tracing::warn!(%error, "an idle transaction could not be rolled back");
+        }
+    }
+
+    /// How long a statement waits for the one before it on the same connection.
+    pub(super) fn seat_wait(&self) -> Duration {
+        self.shared.options.query_timeout.unwrap_or(Duration::MAX / 4)
+    }
+}

@@ -1,0 +1,409 @@
+//! Statements on a workspace.
+//!
+//! Outside an explicit transaction each is tried in a READ ONLY one first, which still may write to temporary
+//! tables; one that turns out to write to the database waits for the turn and runs again. Inside an
+//! explicit transaction the first write waits for the turn, which the transaction then keeps.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+};
+
+use super::{Seat, Taken, Workspace};
+use crate::{
+    engine::{
+        BatchStream, Description, Engine, Error, Outcome, Result, Statement, StatementKind,
+        batch_stream::{BATCHES_IN_FLIGHT, CancelOnDrop},
+        clock::CommitClock,
+        delivery::Delivery,
+        error::Class,
+        ffi::Prepared,
+        reader::{name_interrupt, stop_after},
+        spool::Spool,
+        statement::{bind, describe, extract, prepare_one},
+        turn::{NoAppends, TurnPermit},
+        types::Wire,
+        update::{Spooled, run_prepared},
+    },
+    sql::{self, Control},
+};
+
+/// How a statement starts.
+enum Started {
+    Rows(SchemaRef),
+    Done(Spooled),
+    /// It writes, and has not run: it needs the turn. The seat comes back.
+    NeedsTurn(Taken),
+}
+
+/// Where the news goes.
+type Start = Option<oneshot::Sender<Result<Started>>>;
+
+/// What a statement may need before it can write.
+#[derive(Default)]
+struct Grant {
+    turn: Option<TurnPermit>,
+    no_appends: Option<NoAppends>,
+}
+
+impl Engine {
+    /// Runs a statement, or a script, on a workspace.
+    pub(in crate::engine) async fn run_in(
+        &self,
+        workspace: &Arc<Workspace>,
+        statement: Statement,
+    ) -> Result<Outcome> {
+        let sql = sql::localise(&statement.sql)?.into_owned();
+        let statement = Statement { sql, ..statement };
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut grant = None;
+        loop {
+            let cancel = CancelOnDrop::default();
+            taken.running(&cancel.0);
+            let (start, started) = oneshot::channel();
+            let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
+            let run = Run {
+                statement: statement.clone(),
+                delivery: Delivery { cancel: cancel.0.clone(), send, runtime: Handle::current() },
+                permit: if grant.is_none() { Some(self.read_permit().await?) } else { None },
+                grant: grant.take(),
+                clock: Arc::clone(&self.shared.clock),
+                folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
+                timeout: self.shared.options.query_timeout,
+                can_write: !self.read_only(),
+            };
+            if let Some(timeout) = run.timeout {
+                stop_after(cancel.0.clone(), timeout);
+            }
+            let span = tracing::Span::current();
+            tokio::task::spawn_blocking(move || span.in_scope(|| run.run(taken, start)));
+            match started.await.map_err(|_| Error::Internal("the statement ended without an answer".into()))?? {
+                Started::Rows(schema) => {
+                    return Ok(Outcome::Rows(BatchStream::running(schema, batches, cancel)));
+                }
+                Started::Done(spooled) => return Ok(spooled.into()),
+                Started::NeedsTurn(back) => taken = back,
+            }
+            grant = Some(self.grant(&mut taken, &statement.sql).await?);
+        }
+    }
+
+    /// Waits for whatever the statement lacks.
+    async fn grant(&self, taken: &mut Taken, sql: &str) -> Result<Grant> {
+        if self.read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let open = taken.seat().transaction.as_ref();
+        let (has_turn, excludes) =
+            open.map_or((false, false), |open| (open.turn.is_some(), open.no_appends.is_some()));
+        let turn = if has_turn { None } else { Some(self.shared.turn.take().await?) };
+        let no_appends = if !excludes && sql::excludes_appends(sql) {
+            Some(self.shared.turn.no_appends().await?)
+        } else {
+            None
+        };
+        Ok(Grant { turn, no_appends })
+    }
+
+    /// Plans a statement on a workspace, in its transaction if one is open.
+    pub(in crate::engine) async fn describe_in(
+        &self,
+        workspace: &Arc<Workspace>,
+        sql: &str,
+    ) -> Result<Description> {
+        let sql = sql::localise(sql)?.into_owned();
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        self.blocking(move || {
+            let seat = taken.seat();
+            seat.check_not_lost()?;
+            if let Some(open) = &mut seat.transaction {
+                let described = describe(&seat.connection, &sql);
+                open.troubled |= described.is_err();
+                return described;
+            }
+            seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+            let described = describe(&seat.connection, &sql);
+            seat.connection.execute("ROLLBACK")?;
+            described
+        })
+        .await
+    }
+}
+
+/// One statement or script on its thread.
+struct Run {
+    statement: Statement,
+    delivery: Delivery,
+    permit: Option<OwnedSemaphorePermit>,
+    grant: Option<Grant>,
+    clock: Arc<CommitClock>,
+    /// Where a result that makes room goes when it is large.
+    folder: PathBuf,
+    timeout: Option<Duration>,
+    can_write: bool,
+}
+
+/// What running gave.
+enum Ran {
+    /// Rows were sent; some may have been put aside.
+    Sent(Option<Spool>),
+    Done(Spooled),
+    NeedsTurn,
+}
+
+impl Run {
+    fn run(mut self, mut taken: Taken, start: oneshot::Sender<Result<Started>>) {
+        let mut start = Some(start);
+        let ran = self.on_seat(&mut taken, &mut start);
+        if let Ok(Ran::NeedsTurn) = ran {
+            answer(&mut start, Ok(Started::NeedsTurn(taken)));
+            return;
+        }
+        // From here on the next statement may run.
+        drop(taken);
+        self.permit = None;
+        let sent = match ran {
+            Ok(Ran::Done(spooled)) => {
+                answer(&mut start, Ok(Started::Done(spooled)));
+                return;
+            }
+            Ok(Ran::Sent(Some(spool))) => self.delivery.send_spooled(spool),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = sent {
+            let error = name_interrupt(error, &self.delivery.cancel, self.timeout);
+            match start {
+                // A client that has gone needs no answer.
+                Some(start) => drop(start.send(Err(error))),
+                None => self.delivery.cancel.fail(error),
+            }
+        }
+    }
+
+    fn on_seat(&mut self, taken: &mut Taken, start: &mut Start) -> Result<Ran> {
+        let mut watch = taken.watch();
+        let seat = taken.seat();
+        let controls = sql::controls(&self.statement.sql);
+        if controls.first() != Some(&Some(Control::Rollback)) && controls.first() != Some(&Some(Control::Commit)) {
+            seat.check_not_lost()?;
+        }
+        let cancel = self.delivery.cancel.clone();
+        let _running = cancel.running(seat.connection.interrupt());
+        let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
+            self.script(seat, &controls)
+        } else if seat.transaction.is_some() {
+            self.in_transaction(seat, &mut watch, start)
+        } else if self.grant.is_some() {
+            self.with_turn(seat).map(Ran::Done)
+        } else {
+            self.read_only_first(seat, &mut watch, start)
+        };
+        if let (Err(_), Some(open)) = (&ran, &mut seat.transaction) {
+            open.troubled = true;
+        }
+        ran.map_err(name_global_setting)
+    }
+
+    /// A statement outside a transaction, in a READ ONLY one.
+    fn read_only_first(&self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
+        seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+        let ran = prepare_one(&seat.connection, &self.statement.sql)
+            .and_then(|prepared| self.perform(&prepared, watch, start));
+        let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = seat.connection.execute(end);
+        match ran {
+            Err(error) if error.class() == Some(Class::ReadOnly) && start.is_some() => Ok(Ran::NeedsTurn),
+            ran => {
+                let ran = ran?;
+                ended?;
+                Ok(ran)
+            }
+        }
+    }
+
+    /// A statement outside a transaction that writes.
+    fn with_turn(&self, seat: &mut Seat) -> Result<Spooled> {
+        let prepared = prepare_one(&seat.connection, &self.statement.sql)?;
+        let schemas = !prepared.kind().keeps_schemas();
+        let _writing = self.clock.writing();
+        let transaction = self.times() > 1 || sql::has_returning(&self.statement.sql);
+        if transaction {
+            drop(prepared);
+            seat.connection.execute("BEGIN TRANSACTION")?;
+            let ran = prepare_one(&seat.connection, &self.statement.sql)
+                .and_then(|prepared| self.run_each(&prepared));
+            let ended = seat.connection.execute(if ran.is_ok() { "COMMIT" } else { "ROLLBACK" });
+            let ran = ran?;
+            ended.map_err(|error| crate::engine::writer::commit_error(error.into()))?;
+            return Ok(ran);
+        }
+        let ran = self.run_each(&prepared);
+        if schemas {
+            self.clock.schema_changed();
+        }
+        ran
+    }
+
+    /// A statement inside the open transaction.
+    fn in_transaction(&mut self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
+        let prepared = prepare_one(&seat.connection, &self.statement.sql)?;
+        if self.must_wait(seat, &prepared, &self.statement.sql) {
+            return Ok(Ran::NeedsTurn);
+        }
+        self.accept_grant(seat);
+        self.note_schemas(seat, &prepared);
+        self.perform(&prepared, watch, start)
+    }
+
+    /// Several statements: in the open transaction, in one of their own, or in those that they open
+    /// themselves.
+    fn script(&mut self, seat: &mut Seat, controls: &[Option<Control>]) -> Result<Ran> {
+        if self.statement.parameters.is_some() && controls.len() > 1 {
+            return Err(Error::MultiStatement(controls.len()));
+        }
+        let controlled = controls.iter().any(Option::is_some);
+        let wraps = !controlled && seat.transaction.is_none();
+        let only_controls = controls.iter().all(Option::is_some);
+        let has_turn = self.grant.is_some() || seat.has_turn();
+        if !only_controls && !has_turn && self.can_write && !reads_only(seat, controls) {
+            return Ok(Ran::NeedsTurn);
+        }
+        if wraps {
+            seat.begin(false)?;
+        }
+        let ran = self.each_statement(seat, controls);
+        if !wraps {
+            return ran.map(Ran::Done);
+        }
+        match ran {
+            Ok(ran) => seat.commit(&self.clock).map(|()| Ran::Done(ran)),
+            Err(error) => {
+                seat.roll_back()?;
+                Err(error)
+            }
+        }
+    }
+
+    fn each_statement(&mut self, seat: &mut Seat, controls: &[Option<Control>]) -> Result<Spooled> {
+        let statements = extract(&seat.connection, &self.statement.sql)?;
+        // PIVOT counts as several statements, so that a control among them could not be found.
+        if statements.len() != controls.len() && controls.iter().any(Option::is_some) {
+            return Err(Error::Refused(
+                "BEGIN, COMMIT and ROLLBACK cannot stand in one script with this statement; send them by themselves"
+                    .into(),
+            ));
+        }
+        let mut last = Spooled::default();
+        for index in 0..statements.len() {
+            match controls.get(index).copied().flatten() {
+                Some(Control::Begin { read_only }) => seat.begin(read_only)?,
+                Some(Control::Commit) => seat.commit(&self.clock)?,
+                Some(Control::Rollback) => seat.roll_back()?,
+                None => {
+                    let prepared = statements.prepare(index)?;
+                    prepared.kind().check_pragma()?;
+                    last = self.one_of_script(seat, &prepared)?;
+                }
+            }
+        }
+        Ok(last)
+    }
+
+    fn one_of_script(&mut self, seat: &mut Seat, prepared: &Prepared) -> Result<Spooled> {
+        if seat.transaction.is_some() {
+            self.accept_grant(seat);
+            self.note_schemas(seat, prepared);
+            return self.run_each(prepared);
+        }
+        let _writing = self.clock.writing();
+        let ran = self.run_each(prepared);
+        if !prepared.kind().keeps_schemas() {
+            self.clock.schema_changed();
+        }
+        ran
+    }
+
+    /// Runs a plan: a query sends its rows, everything else runs to its end first.
+    fn perform(&self, prepared: &Prepared, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
+        if !prepared.kind().may_read() {
+            return self.run_each(prepared).map(Ran::Done);
+        }
+        bind(prepared, self.statement.parameters.as_ref(), 0)?;
+        let rows = prepared.stream()?;
+        let wire = Wire::new(rows.schema());
+        answer(start, Ok(Started::Rows(wire.schema())));
+        self.delivery.send_until_wanted(rows, &wire, watch, &self.folder).map(Ran::Sent)
+    }
+
+    fn run_each(&self, prepared: &Prepared) -> Result<Spooled> {
+        run_prepared(prepared, self.statement.parameters.as_ref(), &self.delivery.cancel)
+    }
+
+    fn times(&self) -> usize {
+        self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows)
+    }
+
+    /// True when the statement writes and lacks the turn, or changes a table and lacks the exclusion.
+    fn must_wait(&self, seat: &Seat, prepared: &Prepared, text: &str) -> bool {
+        let Some(open) = &seat.transaction else { return false };
+        if self.grant.is_some() || open.read_only || !self.can_write {
+            return false;
+        }
+        let writes = writes(prepared.kind(), text);
+        writes && (open.turn.is_none() || (open.no_appends.is_none() && sql::excludes_appends(text)))
+    }
+
+    /// The transaction keeps what its write was granted until it ends.
+    fn accept_grant(&mut self, seat: &mut Seat) {
+        if let (Some(open), Some(grant)) = (&mut seat.transaction, self.grant.take()) {
+            open.turn = open.turn.take().or(grant.turn);
+            open.no_appends = open.no_appends.take().or(grant.no_appends);
+        }
+    }
+
+    fn note_schemas(&self, seat: &mut Seat, prepared: &Prepared) {
+        let kind = prepared.kind();
+        if let Some(open) = &mut seat.transaction {
+            open.schemas |= !kind.keeps_schemas() && !kind.may_read() && kind != StatementKind::Set;
+        }
+    }
+}
+
+/// DuckDB's text for a setting that only exists once speaks of a missing option.
+fn name_global_setting(error: Error) -> Error {
+    match error {
+        Error::Duck { message, .. } if message.contains("cannot be set locally") => Error::Refused(
+            "this setting is one for the whole server; its operator sets it, a client cannot".into(),
+        ),
+        other => other,
+    }
+}
+
+/// Whether a statement inside a transaction needs the turn. Where its kind does not tell, the answer is
+/// yes: waiting costs little, a conflict costs the whole transaction.
+fn writes(kind: StatementKind, text: &str) -> bool {
+    match kind {
+        StatementKind::Select => sql::mentions(text, "nextval"),
+        StatementKind::Explain => sql::mentions(text, "analyze"),
+        StatementKind::Set | StatementKind::Prepare => false,
+        StatementKind::Create => !sql::leaves_state(text),
+        _ => true,
+    }
+}
+
+/// A script in a READ ONLY transaction never takes the turn.
+fn reads_only(seat: &Seat, controls: &[Option<Control>]) -> bool {
+    seat.transaction.as_ref().is_some_and(|open| open.read_only)
+        || controls.first() == Some(&Some(Control::Begin { read_only: true }))
+}
+
+fn answer(start: &mut Start, started: Result<Started>) {
+    if let Some(start) = start.take() {
+        let _ = start.send(started);
+    }
+}

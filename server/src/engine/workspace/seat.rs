@@ -1,0 +1,135 @@
+//! The connection of a workspace, and its transaction.
+
+use crate::engine::{
+    Error, Result,
+    clock::CommitClock,
+    database::Pooled,
+    turn::{NoAppends, TurnPermit},
+    writer::commit_error,
+};
+
+/// Who has it may run statements on the connection.
+pub(crate) struct Seat {
+    pub(crate) connection: Pooled,
+    pub(crate) transaction: Option<OpenTransaction>,
+    /// Why the transaction that the client believes in is no more. Until the client ends it, nothing runs:
+    /// what it sends next was meant to be undone together with what is lost.
+    lost: Option<String>,
+}
+
+/// An explicit transaction.
+pub(crate) struct OpenTransaction {
+    /// It said READ ONLY, and never takes the turn.
+    pub(crate) read_only: bool,
+    /// Taken by its first write, kept until its end.
+    pub(crate) turn: Option<TurnPermit>,
+    /// Taken by its first ALTER or DROP.
+    pub(crate) no_appends: Option<NoAppends>,
+    /// It has changed what tables there are.
+    pub(crate) schemas: bool,
+    /// Why it can only be rolled back, where DuckDB does not know.
+    doomed: Option<&'static str>,
+    /// Something failed in it: DuckDB may have aborted it, and would answer COMMIT with success all the
+    /// same.
+    pub(crate) troubled: bool,
+}
+
+impl Seat {
+    pub(super) fn new(connection: Pooled) -> Self {
+        Self { connection, transaction: None, lost: None }
+    }
+
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.transaction.is_some() || self.lost.is_some()
+    }
+
+    pub(crate) fn has_turn(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|open| open.turn.is_some())
+    }
+
+    /// Fails when the client still has to learn that its transaction is gone.
+    pub(crate) fn check_not_lost(&self) -> Result<()> {
+        match &self.lost {
+            Some(reason) => Err(Error::TransactionLost(reason.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, read_only: bool) -> Result<()> {
+        self.check_not_lost()?;
+        if self.transaction.is_some() {
+            return Err(Error::TransactionState("a transaction is open already; commit it or roll it back first"));
+        }
+        self.connection.execute(if read_only { "BEGIN TRANSACTION READ ONLY" } else { "BEGIN TRANSACTION" })?;
+        self.transaction =
+            Some(OpenTransaction { read_only, turn: None, no_appends: None, schemas: false, doomed: None, troubled: false });
+        Ok(())
+    }
+
+    pub(crate) fn commit(&mut self, clock: &CommitClock) -> Result<()> {
+        if let Some(reason) = self.lost.take() {
+            return Err(Error::TransactionLost(reason));
+        }
+        let open = self.transaction.take().ok_or(NO_TRANSACTION)?;
+        let aborted = (open.troubled && self.is_aborted())
+            .then_some("a statement in the transaction had failed, so it was rolled back; begin again");
+        if let Some(reason) = open.doomed.or(aborted) {
+            self.end("ROLLBACK")?;
+            return Err(Error::TransactionLost(reason.into()));
+        }
+        let writing = clock.writing();
+        let committed = self.connection.execute("COMMIT");
+        if open.schemas {
+            clock.schema_changed();
+        }
+        drop(writing);
+        committed.map_err(|error| {
+            // DuckDB has ended the transaction in most cases; where it has not, this does.
+            let _ = self.connection.execute("ROLLBACK");
+            commit_error(error.into())
+        })?;
+        Ok(())
+    }
+
+    /// Commits a transaction of the server's own that has written to temporary tables only.
+    pub(crate) fn commit_temporary(&mut self) -> Result<()> {
+        let _open = self.transaction.take();
+        self.end("COMMIT")
+    }
+
+    /// Leaves nothing but a rollback: half of something has been done.
+    pub(crate) fn doom(&mut self, reason: &'static str) {
+        if let Some(open) = &mut self.transaction {
+            open.doomed = Some(reason);
+        }
+    }
+
+    pub(crate) fn roll_back(&mut self) -> Result<()> {
+        if self.lost.take().is_some() {
+            return Ok(());
+        }
+        let _open = self.transaction.take().ok_or(NO_TRANSACTION)?;
+        self.end("ROLLBACK")
+    }
+
+    /// Rolls back for a reason that the client is told when it comes back.
+    pub(crate) fn lose(&mut self, reason: String) {
+        if let Some(_open) = self.transaction.take() {
+            if let Err(error) = self.end("ROLLBACK") {
+                tracing::warn!(%error, "ROLLBACK failed");
+            }
+            self.lost = Some(reason);
+        }
+    }
+
+    /// Whether DuckDB refuses everything but ROLLBACK.
+    fn is_aborted(&self) -> bool {
+        self.connection.execute("SELECT 1").is_err()
+    }
+
+    fn end(&self, how: &str) -> Result<()> {
+        self.connection.execute(how).map(|_| ()).map_err(Error::from)
+    }
+}
+
+const NO_TRANSACTION: Error = Error::TransactionState("no transaction is open");

@@ -1,0 +1,146 @@
+//! CancelFlightInfo, CancelQuery and RenewFlightEndpoint: what is done with tickets besides fetching.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arrow_flight::{
+    CancelFlightInfoResult, CancelStatus, FlightData, FlightEndpoint, FlightInfo, Ticket,
+    sql::{ActionCancelQueryRequest, ActionCancelQueryResult},
+};
+use futures::{StreamExt, future::Either};
+use parking_lot::Mutex;
+use prost::{Message, bytes::Bytes};
+use tokio_util::sync::CancellationToken;
+use tonic::{Response, Status};
+
+use super::{
+    Answers, Flight, Reply,
+    error::{bad_request, cancelled},
+    info::endpoint,
+};
+use crate::session::Expiring;
+
+/// Cancelled tickets that are remembered, so that they do not start afterwards.
+const REMEMBERED: usize = 10_000;
+/// For how long.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// The tickets that are being fetched, and those that must not be.
+pub(super) struct Running {
+    fetches: Arc<Mutex<HashMap<Bytes, Fetches>>>,
+    cancelled: Expiring<()>,
+}
+
+/// One token for all fetches of a ticket, and their number.
+struct Fetches {
+    token: CancellationToken,
+    count: usize,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self { fetches: Arc::default(), cancelled: Expiring::new(REMEMBERED, FORGOTTEN_AFTER) }
+    }
+}
+
+impl Running {
+    /// A fetch of a ticket begins.
+    pub(super) fn begin(&self, ticket: &Bytes) -> Result<Fetch, Status> {
+        if self.cancelled.get(ticket).is_some() {
+            return Err(cancelled());
+        }
+        let mut fetches = self.fetches.lock();
+        let entry = fetches
+            .entry(ticket.clone())
+            .or_insert_with(|| Fetches { token: CancellationToken::new(), count: 0 });
+        entry.count += 1;
+        Ok(Fetch { token: entry.token.clone(), ticket: ticket.clone(), fetches: Arc::clone(&self.fetches) })
+    }
+
+    /// Stops every fetch of a ticket, and those that have not begun.
+    fn cancel(&self, ticket: &Bytes) {
+        self.cancelled.insert(ticket.to_vec(), ());
+        if let Some(fetches) = self.fetches.lock().get(ticket) {
+            fetches.token.cancel();
+        }
+    }
+}
+
+/// One fetch of a ticket, until dropped.
+pub(super) struct Fetch {
+    token: CancellationToken,
+    ticket: Bytes,
+    fetches: Arc<Mutex<HashMap<Bytes, Fetches>>>,
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let mut fetches = self.fetches.lock();
+        if let Some(entry) = fetches.get_mut(&self.ticket) {
+            entry.count -= 1;
+            if entry.count == 0 {
+                fetches.remove(&self.ticket);
+            }
+        }
+    }
+}
+
+impl Fetch {
+    /// The answer, unless somebody cancels before its end. Dropping what answers stops the query.
+    pub(super) async fn or_cancelled(
+        self,
+        answer: impl Future<Output = Reply<Answers<FlightData>>>,
+    ) -> Reply<Answers<FlightData>> {
+        let token = self.token.clone();
+        let response = tokio::select! {
+            response = answer => response?,
+            () = token.cancelled() => return Err(cancelled()),
+        };
+        Ok(response_until(response, self))
+    }
+}
+
+fn response_until(response: Response<Answers<FlightData>>, fetch: Fetch) -> Response<Answers<FlightData>> {
+    let (metadata, rows, extensions) = response.into_parts();
+    let state = Some((rows, fetch));
+    let rows = futures::stream::unfold(state, |state| async move {
+        let (mut rows, fetch) = state?;
+        let token = fetch.token.clone();
+        match futures::future::select(rows.next(), std::pin::pin!(token.cancelled())).await {
+            Either::Left((next, _)) => next.map(|next| (next, Some((rows, fetch)))),
+            Either::Right(_) => Some((Err(cancelled()), None)),
+        }
+    });
+    Response::from_parts(metadata, Box::pin(rows), extensions)
+}
+
+impl Flight {
+    /// CancelFlightInfo: stops whatever the endpoints of an info run, now or later.
+    pub(super) fn cancel_flight_info(&self, info: &FlightInfo) -> CancelFlightInfoResult {
+        let mut tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()).peekable();
+        let status = match tickets.peek() {
+            Some(_) => CancelStatus::Cancelled,
+            None => CancelStatus::NotCancellable,
+        };
+        tickets.for_each(|ticket| self.running.cancel(&ticket.ticket));
+        CancelFlightInfoResult { status: status.into() }
+    }
+
+    /// CancelQuery, the older form of the same.
+    pub(super) fn cancel_query(
+        &self,
+        request: &ActionCancelQueryRequest,
+    ) -> Result<ActionCancelQueryResult, Status> {
+        let info = FlightInfo::decode(request.info.clone())
+            .map_err(|_| bad_request("BAD_COMMAND", "the FlightInfo to cancel cannot be read"))?;
+        // The older enumeration has the numbers of the newer one.
+        Ok(ActionCancelQueryResult { result: self.cancel_flight_info(&info).status })
+    }
+
+    /// RenewFlightEndpoint: the same ticket with its whole time before it.
+    pub(super) fn renew_endpoint(&self, old: FlightEndpoint) -> Result<FlightEndpoint, Status> {
+        let Some(Ticket { ticket }) = old.ticket else {
+            return Err(bad_request("BAD_TICKET", "the endpoint has no ticket"));
+        };
+        Ok(FlightEndpoint { location: old.location, app_metadata: old.app_metadata, ..endpoint(self.tickets.renew(&ticket)?) })
+    }
+}

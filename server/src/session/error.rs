@@ -1,0 +1,22 @@
+//! What can go wrong with a session.
+
+use crate::engine;
+
+/// An error of a session, or of a statement in it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error("the transaction is unknown: it has ended, or belongs to another session; begin a new one")]
+    UnknownTransaction,
+    #[error("{0} transactions are open in this session; end some of them")]
+    TooManyTransactions(usize),
+    #[error("there are {0} sessions already; close some, or try again later")]
+    TooManySessions(usize),
+}
+
+impl From<getrandom::Error> for SessionError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Engine(engine::Error::Internal(error.to_string()))
+    }
+}

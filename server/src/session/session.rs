@@ -1,0 +1,263 @@
+//! One client's session: what its names mean, the connection on which its settings and temporary tables
+//! live, and its transactions.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::Stream;
+use parking_lot::Mutex;
+
+use super::{SessionError, new_handle};
+use crate::{
+    engine::{
+        Ack, Description, Engine, Error, IdleLimits, IngestRequest, Names, Outcome, Place, Statement,
+        Workspace,
+    },
+    sql,
+};
+
+/// Transactions that one session may have open.
+const MAX_TRANSACTIONS: usize = 64;
+
+/// What a client has left with the server. Most sessions hold nothing at all: their statements run on any
+/// connection.
+pub(crate) struct Session {
+    id: Vec<u8>,
+    engine: Engine,
+    state: Mutex<State>,
+    /// One at a time may open a workspace.
+    opening: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    names: Option<Names>,
+    /// The session's own connection.
+    own: Option<Arc<Workspace>>,
+    /// Something lives on `own`, so that every statement has to run there.
+    stateful: bool,
+    transactions: HashMap<Vec<u8>, Arc<Workspace>>,
+}
+
+impl State {
+    fn workspaces(&self) -> Vec<Arc<Workspace>> {
+        let own = self.own.iter();
+        let others = self.transactions.values().filter(|other| !self.is_own(other));
+        own.chain(others).cloned().collect()
+    }
+
+    fn is_own(&self, workspace: &Arc<Workspace>) -> bool {
+        self.own.as_ref().is_some_and(|own| Arc::ptr_eq(own, workspace))
+    }
+
+    /// The transaction that a statement belongs to which names none: the only one that is open.
+    fn only_transaction(&self) -> Option<Arc<Workspace>> {
+        let mut open = self.transactions.values();
+        open.next().filter(|_| open.next().is_none()).cloned()
+    }
+}
+
+impl Session {
+    pub(super) fn new(id: Vec<u8>, engine: Engine) -> Self {
+        Self { id, engine, state: Mutex::default(), opening: tokio::sync::Mutex::default() }
+    }
+
+    /// Random, so that nobody can guess it.
+    pub(crate) fn id(&self) -> &[u8] {
+        &self.id
+    }
+
+    /// Plans a statement where it would run.
+    pub(crate) async fn describe(&self, transaction: &[u8], sql: &str) -> Result<Description, SessionError> {
+        let place = self.place(transaction, sql).await?;
+        Ok(self.engine.describe(&place, sql).await?)
+    }
+
+    /// Runs one statement; see [`Engine::run`].
+    pub(crate) async fn run(
+        &self,
+        transaction: &[u8],
+        statement: Statement,
+    ) -> Result<Outcome, SessionError> {
+        if sql::is_use(&statement.sql) {
+            return self.change_names(&statement.sql).await;
+        }
+        let place = self.place(transaction, &statement.sql).await?;
+        Ok(self.engine.run(&place, statement).await?)
+    }
+
+    /// Runs a statement or a script for its effect; see [`Engine::write`].
+    pub(crate) async fn write(
+        &self,
+        transaction: &[u8],
+        statement: Statement,
+    ) -> Result<Outcome, SessionError> {
+        if sql::is_use(&statement.sql) {
+            return self.change_names(&statement.sql).await;
+        }
+        let place = self.place(transaction, &statement.sql).await?;
+        Ok(self.engine.write(&place, statement).await?)
+    }
+
+    /// Takes an upload: into the open transaction or a temporary table where there is one, else through the
+    /// writer.
+    pub(crate) async fn ingest(
+        &self,
+        transaction: &[u8],
+        mut request: IngestRequest,
+        schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch, Error>> + Unpin + Send,
+    ) -> Result<Ack, SessionError> {
+        request.names = self.state.lock().names.clone();
+        let workspace = match self.transaction(transaction)? {
+            Some(workspace) => Some(workspace),
+            None if request.temporary => {
+                let own = self.own().await?;
+                self.state.lock().stateful = true;
+                Some(own)
+            }
+            None => self.state.lock().own.clone().filter(|own| own.in_transaction()),
+        };
+        Ok(match workspace {
+            Some(workspace) => self.engine.ingest_in(&workspace, request, schema, batches).await?,
+            None => self.engine.ingest(request, schema, batches).await?,
+        })
+    }
+
+    /// Begins a transaction and returns its handle.
+    pub(crate) async fn begin(&self) -> Result<Vec<u8>, SessionError> {
+        let _opening = self.opening.lock().await;
+        let open = self.state.lock().transactions.len();
+        if open >= MAX_TRANSACTIONS {
+            return Err(SessionError::TooManyTransactions(MAX_TRANSACTIONS));
+        }
+        let own = self.own_locked().await?;
+        let own_is_free = !own.in_transaction() && {
+            let state = self.state.lock();
+            state.transactions.values().all(|other| !Arc::ptr_eq(other, &own))
+        };
+        let names = self.state.lock().names.clone();
+        let workspace = if own_is_free { own } else { self.engine.workspace(names).await? };
+        self.engine.begin(&workspace).await?;
+        let handle = new_handle()?;
+        self.state.lock().transactions.insert(handle.clone(), workspace);
+        Ok(handle)
+    }
+
+    /// Ends a transaction; its handle is forgotten whatever comes of it.
+    pub(crate) async fn end(&self, handle: &[u8], commit: bool) -> Result<(), SessionError> {
+        let workspace = self.state.lock().transactions.remove(handle);
+        let workspace = workspace.ok_or(SessionError::UnknownTransaction)?;
+        Ok(self.engine.end(&workspace, commit).await?)
+    }
+
+    /// What unqualified names mean.
+    pub(crate) fn names(&self) -> Names {
+        self.state.lock().names.clone().unwrap_or_else(|| self.engine.default_names())
+    }
+
+    /// Runs a USE. It reaches every connection of the session.
+    pub(crate) async fn change_names(&self, use_sql: &str) -> Result<Outcome, SessionError> {
+        let before = self.state.lock().names.clone();
+        let names = self.engine.names_after(before, use_sql).await?;
+        let workspaces = self.state.lock().workspaces();
+        for workspace in workspaces {
+            self.engine.use_names(&workspace, names.clone()).await?;
+        }
+        self.state.lock().names = Some(names);
+        Ok(Outcome::Changed(0))
+    }
+
+    /// Where a statement runs: in its transaction, on the session's own connection, or anywhere.
+    async fn place(&self, transaction: &[u8], sql: &str) -> Result<Place, SessionError> {
+        let leaves_state = sql::leaves_state(sql);
+        if let Some(workspace) = self.transaction(transaction)? {
+            self.state.lock().stateful |= leaves_state;
+            return Ok(Place::Own(workspace));
+        }
+        if leaves_state || self.state.lock().stateful {
+            let own = self.own().await?;
+            self.state.lock().stateful = true;
+            return Ok(Place::Own(own));
+        }
+        Ok(Place::Shared(self.state.lock().names.clone()))
+    }
+
+    /// The transaction under a handle, or without one the only one that is open.
+    fn transaction(&self, handle: &[u8]) -> Result<Option<Arc<Workspace>>, SessionError> {
+        let state = self.state.lock();
+        if handle.is_empty() {
+            return Ok(state.only_transaction());
+        }
+        state.transactions.get(handle).cloned().map(Some).ok_or(SessionError::UnknownTransaction)
+    }
+
+    /// True while the handle's transaction is open.
+    pub(crate) fn is_open(&self, handle: &[u8]) -> bool {
+        self.state.lock().transactions.contains_key(handle)
+    }
+
+    async fn own(&self) -> Result<Arc<Workspace>, SessionError> {
+        let _opening = self.opening.lock().await;
+        self.own_locked().await
+    }
+
+    async fn own_locked(&self) -> Result<Arc<Workspace>, SessionError> {
+        let (own, names) = {
+            let state = self.state.lock();
+            (state.own.clone(), state.names.clone())
+        };
+        if let Some(own) = own {
+            return Ok(own);
+        }
+        let own = self.engine.workspace(names).await?;
+        self.state.lock().own = Some(Arc::clone(&own));
+        Ok(own)
+    }
+
+    pub(super) fn has_workspaces(&self) -> bool {
+        let state = self.state.lock();
+        state.own.is_some() || !state.transactions.is_empty()
+    }
+
+    /// True while a transaction is open.
+    pub(super) fn is_busy(&self) -> bool {
+        self.state.lock().workspaces().iter().any(|workspace| workspace.in_transaction())
+    }
+
+    /// Stops what runs; for a session that is over.
+    pub(super) fn interrupt(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        for workspace in state.workspaces() {
+            workspace.interrupt();
+        }
+    }
+
+    /// Undoes every open transaction, because nobody is there to end it.
+    pub(super) async fn roll_back_all(&self) {
+        let handles: Vec<_> = self.state.lock().transactions.keys().cloned().collect();
+        for handle in handles {
+            if let Some(workspace) = self.state.lock().transactions.get(&handle) {
+                workspace.interrupt();
+            }
+            if let Err(error) = self.end(&handle, false).await {
+                tracing::debug!(%error, "a transaction that was left open");
+            }
+        }
+        let own = self.state.lock().own.clone().filter(|own| own.in_transaction());
+        if let Some(own) = own {
+            own.interrupt();
+            if let Err(error) = self.engine.end(&own, false).await {
+                tracing::debug!(%error, "a transaction that was left open");
+            }
+        }
+    }
+
+    pub(super) async fn roll_back_idle(&self, limits: IdleLimits) {
+        let workspaces = self.state.lock().workspaces();
+        for workspace in workspaces {
+            self.engine.roll_back_if_idle(&workspace, limits).await;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! All sessions: whose they are, how many there may be, and when they end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::{Session, SessionError, new_handle};
+use crate::engine::{Engine, IdleLimits};
+
+/// By what a client is recognised from one request to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum SessionKey {
+    /// The session's id, which it was given as a cookie.
+    Cookie(Vec<u8>),
+    /// Its connection.
+    Connection(ConnectionId),
+}
+
+/// A network connection, counted from the start of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ConnectionId(pub(crate) u64);
+
+/// How many sessions there may be, and how long they live unused.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionLimits {
+    /// Sessions at once.
+    pub count: usize,
+    /// A session that is not used for so long ends, and its temporary tables with it.
+    pub idle: Duration,
+    /// Open transactions that rest are rolled back.
+    pub transactions: IdleLimits,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            count: 4096,
+            idle: Duration::from_secs(3600),
+            transactions: IdleLimits {
+                while_wanted: Duration::from_secs(30),
+                at_all: Duration::from_secs(600),
+            },
+        }
+    }
+}
+
+/// The sessions of one server.
+pub(crate) struct Sessions {
+    engine: Engine,
+    limits: SessionLimits,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_key: HashMap<SessionKey, Arc<Session>>,
+    by_id: HashMap<Vec<u8>, Entry>,
+}
+
+struct Entry {
+    session: Arc<Session>,
+    key: SessionKey,
+    used: Instant,
+    /// The connections that have used it and are open.
+    connections: HashSet<ConnectionId>,
+}
+
+impl Sessions {
+    pub(crate) fn new(engine: Engine, limits: SessionLimits) -> Self {
+        Self { engine, limits, known: Mutex::default() }
+    }
+
+    /// The session of a client, which begins with its first request.
+    ///
+    /// # Errors
+    /// [`SessionError::TooManySessions`].
+    pub(crate) fn of(
+        &self,
+        key: SessionKey,
+        connection: Option<ConnectionId>,
+    ) -> Result<Arc<Session>, SessionError> {
+        let mut known = self.known.lock();
+        let session = match known.by_key.get(&key) {
+            Some(session) => Arc::clone(session),
+            None if known.by_id.len() >= self.limits.count => {
+                return Err(SessionError::TooManySessions(self.limits.count));
+            }
+            None => {
+                let session = Arc::new(Session::new(new_handle()?, self.engine.clone()));
+                let entry = Entry {
+                    session: Arc::clone(&session),
+                    key: key.clone(),
+                    used: Instant::now(),
+                    connections: HashSet::new(),
+                };
+                known.by_key.insert(key, Arc::clone(&session));
+                known.by_id.insert(session.id().to_vec(), entry);
+                session
+            }
+        };
+        if let Some(entry) = known.by_id.get_mut(session.id()) {
+            entry.used = Instant::now();
+            entry.connections.extend(connection);
+        }
+        Ok(session)
+    }
+
+    /// The session whose id a client presents as a cookie. From now on it outlives its first connection.
+    pub(crate) fn of_cookie(&self, id: &[u8], connection: Option<ConnectionId>) -> Option<Arc<Session>> {
+        let mut known = self.known.lock();
+        let Known { by_key, by_id } = &mut *known;
+        let entry = by_id.get_mut(id)?;
+        if let SessionKey::Connection(_) = entry.key {
+            by_key.remove(&entry.key);
+            entry.key = SessionKey::Cookie(id.to_vec());
+            by_key.insert(entry.key.clone(), Arc::clone(&entry.session));
+        }
+        entry.used = Instant::now();
+        entry.connections.extend(connection);
+        Some(Arc::clone(&entry.session))
+    }
+
+    /// The session that a ticket was made in.
+    pub(crate) fn by_id(&self, id: &[u8]) -> Option<Arc<Session>> {
+        self.known.lock().by_id.get(id).map(|entry| Arc::clone(&entry.session))
+    }
+
+    /// Ends a session: what runs is interrupted, open transactions are rolled back.
+    pub(crate) fn close(&self, session: &Session) {
+        self.known.lock().remove(session.id());
+        session.interrupt();
+    }
+
+    /// Reacts to closed connections for as long as the server runs.
+    pub(crate) async fn end_with(self: Arc<Self>, mut closed: mpsc::UnboundedReceiver<ConnectionId>) {
+        while let Some(connection) = closed.recv().await {
+            self.connection_closed(connection);
+        }
+    }
+
+    /// A connection is gone. A session that lived on it ends; one that is recognised otherwise stays, but a
+    /// client that has vanished leaves no transaction open.
+    fn connection_closed(&self, connection: ConnectionId) {
+        let (ended, left) = self.known.lock().leave(connection);
+        for session in ended {
+            session.interrupt();
+        }
+        for session in left {
+            tokio::spawn(async move { session.roll_back_all().await });
+        }
+    }
+
+    /// Ends all sessions, because the server stops.
+    pub(crate) fn close_all(&self) {
+        let known = std::mem::take(&mut *self.known.lock());
+        for entry in known.by_id.into_values() {
+            entry.session.interrupt();
+        }
+    }
+
+    /// Rolls back transactions that rest for too long and ends sessions that nobody uses, for as long as
+    /// the server runs.
+    pub(crate) async fn sweep(self: Arc<Self>, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            let (ended, living) = self.known.lock().expire(self.limits.idle);
+            for session in ended {
+                session.interrupt();
+            }
+            for session in living {
+                session.roll_back_idle(self.limits.transactions).await;
+            }
+        }
+    }
+}
+
+impl Known {
+    fn remove(&mut self, id: &[u8]) -> Option<Arc<Session>> {
+        let entry = self.by_id.remove(id)?;
+        self.by_key.remove(&entry.key);
+        Some(entry.session)
+    }
+
+    /// Those that end with the connection, and those that stay without any.
+    fn leave(&mut self, connection: ConnectionId) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
+        let own = self.by_key.get(&SessionKey::Connection(connection)).map(|session| session.id().to_vec());
+        let ended = own.and_then(|id| self.remove(&id)).into_iter().collect();
+        let left = self
+            .by_id
+            .values_mut()
+            .filter_map(|entry| {
+                let was_last = entry.connections.remove(&connection) && entry.connections.is_empty();
+                was_last.then(|| Arc::clone(&entry.session))
+            })
+            .collect();
+        (ended, left)
+    }
+
+    /// Those whose time is over, and those that may have transactions.
+    fn expire(&mut self, idle: Duration) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
+        let over: Vec<_> = self
+            .by_id
+            .iter()
+            .filter(|(_, entry)| entry.used.elapsed() >= idle && !entry.session.is_busy())
+            .map(|(id, _)| id.clone())
+            .collect();
+        let ended = over.iter().filter_map(|id| self.remove(id)).collect();
+        let living = self
+            .by_id
+            .values()
+            .filter(|entry| entry.session.has_workspaces())
+            .map(|entry| Arc::clone(&entry.session))
+            .collect();
+        (ended, living)
+    }
+}

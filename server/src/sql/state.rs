@@ -1,0 +1,206 @@
+//! Statements that leave something behind on their connection: settings, names, temporary things and
+//! transactions. They run on a session's own connection, and their settings stay there.
+
+use std::borrow::Cow;
+
+use super::{
+    Refusal,
+    lexer::{Token, spanned, tokens},
+    statements,
+};
+
+/// Settings that are one for all clients: a schema that was announced is the schema that is delivered, and
+/// times are in UTC.
+const PINNED: [&str; 8] = [
+    "timezone",
+    "calendar",
+    "arrow_large_buffer_size",
+    "arrow_lossless_conversion",
+    "arrow_output_list_view",
+    "arrow_output_version",
+    "produce_arrow_string_view",
+    "errors_as_json",
+];
+
+/// What a statement does to the transaction of its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// BEGIN or START TRANSACTION.
+    Begin {
+        /// Whether it said READ ONLY.
+        read_only: bool,
+    },
+    /// COMMIT or END.
+    Commit,
+    /// ROLLBACK or ABORT.
+    Rollback,
+}
+
+/// True when some statement leaves state behind, or needs what another left. `USE` alone is none of them:
+/// names are easily carried to any connection.
+pub(crate) fn leaves_state(text: &str) -> bool {
+    const WORDS: [&str; 12] = [
+        "set", "reset", "begin", "start", "commit", "end", "rollback", "abort", "prepare", "execute",
+        "deallocate", "use",
+    ];
+    let tokens = tokens(text);
+    statements(&tokens).any(|statement| starts_with(statement, &WORDS) || creates_temporary(statement))
+        && !is_use(text)
+}
+
+/// True for a text that is one USE.
+pub(crate) fn is_use(text: &str) -> bool {
+    let tokens = tokens(text);
+    let mut statements = statements(&tokens);
+    statements.next().is_some_and(|statement| starts_with(statement, &["use"])) && statements.next().is_none()
+}
+
+/// What each statement does to the transaction; `None` for most.
+pub(crate) fn controls(text: &str) -> Vec<Option<Control>> {
+    statements(&tokens(text)).map(control).collect()
+}
+
+fn control(statement: &[Token]) -> Option<Control> {
+    let Some(Token::Word(first)) = statement.first() else { return None };
+    match first.as_str() {
+        "begin" | "start" => {
+            let read_only = statement.windows(2).any(|pair| is(&pair[0], "read") && is(&pair[1], "only"));
+            Some(Control::Begin { read_only })
+        }
+        "commit" | "end" => Some(Control::Commit),
+        "rollback" | "abort" => Some(Control::Rollback),
+        _ => None,
+    }
+}
+
+/// The text with every SET and RESET made local to its connection: in DuckDB a plain `SET threads = 1`
+/// changes every client.
+///
+/// # Errors
+/// SET GLOBAL, and settings that are one for all clients.
+pub(crate) fn localise(text: &str) -> Result<Cow<'_, str>, Refusal> {
+    let all: Vec<(Token, usize)> = spanned(text).collect();
+    let mut local = String::new();
+    let mut copied = 0;
+    for statement in all.split(|(token, _)| *token == Token::Punctuation(';')) {
+        let [(first, end), rest @ ..] = statement else { continue };
+        if !is(first, "set") && !is(first, "reset") {
+            continue;
+        }
+        if set_target(rest, text)? {
+            local.push_str(&text[copied..*end]);
+            local.push_str(" SESSION");
+            copied = *end;
+        }
+    }
+    if copied == 0 {
+        return Ok(Cow::Borrowed(text));
+    }
+    local.push_str(&text[copied..]);
+    Ok(Cow::Owned(local))
+}
+
+/// Looks at what follows SET or RESET; true where the scope has to be named.
+fn set_target(rest: &[(Token, usize)], text: &str) -> Result<bool, Refusal> {
+    let name = |at: usize| match rest.get(at) {
+        Some((Token::Word(name) | Token::Quoted(name), _)) => name.as_str(),
+        _ => "",
+    };
+    let (setting, unscoped) = match name(0) {
+        "global" => {
+            return Err(Refusal::NotAllowed(
+                "SET GLOBAL would change the settings of every client; leave the word out to change only this session's"
+                    .into(),
+            ));
+        }
+        "variable" => return Ok(false),
+        "session" | "local" => (name(1), false),
+        first => (first, true),
+    };
+    let time_zone = setting == "time" && (name(1) == "zone" || name(2) == "zone");
+    // Drivers ask for UTC, which they have.
+    let asks_for_utc = |end: usize| text[..end].to_lowercase().ends_with("'utc'");
+    if (time_zone || setting == "timezone") && rest.last().is_some_and(|(_, end)| asks_for_utc(*end)) {
+        return Ok(unscoped && !time_zone);
+    }
+    if PINNED.contains(&setting) || time_zone {
+        return Err(Refusal::NotAllowed(format!(
+            "the setting {} is one for all clients and cannot be changed; times are in UTC, convert them with AT TIME ZONE",
+            if time_zone { "timezone" } else { setting }
+        )));
+    }
+    Ok(unscoped)
+}
+
+fn starts_with(statement: &[Token], words: &[&str]) -> bool {
+    matches!(statement.first(), Some(Token::Word(word)) if words.contains(&word.as_str()))
+}
+
+fn creates_temporary(statement: &[Token]) -> bool {
+    let word = |at: usize| match statement.get(at) {
+        Some(Token::Word(word)) => word.as_str(),
+        _ => "",
+    };
+    let kind = if word(1) == "or" { word(3) } else { word(1) };
+    word(0) == "create" && ["temp", "temporary"].contains(&kind)
+}
+
+fn is(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(found) if found == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_state() {
+        for text in [
+            "SET x = 1",
+            "begin",
+            "SELECT 1; USE s",
+            "create or replace temp table t (x int)",
+            "/* a */ PREPARE p AS SELECT 1",
+        ] {
+            assert!(leaves_state(text), "{text}");
+        }
+        for text in ["SELECT 'set'", "USE s", "CREATE TABLE temp (x INT)", "UPDATE t SET x = 1"] {
+            assert!(!leaves_state(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_become_local() {
+        let local = |text| localise(text).unwrap();
+        assert_eq!(
+            local("set threads = 1; select 1; RESET x"),
+            "set SESSION threads = 1; select 1; RESET SESSION x"
+        );
+        assert_eq!(local("SET VARIABLE x = 1; SET SESSION y = 2"), "SET VARIABLE x = 1; SET SESSION y = 2");
+        assert_eq!(local("UPDATE t SET timezone = 1"), "UPDATE t SET timezone = 1");
+        assert_eq!(local("SET timezone = 'UTC';"), "SET SESSION timezone = 'UTC';");
+        for refused in [
+            "SET GLOBAL threads = 1",
+            "SET TimeZone = 'CET'",
+            "SET SESSION \"timezone\" = 'CET'",
+            "RESET arrow_large_buffer_size",
+            "SET TIME ZONE 'CET'",
+            "SET LOCAL TIME ZONE 'CET'",
+        ] {
+            assert!(localise(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn transactions_are_recognised() {
+        assert_eq!(
+            controls("BEGIN TRANSACTION READ ONLY; SELECT 1; COMMIT; abort"),
+            [
+                Some(Control::Begin { read_only: true }),
+                None,
+                Some(Control::Commit),
+                Some(Control::Rollback)
+            ]
+        );
+    }
+}
