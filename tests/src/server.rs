@@ -10,7 +10,7 @@ use std::{
 use arrow_flight::flight_service_client::FlightServiceClient;
 use merganser::Client;
 use merganser_server::{
-    Config, Server, ServerError,
+    Config, Server, ServerError, SessionLimits,
     config::{Log, LogFormat, Network},
     engine::{Engine, Options},
 };
@@ -76,6 +76,7 @@ impl TestServer {
     pub async fn open(file: DatabaseFile, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             engine: Options { path: Some(file.path().to_owned()), ..Options::default() },
+            sessions: SessionLimits::default(),
             network: Network {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 max_message_bytes: 64 << 20,

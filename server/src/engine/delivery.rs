@@ -6,14 +6,8 @@ use arrow_array::RecordBatch;
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
-    Error, Result,
-    batch_stream::Cancel,
-    coalesce::Coalescer,
-    error::Class,
-    ffi::Rows,
-    spool::Spool,
-    types::Wire,
-    wanted::Watch,
+    Error, Result, batch_stream::Cancel, coalesce::Coalescer, error::Class, ffi::Rows, spool::Spool,
+    types::Wire, wanted::Watch,
 };
 
 /// The way to one client.

@@ -75,9 +75,9 @@ impl StatementKind {
     /// they were parsed.
     pub(crate) fn check_stateless(self) -> Result<()> {
         match self {
-            Self::Set | Self::Transaction | Self::Prepare | Self::Execute => {
-                Err(Error::Refused("this statement cannot be combined with others here; send it by itself".into()))
-            }
+            Self::Set | Self::Transaction | Self::Prepare | Self::Execute => Err(Error::Refused(
+                "this statement cannot be combined with others here; send it by itself".into(),
+            )),
             other => other.check_pragma(),
         }
     }

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
 
-use super::{
-    Error, Result, permit,
-    wanted::Wanted,
-};
+use super::{Error, Result, permit, wanted::Wanted};
 
 /// The fair queue of writers, and the gate between appends and statements that exclude them.
 pub(crate) struct Turn {

@@ -22,7 +22,11 @@ use crate::{
 
 impl Flight {
     /// The action `query`: rows as an Arrow IPC stream, or the number of changed rows as one.
-    pub(super) async fn act_query(&self, session: &Session, sql: String) -> Reply<Answers<arrow_flight::Result>> {
+    pub(super) async fn act_query(
+        &self,
+        session: &Session,
+        sql: String,
+    ) -> Reply<Answers<arrow_flight::Result>> {
         let mut entry = self.log.begin("action", &sql);
         let is_script = statement_count(&sql) > 1;
         let statement = Statement::new(sql);

@@ -30,16 +30,15 @@ impl Flight {
     }
 
     /// The session that a ticket was made in; an empty id means the caller's.
-    pub(super) fn session_of_ticket(
-        &self,
-        id: &[u8],
-        caller: &Arc<Session>,
-    ) -> Result<Arc<Session>, Status> {
+    pub(super) fn session_of_ticket(&self, id: &[u8], caller: &Arc<Session>) -> Result<Arc<Session>, Status> {
         if id.is_empty() || id == caller.id() {
             return Ok(Arc::clone(caller));
         }
         self.sessions.by_id(id).ok_or_else(|| {
-            not_found("SESSION_ENDED", "the session in which the ticket was made has ended; ask for a new FlightInfo")
+            not_found(
+                "SESSION_ENDED",
+                "the session in which the ticket was made has ended; ask for a new FlightInfo",
+            )
         })
     }
 }

@@ -141,6 +141,10 @@ impl Flight {
         let Some(Ticket { ticket }) = old.ticket else {
             return Err(bad_request("BAD_TICKET", "the endpoint has no ticket"));
         };
-        Ok(FlightEndpoint { location: old.location, app_metadata: old.app_metadata, ..endpoint(self.tickets.renew(&ticket)?) })
+        Ok(FlightEndpoint {
+            location: old.location,
+            app_metadata: old.app_metadata,
+            ..endpoint(self.tickets.renew(&ticket)?)
+        })
     }
 }

@@ -18,8 +18,7 @@ use super::{
     Answers, Flight, Reply,
     asked::{Asked, Query},
     error::{engine_status, internal, session_status},
-    metadata,
-    stream,
+    metadata, stream,
     ticket::expiration,
 };
 use crate::{
@@ -67,7 +66,7 @@ impl Flight {
         if !described.kind.runs_at_once() {
             let schema = announced(&described, &query.statement);
             let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
-            let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session)?;
+            let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session.id())?;
             return flight_info(schema.as_deref(), ticket, descriptor, -1);
         }
         let mut entry = self.log.begin("write", &query.statement.sql);
@@ -75,13 +74,13 @@ impl Flight {
         match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
-                let ticket = self.tickets.result(self.results.keep_empty(), session);
+                let ticket = self.tickets.result(self.results.keep_empty(), session.id());
                 flight_info(Some(&Schema::empty()), ticket, descriptor, i64::try_from(rows).unwrap_or(-1))
             }
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
                 let handle = self.results.keep(rows).await.map_err(engine_status)?;
-                flight_info(Some(&schema), self.tickets.result(handle, session), descriptor, -1)
+                flight_info(Some(&schema), self.tickets.result(handle, session.id()), descriptor, -1)
             }
         }
     }
@@ -117,7 +116,7 @@ impl Flight {
             let path = [&relation.catalog, &relation.schema, &relation.name].map(Clone::clone).to_vec();
             let sql = select_all(&TableRef::from_path(&path).map_err(engine_status)?);
             // The fingerprint stays 0: a list must not go stale because a column was added.
-            let ticket = self.tickets.query(Query::new(Statement::new(sql)), session)?;
+            let ticket = self.tickets.query(Query::new(Statement::new(sql)), session.id())?;
             flight_info(Some(&relation.columns), ticket, FlightDescriptor::new_path(path.clone()), -1)
         });
         Ok::<Response<_>, Status>(stream::many(infos.collect::<Result<Vec<_>, _>>()?))
@@ -132,7 +131,10 @@ fn announced(described: &Description, statement: &Statement) -> Option<SchemaRef
     let as_expected = match &sent {
         Some(sent) => {
             expected.len() == sent.fields().len()
-                && expected.iter().zip(sent.fields()).all(|(expected, sent)| expected.data_type() == sent.data_type())
+                && expected
+                    .iter()
+                    .zip(sent.fields())
+                    .all(|(expected, sent)| expected.data_type() == sent.data_type())
         }
         None => expected.is_empty(),
     };
@@ -172,5 +174,8 @@ fn flight_info(
 
 /// An endpoint that any client of this connection may fetch, until its ticket expires.
 pub(super) fn endpoint(ticket: Bytes) -> FlightEndpoint {
-    FlightEndpoint { expiration_time: Some(expiration()), ..FlightEndpoint::new().with_ticket(Ticket::new(ticket)) }
+    FlightEndpoint {
+        expiration_time: Some(expiration()),
+        ..FlightEndpoint::new().with_ticket(Ticket::new(ticket))
+    }
 }

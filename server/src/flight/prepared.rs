@@ -3,9 +3,7 @@
 use arrow_array::RecordBatch;
 use arrow_flight::{
     IpcMessage, SchemaAsIpc,
-    sql::{
-        ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any,
-    },
+    sql::{ActionClosePreparedStatementRequest, ActionCreatePreparedStatementRequest, Any},
 };
 use arrow_ipc::writer::IpcWriteOptions;
 use arrow_schema::Schema;
@@ -25,8 +23,7 @@ use crate::{
 };
 
 /// The name under which the protocol packs the result.
-const RESULT_TYPE: &str =
-    "type.googleapis.com/arrow.flight.protocol.sql.ActionCreatePreparedStatementResult";
+const RESULT_TYPE: &str = "type.googleapis.com/arrow.flight.protocol.sql.ActionCreatePreparedStatementResult";
 
 impl Flight {
     /// CreatePreparedStatement: plans the statement, so that mistakes show at once, and remembers its text.
@@ -49,8 +46,9 @@ impl Flight {
         Ok(packed(&result))
     }
 
-    /// A script cannot be planned before it runs, because its statements build on one another; it is an
-    /// update, and has neither columns nor parameters.
+    /// A script cannot be planned before it runs, because its statements build on one another. It has neither
+    /// columns nor parameters, and runs as an update only: a driver that was told so would run it where its
+    /// user asks for rows.
     async fn prepare_script(
         &self,
         session: &Session,
@@ -60,7 +58,6 @@ impl Flight {
         self.engine.check_script(&sql).await.map_err(engine_status)?;
         Ok(packed(&ActionCreatePreparedStatementResult {
             prepared_statement_handle: self.remember(session, sql, transaction)?,
-            is_update: Some(true),
             ..Default::default()
         }))
     }

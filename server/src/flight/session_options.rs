@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use merganser_proto::flight::{
     CloseSessionResult, GetSessionOptionsResult, SessionOptionValue, SetSessionOptionsRequest,
-    SetSessionOptionsResult, close_session_result, session_option_value::OptionValue,
+    SetSessionOptionsResult, close_session_result,
+    session_option_value::OptionValue,
     set_session_options_result::{Error, ErrorValue},
 };
 
@@ -55,6 +56,10 @@ async fn set(session: &Session, name: &str, value: SessionOptionValue) -> Result
     let Some(OptionValue::StringValue(value)) = value.option_value else {
         return Err(ErrorValue::InvalidValue);
     };
+    // Drivers set the two options in any order: the same catalog again leaves the schema as it is.
+    if name == CATALOG && value == session.names().catalog {
+        return Ok(());
+    }
     let target = match name {
         CATALOG => format!("{}.main", quote(&value)),
         _ => format!("{}.{}", quote(&session.names().catalog), quote(&value)),

@@ -34,7 +34,8 @@ fn values(read_only: bool, duckdb: &str) -> arrow_flight::error::Result<SqlInfoD
     info.append(SqlInfo::FlightSqlServerName, "Merganser");
     info.append(
         SqlInfo::FlightSqlServerVersion,
-        format!("{} (DuckDB {duckdb})", env!("CARGO_PKG_VERSION")).as_str(),
+        // Tools that know DuckDB recognise it by how this begins.
+        format!("duckdb {duckdb} (merganser {})", env!("CARGO_PKG_VERSION")).as_str(),
     );
     info.append(SqlInfo::FlightSqlServerArrowVersion, ARROW_VERSION);
     info.append(SqlInfo::FlightSqlServerReadOnly, read_only);

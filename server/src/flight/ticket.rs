@@ -17,7 +17,7 @@ use super::{
     asked::{Query, TicketFor, command, sql_text},
     error::{bad_request, internal, not_found},
 };
-use crate::{engine::Statement, session::Session};
+use crate::engine::Statement;
 
 /// How long a ticket works, unless it is renewed.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -32,17 +32,17 @@ pub(super) struct Codec {
 }
 
 impl Codec {
-    /// A ticket that runs a statement in a session.
-    pub(super) fn query(&self, query: Query, session: &Session) -> Result<Bytes, Status> {
+    /// A ticket that runs a statement in the session with this id.
+    pub(super) fn query(&self, query: Query, session: &[u8]) -> Result<Bytes, Status> {
         let Query { statement, schema, transaction } = query;
         let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
         let query = proto::Query { sql: statement.sql, parameters, schema, transaction };
-        Ok(self.seal(proto::ticket::What::Query(query), session.id()))
+        Ok(self.seal(proto::ticket::What::Query(query), session))
     }
 
     /// A ticket for the kept rows of a statement that ran already.
-    pub(super) fn result(&self, handle: Vec<u8>, session: &Session) -> Bytes {
-        self.seal(proto::ticket::What::Result(handle), session.id())
+    pub(super) fn result(&self, handle: Vec<u8>, session: &[u8]) -> Bytes {
+        self.seal(proto::ticket::What::Result(handle), session)
     }
 
     /// The same ticket with its whole time before it.
@@ -58,8 +58,7 @@ impl Codec {
 
     fn seal(&self, what: proto::ticket::What, session: &[u8]) -> Bytes {
         let expires = now() + LIFETIME.as_secs();
-        let content =
-            proto::Ticket { what: Some(what), session: session.to_vec(), expires }.encode_to_vec();
+        let content = proto::Ticket { what: Some(what), session: session.to_vec(), expires }.encode_to_vec();
         let mut handle = self.hash(&content).to_le_bytes().to_vec();
         handle.extend_from_slice(&content);
         TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()
@@ -162,10 +161,11 @@ mod tests {
     #[test]
     fn a_ticket_reads_back_and_a_changed_one_is_refused() {
         let codec = Codec::default();
-        let ticket = codec.query(Statement::new("SELECT 1"), 7).unwrap();
+        let ticket =
+            codec.query(Query { schema: 7, ..Query::new(Statement::new("SELECT 1")) }, b"s").unwrap();
         match codec.read(&ticket).unwrap() {
-            TicketFor::Query(query) => {
-                assert_eq!(query.statement.sql, "SELECT 1");
+            TicketFor::Query(query, session) => {
+                assert_eq!((query.statement.sql.as_str(), &session[..]), ("SELECT 1", &b"s"[..]));
                 assert_eq!(query.schema, 7);
             }
             other => panic!("{other:?}"),
@@ -173,7 +173,7 @@ mod tests {
         for bit in 0..ticket.len() * 8 {
             let mut changed = ticket.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
-            if let Ok(TicketFor::Query(query)) = codec.read(&changed.into()) {
+            if let Ok(TicketFor::Query(query, _)) = codec.read(&changed.into()) {
                 assert_ne!(query.schema, 7, "bit {bit} was not noticed");
             }
         }

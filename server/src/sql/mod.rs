@@ -78,7 +78,9 @@ pub(crate) fn has_returning(text: &str) -> bool {
 
 /// True when a text has a word outside of texts and comments; `word` is in lower case.
 pub(crate) fn mentions(text: &str, word: &str) -> bool {
-    tokens(text).iter().any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
+    tokens(text)
+        .iter()
+        .any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
 }
 
 /// An identifier in double quotes, safe for any text without NUL.

@@ -40,8 +40,18 @@ pub(crate) enum Control {
 /// names are easily carried to any connection.
 pub(crate) fn leaves_state(text: &str) -> bool {
     const WORDS: [&str; 12] = [
-        "set", "reset", "begin", "start", "commit", "end", "rollback", "abort", "prepare", "execute",
-        "deallocate", "use",
+        "set",
+        "reset",
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "prepare",
+        "execute",
+        "deallocate",
+        "use",
     ];
     let tokens = tokens(text);
     statements(&tokens).any(|statement| starts_with(statement, &WORDS) || creates_temporary(statement))
@@ -195,12 +205,7 @@ mod tests {
     fn transactions_are_recognised() {
         assert_eq!(
             controls("BEGIN TRANSACTION READ ONLY; SELECT 1; COMMIT; abort"),
-            [
-                Some(Control::Begin { read_only: true }),
-                None,
-                Some(Control::Commit),
-                Some(Control::Rollback)
-            ]
+            [Some(Control::Begin { read_only: true }), None, Some(Control::Commit), Some(Control::Rollback)]
         );
     }
 }

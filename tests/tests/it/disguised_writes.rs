@@ -7,7 +7,7 @@ use arrow_flight::{
     flight_service_client::FlightServiceClient,
 };
 use futures::TryStreamExt;
-use merganser_server::engine::{Outcome, Statement};
+use merganser_server::engine::{Outcome, Place, Statement};
 use merganser_tests::{TestServer, ids, integer, integers, put, refused, texts};
 use tonic::{Code, transport::Channel};
 
@@ -29,7 +29,7 @@ async fn a_select_that_draws_from_a_sequence_draws_once() {
     let server = TestServer::start().await;
     let client = server.client().await;
     client.execute("CREATE SEQUENCE s").await.unwrap();
-    match server.engine().run(Statement::new("SELECT nextval('s')")).await.unwrap() {
+    match server.engine().run(&Place::Shared(None), Statement::new("SELECT nextval('s')")).await.unwrap() {
         Outcome::Rows(rows) => assert_eq!(rows.try_collect::<Vec<_>>().await.unwrap().len(), 1),
         Outcome::Changed(_) => panic!("a select gives rows"),
     }
@@ -155,14 +155,17 @@ async fn a_forced_checkpoint_is_refused_and_a_plain_one_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_whose_effect_would_be_lost_is_refused() {
+async fn what_a_session_leaves_behind_stays_in_it() {
     let server = TestServer::start().await;
-    let client = server.client().await;
+    let (client, other) = (server.client().await, server.client().await);
     put(&client, "t", ids([1])).await.unwrap();
-    for sql in ["BEGIN", "USE memory", "SET threads = 1", "PREPARE p AS DELETE FROM t"] {
-        refused(client.execute(sql).await, Code::Unimplemented, "NO_SQL_SESSION");
+    for sql in ["PREPARE p AS DELETE FROM t", "BEGIN", "EXECUTE p"] {
+        client.execute(sql).await.unwrap();
     }
-    put(&client, "t", ids([2])).await.unwrap();
-    assert_eq!(integers(&client, "FROM t ORDER BY id").await.unwrap(), [1, 2]);
+    assert_eq!(integers(&client, "SELECT count(*) FROM t").await.unwrap(), [0]);
+    assert_eq!(integers(&other, "SELECT count(*) FROM t").await.unwrap(), [1]);
+    client.execute("ROLLBACK").await.unwrap();
+    assert_eq!(integers(&client, "SELECT count(*) FROM t").await.unwrap(), [1]);
+    refused(client.execute("SET threads = 1").await, Code::PermissionDenied, "NOT_ALLOWED");
     server.shutdown().await;
 }

@@ -1,6 +1,6 @@
 //! A database may be read-only, or in memory.
 
-use merganser_server::engine::{Error, Outcome, Script, Statement};
+use merganser_server::engine::{Error, Outcome, Place, Script, Statement};
 use merganser_tests::{TestServer, Upload, ids, integer, integers, put, refused, wide};
 use tonic::Code;
 
@@ -42,7 +42,7 @@ async fn a_read_only_database_answers_queries_and_refuses_every_write() {
     }
     for sql in ["INSERT INTO t VALUES (3) RETURNING id", "SELECT nextval('s')"] {
         refused(integers(&client, sql).await, Code::PermissionDenied, "READ_ONLY");
-        let outcome = server.engine().run(Statement::new(sql)).await;
+        let outcome = server.engine().run(&Place::Shared(None), Statement::new(sql)).await;
         assert!(matches!(outcome, Err(Error::ReadOnly)));
     }
     assert_eq!(integers(&client, "FROM t ORDER BY id").await.unwrap(), [1, 2]);
@@ -57,7 +57,7 @@ async fn a_database_in_memory_takes_puts_and_answers_queries() {
     let ack = put(&client, "t", ids([1, 2])).await.unwrap();
     assert!(ack.rows == 2 && ack.committed && ack.commit_id > 0);
     assert_eq!(client.execute("UPDATE t SET id = id + 1").await.unwrap(), 2);
-    match server.engine().run(Statement::new("FROM t")).await.unwrap() {
+    match server.engine().run(&Place::Shared(None), Statement::new("FROM t")).await.unwrap() {
         Outcome::Rows(rows) => assert_eq!(rows.schema().fields().len(), 1),
         Outcome::Changed(_) => panic!("a select gives rows"),
     }

@@ -56,7 +56,8 @@ impl Engine {
         };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
-        let (fed, inserted) = tokio::join!(self.feed(&admission.fit, collected, &mut batches, steps), inserting);
+        let (fed, inserted) =
+            tokio::join!(self.feed(&admission.fit, collected, &mut batches, steps), inserting);
         let (rows, bytes) = fed?;
         let connection = inserted?;
         let (answer, answered) = oneshot::channel();

@@ -63,11 +63,7 @@ impl Engine {
         let committed = taken.seat().transaction.is_none();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let appender = Appender {
-            target: Target {
-                table: name,
-                columns: entry.fit.columns().to_vec(),
-                casts: entry.fit.casts(),
-            },
+            target: Target { table: name, columns: entry.fit.columns().to_vec(), casts: entry.fit.casts() },
             create: entry.create,
             scans: Arc::clone(&self.shared.database.scans),
         };
@@ -95,7 +91,8 @@ impl Engine {
 
     /// Takes the turn for a transaction that has none.
     async fn give_turn(&self, taken: &mut Taken) -> Result<()> {
-        let lacks = taken.seat().transaction.as_ref().is_some_and(|open| open.turn.is_none() && !open.read_only);
+        let lacks =
+            taken.seat().transaction.as_ref().is_some_and(|open| open.turn.is_none() && !open.read_only);
         if lacks {
             let turn = self.shared.turn.take().await?;
             if let Some(open) = &mut taken.seat().transaction {
@@ -146,7 +143,9 @@ impl Appender {
             (true, Ok(())) => seat.commit_temporary()?,
             (true, Err(_)) => seat.roll_back()?,
             (false, Ok(())) => {}
-            (false, Err(_)) => seat.doom("an upload in the transaction failed, so it was rolled back; begin again"),
+            (false, Err(_)) => {
+                seat.doom("an upload in the transaction failed, so it was rolled back; begin again")
+            }
         }
         outcome
     }

@@ -159,10 +159,8 @@ impl Engine {
     pub async fn end(&self, workspace: &Arc<Workspace>, commit: bool) -> Result<()> {
         let mut taken = workspace.take(self.seat_wait()).await?;
         let clock = Arc::clone(&self.shared.clock);
-        self.blocking(move || {
-            if commit { taken.seat().commit(&clock) } else { taken.seat().roll_back() }
-        })
-        .await
+        self.blocking(move || if commit { taken.seat().commit(&clock) } else { taken.seat().roll_back() })
+            .await
     }
 
     /// Makes unqualified names on a workspace mean `names`.

@@ -81,7 +81,10 @@ impl Engine {
             }
             let span = tracing::Span::current();
             tokio::task::spawn_blocking(move || span.in_scope(|| run.run(taken, start)));
-            match started.await.map_err(|_| Error::Internal("the statement ended without an answer".into()))?? {
+            match started
+                .await
+                .map_err(|_| Error::Internal("the statement ended without an answer".into()))??
+            {
                 Started::Rows(schema) => {
                     return Ok(Outcome::Rows(BatchStream::running(schema, batches, cancel)));
                 }
@@ -189,7 +192,9 @@ impl Run {
         let mut watch = taken.watch();
         let seat = taken.seat();
         let controls = sql::controls(&self.statement.sql);
-        if controls.first() != Some(&Some(Control::Rollback)) && controls.first() != Some(&Some(Control::Commit)) {
+        if controls.first() != Some(&Some(Control::Rollback))
+            && controls.first() != Some(&Some(Control::Commit))
+        {
             seat.check_not_lost()?;
         }
         let cancel = self.delivery.cancel.clone();
@@ -250,7 +255,12 @@ impl Run {
     }
 
     /// A statement inside the open transaction.
-    fn in_transaction(&mut self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
+    fn in_transaction(
+        &mut self,
+        seat: &mut Seat,
+        watch: &mut super::Watch,
+        start: &mut Start,
+    ) -> Result<Ran> {
         let prepared = prepare_one(&seat.connection, &self.statement.sql)?;
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);

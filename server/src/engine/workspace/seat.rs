@@ -58,11 +58,23 @@ impl Seat {
     pub(crate) fn begin(&mut self, read_only: bool) -> Result<()> {
         self.check_not_lost()?;
         if self.transaction.is_some() {
-            return Err(Error::TransactionState("a transaction is open already; commit it or roll it back first"));
+            return Err(Error::TransactionState(
+                "a transaction is open already; commit it or roll it back first",
+            ));
         }
-        self.connection.execute(if read_only { "BEGIN TRANSACTION READ ONLY" } else { "BEGIN TRANSACTION" })?;
-        self.transaction =
-            Some(OpenTransaction { read_only, turn: None, no_appends: None, schemas: false, doomed: None, troubled: false });
+        self.connection.execute(if read_only {
+            "BEGIN TRANSACTION READ ONLY"
+        } else {
+            "BEGIN TRANSACTION"
+        })?;
+        self.transaction = Some(OpenTransaction {
+            read_only,
+            turn: None,
+            no_appends: None,
+            schemas: false,
+            doomed: None,
+            troubled: false,
+        });
         Ok(())
     }
 

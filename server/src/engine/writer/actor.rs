@@ -209,7 +209,12 @@ impl Actor {
             "committed a group"
         );
         for unit in group {
-            let ack = Ack { rows: unit.rows as u64, bytes: unit.bytes as u64, commit: self.commits, committed: true };
+            let ack = Ack {
+                rows: unit.rows as u64,
+                bytes: unit.bytes as u64,
+                commit: self.commits,
+                committed: true,
+            };
             // A loader that has gone learns of its rows when it asks; they are there.
             let _ = unit.answer.send(Ok(ack));
         }
