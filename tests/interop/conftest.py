@@ -3,7 +3,7 @@ from itertools import count
 
 import pytest
 
-from harness import BINARY, Server
+from harness import BINARY, GuardedServer, Server
 
 
 def pytest_configure():
@@ -25,6 +25,14 @@ def server(tmp_path_factory):
     """One server on a fresh database file for all tests of a module; it must end with exit code 0."""
     folder = tmp_path_factory.mktemp("server")
     server = Server(folder / "db.duckdb", log=folder / "log")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """One server that asks for a user and a password, for all tests of a module."""
+    server = GuardedServer(tmp_path_factory.mktemp("guarded"))
     yield server
     server.stop()
 
@@ -64,7 +72,7 @@ def pytest_runtest_makereport(item):
     """Shows what the servers of a failed test logged last."""
     report = (yield).get_result()
     if report.failed:
-        logs = {item.funcargs["server"].log} if "server" in item.funcargs else set()
+        logs = {item.funcargs[name].log for name in ("server", "guarded") if name in item.funcargs}
         if "tmp_path" in item.funcargs:
             logs.update(item.funcargs["tmp_path"].glob("log-*"))
         for log in sorted(logs):

@@ -105,6 +105,35 @@ class Server:
             self.client.close()
 
 
+class GuardedServer(Server):
+    """A server that knows one user and answers nobody else, as tools expect that always log in."""
+
+    credentials = {"username": "ana", "password": "duck: and cover"}
+
+    def __init__(self, folder):
+        hashed = subprocess.run(
+            [BINARY, "hash-password"], input=self.credentials["password"] + "\n",
+            env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        config = folder / "server.toml"
+        config.write_text(
+            f'[[user]]\nname = "{self.credentials["username"]}"\npassword_hash = "{hashed.stdout.strip()}"\n'
+        )
+        super().__init__(folder / "db.duckdb", "--config", config, log=folder / "log")
+        self.port = int(self.uri.rpartition(":")[2])
+
+    def adbc(self, **options):
+        return super().adbc(db_kwargs=self.credentials, **options)
+
+    def run(self, text):
+        with self.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+
+    def rows(self, text):
+        with self.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+            return cursor.execute(text).fetchall()
+
+
 @dataclass
 class Refusal:
     """A status as the server sent it: gRPC code, slug and text."""
