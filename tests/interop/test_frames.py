@@ -12,12 +12,12 @@ pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
 TABLE = """CREATE TABLE kinds AS
     SELECT i AS id, 'row ' || i AS name, i / 4 AS share, i % 2 = 0 AS even, CASE WHEN i % 3 > 0 THEN i END AS gaps,
-           DATE '2024-02-28' + i::INTEGER AS day, TIMESTAMP '2024-02-29 12:30:15.999999' + to_hours(i) AS at,
+           DATE '2024-02-28' + i::INTEGER AS day, TIMESTAMP '2024-02-29 12:30:15.999999' + to_hours(i) AS moment,
            (i * 1.25)::DECIMAL(18, 3) AS price, [i, NULL] AS list, {'a': i, 'b': 'x' || i} AS struct
     FROM range(1000) AS t(i)"""
 QUERIES = [
     "SELECT * FROM kinds ORDER BY id",
-    "SELECT even, count(*) AS n, sum(price) AS price, max(at) AS at FROM kinds GROUP BY even ORDER BY even",
+    "SELECT even, count(*) AS n, sum(price) AS price, max(moment) AS latest FROM kinds GROUP BY even ORDER BY even",
     "SELECT id, day FROM kinds WHERE false",
 ]
 
