@@ -16,9 +16,11 @@ def judged(tmp_path_factory):
     with duckdb.connect(path, read_only=True) as connection:
         answers = {number: connection.execute(query).to_arrow_table() for number, query in queries.items()}
     server = Server(path, log=folder / "log")
-    with server.adbc() as connection:
-        yield connection, queries, answers
-    server.stop()
+    try:
+        with server.adbc() as connection:
+            yield connection, queries, answers
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("number", range(1, 23))
