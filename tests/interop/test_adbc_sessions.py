@@ -223,10 +223,11 @@ class TestSessions:
         assert rows(other, "SELECT current_schema()") == [("main",)]
         refused(rows, other, "FROM only_here", codes="NOT_FOUND")
 
-    def test_settings_hold_for_one_connection(self, two):
+    @pytest.mark.parametrize("scope", ["", "SESSION"])
+    def test_settings_hold_for_one_connection(self, two, scope):
         mine, other = two
         before = rows(other, "SELECT current_setting('default_null_order')")
-        run(mine, "SET SESSION default_null_order = 'nulls_first'")
+        run(mine, f"SET {scope} default_null_order = 'nulls_first'")
         assert rows(mine, "SELECT v FROM (VALUES (1), (NULL)) AS t(v) ORDER BY v") == [(None,), (1,)]
         assert rows(other, "SELECT current_setting('default_null_order')") == before
         assert rows(other, "SELECT v FROM (VALUES (1), (NULL)) AS t(v) ORDER BY v") == [(1,), (None,)]

@@ -13,4 +13,4 @@ for (const [method, ...args] of calls) {
   else answers.push(method === "execute" ? answer.toArray().map((row) => row.toJSON()) : answer);
 }
 await client.close();
-print(answers);
+await print(answers);

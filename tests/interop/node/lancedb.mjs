@@ -10,5 +10,5 @@ for (const query of queries) {
   const rows = await (await client.query(query)).collectToObjects();
   answers.push(Array.from(rows, (row) => row.toJSON()));
 }
-print(answers);
+await print(answers);
 process.exit(0); // the client has no method that closes its channel
