@@ -1,4 +1,7 @@
-"""dbt with its GizmoSQL adapter, unmodified, on the project in dbt_project/: twice, with changed seeds in between."""
+"""dbt with its GizmoSQL adapter, unmodified, on the project in dbt_project/: twice, with changed seeds in between.
+
+Its profile is as dbt would have it: a user, a password and TLS.
+"""
 
 import json
 import shutil
@@ -67,8 +70,8 @@ class Rounds:
 
 
 @pytest.fixture(scope="module")
-def rounds(guarded, tmp_path_factory):
-    return Rounds(guarded, tmp_path_factory.mktemp("dbt"))
+def rounds(encrypted, tmp_path_factory):
+    return Rounds(encrypted, tmp_path_factory.mktemp("dbt"))
 
 
 @pytest.fixture(scope="module")

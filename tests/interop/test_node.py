@@ -55,6 +55,11 @@ class TestGizmosql:
         answers = programs.node("gizmosql.mjs", port=guarded.port, **guarded.credentials, calls=calls)
         assert answers[2] == [{"x": 1}, {"x": 2}]
 
+    def test_query_over_tls(self, encrypted, judge):
+        query = "SELECT 42 AS answer"
+        how = {"host": "localhost", "port": encrypted.port, "plaintext": False, "tlsSkipVerify": True, **encrypted.credentials}
+        assert programs.node("gizmosql.mjs", **how, calls=[["execute", query]]) == [judge(query)]
+
     def test_wrong_password_is_refused(self, guarded):
         credentials = guarded.credentials | {"password": "wrong"}
         ended = programs.run("node", "node/gizmosql.mjs", json.dumps({"port": guarded.port, **credentials, "calls": []}))
