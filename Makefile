@@ -22,7 +22,7 @@ build: .duckdb ## Release binaries in target/release
 test: .duckdb ## Unit, integration and interop tests
 	$(CARGO) build -p merganser-server -p merganser
 	$(CARGO) test --workspace
-	scripts/interop-env
+	CARGO="$(CARGO)" scripts/interop-env
 	.venv/bin/python -m pytest tests/interop
 
 check: .duckdb ## Format, lints, dependency direction, documentation

@@ -62,7 +62,8 @@ class TestGizmosql:
 
     def test_wrong_password_is_refused(self, guarded):
         credentials = guarded.credentials | {"password": "wrong"}
-        ended = programs.run("node", "node/gizmosql.mjs", json.dumps({"port": guarded.port, **credentials, "calls": []}))
+        argument = {"port": guarded.port, **credentials, "calls": []}
+        ended = programs.run("node", "node/gizmosql.mjs", json.dumps(argument))
         assert ended.returncode != 0
         assert "UNAUTHENTICATED" in ended.stderr
 
