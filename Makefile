@@ -22,7 +22,7 @@ build: .duckdb ## Release binaries in target/release
 test: .duckdb ## Unit, integration and interop tests
 	$(CARGO) build -p merganser-server -p merganser
 	$(CARGO) test --workspace
-	scripts/python-env tests/interop/requirements.txt
+	CARGO="$(CARGO)" scripts/interop-env
 	.venv/bin/python -m pytest tests/interop
 
 check: .duckdb ## Format, lints, dependency direction, documentation
@@ -39,7 +39,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 clean: ## Remove what was built
-	rm -rf target .venv .duckdb
+	rm -rf target .venv .venv-dbt .venv-ibis tests/interop/node/node_modules .duckdb
 
 .duckdb: scripts/fetch-duckdb
 	scripts/fetch-duckdb

@@ -3,7 +3,7 @@ from itertools import count
 
 import pytest
 
-from harness import BINARY, Server
+from harness import BINARY, EncryptedServer, GuardedServer, Server
 
 
 def pytest_configure():
@@ -29,13 +29,29 @@ def server(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """One server that asks for a user and a password, for all tests of a module."""
+    server = GuardedServer(tmp_path_factory.mktemp("guarded"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory):
+    """The same with TLS."""
+    server = EncryptedServer(tmp_path_factory.mktemp("encrypted"))
+    yield server
+    server.stop()
+
+
 @pytest.fixture
 def start(tmp_path):
     """Starts servers with options of the test's own; those still running at its end must exit with 0."""
     servers, number = [], count()
 
-    def start(database, *options):
-        servers.append(Server(database, *options, log=tmp_path / f"log-{next(number)}"))
+    def start(database, *options, **client):
+        servers.append(Server(database, *options, log=tmp_path / f"log-{next(number)}", **client))
         return servers[-1]
 
     yield start
@@ -64,7 +80,7 @@ def pytest_runtest_makereport(item):
     """Shows what the servers of a failed test logged last."""
     report = (yield).get_result()
     if report.failed:
-        logs = {item.funcargs["server"].log} if "server" in item.funcargs else set()
+        logs = {item.funcargs[name].log for name in ("server", "guarded", "encrypted") if name in item.funcargs}
         if "tmp_path" in item.funcargs:
             logs.update(item.funcargs["tmp_path"].glob("log-*"))
         for log in sorted(logs):

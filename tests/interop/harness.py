@@ -12,6 +12,7 @@ import grpc
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
+import trustme
 
 import wire
 
@@ -40,7 +41,8 @@ class Server:
         for server in list(cls.running):
             server.process.kill()
 
-    def __init__(self, database, *options, log):
+    def __init__(self, database, *options, log, connect={}):
+        """`connect` goes to pyarrow's client, such as certificates to trust."""
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
@@ -49,12 +51,12 @@ class Server:
             )  # fmt: skip
         self.running.add(self)
         line = self.process.stdout.readline()
-        ready = re.fullmatch(r"listening on (grpc://127\.0\.0\.1:\d+)\n", line)
+        ready = re.fullmatch(r"listening on (grpc(?:\+tls)?://127\.0\.0\.1:\d+)\n", line)
         if not ready:
             self.kill()
             raise AssertionError(f"no ready line but {line!r}; stderr:\n{log.read_text()}")
         self.uri = ready[1]
-        self.client = flight.connect(self.uri)
+        self.client = flight.connect(self.uri, **connect)
 
     def sql(self, text):
         """The result of a query: DoGet with the SQL text as the ticket."""
@@ -103,6 +105,56 @@ class Server:
         self.process.stdout.close()
         if hasattr(self, "client"):
             self.client.close()
+
+
+class GuardedServer(Server):
+    """A server that knows one user and answers nobody else, as tools expect that always log in."""
+
+    credentials = {"username": "ana", "password": "duck: and cover"}
+
+    def __init__(self, folder, *options, **client):
+        hashed = subprocess.run(
+            [BINARY, "hash-password"], input=self.credentials["password"] + "\n",
+            env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        config = folder / "server.toml"
+        config.write_text(
+            f'[[user]]\nname = "{self.credentials["username"]}"\npassword_hash = "{hashed.stdout.strip()}"\n'
+        )
+        super().__init__(folder / "db.duckdb", "--config", config, *options, log=folder / "log", **client)
+        self.port = int(self.uri.rpartition(":")[2])
+
+    def database_options(self):
+        """What the ADBC driver has to know in order to be let in."""
+        return self.credentials
+
+    def adbc(self, **options):
+        return super().adbc(db_kwargs=self.database_options(), **options)
+
+    def run(self, text):
+        with self.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+
+    def rows(self, text):
+        with self.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+            return cursor.execute(text).fetchall()
+
+
+class EncryptedServer(GuardedServer):
+    """The same with TLS, and a certificate of an authority that only this test knows."""
+
+    def __init__(self, folder):
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1", "localhost")
+        certificate.cert_chain_pems[0].write_to_path(folder / "server.pem")
+        certificate.private_key_pem.write_to_path(folder / "server.key")
+        self.authority = authority.cert_pem.bytes().decode()
+        options = ["--tls-cert", folder / "server.pem", "--tls-key", folder / "server.key"]
+        super().__init__(folder, *options, connect={"tls_root_certs": self.authority})
+
+    def database_options(self):
+        trust = adbc_driver_flightsql.DatabaseOptions.TLS_ROOT_CERTS.value
+        return super().database_options() | {trust: self.authority}
 
 
 @dataclass

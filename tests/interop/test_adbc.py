@@ -234,10 +234,6 @@ class TestIngest:
         assert server.sql("FROM db.s.people ORDER BY id").equals(PEOPLE)
         refused(lambda: cursor.adbc_ingest("t", PEOPLE, mode="create", db_schema_name="nowhere"), codes="NOT_FOUND")
 
-    def test_into_a_temporary_table_does_not_make_a_lasting_one(self, cursor, server):
-        refused(lambda: cursor.adbc_ingest("mine", PEOPLE, mode="create", temporary=True), codes="UNIMPLEMENTED")
-        refused(server.sql, "FROM mine", codes="NOT_FOUND")
-
 
 class TestMetadata:
     @pytest.fixture(autouse=True)
