@@ -62,8 +62,13 @@ DOORS = {
     ),
 }
 any_door = pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
+# A script may be prepared, because it may run as an update; what is refused is asking it for rows, which
+# test_adbc.py does.
+SCRIPTS_PASS = ("action", "prepare")
 plan_door = pytest.mark.parametrize(
-    "door", [door for name, door in DOORS.items() if name != "action"], ids=[name for name in DOORS if name != "action"]
+    "door",
+    [door for name, door in DOORS.items() if name not in SCRIPTS_PASS],
+    ids=[name for name in DOORS if name not in SCRIPTS_PASS],
 )
 
 
