@@ -17,36 +17,62 @@ const KEPT: usize = 8;
 /// Longer texts are not kept.
 const MAX_TEXT: usize = 4096;
 
-/// The plans of one connection. All are of statements without parameters that a READ ONLY transaction has
-/// already run: they write nothing.
+/// The plans of one connection, all of single SELECT statements.
 #[derive(Default)]
 pub(crate) struct Plans {
     kept: Vec<Plan>,
 }
 
-struct Plan {
+/// A plan and when it was made.
+pub(crate) struct Plan {
     sql: String,
     /// The moment on the commit clock,
     made: Stamp,
     /// and by the wall.
     at: Instant,
+    /// A READ ONLY transaction has run it: it writes nothing.
+    proven: bool,
     prepared: Prepared,
 }
 
-impl Plans {
-    /// Takes out the plan of a text, with its age, if it was made at this very moment. Others of the same
-    /// text are thrown away.
-    pub(crate) fn take(&mut self, sql: &str, now: Stamp) -> Option<(Prepared, Instant)> {
-        let position = self.kept.iter().position(|plan| plan.sql == sql)?;
-        let Plan { made, at, prepared, .. } = self.kept.remove(position);
-        (made == now && at.elapsed() < MAX_AGE).then_some((prepared, at))
+impl Plan {
+    /// A plan that was made at `made`; whether it writes is not known yet.
+    pub(crate) fn new(sql: &str, made: Stamp, prepared: Prepared) -> Self {
+        Self { sql: sql.to_owned(), made, at: Instant::now(), proven: false, prepared }
     }
 
-    /// Keeps a plan that was made at `made`.
-    pub(crate) fn keep(&mut self, sql: &str, made: Stamp, at: Instant, prepared: Prepared) {
-        if sql.len() <= MAX_TEXT {
+    /// The same, after it has run in a READ ONLY transaction.
+    pub(crate) fn proven(self) -> Self {
+        Self { proven: true, ..self }
+    }
+
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven
+    }
+
+    pub(crate) fn made(&self) -> Stamp {
+        self.made
+    }
+
+    pub(crate) fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+}
+
+impl Plans {
+    /// Takes out the plan of a text if it was made at this very moment; one that was made before is thrown
+    /// away.
+    pub(crate) fn take(&mut self, sql: &str, now: Stamp) -> Option<Plan> {
+        let position = self.kept.iter().position(|plan| plan.sql == sql)?;
+        let plan = self.kept.remove(position);
+        (plan.made == now && plan.at.elapsed() < MAX_AGE).then_some(plan)
+    }
+
+    /// Keeps a plan.
+    pub(crate) fn keep(&mut self, plan: Plan) {
+        if plan.sql.len() <= MAX_TEXT {
             self.kept.truncate(KEPT - 1);
-            self.kept.insert(0, Plan { sql: sql.to_owned(), made, at, prepared });
+            self.kept.insert(0, plan);
         }
     }
 }

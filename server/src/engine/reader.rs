@@ -3,10 +3,7 @@
 //! A read prepares and executes inside one READ ONLY transaction, so its plan and its rows belong to the
 //! same snapshot: a plan made before other rows were committed answers wrongly (stale statistics).
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use arrow_schema::SchemaRef;
 use tokio::{
@@ -23,6 +20,7 @@ use super::{
     error::Class,
     ffi::Prepared,
     permit,
+    plans::Plan,
     statement::{bind, prepare_one},
     types::Wire,
 };
@@ -134,49 +132,59 @@ impl Read {
     fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
         let mut connection = database.connection_with(self.names.as_ref())?;
         let running = self.delivery.cancel.running(connection.interrupt());
-        match self.reuse_plan(&mut connection, start) {
-            Ok(Ran::Read) => return Ok(()),
-            Ok(Ran::Writes | Ran::Stale) => {}
-            Err(error) => {
-                // Outside a transaction, only closing ends a stream that is left in the middle.
-                drop(running);
-                connection.discard();
-                return Err(error);
-            }
-        }
-        let (now, at) = (self.clock.stamp(), Instant::now());
+        let kept = self.clock.stamp().and_then(|now| connection.plans().take(&self.statement.sql, now));
+        let kept = match kept {
+            Some(plan) if plan.is_proven() => match self.reuse(&plan, start) {
+                Ok(Ran::Read) => {
+                    connection.plans().keep(plan);
+                    return Ok(());
+                }
+                Ok(Ran::Writes | Ran::Stale) => None,
+                Err(error) => {
+                    // Outside a transaction, only closing ends a stream that is left in the middle.
+                    drop((running, plan));
+                    connection.discard();
+                    return Err(error);
+                }
+            },
+            unproven => unproven,
+        };
+        let now = self.clock.stamp();
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let outcome = self.plan_and_run(&connection, start);
+        let outcome = self.plan_and_run(&connection, kept, now, start);
         let ended = connection.execute("ROLLBACK");
         drop(running);
         if ended.is_err() {
             connection.discard();
             return outcome.map(|_| ());
         }
-        if let (Some(prepared), Some(now)) = (outcome?, now) {
-            connection.plans().keep(&self.statement.sql, now, at, prepared);
+        if let Some(plan) = outcome? {
+            connection.plans().keep(plan);
         }
         Ok(())
     }
 
-    /// Runs a plan that this connection made, if nothing was committed since. The clock is read again once
-    /// the plan runs, when its snapshot is taken: a commit in between makes it stale after all.
-    fn reuse_plan(&self, connection: &mut Pooled, start: &mut Start) -> Result<Ran> {
-        let Some(now) = self.clock.stamp().filter(|_| self.statement.parameters.is_none()) else {
-            return Ok(Ran::Stale);
-        };
-        let Some((prepared, at)) = connection.plans().take(&self.statement.sql, now) else {
-            return Ok(Ran::Stale);
-        };
-        let ran = self.run_plan(&prepared, Some(now), start)?;
-        if matches!(ran, Ran::Read) {
-            connection.plans().keep(&self.statement.sql, now, at, prepared);
-        }
-        Ok(ran)
+    /// Runs a plan that this connection made, in no transaction but its own. The clock is read again once it
+    /// runs, when its snapshot is taken: a commit in between makes it stale after all.
+    fn reuse(&self, plan: &Plan, start: &mut Start) -> Result<Ran> {
+        bind(plan.prepared(), self.statement.parameters.as_ref(), 0)?;
+        self.run_plan(plan.prepared(), Some(plan.made()), start)
     }
 
-    /// Plans and runs inside the open transaction; gives the plan if it may be kept.
-    fn plan_and_run(&self, connection: &Pooled, start: &mut Start) -> Result<Option<Prepared>> {
+    /// Runs inside the open transaction, by the plan that was made for its description where there is one;
+    /// gives the plan if it may be kept.
+    fn plan_and_run(
+        &self,
+        connection: &Pooled,
+        described: Option<Plan>,
+        now: Option<Stamp>,
+        start: &mut Start,
+    ) -> Result<Option<Plan>> {
+        if let Some(plan) = described
+            && matches!(self.reuse(&plan, start)?, Ran::Read)
+        {
+            return Ok(Some(plan.proven()));
+        }
         let prepared = prepare_one(connection, &self.statement.sql)?;
         if !prepared.kind().may_read() {
             answer(start, Started::Writes);
@@ -187,11 +195,8 @@ impl Read {
         if matches!(ran, Ran::Writes) {
             answer(start, Started::Writes);
         }
-        let reusable = matches!(ran, Ran::Read)
-            && prepared.kind() == StatementKind::Select
-            && self.statement.parameters.is_none()
-            && sql::statement_count(&self.statement.sql) == 1;
-        Ok(reusable.then_some(prepared))
+        let reusable = matches!(ran, Ran::Read) && is_reusable(&prepared, &self.statement.sql);
+        Ok(now.filter(|_| reusable).map(|now| Plan::new(&self.statement.sql, now, prepared).proven()))
     }
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.
@@ -212,6 +217,12 @@ impl Read {
         self.delivery.send_all(rows, &wire)?;
         Ok(Ran::Read)
     }
+}
+
+/// Whether a plan means the same when it runs again: one SELECT does, the last of the several statements
+/// that a PIVOT becomes does not.
+pub(super) fn is_reusable(prepared: &Prepared, sql: &str) -> bool {
+    prepared.kind() == StatementKind::Select && !sql::mentions(sql, "pivot") && sql::statement_count(sql) == 1
 }
 
 /// An interrupt that the clock caused is a timeout.

@@ -8,6 +8,8 @@ use arrow_schema::{Schema, SchemaRef};
 use super::{
     BatchStream, Engine, Error, Place, Result,
     ffi::{Connection, Prepared, StatementKind, Statements},
+    plans::Plan,
+    reader::is_reusable,
     types,
 };
 use crate::sql;
@@ -155,16 +157,29 @@ impl Engine {
             Place::Shared(names) => names.clone(),
             Place::Own(workspace) => return self.describe_in(workspace, sql).await,
         };
-        let database = Arc::clone(&self.shared.database);
+        let (database, clock) = (Arc::clone(&self.shared.database), Arc::clone(&self.shared.clock));
         let sql = sql.to_owned();
         self.blocking(move || {
-            let connection = database.connection_with(names.as_ref())?;
+            let mut connection = database.connection_with(names.as_ref())?;
+            let now = clock.stamp();
+            if let Some(plan) = now.and_then(|now| connection.plans().take(&sql, now)) {
+                let description = description(plan.prepared(), &sql);
+                connection.plans().keep(plan);
+                return description;
+            }
             connection.execute("BEGIN TRANSACTION READ ONLY")?;
-            let described = describe(&connection, &sql);
+            let planned = prepare_one(&connection, &sql)
+                .and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
             if connection.execute("ROLLBACK").is_err() {
                 connection.discard();
+                return planned.map(|(description, _)| description);
             }
-            described
+            let (description, prepared) = planned?;
+            // The statement is fetched next, most likely on this connection.
+            if let Some(now) = now.filter(|_| is_reusable(&prepared, &sql)) {
+                connection.plans().keep(Plan::new(&sql, now, prepared));
+            }
+            Ok(description)
         })
         .await
     }
@@ -192,7 +207,10 @@ impl Engine {
 }
 
 pub(super) fn describe(connection: &Connection, sql: &str) -> Result<Description> {
-    let prepared = prepare_one(connection, sql)?;
+    description(&prepare_one(connection, sql)?, sql)
+}
+
+fn description(prepared: &Prepared, sql: &str) -> Result<Description> {
     let kind = prepared.kind();
     let returns_rows = kind.may_read() || sql::has_returning(sql);
     let schema =
