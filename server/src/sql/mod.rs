@@ -140,7 +140,9 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
             Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
-                return Err(Refusal::NotAllowed(format!("names that begin with {INTERNAL_PREFIX} are the server's own")));
+                return Err(Refusal::NotAllowed(format!(
+                    "names that begin with {INTERNAL_PREFIX} are the server's own"
+                )));
             }
             _ => {}
         }

@@ -152,7 +152,9 @@ async fn a_table_that_a_bulk_upload_makes_or_replaces_shows_all_at_once() {
     let client = server.client().await;
     let readers: Vec<_> = [server.client().await, server.client().await].into();
     let mut rows_before = None;
-    for (round, mode) in [IngestMode::Create, IngestMode::Replace, IngestMode::Replace].into_iter().enumerate() {
+    for (round, mode) in
+        [IngestMode::Create, IngestMode::Replace, IngestMode::Replace].into_iter().enumerate()
+    {
         let rows = ROWS + round as i64;
         let upload = send(&client, mode, numbered(0, rows, &[65_536]));
         while !upload.is_finished() {
@@ -184,7 +186,8 @@ async fn bulk_uploads_that_race_to_create_a_table_all_append_and_each_is_whole()
     let client = server.client().await;
     assert_eq!(integer(&client, "SELECT count(DISTINCT id) FROM t").await, 3 * ROWS);
     // Each upload is in one piece and in order.
-    let breaks = "SELECT count(*) FROM (SELECT id - lag(id) OVER (ORDER BY rowid) AS step FROM t) WHERE step <> 1";
+    let breaks =
+        "SELECT count(*) FROM (SELECT id - lag(id) OVER (ORDER BY rowid) AS step FROM t) WHERE step <> 1";
     assert!(integer(&client, breaks).await <= 2);
     drop(client);
     nothing_of_ours(server).await;
@@ -194,9 +197,8 @@ async fn bulk_uploads_that_race_to_create_a_table_all_append_and_each_is_whole()
 async fn of_bulk_uploads_that_create_a_table_one_wins() {
     let server = small_bulks().await;
     let client = server.client().await;
-    let uploads: Vec<_> = (0..2)
-        .map(|_| Upload::with_mode(&client, "t", ids([]).schema(), IngestMode::Create))
-        .collect();
+    let uploads: Vec<_> =
+        (0..2).map(|_| Upload::with_mode(&client, "t", ids([]).schema(), IngestMode::Create)).collect();
     uploads.iter().for_each(|upload| upload.send(ids(0..10_000)));
     server.bulk_uploads(2).await;
     let answers = join_all(uploads.into_iter().map(Upload::finish)).await;

@@ -66,7 +66,8 @@ impl BatchView {
         let c_name = super::c_string(&name)?;
         // SAFETY: the connection is live. DuckDB keeps the pointer to the stream in the view, and the stream
         // lives until the view is dropped.
-        let state = unsafe { c::duckdb_arrow_scan(connection.shared().raw(), c_name.as_ptr(), stream.cast()) };
+        let state =
+            unsafe { c::duckdb_arrow_scan(connection.shared().raw(), c_name.as_ptr(), stream.cast()) };
         if state != c::duckdb_state_DuckDBSuccess {
             // SAFETY: no view was made, so nothing else points to the stream.
             drop(unsafe { Box::from_raw(stream) });

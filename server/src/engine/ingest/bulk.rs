@@ -49,7 +49,8 @@ impl Engine {
         collected: Collected,
         mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Ack> {
-        let _place = permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
+        let _place =
+            permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         let uploaded = if admission.create.is_some() {
             self.stage(request, schema, admission, collected, &mut batches).await?
@@ -71,11 +72,7 @@ impl Engine {
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let target = admission.target();
         let Admission { fit, held, .. } = admission;
-        let job = Inserter {
-            target,
-            fit,
-            database: Arc::clone(&self.shared.database),
-        };
+        let job = Inserter { target, fit, database: Arc::clone(&self.shared.database) };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
         let (fed, inserted) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), inserting);
