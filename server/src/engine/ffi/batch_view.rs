@@ -42,6 +42,12 @@ struct Source {
     batches: Mutex<Option<Batches>>,
 }
 
+// SAFETY: the schema is only read; DuckDB changes its children for a moment in `BatchView::new`, where no other
+// thread knows of them yet.
+unsafe impl Send for Source {}
+// SAFETY: as above, and the batches are behind a lock.
+unsafe impl Sync for Source {}
+
 /// Makes the database that the views live in.
 pub(crate) fn attach_views(connection: &Connection) -> Result<(), DuckError> {
     connection.execute(&format!("ATTACH ':memory:' AS {VIEWS_DATABASE} (HIDDEN)")).map(|_| ())
