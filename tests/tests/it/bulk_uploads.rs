@@ -90,7 +90,7 @@ fn send(
     batches: impl IntoIterator<Item = RecordBatch>,
 ) -> JoinHandle<Result<IngestAck, Error>> {
     let mut batches = batches.into_iter().peekable();
-    let schema = batches.peek().expect("a batch").schema();
+    let schema = batches.peek().map_or_else(|| ids([]).schema(), RecordBatch::schema);
     let upload = Upload::with_mode(client, "t", schema, mode);
     batches.for_each(|batch| upload.send(batch));
     tokio::spawn(upload.finish())
