@@ -17,6 +17,9 @@ class Client(Protocol):
     def put(self, table: str, rows: pa.Table) -> None:
         """Appends rows; returns when they are durable."""
 
+    def create(self, table: str, rows: pa.Table) -> None:
+        """Makes a table of the rows; returns when they are durable."""
+
     def query(self, sql: str) -> pa.Table:
         """Runs a query and fetches the whole answer."""
 
@@ -34,6 +37,9 @@ class FlightClient:
         writer, _ = self._client.do_put(flight.FlightDescriptor.for_path(table), rows.schema)
         writer.write_table(rows)
         writer.close()
+
+    def create(self, table: str, rows: pa.Table) -> None:
+        self.put(table, rows)
 
     def query(self, sql: str) -> pa.Table:
         return self._client.do_get(flight.Ticket(sql.encode())).read_all()
@@ -54,6 +60,9 @@ class QuackClient:
 
     def put(self, table: str, rows: pa.Table) -> None:
         self._connection.execute(f"INSERT INTO remote.{table} SELECT * FROM rows")
+
+    def create(self, table: str, rows: pa.Table) -> None:
+        self._connection.execute(f"CREATE TABLE remote.{table} AS SELECT * FROM rows")
 
     def query(self, sql: str) -> pa.Table:
         return self._run(sql).to_arrow_table()

@@ -27,6 +27,8 @@ class Job:
     seconds: float
     rows: int = 0
     """Rows that a put sends."""
+    creates: bool = False
+    """Whether a put makes its table; then it can be done once only."""
     sql: str = ""
     """The question of a query."""
     answer_rows: int = 0
@@ -38,6 +40,8 @@ class Job:
             return lambda: self._query(client), lambda: self._query(client)
         rows = data.events(self.rows)
         small = rows.slice(0, WARM_UP_ROWS)
+        if self.creates:
+            return lambda: client.create(data.FRESH, rows), lambda: client.put(data.EVENTS, small)
         return lambda: client.put(data.EVENTS, rows), lambda: client.put(data.EVENTS, small)
 
     def _query(self, client: Client) -> None:

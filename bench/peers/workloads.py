@@ -115,11 +115,16 @@ class Mixed:
         return Sample((load.rate(tallies, "put"), load.rate(tallies, "query")), errors)
 
 
-def _upload(bench: Bench, peer: Peer) -> Sample:
-    """One long put of batches of 64k rows; million rows a second."""
-    rows = bench.settings.bulk_rows
-    tallies, errors = bench.run(peer, [Job("put", 0, rows=rows)])
-    return Sample((load.rate(tallies, "put") * rows / 1e6,), errors)
+@dataclass(frozen=True)
+class Upload:
+    """One long put of batches of 64k rows, into a table there or a new one; million rows a second."""
+
+    creates: bool
+
+    def __call__(self, bench: Bench, peer: Peer) -> Sample:
+        rows = bench.settings.bulk_rows
+        tallies, errors = bench.run(peer, [Job("put", 0, rows=rows, creates=self.creates)])
+        return Sample((load.rate(tallies, "put") * rows / 1e6,), errors)
 
 
 def _scan(bench: Bench, peer: Peer) -> Sample:
@@ -203,7 +208,21 @@ def all_workloads(bulk_rows: int) -> tuple[Workload, ...]:
                     decimals=2,
                 ),
             ),
-            _upload,
+            Upload(creates=False),
+        ),
+        Workload(
+            "upload-new",
+            ALL,
+            (
+                Figure(
+                    f"one upload of {bulk} into a new table",
+                    "M rows/s",
+                    Times(1.1, BASELINE),
+                    Times(0.9, IN_PROCESS),
+                    decimals=2,
+                ),
+            ),
+            Upload(creates=True),
         ),
         Workload(
             "scan",

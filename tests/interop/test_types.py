@@ -10,9 +10,19 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from harness import refused
+from harness import Server, refused
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
+
+
+@pytest.fixture(scope="module", params=[(), ("--bulk-size", "1B")], ids=["small", "bulk"])
+def server(request, tmp_path_factory):
+    """Small uploads and bulk uploads enter by different doors, and must come out alike."""
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder / "db.duckdb", *request.param, log=folder / "log")
+    yield server
+    server.stop()
+
 
 UTC = dt.timezone.utc
 DAY = dt.date(2024, 2, 29)
@@ -126,6 +136,20 @@ def test_arrow_type_round_trip(server, case, rows):
     returned = server.sql(f"SELECT v FROM t ORDER BY row")
     assert same_type(returned.schema.field("v").type, wire_type)
     assert returned["v"].to_pylist() == values[rows]
+
+
+@pytest.mark.parametrize("case", ROUND_TRIPS.values(), ids=ROUND_TRIPS)
+def test_arrow_type_in_many_rows(server, case):
+    """More than a row group of DuckDB's, in batches that do not divide it."""
+    few = pa.table({"v": case[0]})
+    server.put(few, "few")
+    many = pa.table({"v": pa.concat_arrays([case[0]] * (150_000 // len(few)))})
+    writer, _ = server.client.do_put(flight.FlightDescriptor.for_path("many"), many.schema)
+    writer.write_table(many, max_chunksize=7_001)
+    writer.close()
+    kept = server.sql("FROM few")
+    expected = kept.take(pa.array(np.arange(len(many)) % len(few)))
+    assert server.sql("FROM many").equals(expected)
 
 
 def same_type(a, b):

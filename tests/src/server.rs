@@ -135,6 +135,12 @@ impl TestServer {
         until("every read has given its place back", async || self.engine.reads_in_progress() == 0).await;
     }
 
+    /// Waits until so many uploads are under way that were too large to be collected.
+    pub async fn bulk_uploads(&self, count: usize) {
+        let under_way = async || self.engine.bulk_uploads_in_progress() == count;
+        until("the bulk uploads begin or end", under_way).await;
+    }
+
     /// Tells the server to stop, as SIGTERM does, waits until it has, and gives the file back.
     ///
     /// # Panics

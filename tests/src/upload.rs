@@ -22,12 +22,14 @@ pub struct Upload {
 impl Upload {
     /// Begins to send rows of this schema to a table, which is created if it is missing.
     pub fn start(client: &Client, table: &str, schema: SchemaRef) -> Self {
+        Self::with_mode(client, table, schema, IngestMode::CreateOrAppend)
+    }
+
+    /// As [`Upload::start`], in a mode of the test's own.
+    pub fn with_mode(client: &Client, table: &str, schema: SchemaRef, mode: IngestMode) -> Self {
         let (rows, sent) = mpsc::unbounded();
         let (client, table) = (client.clone(), TablePath::new(table));
-        let answer =
-            tokio::spawn(
-                async move { client.ingest(&table, IngestMode::CreateOrAppend, schema, sent).await },
-            );
+        let answer = tokio::spawn(async move { client.ingest(&table, mode, schema, sent).await });
         Self { rows, answer }
     }
 

@@ -13,7 +13,7 @@ use super::{
     Engine, Error, Names, Result, clock::CommitClock, database::Database, error::Class, ffi::Connection,
     statement::extract, types,
 };
-use crate::sql::{literal, quote};
+use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
 /// A longer name is refused: it would be carried in every message about the table.
 const MAX_NAME_BYTES: usize = 255;
@@ -74,6 +74,9 @@ fn check_name(part: &str) -> Result<()> {
     }
     if part.contains('\0') {
         return Err(Error::BadName("a name contains the character NUL".into()));
+    }
+    if part.to_lowercase().starts_with(INTERNAL_PREFIX) {
+        return Err(Error::BadName(format!("names that begin with {INTERNAL_PREFIX} are the server's own")));
     }
     Ok(())
 }

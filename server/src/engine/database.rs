@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use arrow_schema::Schema;
 use parking_lot::Mutex;
 
 use super::{
     Error, Options, Result,
-    ffi::{self, Connection, ScanRegistry, register_scan},
+    ffi::{self, BatchView, Connection, ScanRegistry, attach_views, register_scan},
     names::Names,
     plans::Plans,
 };
@@ -35,6 +36,9 @@ impl Database {
         let connection = instance.connect()?;
         let scans = Arc::default();
         register_scan(&connection, &scans)?;
+        if !options.read_only {
+            attach_views(&connection)?;
+        }
         for pin in PINNED {
             connection.execute(pin)?;
         }
@@ -86,6 +90,11 @@ impl Database {
         let idle = self.connect()?;
         idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
         Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: true })
+    }
+
+    /// A view over batches that are to come; on a connection of its own.
+    pub(crate) fn batch_view(&self, name: String, schema: &Schema) -> Result<BatchView> {
+        Ok(BatchView::new(self.instance.connect()?, name, schema)?)
     }
 
     fn connect(&self) -> Result<Idle> {

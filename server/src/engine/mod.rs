@@ -181,6 +181,11 @@ impl Engine {
         self.shared.options.read_concurrency - self.shared.reads.available_permits()
     }
 
+    /// Uploads under way that are too large to be collected.
+    pub fn bulk_uploads_in_progress(&self) -> usize {
+        ingest::bulk_places(self.shared.options.queue_bytes) - self.shared.bulks.available_permits()
+    }
+
     /// Commits what the writer has accepted, checkpoints, and stops it. Later writes get
     /// [`Error::Stopping`].
     pub async fn shutdown(&self) {

@@ -33,8 +33,13 @@ impl Turn {
 
     /// Waits for the turn, within the bound.
     pub(crate) async fn take(&self) -> Result<TurnPermit> {
+        self.take_within(self.wait).await
+    }
+
+    /// Waits for the turn, within a bound of the caller's.
+    pub(crate) async fn take_within(&self, wait: Duration) -> Result<TurnPermit> {
         let _waiting = self.wanted.wait();
-        let permit = permit::take(&self.turn, 1, self.wait, || Error::WriteBusy(self.wait)).await?;
+        let permit = permit::take(&self.turn, 1, wait, || Error::WriteBusy(wait)).await?;
         Ok(TurnPermit { _permit: permit })
     }
 
@@ -52,8 +57,13 @@ impl Turn {
 
     /// Waits until no append is under way, within the bound, and keeps new ones out.
     pub(crate) async fn no_appends(&self) -> Result<NoAppends> {
-        tokio::time::timeout(self.wait, Arc::clone(&self.tables).write_owned())
+        self.no_appends_within(self.wait).await
+    }
+
+    /// As [`Turn::no_appends`], within a bound of the caller's.
+    pub(crate) async fn no_appends_within(&self, wait: Duration) -> Result<NoAppends> {
+        tokio::time::timeout(wait, Arc::clone(&self.tables).write_owned())
             .await
-            .map_err(|_| Error::WriteBusy(self.wait))
+            .map_err(|_| Error::WriteBusy(wait))
     }
 }

@@ -14,8 +14,8 @@ pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
 /// Deeper nesting is refused: the parser recurses on it.
 const MAX_NESTING: usize = 1000;
 
-/// The table function by which uploads enter; not for clients.
-const INTERNAL_FUNCTION: &str = "__merganser_scan";
+/// What begins so is the server's own (how uploads enter) and not for clients.
+pub(crate) const INTERNAL_PREFIX: &str = "__merganser_";
 
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +139,10 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     for token in statement {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
-            Token::Word(name) | Token::Quoted(name) if name == INTERNAL_FUNCTION => {
-                return Err(Refusal::NotAllowed(format!("{INTERNAL_FUNCTION} is the server's own")));
+            Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
+                return Err(Refusal::NotAllowed(format!(
+                    "names that begin with {INTERNAL_PREFIX} are the server's own"
+                )));
             }
             _ => {}
         }

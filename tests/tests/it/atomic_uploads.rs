@@ -6,7 +6,7 @@ use futures::future::join_all;
 use merganser::Client;
 use merganser_server::Config;
 use merganser_tests::{
-    Proxy, RawUpload, TestServer, Upload, ids, integer, integers, messages, put, refused, until, wide,
+    Proxy, RawUpload, TestServer, Upload, ids, integer, integers, messages, put, refused, wide,
 };
 use tonic::Code;
 
@@ -22,15 +22,10 @@ fn bulky() -> arrow_array::RecordBatch {
     wide(0..200)
 }
 
-/// Waits until a bulk upload to a table that was missing is under way: it creates the table first.
-async fn under_way(client: &Client, table: &str) {
-    let tables = format!("SELECT count(*) FROM duckdb_tables() WHERE table_name = '{table}'");
-    until("the bulk upload begins", async || integer(client, &tables).await == 1).await;
-}
-
-/// Returns when no append to any table is under way: ALTER waits for them.
-async fn no_append_left(client: &Client, table: &str) {
-    client.execute(&format!("ALTER TABLE {table} ADD COLUMN later INTEGER")).await.unwrap();
+/// Waits until a bulk upload has ended, and checks that it left no table behind.
+async fn nothing_left(server: &TestServer) {
+    server.bulk_uploads(0).await;
+    assert_eq!(integer(&server.client().await, "SELECT count(*) FROM duckdb_tables()").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,10 +52,9 @@ async fn a_bulk_upload_that_its_client_abandons_leaves_nothing() {
     let (loader, client) = (server.client().await, server.client().await);
     let upload = Upload::start(&loader, "t", bulky().schema());
     upload.send(bulky());
-    under_way(&client, "t").await;
+    server.bulk_uploads(1).await;
     upload.abandon().await;
-    no_append_left(&client, "t").await;
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 0);
+    nothing_left(&server).await;
     server_goes_on(&client).await;
     server.shutdown().await;
 }
@@ -72,11 +66,10 @@ async fn a_bulk_upload_whose_connection_is_cut_leaves_nothing() {
     let proxy = Proxy::start(server.address()).await;
     let upload = Upload::start(&proxy.client().await, "t", bulky().schema());
     upload.send(bulky());
-    under_way(&client, "t").await;
+    server.bulk_uploads(1).await;
     proxy.cut().await;
     upload.refusal().await.unwrap_err();
-    no_append_left(&client, "t").await;
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 0);
+    nothing_left(&server).await;
     server_goes_on(&client).await;
     server.shutdown().await;
 }
@@ -85,17 +78,16 @@ async fn a_bulk_upload_whose_connection_is_cut_leaves_nothing() {
 async fn a_bulk_upload_that_is_cancelled_leaves_nothing() {
     let server = TestServer::with(small_bulks).await;
     let client = server.client().await;
-    for round in 0..10 {
-        let table = format!("t{round}");
+    for _ in 0..10 {
         let upload = RawUpload::start(server.flight().await);
-        for message in messages(&table, vec![bulky(), bulky()]) {
+        for message in messages("t", vec![bulky(), bulky()]) {
             upload.send(message);
         }
-        under_way(&client, &table).await;
+        server.bulk_uploads(1).await;
         upload.cancel().await;
-        no_append_left(&client, &table).await;
-        assert_eq!(integer(&client, &format!("SELECT count(*) FROM {table}")).await, 0);
+        nothing_left(&server).await;
         server_goes_on(&client).await;
+        client.execute("DROP TABLE after").await.unwrap();
     }
     server.shutdown().await;
 }

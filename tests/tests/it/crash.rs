@@ -8,8 +8,8 @@ use std::{
 };
 
 use futures::StreamExt;
-use merganser::Client;
-use merganser_tests::{DatabaseFile, TestServer, Upload, integer, integers, put, soon, unit};
+use merganser::{Client, IngestMode};
+use merganser_tests::{DatabaseFile, TestServer, Upload, ids, integer, integers, put, soon, unit};
 use predicates::prelude::*;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -109,6 +109,45 @@ async fn check(database: &Path, kept: &BTreeSet<i64>) {
     assert!(kept.is_subset(&whole), "lost: {:?}", kept.difference(&whole));
     assert_eq!(integer(&client, "SELECT count(DISTINCT unit) FROM t").await, whole.len() as i64);
     server.kill().await;
+}
+
+/// The tables that are there, those that the server made for itself included.
+const TABLES: &str = "SELECT count(*) FROM duckdb_tables()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_sigkill_a_bulk_upload_into_a_new_table_is_there_whole_or_not_at_all() {
+    const ROWS: i64 = 300_000;
+    let file = DatabaseFile::new();
+    for round in 0..4 {
+        let server = Process::start(file.path(), &["--bulk-size", "64KiB"]).await;
+        let client = server.client().await;
+        assert_eq!(integer(&client, TABLES).await, i64::from(round > 0));
+        let upload = Upload::with_mode(&client, "t", ids([]).schema(), IngestMode::Replace);
+        for batch in 0..10 {
+            upload.send(ids(batch * ROWS / 10..(batch + 1) * ROWS / 10));
+        }
+        let finished = round % 2 == 0;
+        if finished {
+            upload.send(ids([round]));
+            assert_eq!(upload.finish().await.unwrap().rows, ROWS as u64 + 1);
+        } else {
+            // By the time of this answer the server has read a good part of the upload.
+            put(&client, "beside", unit(round, ROWS as usize)).await.unwrap();
+            assert!(!upload.is_answered());
+            drop(upload);
+        }
+        server.kill().await;
+
+        let server = Process::start(file.path(), &[]).await;
+        let client = server.client().await;
+        // The upload that was cut off has left what was there before it.
+        let last = if finished { round } else { round - 1 };
+        let kept = integers(&client, "SELECT id FROM t").await.unwrap();
+        assert!(kept.into_iter().eq((0..ROWS).chain([last])), "round {round}");
+        client.execute("DROP TABLE IF EXISTS beside").await.unwrap();
+        assert_eq!(integer(&client, TABLES).await, 1);
+        assert_eq!(server.terminate().await.code(), Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

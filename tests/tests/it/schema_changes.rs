@@ -46,10 +46,10 @@ async fn columns_added_under_load_lose_no_row_and_split_no_unit() {
 async fn a_column_is_added_only_when_the_bulk_upload_under_way_has_ended() {
     let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
     let (loader, client) = (server.client().await, server.client().await);
+    put(&client, "t", wide([])).await.unwrap();
     let upload = Upload::start(&loader, "t", wide([]).schema());
     upload.send(wide(0..200));
-    let created = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 't'";
-    merganser_tests::until("the upload begins", async || integer(&client, created).await == 1).await;
+    server.bulk_uploads(1).await;
 
     let changing = {
         let client = server.client().await;

@@ -69,8 +69,7 @@ async fn an_upload_under_way_may_end_well_while_the_server_stops() {
     let client = server.client().await;
     let upload = Upload::start(&client, "t", wide([]).schema());
     upload.send(wide(0..200));
-    let created = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 't'";
-    merganser_tests::until("the upload begins", async || integer(&client, created).await == 1).await;
+    server.bulk_uploads(1).await;
     let rest = async {
         upload.send(wide(200..400));
         upload.finish().await

@@ -8,6 +8,7 @@
 
 mod appender;
 mod arrow;
+mod batch_view;
 mod connection;
 mod database;
 mod error;
@@ -18,6 +19,7 @@ mod value;
 
 pub(crate) use appender::Appender;
 pub(crate) use arrow::{ArrowImport, DataChunk};
+pub(crate) use batch_view::{BatchView, attach_views};
 pub(crate) use connection::{Connection, Interrupt};
 pub(crate) use database::{Database, library_version};
 pub use error::Class;

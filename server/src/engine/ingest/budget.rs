@@ -41,6 +41,13 @@ impl Budget {
     }
 }
 
+/// Splits off the share of so many bytes, or whatever is left of it.
+pub(super) fn split(share: &mut Share, bytes: usize) -> Share {
+    let share = share.as_mut()?;
+    let units = bytes.div_ceil(UNIT).min(share.num_permits());
+    share.split(units)
+}
+
 /// Adds to a share.
 pub(super) fn extend(share: &mut Share, more: OwnedSemaphorePermit) {
     match share {

@@ -17,6 +17,8 @@ use crate::{
 /// How the batches of one upload are changed before they are appended: by name, never by position.
 pub(super) struct Fit {
     columns: Vec<String>,
+    /// The SQL types of those columns.
+    sql_types: Vec<String>,
     /// True when some column is not imported as the table's type, so that a statement has to cast.
     casts: bool,
     schema: SchemaRef,
@@ -30,6 +32,7 @@ impl Fit {
     pub(super) fn to_table(schema: &SchemaRef, table: &TableInfo) -> Result<Self> {
         check_distinct(schema)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
+        let mut sql_types = Vec::with_capacity(schema.fields().len());
         let mut casts = false;
         for field in schema.fields() {
             let column = table
@@ -48,6 +51,7 @@ impl Fit {
             }
             casts |= !imports_as(field, &column.sql_type);
             columns.push(column.name.clone());
+            sql_types.push(column.sql_type.clone());
         }
         let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
         if let Some(column) = missing {
@@ -56,15 +60,18 @@ impl Fit {
                 "the table requires a value and the upload has no such column",
             ));
         }
-        Ok(Self::new(columns, casts, schema))
+        Ok(Self::new(columns, sql_types, casts, schema))
     }
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
-        Self::new(schema.fields().iter().map(|field| field.name().clone()).collect(), false, schema)
+        let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+        // What has no type is refused where the table is made.
+        let sql_types = schema.fields().iter().map(|field| sql_type(field).unwrap_or_default()).collect();
+        Self::new(columns, sql_types, false, schema)
     }
 
-    fn new(columns: Vec<String>, casts: bool, schema: &SchemaRef) -> Self {
+    fn new(columns: Vec<String>, sql_types: Vec<String>, casts: bool, schema: &SchemaRef) -> Self {
         let conversions: Vec<_> =
             schema.fields().iter().map(|field| import_type(field.data_type())).collect();
         let schema = if conversions.iter().all(Option::is_none) {
@@ -77,12 +84,22 @@ impl Fit {
                 });
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         };
-        Self { columns, casts, schema, conversions }
+        Self { columns, sql_types, casts, schema, conversions }
+    }
+
+    /// The schema of the batches that [`Fit::apply`] gives.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
     /// The table's columns that the upload fills, in the upload's order.
     pub(super) fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The SQL types of [`Fit::columns`].
+    pub(super) fn sql_types(&self) -> &[String] {
+        &self.sql_types
     }
 
     /// Whether a statement has to cast the columns.

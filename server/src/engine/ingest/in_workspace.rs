@@ -10,8 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{
     Ack, Collected, IfExists, IfMissing, IngestRequest,
-    bulk::{PIECES_WAITING, Step},
+    bulk::{PIECE_BYTES, PIECES_WAITING},
     fit::{self, Fit},
+    pieces::Step,
 };
 use crate::engine::{
     Engine, Error, Result,
@@ -64,11 +65,12 @@ impl Engine {
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let appender = Appender {
             target: Target { table: name, columns: entry.fit.columns().to_vec(), casts: entry.fit.casts() },
+            fit: entry.fit,
             create: entry.create,
             scans: Arc::clone(&self.shared.database.scans),
         };
         let appending = self.blocking(move || appender.run(taken, received));
-        let (fed, appended) = tokio::join!(self.feed(&entry.fit, collected, &mut batches, steps), appending);
+        let (fed, appended) = tokio::join!(self.feed(PIECE_BYTES, collected, &mut batches, steps), appending);
         // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
         match (fed, appended) {
             (Err(error), Err(Error::Disconnected)) | (_, Err(error)) | (Err(error), Ok(())) => Err(error),
@@ -123,6 +125,7 @@ fn entry(
 /// Appends the pieces of one upload, on a thread that may block.
 struct Appender {
     target: Target,
+    fit: Fit,
     create: Option<String>,
     scans: Arc<ScanRegistry>,
 }
@@ -159,10 +162,12 @@ impl Appender {
         let sink = Sink::open(connection, &self.scans, &self.target)?;
         loop {
             match steps.blocking_recv() {
-                Some(Step::Insert(batches, share)) => {
+                Some(Step::Rows(piece)) => {
+                    let batches = self.fit.apply(piece.batches)?;
                     batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
-                    drop((batches, share));
+                    drop((batches, piece.budget));
                 }
+                Some(Step::MakeRoom) => {}
                 Some(Step::Finish) => return Ok(sink.finish()?),
                 None => return Err(Error::Disconnected),
             }

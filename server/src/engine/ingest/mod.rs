@@ -3,12 +3,14 @@
 //! The order of things keeps promises to others. Rows are collected first, within a byte budget, so that a
 //! stalled client holds nothing but its share of memory. Only then is the table looked at and announced as
 //! being appended to, which keeps ALTER and DROP away until the commit. See [`fit`] for what may be
-//! appended where, and [`bulk`] for uploads that are too large to be collected.
+//! appended where, and [`bulk`] and [`staged`] for uploads that are too large to be collected.
 
 mod budget;
 mod bulk;
 mod fit;
 mod in_workspace;
+mod pieces;
+mod staged;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +23,6 @@ use super::{
     Engine, Error, Names, Result,
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
-    turn::{Appending, TurnPermit},
     writer::{Held, Unit, WriterHandle},
 };
 pub(crate) use budget::Budget;
@@ -100,8 +101,7 @@ pub(super) struct Admission {
     /// The statement that creates or replaces the table.
     create: Option<String>,
     replaces: bool,
-    turn: Option<TurnPermit>,
-    appending: Appending,
+    held: Held,
 }
 
 impl Admission {
@@ -131,7 +131,7 @@ impl Engine {
                 return self.bulk(writer, &request, schema, collected, batches).await;
             }
         }
-        let admission = self.admit(&request, &schema).await?;
+        let admission = self.admit(&request, &schema, self.shared.options.wait).await?;
         if collected.rows == 0 && admission.create.is_none() {
             return Ok(Ack { rows: 0, bytes: 0, commit: 0, committed: true });
         }
@@ -152,7 +152,12 @@ impl Engine {
 
     /// Decides how the rows enter the table. Whoever needs the turn takes it before announcing the append,
     /// as ALTER does, so that the two never wait for each other; the table is looked at again afterwards.
-    async fn admit(&self, request: &IngestRequest, schema: &SchemaRef) -> Result<Admission> {
+    async fn admit(
+        &self,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+        patience: Duration,
+    ) -> Result<Admission> {
         let name = self.full_name(request);
         let mut turn = None;
         loop {
@@ -167,7 +172,7 @@ impl Engine {
             };
             if create.is_some() && turn.is_none() {
                 drop(appending);
-                turn = Some(self.shared.turn.take().await?);
+                turn = Some(self.shared.turn.take_within(patience).await?);
                 continue;
             }
             let fit = match (&table, &create) {
@@ -176,14 +181,8 @@ impl Engine {
             };
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if create.is_some() { turn } else { None };
-            return Ok(Admission {
-                name,
-                fit,
-                replaces: table.is_some() && create.is_some(),
-                create,
-                turn,
-                appending,
-            });
+            let held = Held { budget: None, slot: None, turn, appending: Some(appending), alone: None };
+            return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, held });
         }
     }
 
@@ -218,12 +217,7 @@ async fn append(
         loader,
         answer,
         span: tracing::Span::current(),
-        held: Held {
-            budget: collected.budget,
-            slot: None,
-            turn: admission.turn,
-            appending: Some(admission.appending),
-        },
+        held: Held { budget: collected.budget, ..admission.held },
     };
     writer.append(unit, answered).await
 }
@@ -254,6 +248,39 @@ impl Collected {
             }
             None => Some(batch),
         }
+    }
+
+    /// Takes all that `more` has.
+    fn extend(&mut self, more: Self) {
+        self.batches.extend(more.batches);
+        self.rows += more.rows;
+        self.bytes += more.bytes;
+        if let Some(share) = more.budget {
+            budget::extend(&mut self.budget, share);
+        }
+    }
+
+    /// Gives the first `rows` rows, and keeps the others with their share of the budget.
+    fn split_front(&mut self, rows: usize) -> Self {
+        let mut front = std::mem::take(self);
+        let mut taken = 0;
+        for batch in std::mem::take(&mut front.batches) {
+            let here = batch.num_rows().min(rows - taken);
+            taken += here;
+            if here > 0 {
+                front.batches.push(batch.slice(0, here));
+            }
+            if here < batch.num_rows() {
+                let rest = batch.slice(here, batch.num_rows() - here);
+                self.rows += rest.num_rows();
+                self.bytes += bytes_of(&rest);
+                self.batches.push(rest);
+            }
+        }
+        front.rows -= self.rows;
+        front.bytes = front.bytes.saturating_sub(self.bytes);
+        self.budget = budget::split(&mut front.budget, self.bytes);
+        front
     }
 
     fn push(&mut self, batch: RecordBatch, share: OwnedSemaphorePermit) {

@@ -229,11 +229,11 @@ impl Actor {
     }
 
     fn commit_bulk(&mut self, bulk: BulkCommit) {
-        let BulkCommit { connection, rows, bytes, replaces, answer, span, held } = bulk;
+        let BulkCommit { connection, rows, bytes, creates, answer, span, held } = bulk;
         let outcome = span.in_scope(|| {
             let _writing = self.clock.writing();
             let committed = connection.execute("COMMIT");
-            if replaces {
+            if creates {
                 self.clock.schema_changed();
             }
             committed

@@ -8,7 +8,7 @@ use crate::engine::{
     append::Target,
     database::Pooled,
     ingest::Ack,
-    turn::{Appending, TurnPermit},
+    turn::{Appending, NoAppends, TurnPermit},
 };
 
 /// Everything that may be sent to the writer's thread.
@@ -42,8 +42,8 @@ pub(crate) struct BulkCommit {
     pub(crate) connection: Pooled,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
-    /// The table was replaced in the same transaction.
-    pub(crate) replaces: bool,
+    /// The table was created or replaced in the same transaction.
+    pub(crate) creates: bool,
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
     pub(crate) span: tracing::Span,
     pub(crate) held: Held,
@@ -60,4 +60,6 @@ pub(crate) struct Held {
     pub(crate) turn: Option<TurnPermit>,
     /// Keeps ALTER and DROP away.
     pub(crate) appending: Option<Appending>,
+    /// Keeps appends away, where the upload replaces its table.
+    pub(crate) alone: Option<NoAppends>,
 }

@@ -1,0 +1,70 @@
+//! An upload, handed piece by piece to the thread that writes it while the rest arrives.
+
+use arrow_array::RecordBatch;
+use futures::Stream;
+use tokio::sync::mpsc;
+
+use super::Collected;
+use crate::engine::{Engine, Result};
+
+/// What goes to the thread that writes.
+pub(super) enum Step {
+    /// The next rows.
+    Rows(Collected),
+    /// There is no room in the budget: whatever is kept back must go now.
+    MakeRoom,
+    /// The upload is complete; without this step it is rolled back.
+    Finish,
+}
+
+impl Engine {
+    /// Cuts the upload into pieces of about `piece_bytes` and hands them over; returns the numbers of rows and
+    /// bytes. Dropping `steps` before the end rolls the upload back.
+    pub(super) async fn feed(
+        &self,
+        piece_bytes: usize,
+        mut collected: Collected,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        steps: mpsc::Sender<Step>,
+    ) -> Result<(usize, usize)> {
+        let mut sent = Sent { steps, rows: 0, bytes: 0 };
+        while let Some(batch) = self.next_batch(batches).await? {
+            // What waits here holds its share of the budget; without room it must move on first.
+            if let Some(batch) = collected.try_add(batch, &self.shared.budget) {
+                sent.piece(&mut collected).await;
+                sent.step(Step::MakeRoom).await;
+                collected.add(batch, &self.shared.budget).await?;
+            }
+            if collected.bytes >= piece_bytes {
+                sent.piece(&mut collected).await;
+            }
+            if sent.steps.is_closed() {
+                break;
+            }
+        }
+        sent.piece(&mut collected).await;
+        sent.step(Step::Finish).await;
+        Ok((sent.rows, sent.bytes))
+    }
+}
+
+/// What has been handed over so far.
+struct Sent {
+    steps: mpsc::Sender<Step>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Sent {
+    async fn piece(&mut self, collected: &mut Collected) {
+        let piece = std::mem::take(collected);
+        self.rows += piece.rows;
+        self.bytes += piece.bytes;
+        self.step(Step::Rows(piece)).await;
+    }
+
+    /// A closed channel means that writing failed; its own error says why.
+    async fn step(&self, step: Step) {
+        let _ = self.steps.send(step).await;
+    }
+}
