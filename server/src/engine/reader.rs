@@ -180,10 +180,15 @@ impl Read {
         now: Option<Stamp>,
         start: &mut Start,
     ) -> Result<Option<Plan>> {
-        if let Some(plan) = described
-            && matches!(self.reuse(&plan, start)?, Ran::Read)
-        {
-            return Ok(Some(plan.proven()));
+        if let Some(plan) = described {
+            match self.reuse(&plan, start)? {
+                Ran::Read => return Ok(Some(plan.proven())),
+                Ran::Writes => {
+                    answer(start, Started::Writes);
+                    return Ok(None);
+                }
+                Ran::Stale => {}
+            }
         }
         let prepared = prepare_one(connection, &self.statement.sql)?;
         if !prepared.kind().may_read() {

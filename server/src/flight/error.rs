@@ -90,6 +90,9 @@ fn duck_status(class: Class, message: &str) -> Status {
             };
         }
     };
+    if class == Class::Conflict {
+        return status(code, slug, &format!("{message}\n\nAnother transaction was faster; run yours again."));
+    }
     status(code, slug, message)
 }
 
@@ -99,6 +102,9 @@ pub(super) fn session_status(error: SessionError) -> Status {
     match error {
         SessionError::Engine(error) => engine_status(error),
         SessionError::UnknownTransaction => not_found("UNKNOWN_TRANSACTION", &text),
+        SessionError::BegunByDriver | SessionError::WhichTransaction => {
+            status(Code::FailedPrecondition, "TRANSACTION_STATE", &text)
+        }
         SessionError::TooManyTransactions(_) => {
             status(Code::ResourceExhausted, "TOO_MANY_TRANSACTIONS", &text)
         }

@@ -9,6 +9,10 @@ pub(crate) enum SessionError {
     Engine(#[from] engine::Error),
     #[error("the transaction is unknown: it has ended, or belongs to another session; begin a new one")]
     UnknownTransaction,
+    #[error("the transaction was begun by the driver; commit it or roll it back there, not by SQL")]
+    BegunByDriver,
+    #[error("several transactions are open in this session; name the one that the statement belongs to")]
+    WhichTransaction,
     #[error("{0} transactions are open in this session; end some of them")]
     TooManyTransactions(usize),
     #[error("there are {0} sessions already; close some, or try again later")]

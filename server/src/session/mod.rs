@@ -4,16 +4,16 @@
 
 mod error;
 mod expiring;
+mod one;
 mod prepared;
 mod results;
-mod session;
 mod sessions;
 
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
+pub(crate) use one::Session;
 pub(crate) use prepared::{Prepared, PreparedStatements};
 pub(crate) use results::Results;
-pub(crate) use session::Session;
 pub use sessions::SessionLimits;
 pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};
 

@@ -64,7 +64,8 @@ struct Known {
 
 struct Entry {
     session: Arc<Session>,
-    key: SessionKey,
+    /// All by which it is recognised.
+    keys: Vec<SessionKey>,
     used: Instant,
     /// The connections that have used it and are open.
     connections: HashSet<ConnectionId>,
@@ -94,7 +95,7 @@ impl Sessions {
                 let session = Arc::new(Session::new(new_handle()?, self.engine.clone()));
                 let entry = Entry {
                     session: Arc::clone(&session),
-                    key: key.clone(),
+                    keys: vec![key.clone()],
                     used: Instant::now(),
                     connections: HashSet::new(),
                 };
@@ -115,10 +116,10 @@ impl Sessions {
         let mut known = self.known.lock();
         let Known { by_key, by_id } = &mut *known;
         let entry = by_id.get_mut(id)?;
-        if let SessionKey::Connection(_) = entry.key {
-            by_key.remove(&entry.key);
-            entry.key = SessionKey::Cookie(id.to_vec());
-            by_key.insert(entry.key.clone(), Arc::clone(&entry.session));
+        let key = SessionKey::Cookie(id.to_vec());
+        if !by_key.contains_key(&key) {
+            entry.keys.push(key.clone());
+            by_key.insert(key, Arc::clone(&entry.session));
         }
         entry.used = Instant::now();
         entry.connections.extend(connection);
@@ -183,14 +184,23 @@ impl Sessions {
 impl Known {
     fn remove(&mut self, id: &[u8]) -> Option<Arc<Session>> {
         let entry = self.by_id.remove(id)?;
-        self.by_key.remove(&entry.key);
+        for key in &entry.keys {
+            self.by_key.remove(key);
+        }
         Some(entry.session)
     }
 
     /// Those that end with the connection, and those that stay without any.
     fn leave(&mut self, connection: ConnectionId) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
-        let own = self.by_key.get(&SessionKey::Connection(connection)).map(|session| session.id().to_vec());
-        let ended = own.and_then(|id| self.remove(&id)).into_iter().collect();
+        let key = SessionKey::Connection(connection);
+        let own = self.by_key.remove(&key).map(|session| session.id().to_vec());
+        let only_there = own.filter(|id| {
+            self.by_id.get_mut(id).is_some_and(|entry| {
+                entry.keys.retain(|other| *other != key);
+                entry.keys.is_empty()
+            })
+        });
+        let ended = only_there.and_then(|id| self.remove(&id)).into_iter().collect();
         let left = self
             .by_id
             .values_mut()

@@ -27,6 +27,11 @@ pub(super) fn spanned(text: &str) -> impl Iterator<Item = (Token, usize)> + '_ {
     })
 }
 
+/// Spaces as DuckDB's parser knows them: it also strips those of Unicode that have no width.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
 struct Lexer<'a> {
     rest: &'a str,
 }
@@ -59,7 +64,7 @@ impl Lexer<'_> {
 
     fn skip_blank(&mut self) {
         loop {
-            let trimmed = self.rest.trim_start();
+            let trimmed = self.rest.trim_start_matches(is_blank);
             self.rest = if let Some(comment) = trimmed.strip_prefix("--") {
                 comment.find('\n').map_or("", |end| &comment[end..])
             } else if trimmed.starts_with("/*") {

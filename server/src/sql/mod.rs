@@ -45,6 +45,11 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     check_nesting(&tokens)?;
     for statement in statements(&tokens) {
         check_pragma(statement)?;
+        if state::is_not_explained(statement) {
+            return Err(Refusal::NotAllowed(
+                "EXPLAIN takes queries and writes; this statement it would run".into(),
+            ));
+        }
         check_names(statement)?;
     }
     Ok(())
@@ -165,6 +170,8 @@ mod tests {
         for sql in [
             "SELECT 1",
             "PRAGMA table_info('t')",
+            "EXPLAIN ANALYZE CREATE TABLE t (x INT)",
+            "EXPLAIN (FORMAT json) SELECT 1",
             "SELECT 'force checkpoint', \"a;b\" -- PRAGMA x(nextval('s'))",
             "CHECKPOINT",
         ] {

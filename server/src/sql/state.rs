@@ -58,6 +58,37 @@ pub(crate) fn leaves_state(text: &str) -> bool {
         && !is_use(text)
 }
 
+/// Whether a statement does what EXPLAIN must not do: `EXPLAIN ANALYZE SET` sets.
+pub(super) fn is_not_explained(statement: &[Token]) -> bool {
+    const WORDS: [&str; 12] = [
+        "set",
+        "reset",
+        "use",
+        "begin",
+        "start",
+        "commit",
+        "end",
+        "rollback",
+        "abort",
+        "prepare",
+        "deallocate",
+        "pragma",
+    ];
+    let [explain, rest @ ..] = statement else { return false };
+    if !is(explain, "explain") {
+        return false;
+    }
+    let rest = match rest {
+        [Token::Punctuation('('), ..] => {
+            let end = rest.iter().position(|token| *token == Token::Punctuation(')'));
+            &rest[end.map_or(rest.len(), |end| end + 1)..]
+        }
+        [analyze, rest @ ..] if is(analyze, "analyze") || is(analyze, "analyse") => rest,
+        rest => rest,
+    };
+    starts_with(rest, &WORDS) || creates_temporary(rest) || is_not_explained(rest)
+}
+
 /// True for a text that is one USE.
 pub(crate) fn is_use(text: &str) -> bool {
     let tokens = tokens(text);
@@ -151,8 +182,10 @@ fn creates_temporary(statement: &[Token]) -> bool {
         Some(Token::Word(word)) => word.as_str(),
         _ => "",
     };
-    let kind = if word(1) == "or" { word(3) } else { word(1) };
-    word(0) == "create" && ["temp", "temporary"].contains(&kind)
+    // CREATE [OR REPLACE] [LOCAL | GLOBAL] TEMP
+    let scope = if word(1) == "or" { 3 } else { 1 };
+    let kind = if ["local", "global"].contains(&word(scope)) { scope + 1 } else { scope };
+    word(0) == "create" && ["temp", "temporary"].contains(&word(kind))
 }
 
 fn is(token: &Token, word: &str) -> bool {
@@ -170,6 +203,8 @@ mod tests {
             "begin",
             "SELECT 1; USE s",
             "create or replace temp table t (x int)",
+            "CREATE LOCAL TEMPORARY VIEW v AS SELECT 1",
+            "\u{feff}SET x = 1",
             "/* a */ PREPARE p AS SELECT 1",
         ] {
             assert!(leaves_state(text), "{text}");

@@ -18,6 +18,7 @@ use crate::engine::{
     Engine, Error, Result,
     append::{Imports, Sink, Target},
     catalog::{self, FullName, TEMPORARY, TableInfo},
+    error::Class,
     ffi::ScanRegistry,
     workspace::{Taken, Workspace},
 };
@@ -85,6 +86,12 @@ impl Engine {
         self.blocking(move || {
             let seat = taken.seat();
             seat.check_not_lost()?;
+            if name.catalog != TEMPORARY && seat.transaction.as_ref().is_some_and(|open| open.read_only) {
+                return Err(Error::Duck {
+                    class: Class::ReadOnly,
+                    message: "the transaction was begun as READ ONLY".into(),
+                });
+            }
             let table = catalog::describe(&seat.connection, &name)?;
             Ok((taken, table))
         })

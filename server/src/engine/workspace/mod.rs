@@ -90,7 +90,8 @@ impl Workspace {
     /// The reason to roll back, when the open transaction has rested for too long.
     fn overdue(&self, limits: IdleLimits, turn_is_wanted: bool) -> Option<Duration> {
         let Standing { used, in_transaction, has_turn } = *self.standing.lock();
-        let limit = if has_turn && turn_is_wanted { limits.while_wanted } else { limits.at_all };
+        let limit =
+            if has_turn && turn_is_wanted { limits.while_wanted.min(limits.at_all) } else { limits.at_all };
         (in_transaction && used.elapsed() >= limit).then_some(limit)
     }
 }

@@ -387,9 +387,13 @@ impl Run {
 /// DuckDB's text for a setting that only exists once speaks of a missing option.
 fn name_global_setting(error: Error) -> Error {
     match error {
-        Error::Duck { message, .. } if message.contains("cannot be set locally") => Error::Refused(
-            "this setting is one for the whole server; its operator sets it, a client cannot".into(),
-        ),
+        Error::Duck { message, .. }
+            if message.contains("cannot be set locally") || message.contains("cannot be reset locally") =>
+        {
+            Error::Refused(
+                "this setting is one for the whole server; its operator sets it, a client cannot".into(),
+            )
+        }
         other => other,
     }
 }

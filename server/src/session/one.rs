@@ -51,6 +51,11 @@ impl State {
         self.own.as_ref().is_some_and(|own| Arc::ptr_eq(own, workspace))
     }
 
+    /// True while a transaction with a handle is open on a workspace.
+    fn has_handle(&self, workspace: &Arc<Workspace>) -> bool {
+        self.transactions.values().any(|other| Arc::ptr_eq(other, workspace))
+    }
+
     /// The transaction that a statement belongs to which names none: the only one that is open.
     fn only_transaction(&self) -> Option<Arc<Workspace>> {
         let mut open = self.transactions.values();
@@ -117,7 +122,10 @@ impl Session {
                 self.state.lock().stateful = true;
                 Some(own)
             }
-            None => self.state.lock().own.clone().filter(|own| own.in_transaction()),
+            None => {
+                let state = self.state.lock();
+                state.own.clone().filter(|own| own.in_transaction() && !state.has_handle(own))
+            }
         };
         Ok(match workspace {
             Some(workspace) => self.engine.ingest_in(&workspace, request, schema, batches).await?,
@@ -135,7 +143,7 @@ impl Session {
         let own = self.own_locked().await?;
         let own_is_free = !own.in_transaction() && {
             let state = self.state.lock();
-            state.transactions.values().all(|other| !Arc::ptr_eq(other, &own))
+            !state.has_handle(&own)
         };
         let names = self.state.lock().names.clone();
         let workspace = if own_is_free { own } else { self.engine.workspace(names).await? };
@@ -173,12 +181,19 @@ impl Session {
     async fn place(&self, transaction: &[u8], sql: &str) -> Result<Place, SessionError> {
         let leaves_state = sql::leaves_state(sql);
         if let Some(workspace) = self.transaction(transaction)? {
+            if leaves_state && sql::controls(sql).iter().any(Option::is_some) {
+                return Err(SessionError::BegunByDriver);
+            }
             self.state.lock().stateful |= leaves_state;
             return Ok(Place::Own(workspace));
         }
         if leaves_state || self.state.lock().stateful {
             let own = self.own().await?;
-            self.state.lock().stateful = true;
+            let mut state = self.state.lock();
+            if state.has_handle(&own) {
+                return Err(SessionError::WhichTransaction);
+            }
+            state.stateful = true;
             return Ok(Place::Own(own));
         }
         Ok(Place::Shared(self.state.lock().names.clone()))
