@@ -11,7 +11,7 @@ mod sessions;
 
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
-pub(crate) use prepared::{Prepared, PreparedStatements};
+pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};
 pub(crate) use results::Results;
 pub(crate) use session::Session;
 pub use sessions::SessionLimits;
