@@ -35,7 +35,7 @@ async fn ask(flight: &mut FlightServiceClient<Channel>, command: &impl ProstMess
     while let Some(batch) = soon("the next rows", stream.try_next()).await.unwrap() {
         batches.push(batch);
     }
-    assert_eq!(**stream.schema().expect("a schema comes first"), schema);
+    assert_eq!(**stream.schema().unwrap(), schema);
     batches
 }
 

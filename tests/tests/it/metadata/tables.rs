@@ -246,3 +246,20 @@ async fn three_thousand_tables_each_come_with_their_own_columns() {
     }
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_cannot_be_planned_hides_no_other() {
+    // A database in memory has the newest storage, which VARIANT needs.
+    let server = TestServer::with(|config| config.engine.path = None).await;
+    let client = server.client().await;
+    // The name of the type has two megabytes, more than a statement may have.
+    client.execute("CREATE TYPE large AS ENUM (SELECT 'value ' || range FROM range(100000))").await.unwrap();
+    client.execute("CREATE TABLE t (l large, d DECIMAL(9, 1), v VARIANT, x INTEGER)").await.unwrap();
+    let mut flight = server.flight().await;
+    let schemas = table_schemas(&ask(&mut flight, &tables_like("t")).await);
+    let types: Vec<_> = schemas[0].fields().iter().map(|field| field.data_type().clone()).collect();
+    assert_eq!(types[..2], [DataType::Utf8, DataType::Decimal128(9, 1)]);
+    assert_eq!((schemas[0].field(2).name().as_str(), &types[3]), ("v", &DataType::Int32));
+    drop(client);
+    server.shutdown().await;
+}
