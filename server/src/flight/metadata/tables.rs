@@ -17,6 +17,10 @@ use crate::{
 /// What a table can be. Temporary ones are listed to those who name their catalog, `temp`.
 const TABLE_TYPES: [&str; 3] = ["LOCAL TEMPORARY", "TABLE", "VIEW"];
 
+/// A longer name of a type, an enumeration's with all its values say, loses its parameters: it travels with
+/// every column, and messages have a largest size.
+const MAX_TYPE_NAME_BYTES: usize = 4 << 10;
+
 pub(super) async fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
     let mut catalogs = command.into_builder();
     for catalog in engine.catalogs().await.map_err(engine_status)? {
@@ -89,7 +93,7 @@ fn column_metadata(relation: &Relation, field: &Field, detail: &ColumnDetail) ->
         ("DB_SCHEMA_NAME", Some(relation.schema.clone())),
         ("SCHEMA_NAME", Some(relation.schema.clone())),
         ("TABLE_NAME", Some(relation.name.clone())),
-        ("TYPE_NAME", Some(detail.sql_type.clone())),
+        ("TYPE_NAME", Some(type_name(&detail.sql_type).to_owned())),
         ("REMARKS", detail.comment.clone()),
         ("PRECISION", number(detail.precision, known.and_then(|known| known.digits))),
         ("SCALE", number(detail.scale, known.and_then(|known| known.scale))),
@@ -101,4 +105,11 @@ fn column_metadata(relation: &Relation, field: &Field, detail: &ColumnDetail) ->
     .into_iter()
     .filter_map(|(key, value)| Some((format!("ARROW:FLIGHT:SQL:{key}"), value?)))
     .collect()
+}
+
+fn type_name(sql_type: &str) -> &str {
+    match sql_type.split_once('(') {
+        Some((name, _)) if sql_type.len() > MAX_TYPE_NAME_BYTES => name,
+        _ => sql_type,
+    }
 }

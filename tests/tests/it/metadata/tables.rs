@@ -259,6 +259,7 @@ async fn a_type_that_cannot_be_planned_hides_no_other() {
     let schemas = table_schemas(&ask(&mut flight, &tables_like("t")).await);
     let types: Vec<_> = schemas[0].fields().iter().map(|field| field.data_type().clone()).collect();
     assert_eq!(types[..2], [DataType::Utf8, DataType::Decimal128(9, 1)]);
+    assert_eq!(metadata(schemas[0].field(0), "TYPE_NAME"), Some("ENUM"));
     assert_eq!((schemas[0].field(2).name().as_str(), &types[3]), ("v", &DataType::Int32));
     drop(client);
     server.shutdown().await;
