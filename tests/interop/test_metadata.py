@@ -240,7 +240,7 @@ class TestServer:
     def test_info_through_adbc(self, adbc):
         info = adbc.adbc_get_info()
         assert info["vendor_name"] == "Merganser"
-        assert info["vendor_version"].endswith(f"(DuckDB v{duckdb.__version__})")
+        assert info["vendor_version"].startswith(f"duckdb v{duckdb.__version__} ")
 
     def test_table_types(self, adbc):
         assert adbc.adbc_get_table_types() == ["LOCAL TEMPORARY", "TABLE", "VIEW"]

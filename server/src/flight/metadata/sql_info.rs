@@ -80,7 +80,9 @@ fn values(read_only: bool, duckdb: &str, dialect: Option<Dialect>) -> Result<Sql
 
 fn server(info: &mut SqlInfoDataBuilder, read_only: bool, duckdb: &str) {
     info.append(FlightSqlServerName, "Merganser");
-    info.append(FlightSqlServerVersion, format!("{} (DuckDB {duckdb})", env!("CARGO_PKG_VERSION")).as_str());
+    // Tools that know DuckDB recognise it by how this begins.
+    let version = format!("duckdb {duckdb} (merganser {})", env!("CARGO_PKG_VERSION"));
+    info.append(FlightSqlServerVersion, version.as_str());
     info.append(FlightSqlServerArrowVersion, ARROW_VERSION);
     info.append(FlightSqlServerReadOnly, read_only);
     info.append(FlightSqlServerSql, true);
