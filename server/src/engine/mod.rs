@@ -32,7 +32,10 @@ mod writer;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use batch_stream::BatchStream;
-pub use catalog::{Relation, TableRef};
+pub use catalog::{
+    ColumnDetail, Dialect, ForeignKeyFilter, ForeignKeyOrder, NullOrder, Relation, RelationFilter,
+    TableFilter, TableRef,
+};
 pub use error::{Class, Error, Result};
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest};
@@ -41,6 +44,7 @@ pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
 use catalog::Catalog;
+pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 use ingest::Budget;

@@ -15,7 +15,6 @@ mod metadata;
 mod prepared;
 mod query;
 mod session_options;
-mod sql_info;
 mod statement_log;
 mod stream;
 mod ticket;

@@ -12,7 +12,7 @@ mod sessions;
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
 pub(crate) use one::Session;
-pub(crate) use prepared::{Prepared, PreparedStatements};
+pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};
 pub(crate) use results::Results;
 pub use sessions::SessionLimits;
 pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};

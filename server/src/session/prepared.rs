@@ -11,7 +11,7 @@ use crate::engine::Statement;
 /// Statements that are kept at once.
 const CAPACITY: usize = 10_000;
 /// A statement that is not used for so long is forgotten.
-const IDLE: Duration = Duration::from_secs(3600);
+pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 
 /// A prepared statement.
 #[derive(Debug, Clone)]

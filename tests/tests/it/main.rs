@@ -10,6 +10,7 @@ mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
 mod long_writes;
+mod metadata;
 mod open_modes;
 mod overload;
 mod reads;

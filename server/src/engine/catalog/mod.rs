@@ -1,22 +1,29 @@
-//! Tables: their names, and what an append must know of them.
+//! Tables: their names, what an append must know of them, and what the catalog says of them: [`listing`],
+//! [`keys`] and the [`dialect`].
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+mod column_types;
+mod dialect;
+mod keys;
+mod listing;
+
+use std::{collections::HashMap, sync::Arc};
 
 use arrow_array::{Array, RecordBatch, cast::AsArray};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::DataType;
 use parking_lot::Mutex;
 
 use super::{
     Engine, Error, Names, Result, clock::CommitClock, database::Database, error::Class, ffi::Connection,
-    statement::extract, types,
+    statement::extract,
 };
 use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
+pub use dialect::{Dialect, NullOrder};
+pub use keys::{ForeignKeyFilter, ForeignKeyOrder, TableFilter};
+pub use listing::{ColumnDetail, Relation, RelationFilter};
+
 /// A longer name is refused: it would be carried in every message about the table.
-const MAX_NAME_BYTES: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A table's name as a client gives it; what is missing is the default.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -209,143 +216,22 @@ fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<St
     Ok(columns)
 }
 
-/// A table or view, as catalogs list it.
-#[derive(Debug, Clone)]
-pub struct Relation {
-    /// Its catalog.
-    pub catalog: String,
-    /// Its schema.
-    pub schema: String,
-    /// Its name.
-    pub name: String,
-    /// `TABLE`, `VIEW` or `LOCAL TEMPORARY`.
-    pub kind: String,
-    /// Its columns, where they were asked for and are known.
-    pub columns: SchemaRef,
-}
-
-/// Tables and views with their columns in order, from DuckDB's own lists: no view is bound for it, so one
-/// that no longer binds hides no other.
-const RELATIONS: &str = "
-    SELECT c.database_name, c.schema_name, c.table_name,
-           CASE WHEN v.view_oid IS NOT NULL THEN 'VIEW' ELSE 'TABLE' END AS kind,
-           list(c.column_name ORDER BY c.column_index) AS names,
-           list(c.data_type ORDER BY c.column_index) AS types,
-           list(c.is_nullable ORDER BY c.column_index) AS nullable
-    FROM duckdb_columns() c
-    LEFT JOIN duckdb_views() v
-      ON v.database_name = c.database_name AND v.schema_name = c.schema_name AND v.view_oid = c.table_oid
-         AND v.view_name = c.table_name
-    WHERE NOT c.internal AND c.database_name NOT IN ('system', 'temp')
-    GROUP BY ALL ORDER BY ALL";
-
 impl Engine {
-    /// Every table and view that is not DuckDB's own, ordered by name.
-    ///
-    /// # Errors
-    /// Whatever DuckDB says.
-    pub async fn relations(&self) -> Result<Vec<Relation>> {
+    /// All rows of a question to the catalog.
+    async fn ask(&self, sql: String) -> Result<Vec<RecordBatch>> {
         let database = Arc::clone(&self.shared.database);
-        self.blocking(move || {
-            let connection = database.connection()?;
-            let mut rows = extract(&connection, RELATIONS)?.prepare(0)?.execute()?;
-            let mut listed = Vec::new();
-            while let Some(batch) = rows.next()? {
-                listed.extend((0..batch.num_rows()).map(|row| Listed::from_row(&batch, row)));
-            }
-            drop(rows);
-            let arrow_types = arrow_types(&connection, &listed)?;
-            Ok(listed.into_iter().map(|relation| relation.typed(&arrow_types)).collect())
-        })
-        .await
-    }
-
-    /// The names of the attached catalogs, and the schemas in each, ordered.
-    ///
-    /// # Errors
-    /// Whatever DuckDB says.
-    pub async fn schemas(&self) -> Result<Vec<(String, String)>> {
-        let database = Arc::clone(&self.shared.database);
-        self.blocking(move || {
-            let connection = database.connection()?;
-            let sql = "SELECT database_name, schema_name FROM duckdb_schemas() \
-                       WHERE database_name NOT IN ('system', 'temp') AND NOT internal OR schema_name = 'main' \
-                       AND database_name NOT IN ('system', 'temp') GROUP BY ALL ORDER BY ALL";
-            let mut rows = extract(&connection, sql)?.prepare(0)?.execute()?;
-            let mut schemas = Vec::new();
-            while let Some(batch) = rows.next()? {
-                for row in 0..batch.num_rows() {
-                    schemas.push((text(&batch, 0, row), text(&batch, 1, row)));
-                }
-            }
-            Ok(schemas)
-        })
-        .await
+        self.blocking(move || ask(&*database.connection()?, &sql)).await
     }
 }
 
-/// A relation whose column types are still SQL.
-struct Listed {
-    relation: Relation,
-    columns: Vec<(String, String, bool)>,
-}
-
-impl Listed {
-    fn from_row(batch: &RecordBatch, row: usize) -> Self {
-        let texts = |column: usize| -> Vec<String> {
-            let list = batch.column(column).as_list::<i32>().value(row);
-            list.as_string::<i32>().iter().map(|text| text.unwrap_or_default().to_owned()).collect()
-        };
-        let nullable = batch.column(6).as_list::<i32>().value(row);
-        let nullable = nullable.as_boolean().iter().map(|nullable| nullable.unwrap_or(true));
-        Self {
-            relation: Relation {
-                catalog: text(batch, 0, row),
-                schema: text(batch, 1, row),
-                name: text(batch, 2, row),
-                kind: text(batch, 3, row),
-                columns: Arc::new(Schema::empty()),
-            },
-            columns: texts(4)
-                .into_iter()
-                .zip(texts(5))
-                .zip(nullable)
-                .map(|((name, sql_type), nullable)| (name, sql_type, nullable))
-                .collect(),
-        }
+/// All rows of a question to the catalog, on a connection.
+fn ask(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>> {
+    let mut rows = extract(connection, sql)?.prepare(0)?.execute()?;
+    let mut batches = Vec::new();
+    while let Some(batch) = rows.next()? {
+        batches.push(batch);
     }
-
-    fn typed(self, arrow_types: &HashMap<String, DataType>) -> Relation {
-        let fields: Vec<_> = self
-            .columns
-            .into_iter()
-            .map(|(name, sql_type, nullable)| {
-                let data_type = arrow_types.get(&sql_type).cloned().unwrap_or(DataType::Utf8);
-                Field::new(name, data_type, nullable)
-            })
-            .collect();
-        Relation { columns: Arc::new(Schema::new(fields)), ..self.relation }
-    }
-}
-
-/// The Arrow type of every SQL type in use, from one plan that casts NULL to each.
-fn arrow_types(connection: &Connection, listed: &[Listed]) -> Result<HashMap<String, DataType>> {
-    let distinct: BTreeSet<&str> = listed
-        .iter()
-        .flat_map(|relation| &relation.columns)
-        .map(|(_, sql_type, _)| sql_type.as_str())
-        .collect();
-    if distinct.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let casts: Vec<_> = distinct.iter().map(|sql_type| format!("CAST(NULL AS {sql_type})")).collect();
-    let prepared = extract(connection, &format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
-    let schema = types::wire_schema(&prepared.schema()?);
-    Ok(distinct
-        .into_iter()
-        .zip(schema.fields())
-        .map(|(sql_type, field)| (sql_type.to_owned(), field.data_type().clone()))
-        .collect())
+    Ok(batches)
 }
 
 fn text(batch: &RecordBatch, column: usize, row: usize) -> String {

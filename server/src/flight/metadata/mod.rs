@@ -1,0 +1,52 @@
+//! Flight SQL's catalog commands: the lists of what there is ([`tables`]), [`keys`], what the server can do
+//! ([`sql_info`]) and its types ([`xdbc`]).
+
+mod keys;
+mod sql_info;
+mod tables;
+mod xdbc;
+
+use arrow_array::RecordBatch;
+use arrow_flight::sql::Command;
+use arrow_schema::Schema;
+use tonic::Status;
+
+use super::{Flight, error::unimplemented};
+
+/// The schema of a command's answer.
+pub(super) fn schema(command: &Command) -> Result<Schema, Status> {
+    let schema = match command {
+        Command::CommandGetCatalogs(command) => (*command).into_builder().schema(),
+        Command::CommandGetDbSchemas(command) => command.clone().into_builder().schema(),
+        Command::CommandGetTables(command) => command.clone().into_builder().schema(),
+        Command::CommandGetTableTypes(command) => (*command).into_builder().schema(),
+        Command::CommandGetPrimaryKeys(_) => keys::primary_schema(),
+        Command::CommandGetExportedKeys(_)
+        | Command::CommandGetImportedKeys(_)
+        | Command::CommandGetCrossReference(_) => keys::foreign_schema(),
+        Command::CommandGetSqlInfo(_) => sql_info::schema(),
+        Command::CommandGetXdbcTypeInfo(_) => xdbc::schema()?,
+        _ => return Err(unimplemented("this Flight SQL command")),
+    };
+    Ok(schema.as_ref().clone())
+}
+
+impl Flight {
+    /// The answer to a catalog command.
+    pub(super) async fn metadata(&self, command: Command) -> Result<RecordBatch, Status> {
+        let engine = &self.engine;
+        match command {
+            Command::CommandGetCatalogs(command) => tables::catalogs(engine, command).await,
+            Command::CommandGetDbSchemas(command) => tables::db_schemas(engine, command).await,
+            Command::CommandGetTables(command) => tables::tables(engine, command).await,
+            Command::CommandGetTableTypes(command) => tables::table_types(command),
+            Command::CommandGetPrimaryKeys(command) => keys::primary(engine, command).await,
+            Command::CommandGetExportedKeys(command) => keys::exported(engine, command).await,
+            Command::CommandGetImportedKeys(command) => keys::imported(engine, command).await,
+            Command::CommandGetCrossReference(command) => keys::cross_reference(engine, command).await,
+            Command::CommandGetSqlInfo(command) => sql_info::answer(engine, command).await,
+            Command::CommandGetXdbcTypeInfo(command) => xdbc::answer(command),
+            _ => Err(unimplemented("this Flight SQL command")),
+        }
+    }
+}
