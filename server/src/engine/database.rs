@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::{
     Error, Options, Result,
-    ffi::{self, Connection, ScanRegistry, register_scan},
+    ffi::{self, Connection, ScanRegistry, register_recast, register_scan},
     names::Names,
     plans::Plans,
 };
@@ -35,6 +35,7 @@ impl Database {
         let connection = instance.connect()?;
         let scans = Arc::default();
         register_scan(&connection, &scans)?;
+        register_recast(&connection)?;
         for pin in PINNED {
             connection.execute(pin)?;
         }

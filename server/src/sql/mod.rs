@@ -14,8 +14,8 @@ pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
 /// Deeper nesting is refused: the parser recurses on it.
 const MAX_NESTING: usize = 1000;
 
-/// The table function by which uploads enter; not for clients.
-const INTERNAL_FUNCTION: &str = "__merganser_scan";
+/// How the names of the server's own table functions begin; not for clients.
+const INTERNAL_FUNCTIONS: &str = "__merganser_";
 
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +139,8 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     for token in statement {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
-            Token::Word(name) | Token::Quoted(name) if name == INTERNAL_FUNCTION => {
-                return Err(Refusal::NotAllowed(format!("{INTERNAL_FUNCTION} is the server's own")));
+            Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_FUNCTIONS) => {
+                return Err(Refusal::NotAllowed(format!("{name} is the server's own")));
             }
             _ => {}
         }
@@ -179,6 +179,7 @@ mod tests {
             "FROM \"FORCE_CHECKPOINT\"()",
             "PRAGMA table_info(nextval('s'))",
             "FROM __merganser_scan(1)",
+            "FROM \"__Merganser_recast\"(1)",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }
