@@ -33,10 +33,9 @@ impl LogicalType {
                 read
             };
             match c::duckdb_get_type_id(raw) {
-                c::DUCKDB_TYPE_DUCKDB_TYPE_DECIMAL => Self::Decimal {
-                    width: c::duckdb_decimal_width(raw),
-                    scale: c::duckdb_decimal_scale(raw),
-                },
+                c::DUCKDB_TYPE_DUCKDB_TYPE_DECIMAL => {
+                    Self::Decimal { width: c::duckdb_decimal_width(raw), scale: c::duckdb_decimal_scale(raw) }
+                }
                 c::DUCKDB_TYPE_DUCKDB_TYPE_LIST => {
                     Self::List(Box::new(owned(c::duckdb_list_type_child_type(raw))))
                 }
@@ -112,8 +111,10 @@ impl LogicalType {
     /// The type, as SQL, that a recast column is cast to.
     pub(super) fn wire_sql(&self) -> String {
         let members = |members: &[Member]| {
-            let members: Vec<_> =
-                members.iter().map(|(name, member)| format!("{} {}", quote(name), member.wire_sql())).collect();
+            let members: Vec<_> = members
+                .iter()
+                .map(|(name, member)| format!("{} {}", quote(name), member.wire_sql()))
+                .collect();
             members.join(", ")
         };
         match self {

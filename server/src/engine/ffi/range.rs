@@ -89,7 +89,8 @@ impl Ranges {
     /// Looks for everything else in an exported batch, and counts its rows.
     pub(super) fn check_batch(&mut self, batch: &RecordBatch) -> Result<(), DuckError> {
         for column in &self.columns {
-            if let Some((row, limit)) = column.part.beyond(batch.column(column.index)).min_by_key(|(row, _)| *row)
+            if let Some((row, limit)) =
+                column.part.beyond(batch.column(column.index)).min_by_key(|(row, _)| *row)
             {
                 return Err(self.error(column, row, limit));
             }
@@ -231,7 +232,9 @@ fn leaf<'a>(limit: Limit, array: &'a dyn Array) -> Box<dyn Iterator<Item = usize
     // DuckDB writes its infinities as the two ends of the number's range.
     let infinite = |value: i64| value.unsigned_abs() >= i64::MAX.unsigned_abs();
     match (limit, array.data_type()) {
-        (Limit::Huge, _) => rows_with::<Decimal128Type>(array, |value| value.unsigned_abs() >= TOO_MANY_DIGITS),
+        (Limit::Huge, _) => {
+            rows_with::<Decimal128Type>(array, |value| value.unsigned_abs() >= TOO_MANY_DIGITS)
+        }
         (Limit::UnsignedHuge, _) => {
             rows_with::<Decimal128Type>(array, |value| value.cast_unsigned() >= TOO_MANY_DIGITS)
         }

@@ -3,7 +3,7 @@
 use std::{ffi::CString, ptr, sync::Arc};
 
 use arrow_array::Array;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field, SchemaRef};
 use libduckdb_sys as c;
 
 use super::{
@@ -241,16 +241,24 @@ impl Prepared {
         let names = self.parameter_names();
         // SAFETY: as in `parameter_names`.
         let types = unsafe {
-            LogicalTypes::new((1..=names.len() as c::idx_t).map(|index| {
-                arrow::or_varchar(c::duckdb_param_logical_type(self.raw, index))
-            }))
+            LogicalTypes::new(
+                (1..=names.len() as c::idx_t)
+                    .map(|index| arrow::or_varchar(c::duckdb_param_logical_type(self.raw, index))),
+            )
         };
         self.export_schema(&names, types)
     }
 
-    /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array.
-    pub(crate) fn bind(&self, index: usize, array: &dyn Array, row: usize) -> Result<(), DuckError> {
-        let bound = value::Value::from_arrow(array, row)?;
+    /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array, whose type is one that DuckDB's
+    /// import takes. A type that no parameter can have is an error of class `Unsupported`.
+    pub(crate) fn bind(
+        &self,
+        index: usize,
+        field: &Field,
+        array: &dyn Array,
+        row: usize,
+    ) -> Result<(), DuckError> {
+        let bound = value::Value::from_arrow(field, array, row)?;
         // SAFETY: both handles are live; DuckDB copies the value.
         let state = unsafe { c::duckdb_bind_value(self.raw, index as c::idx_t, bound.raw()) };
         if state == c::duckdb_state_DuckDBSuccess {

@@ -3,13 +3,17 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{
+    Field, FieldRef, Schema, SchemaRef,
+    extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY},
+};
 
 use crate::{
     engine::{
         Error, Result,
-        catalog::{FullName, TEMPORARY, TableInfo},
-        types::{fits, import, import_type, imports_as, is_uuid, sql_type},
+        catalog::{Column, FullName, TEMPORARY, TableInfo},
+        import::{import, imported, needs_import},
+        types::{Extension, fits, imports_as, is_text, sql_type},
     },
     sql::quote,
 };
@@ -19,9 +23,10 @@ pub(super) struct Fit {
     columns: Vec<String>,
     /// True when some column is not imported as the table's type, so that a statement has to cast.
     casts: bool,
+    /// The columns as DuckDB's import takes them,
     schema: SchemaRef,
-    /// The type to convert each column to, where DuckDB's import needs another.
-    conversions: Vec<Option<DataType>>,
+    /// and which of them must be looked at or changed for it.
+    conversions: Vec<bool>,
 }
 
 impl Fit {
@@ -30,6 +35,7 @@ impl Fit {
     pub(super) fn to_table(schema: &SchemaRef, table: &TableInfo) -> Result<Self> {
         check_distinct(schema)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
+        let mut fields = Vec::with_capacity(schema.fields().len());
         let mut casts = false;
         for field in schema.fields() {
             let column = table
@@ -37,16 +43,10 @@ impl Fit {
                 .iter()
                 .find(|column| column.name.eq_ignore_ascii_case(field.name()))
                 .ok_or_else(|| mismatch(field.name(), "the table has no such column"))?;
-            let uuid = is_uuid(field) && column.sql_type == "UUID";
-            if !uuid && !fits(field.data_type(), &column.data_type) {
-                let reason = format!(
-                    "Arrow type {} cannot be stored without loss in the table's {}",
-                    field.data_type(),
-                    column.data_type
-                );
-                return Err(mismatch(field.name(), &reason));
-            }
-            casts |= !imports_as(field, &column.sql_type);
+            check_column(field, column)?;
+            let imported = imported(field);
+            casts |= !imports_as(&imported, &column.sql_type);
+            fields.push(if column.sql_type == "VARIANT" { as_json(&imported) } else { imported });
             columns.push(column.name.clone());
         }
         let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
@@ -56,28 +56,22 @@ impl Fit {
                 "the table requires a value and the upload has no such column",
             ));
         }
-        Ok(Self::new(columns, casts, schema))
+        Ok(Self::new(columns, casts, schema, fields))
     }
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
-        Self::new(schema.fields().iter().map(|field| field.name().clone()).collect(), false, schema)
+        let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let casts = schema
+            .fields()
+            .iter()
+            .any(|field| !sql_type(field).is_ok_and(|sql| imports_as(&imported(field), &sql)));
+        Self::new(columns, casts, schema, schema.fields().iter().map(|field| imported(field)).collect())
     }
 
-    fn new(columns: Vec<String>, casts: bool, schema: &SchemaRef) -> Self {
-        let conversions: Vec<_> =
-            schema.fields().iter().map(|field| import_type(field.data_type())).collect();
-        let schema = if conversions.iter().all(Option::is_none) {
-            Arc::clone(schema)
-        } else {
-            let fields =
-                schema.fields().iter().zip(&conversions).map(|(field, conversion)| match conversion {
-                    Some(to) => Arc::new(field.as_ref().clone().with_data_type(to.clone())),
-                    None => Arc::clone(field),
-                });
-            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-        };
-        Self { columns, casts, schema, conversions }
+    fn new(columns: Vec<String>, casts: bool, schema: &SchemaRef, imported: Vec<FieldRef>) -> Self {
+        let conversions = schema.fields().iter().map(|field| needs_import(field)).collect();
+        Self { columns, casts, schema: Arc::new(Schema::new(imported)), conversions }
     }
 
     /// The table's columns that the upload fills, in the upload's order.
@@ -92,9 +86,6 @@ impl Fit {
 
     /// Batches as DuckDB's import takes them.
     pub(super) fn apply(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        if self.conversions.iter().all(Option::is_none) {
-            return Ok(batches);
-        }
         batches.iter().map(|batch| self.apply_one(batch)).collect()
     }
 
@@ -102,11 +93,11 @@ impl Fit {
         let columns = batch
             .columns()
             .iter()
+            .zip(self.schema.fields())
             .zip(&self.conversions)
-            .zip(&self.columns)
-            .map(|((column, conversion), name)| match conversion {
-                Some(to) => import(name, column, to),
-                None => Ok(Arc::clone(column)),
+            .map(|((column, field), needed)| match needed {
+                true => import(&format!("column {}", quote(field.name())), column, field),
+                false => Ok(Arc::clone(column)),
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -148,4 +139,37 @@ fn check_distinct(schema: &Schema) -> Result<()> {
 
 fn mismatch(column: &str, reason: &str) -> Error {
     Error::SchemaMismatch(format!("column {}: {reason}", quote(column)))
+}
+
+/// Every value of the upload's column must have its place in the table's.
+fn check_column(field: &Field, column: &Column) -> Result<()> {
+    let words: Vec<_> = column.sql_type.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let has = |word: &str| words.contains(&word);
+    // What leaves as a BIT's bytes, DuckDB would read as other bits; and it would take the text of a VARIANT
+    // for a text in it.
+    let fits = if has("BIT") {
+        column.sql_type == "BIT" && is_text(field.data_type())
+    } else if has("VARIANT") {
+        column.sql_type == "VARIANT" && is_text(field.data_type())
+    } else if Extension::of(field) == Some(Extension::Uuid) {
+        column.sql_type == "UUID"
+    } else {
+        fits(field, &column.data_type)
+    };
+    if fits {
+        return Ok(());
+    }
+    let reason = format!(
+        "Arrow type {} cannot be stored without loss in the table's {}",
+        field.data_type(),
+        column.sql_type
+    );
+    Err(mismatch(field.name(), &reason))
+}
+
+/// A text that DuckDB is to read as JSON: so a VARIANT comes in as it goes out.
+fn as_json(field: &Field) -> FieldRef {
+    let json = [(EXTENSION_TYPE_NAME_KEY, "arrow.json"), (EXTENSION_TYPE_METADATA_KEY, "")];
+    let metadata = json.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Arc::new(field.clone().with_metadata(metadata.into()))
 }
