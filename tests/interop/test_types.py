@@ -179,9 +179,11 @@ NESTED_TRIPS = {
         [True, None, False, True],
     ),
     "list of uuids": (
-        pa.array([[uuid.UUID(int=5).bytes, None], None], pa.list_(pa.uuid())),
+        pa.ListArray.from_arrays(
+            pa.array([0, 2, 2], pa.int32()), pa.array([uuid.UUID(int=5).bytes, None], pa.uuid())
+        ),
         pa.list_(pa.utf8()),
-        [["00000000-0000-0000-0000-000000000005", None], None],
+        [["00000000-0000-0000-0000-000000000005", None], []],
     ),
     "another's extension type": (
         pa.ExtensionArray.from_storage(
@@ -205,12 +207,17 @@ PARAMETERS = ROUND_TRIPS | NESTED_TRIPS | {
     "json": (pa.array(['{"a": [1, null]}', None], pa.json_(pa.utf8())), pa.utf8()),
     "duration[ms]": (durations(pa.duration("ms")), pa.month_day_nano_interval(), DURATIONS_AS_INTERVALS),
     "duration[ns]": (durations(pa.duration("ns")), pa.month_day_nano_interval(), DURATIONS_AS_INTERVALS),
+    "sparse union": (
+        pa.UnionArray.from_sparse(pa.array([1], pa.int8()), [pa.nulls(1, pa.int64()), pa.array(["x"])], ["n", "s"]),
+    ),
     "dense union": (
         pa.UnionArray.from_dense(
-            pa.array([0, 1], pa.int8()), pa.array([0, 0], pa.int32()), [pa.array([1]), pa.array(["x"])], ["n", "s"]
+            pa.array([0], pa.int8()), pa.array([0], pa.int32()), [pa.array([1]), pa.array(["x"])], ["n", "s"]
         ),
         pa.sparse_union([pa.field("n", pa.int64()), pa.field("s", pa.utf8())]),
     ),
+    # The driver cannot send a part of one.
+    "list view": (pa.array(LISTS[:1], pa.list_view(pa.int32())), pa.list_(pa.int32())),
 }  # fmt: skip
 
 
@@ -323,7 +330,7 @@ def test_variant_comes_in_as_it_goes_out(start):
         server.put(pa.table({"v": sent}), "t")
     assert server.sql("SELECT v, v.a FROM t WHERE v IS NOT NULL").to_pydict() == {
         "v": ['{"a":[1,"x"]}', "7"],
-        "a": ['[1,"x"]', None],
+        "a": ['[1,"x"]', "null"],
     }
 
 
@@ -441,8 +448,8 @@ def test_variant_leaves_as_json(server):
 
 # SQL of a value that Arrow has not; DuckDB in process shows that it is one.
 IMPOSSIBLE = {
-    "HUGEINT": ["10::HUGEINT ** 0 + 99999999999999999999999999999999999999::HUGEINT", "-(10^38)::HUGEINT"],
-    "UHUGEINT": ["340282366920938463463374607431768211455::UHUGEINT", "(10^38)::UHUGEINT"],
+    "HUGEINT": [f"1{'0' * 38}", f"-1{'0' * 38}"],
+    "UHUGEINT": ["340282366920938463463374607431768211455", f"1{'0' * 38}"],
     "TIME": ["TIME '24:00:00'"],
     "TIME_NS": ["TIME_NS '24:00:00'"],
     "DATE": ["DATE 'infinity'", "DATE '-infinity'"],
@@ -456,7 +463,6 @@ IMPOSSIBLE = {
 PLACES = [
     "{}",
     "[NULL, {}]",
-    "[{}, NULL]::{type}[2]",
     "{{'m': {}}}",
     "MAP {{'k': {}}}",
     "MAP {{{}: 1}}",
@@ -473,9 +479,11 @@ def test_value_that_arrow_has_not_ends_the_result_with_an_error(server, type, pl
         inner = place.format(value, type=type)
         outer = place.format(f"NULL::{type}", type=type) if "MAP {{{}" not in place else "NULL"
         for row in (1, 100_000):
-            query = f'SELECT 1 AS n, CASE WHEN i = {row} THEN {inner} ELSE {outer} END AS "a v" FROM range(1, 150001) t(i)'
-            refusal = refused(server.sql, query, codes="INVALID_ARGUMENT", slug="VALUE_OUT_OF_RANGE")
-            assert refusal.text.startswith(f'column "a v", row {row}: ') and "VARCHAR" in refusal.text
+            chosen = f"CASE WHEN i = {row} THEN {inner} ELSE {outer} END"
+            for column in (chosen, f"({chosen})::{type}[2]") if place.startswith("[NULL") else (chosen,):
+                query = f'SELECT 1 AS n, {column} AS "a v" FROM range(1, 150001) t(i)'
+                refusal = refused(server.sql, query, codes="INVALID_ARGUMENT", slug="VALUE_OUT_OF_RANGE")
+                assert refusal.text.startswith(f'column "a v", row {row}: ') and "VARCHAR" in refusal.text
     # The same place with a value that Arrow has, and what the refusal advises.
     possible = {"TIME": "TIME '23:59:59'", "TIME_NS": "TIME_NS '23:59:59'"}.get(type, f"NULL::{type}")
     if "MAP {{{}" not in place or "NULL" not in possible:
