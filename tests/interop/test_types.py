@@ -323,6 +323,18 @@ def test_bits_are_sent_as_text(server):
     refused(server.put, pa.table({"l": [[b"\x05\xfd"]]}), "t", slug="SCHEMA_MISMATCH")
 
 
+def test_types_that_only_duckdb_names_come_in_exactly(server):
+    server.run("CREATE TABLE t (g GEOMETRY, n TIME_NS)")
+    point = bytes.fromhex("0101000000000000000000f03f0000000000000040")
+    sent = pa.table({"g": [point, None], "n": pa.array([1_001, None], pa.time64("ns"))})
+    server.put(sent, "t")
+    assert server.rows("SELECT g::VARCHAR, n::VARCHAR FROM t WHERE g IS NOT NULL") == [
+        ("POINT (1 2)", "00:00:00.000001001")
+    ]
+    assert server.sql("SELECT g, n::VARCHAR AS n FROM t")["g"].to_pylist() == [point, None]
+    refused(server.put, pa.table({"g": [b"no geometry"]}), "t", codes="INVALID_ARGUMENT")
+
+
 def test_variant_comes_in_as_it_goes_out(start):
     server = start(":memory:")
     server.run("CREATE TABLE t (v VARIANT)")

@@ -124,7 +124,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
         (DataType::RunEndEncoded(_, values), _) => convert(&exact_cast(array, values.data_type())?, to),
         (DataType::Dictionary(_, values), DataType::Dictionary(_, _)) => {
             if has_limits(values) {
-                check(&exact_cast(array, values)?)?;
+                check(&exact_cast(array, values)?, values)?;
             }
             Ok(Arc::clone(array))
         }
@@ -155,7 +155,7 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
             Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, converted, nulls, *sorted)?))
         }
         _ => {
-            check(array)?;
+            check(array, to)?;
             exact_cast(array, to)
         }
     }
@@ -199,8 +199,8 @@ const FAR_TIMESTAMP: &str = "a timestamp is out of the range of DuckDB's timesta
 const FAR_DURATION: &str = "a duration is out of the range of DuckDB's intervals";
 const DIGITS: &str = "a decimal has more digits than its type";
 
-/// Looks at the values of an array that has no arrays inside.
-fn check(array: &ArrayRef) -> Result<(), Refused> {
+/// Looks at the values of an array that has no arrays inside and is to become `to`.
+fn check(array: &ArrayRef, to: &DataType) -> Result<(), Refused> {
     match array.data_type() {
         DataType::Decimal32(width, _) => digits::<Decimal32Type>(array, *width),
         DataType::Decimal64(width, _) => digits::<Decimal64Type>(array, *width),
@@ -215,7 +215,7 @@ fn check(array: &ArrayRef) -> Result<(), Refused> {
             millis % day == 0
                 && i32::try_from(millis / day).is_ok_and(|days| days.unsigned_abs() < i32::MAX.unsigned_abs())
         }),
-        DataType::Time32(_) | DataType::Time64(_) => check_times(array),
+        DataType::Time32(_) | DataType::Time64(_) => check_times(array, array.data_type() == to),
         DataType::Timestamp(unit, zone) => check_timestamps(array, *unit, zone.is_some()),
         DataType::Duration(TimeUnit::Second) => {
             all::<DurationSecondType>(array, FAR_DURATION, |value| value.checked_mul(1_000_000).is_some())
@@ -233,7 +233,7 @@ fn check(array: &ArrayRef) -> Result<(), Refused> {
     }
 }
 
-fn check_times(array: &ArrayRef) -> Result<(), Refused> {
+fn check_times(array: &ArrayRef, keeps_unit: bool) -> Result<(), Refused> {
     let day = |per_second: i64| 0..=DAY_SECONDS * per_second;
     match array.data_type() {
         DataType::Time32(TimeUnit::Second) => {
@@ -243,7 +243,7 @@ fn check_times(array: &ArrayRef) -> Result<(), Refused> {
             all::<Time32MillisecondType>(array, NO_TIME, |value| day(1_000).contains(&i64::from(value)))
         }
         DataType::Time64(TimeUnit::Nanosecond) => {
-            all::<Time64NanosecondType>(array, NANOSECONDS, |value| value % 1_000 == 0)?;
+            all::<Time64NanosecondType>(array, NANOSECONDS, |value| keeps_unit || value % 1_000 == 0)?;
             all::<Time64NanosecondType>(array, NO_TIME, |value| day(1_000_000_000).contains(&value))
         }
         _ => all::<Time64MicrosecondType>(array, NO_TIME, |value| day(1_000_000).contains(&value)),
@@ -285,4 +285,82 @@ fn all<T: ArrowPrimitiveType>(
 
 fn digits<T: DecimalType + ArrowPrimitiveType>(array: &ArrayRef, width: u8) -> Result<(), Refused> {
     array.as_primitive::<T>().validate_decimal_precision(width).map_err(|_| Refused::Value(DIGITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{
+        Decimal128Array, DictionaryArray, Int8Array, ListArray, StringArray, Time64NanosecondArray,
+        TimestampMicrosecondArray,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn brought_in(array: ArrayRef) -> Result<ArrayRef> {
+        let field = Field::new("v", array.data_type().clone(), true);
+        import("column \"v\"", &array, &imported(&field))
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_refused_and_never_null() {
+        let digits: ArrayRef = Arc::new(StringArray::from(vec!["9".repeat(50)]));
+        let large = exact_cast(&digits, &DataType::Decimal256(76, 0)).ok().unwrap();
+        assert!(brought_in(large).is_err());
+        let wide = Decimal128Array::from(vec![99_999]).with_precision_and_scale(4, 2).unwrap();
+        assert!(brought_in(Arc::new(wide)).is_err());
+    }
+
+    #[test]
+    fn decimals_that_duckdb_has_no_type_for_get_room() {
+        for (width, scale, expected) in [
+            (5, -2, DataType::Decimal128(7, 0)),
+            (2, 4, DataType::Decimal128(4, 4)),
+            (60, 2, DataType::Decimal128(38, 2)),
+        ] {
+            assert_eq!(imported_type(&DataType::Decimal256(width, scale)), expected);
+        }
+    }
+
+    #[test]
+    fn extension_types_that_only_duckdb_knows_are_taken_off() {
+        let opaque = [("ARROW:extension:name".to_owned(), "arrow.opaque".to_owned())];
+        let field = Field::new("v", DataType::FixedSizeBinary(16), true).with_metadata(opaque.into());
+        assert!(needs_import(&field));
+        assert!(imported(&field).metadata().is_empty());
+    }
+
+    #[test]
+    fn what_a_slice_hides_in_a_dictionary_is_no_value() {
+        let times: ArrayRef = Arc::new(Time64NanosecondArray::from(vec![1_000, 1]));
+        let dictionary = DictionaryArray::new(Int8Array::from(vec![0, 1]), times);
+        assert!(brought_in(Arc::new(dictionary.slice(0, 1))).is_ok());
+        assert!(brought_in(Arc::new(dictionary)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn times_are_kept_to_the_nanosecond_or_refused(nanos in proptest::option::of(0..86_400_000_000_000_i64)) {
+            let exact = nanos.is_none_or(|nanos| nanos % 1_000 == 0);
+            let list = ListArray::from_iter_primitive::<Time64NanosecondType, _, _>([Some([nanos])]);
+            match brought_in(Arc::new(list)) {
+                Ok(kept) => {
+                    prop_assert!(exact);
+                    let micros = kept.as_list::<i32>().value(0);
+                    let micros = micros.as_primitive::<Time64MicrosecondType>();
+                    prop_assert_eq!(micros.iter().next(), Some(nanos.map(|nanos| nanos / 1_000)));
+                }
+                Err(_) => prop_assert!(!exact),
+            }
+        }
+
+        #[test]
+        fn timestamps_are_kept_as_they_are_or_refused(micros in any::<i64>()) {
+            let array: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![micros]));
+            match brought_in(Arc::clone(&array)) {
+                Ok(kept) => prop_assert_eq!(&kept, &array),
+                Err(_) => prop_assert!(micros < FIRST_MICROS || micros == i64::MAX),
+            }
+        }
+    }
 }

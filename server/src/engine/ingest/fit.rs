@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{
-    Field, FieldRef, Schema, SchemaRef,
+    DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit,
     extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY},
 };
 
@@ -46,7 +46,13 @@ impl Fit {
             check_column(field, column)?;
             let imported = imported(field);
             casts |= !imports_as(&imported, &column.sql_type);
-            fields.push(if column.sql_type == "VARIANT" { as_json(&imported) } else { imported });
+            fields.push(match column.sql_type.as_str() {
+                // So a VARIANT comes in as it goes out.
+                "VARIANT" => with_extension(&imported, "arrow.json"),
+                "GEOMETRY" => with_extension(&imported, "geoarrow.wkb"),
+                "TIME_NS" if is_time_ns(field) => Arc::clone(field),
+                _ => imported,
+            });
             columns.push(column.name.clone());
         }
         let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
@@ -167,9 +173,13 @@ fn check_column(field: &Field, column: &Column) -> Result<()> {
     Err(mismatch(field.name(), &reason))
 }
 
-/// A text that DuckDB is to read as JSON: so a VARIANT comes in as it goes out.
-fn as_json(field: &Field) -> FieldRef {
-    let json = [(EXTENSION_TYPE_NAME_KEY, "arrow.json"), (EXTENSION_TYPE_METADATA_KEY, "")];
-    let metadata = json.map(|(key, value)| (key.to_owned(), value.to_owned()));
+/// A column that DuckDB is to read as more than its storage.
+fn with_extension(field: &Field, name: &str) -> FieldRef {
+    let extension = [(EXTENSION_TYPE_NAME_KEY, name), (EXTENSION_TYPE_METADATA_KEY, "")];
+    let metadata = extension.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Arc::new(field.clone().with_metadata(metadata.into()))
+}
+
+fn is_time_ns(field: &Field) -> bool {
+    *field.data_type() == DataType::Time64(TimeUnit::Nanosecond)
 }
