@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{
     Error, Options, Result,
-    ffi::{self, BatchView, Connection, ScanRegistry, attach_views, register_scan},
+    ffi::{self, BatchView, Connection, ScanRegistry, attach_views, register_recast, register_scan},
     names::Names,
     plans::Plans,
 };
@@ -36,11 +36,12 @@ impl Database {
         let connection = instance.connect()?;
         let scans = Arc::default();
         register_scan(&connection, &scans)?;
+        register_recast(&connection)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
-        for pin in PINNED {
-            connection.execute(pin)?;
+        for (name, value) in PINNED {
+            connection.execute(&format!("SET GLOBAL {name} = {value}"))?;
         }
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
@@ -112,13 +113,14 @@ impl Database {
 
 /// The Arrow layout is one for all clients and for the life of the process: a schema that was announced
 /// is the schema that is delivered. Sessions run in UTC.
-const PINNED: [&str; 6] = [
-    "SET GLOBAL TimeZone = 'UTC'",
-    "SET GLOBAL arrow_large_buffer_size = false",
-    "SET GLOBAL arrow_lossless_conversion = false",
-    "SET GLOBAL arrow_output_list_view = false",
-    "SET GLOBAL produce_arrow_string_view = false",
-    "SET GLOBAL errors_as_json = false",
+const PINNED: [(&str, &str); 7] = [
+    ("TimeZone", "'UTC'"),
+    ("arrow_large_buffer_size", "false"),
+    ("arrow_lossless_conversion", "false"),
+    ("arrow_output_list_view", "false"),
+    ("arrow_output_version", "'1.0'"),
+    ("produce_arrow_string_view", "false"),
+    ("errors_as_json", "false"),
 ];
 
 fn settings(options: &Options) -> Vec<(&'static str, String)> {
@@ -217,6 +219,24 @@ impl Drop for Pooled {
         let mut idle = self.database.idle.lock();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push(connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_arrow_setting_of_duckdb_is_pinned() {
+        let database = ffi::Database::open(None, &[]).unwrap();
+        let connection = database.connect().unwrap();
+        let names = first_text(
+            &connection,
+            "SELECT string_agg(name) FROM duckdb_settings() WHERE name ILIKE '%arrow%'",
+        );
+        for name in names.unwrap().split(',') {
+            assert!(PINNED.iter().any(|(pinned, _)| *pinned == name), "{name} is not set at start");
         }
     }
 }

@@ -48,10 +48,10 @@ pub enum Error {
     #[error("the upload broke off; nothing was written")]
     Disconnected,
     /// An Arrow type that DuckDB has no place for.
-    #[error("column {column}: Arrow type {data_type} cannot be stored in DuckDB")]
+    #[error("{what}: Arrow type {data_type} cannot be stored in DuckDB")]
     UnsupportedType {
-        /// The column's name.
-        column: String,
+        /// The column or parameter.
+        what: String,
         /// The Arrow type.
         data_type: String,
     },

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::{ArrayRef, RecordBatch};
+use arrow_schema::{Field, Schema, SchemaRef};
 
 use super::{
-    BatchStream, Engine, Error, Place, Result,
+    BatchStream, Class, Engine, Error, Place, Result,
     ffi::{Connection, Prepared, StatementKind, Statements},
+    import::{import, imported},
     plans::Plan,
     reader::is_reusable,
     types,
@@ -142,9 +143,20 @@ pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: u
         } else {
             position + 1
         };
-        prepared.bind(index, column.as_ref(), row)?;
+        bind_one(prepared, index, schema.field(position), &column.slice(row, 1))?;
     }
     Ok(())
+}
+
+/// Binds the only value of an array, in a type that DuckDB takes without loss.
+fn bind_one(prepared: &Prepared, index: usize, field: &Field, value: &ArrayRef) -> Result<()> {
+    let what = format!("parameter {index}");
+    let to = imported(field);
+    let value = import(&what, value, &to)?;
+    prepared.bind(index, &to, value.as_ref(), 0).map_err(|error| match error.class {
+        Class::Unsupported => Error::UnsupportedType { what, data_type: field.data_type().to_string() },
+        _ => error.into(),
+    })
 }
 
 impl Engine {

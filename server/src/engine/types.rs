@@ -3,15 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{
-    Array, ArrayRef, RecordBatch, RecordBatchOptions,
-    cast::AsArray,
-    types::{
-        DurationNanosecondType, IntervalMonthDayNanoType, Time64NanosecondType, TimestampNanosecondType,
-    },
-};
+use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_cast::cast;
-use arrow_schema::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
 use super::{Error, Result};
 use crate::sql::quote;
@@ -74,29 +68,54 @@ fn wire_field(field: &FieldRef) -> FieldRef {
 /// # Errors
 /// [`Error::UnsupportedType`].
 pub(crate) fn sql_type(field: &Field) -> Result<String> {
-    if is_uuid(field) {
-        return Ok("UUID".into());
-    }
-    sql_type_of(field.data_type()).ok_or_else(|| Error::UnsupportedType {
-        column: field.name().clone(),
+    sql_type_of(field).ok_or_else(|| Error::UnsupportedType {
+        what: format!("column {}", quote(field.name())),
         data_type: field.data_type().to_string(),
     })
 }
 
-/// True for Arrow's canonical extension type `arrow.uuid`, which DuckDB imports as UUID.
-pub(crate) fn is_uuid(field: &Field) -> bool {
-    *field.data_type() == DataType::FixedSizeBinary(16) && field.extension_type_name() == Some("arrow.uuid")
+/// Arrow's canonical extension types that DuckDB has a type for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extension {
+    /// `arrow.uuid`.
+    Uuid,
+    /// `arrow.json`.
+    Json,
+    /// `arrow.bool8`.
+    Bool8,
 }
 
-/// True when DuckDB imports an Arrow column as exactly this SQL type, so that it can be appended as it is;
-/// otherwise a statement has to cast it. Where the two spellings of one nested type differ, the answer is
-/// the safe one.
+impl Extension {
+    /// What a field says it is, if it has the storage for it. Other extension types count as their storage.
+    pub(crate) fn of(field: &Field) -> Option<Self> {
+        match (field.extension_type_name()?, field.data_type()) {
+            ("arrow.uuid", DataType::FixedSizeBinary(16)) => Some(Self::Uuid),
+            ("arrow.json", text) if is_text(text) => Some(Self::Json),
+            ("arrow.bool8", DataType::Int8) => Some(Self::Bool8),
+            _ => None,
+        }
+    }
+}
+
+/// True when DuckDB imports an Arrow column, as [`imported`](super::import::imported) gives it, as exactly
+/// this SQL type, so that it can be appended as it is; otherwise a statement has to cast it. Where the two
+/// spellings of one nested type differ, the answer is the safe one.
 pub(crate) fn imports_as(field: &Field, sql: &str) -> bool {
     let sql = if sql == "TIMESTAMP WITH TIME ZONE" { "TIMESTAMPTZ" } else { sql };
     sql_type(field).is_ok_and(|imported| imported.replace(", ", ",") == sql.replace(", ", ","))
 }
 
-fn sql_type_of(data_type: &DataType) -> Option<String> {
+fn sql_type_of(field: &Field) -> Option<String> {
+    let name = match (Extension::of(field), field.data_type()) {
+        (Some(Extension::Uuid), _) => "UUID",
+        (Some(Extension::Json), _) => "JSON",
+        (Some(Extension::Bool8), _) => "BOOLEAN",
+        (None, data_type) => return plain_sql_type(data_type),
+    };
+    Some(name.to_owned())
+}
+
+fn plain_sql_type(data_type: &DataType) -> Option<String> {
     let name = match data_type {
         DataType::Null | DataType::Int32 => "INTEGER",
         DataType::Boolean => "BOOLEAN",
@@ -127,7 +146,7 @@ fn sql_type_of(data_type: &DataType) -> Option<String> {
 }
 
 fn nested_sql_type(data_type: &DataType) -> Option<String> {
-    let item = |field: &FieldRef| sql_type_of(field.data_type());
+    let item = |field: &FieldRef| sql_type_of(field);
     Some(match data_type {
         DataType::Decimal32(width, scale)
         | DataType::Decimal64(width, scale)
@@ -137,7 +156,7 @@ fn nested_sql_type(data_type: &DataType) -> Option<String> {
         {
             format!("DECIMAL({width}, {scale})")
         }
-        DataType::Dictionary(_, values) => sql_type_of(values)?,
+        DataType::Dictionary(_, values) => plain_sql_type(values)?,
         DataType::RunEndEncoded(_, values) => item(values)?,
         DataType::List(field)
         | DataType::LargeList(field)
@@ -165,13 +184,21 @@ fn nested_sql_type(data_type: &DataType) -> Option<String> {
 
 /// True when every value of `from` is kept by a column of `to`, or refused by DuckDB where it does not
 /// fit (a number out of range, a text that is no UUID); never silently changed.
-pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
+pub(crate) fn fits(from: &Field, to: &DataType) -> bool {
+    match Extension::of(from) {
+        Some(Extension::Uuid | Extension::Json) => is_text(to),
+        Some(Extension::Bool8) => *to == DataType::Boolean,
+        None => fits_plain(from.data_type(), to),
+    }
+}
+
+fn fits_plain(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Dictionary, Float32, Float64, Null, RunEndEncoded, Struct, Timestamp};
     match (from, to) {
         (Null, _) => true,
-        (Dictionary(_, values), _) => fits(values, to),
-        (RunEndEncoded(_, values), _) => fits(values.data_type(), to),
-        (_, Dictionary(_, values)) => fits(from, values),
+        (Dictionary(_, values), _) => fits_plain(values, to),
+        (RunEndEncoded(_, values), _) => fits(values, to),
+        (_, Dictionary(_, values)) => fits_plain(from, values),
         _ if from == to => true,
         _ if is_text(from) => is_text(to),
         _ if is_bytes(from) => is_bytes(to),
@@ -192,22 +219,22 @@ pub(crate) fn fits(from: &DataType, to: &DataType) -> bool {
         (Struct(from), Struct(to)) => same_members(from, to),
         (DataType::Map(from, _), DataType::Map(to, _)) => match (from.data_type(), to.data_type()) {
             (Struct(from), Struct(to)) if from.len() == 2 && to.len() == 2 => {
-                from.iter().zip(to).all(|(from, to)| fits(from.data_type(), to.data_type()))
+                from.iter().zip(to).all(|(from, to)| fits(from, to.data_type()))
             }
             _ => false,
         },
         _ => match (item_type(from), item_type(to)) {
-            (Some(from), Some(to)) => fits(from, to),
+            (Some(from), Some(to)) => fits(from, to.data_type()),
             _ => false,
         },
     }
 }
 
-fn is_text(data_type: &DataType) -> bool {
+pub(crate) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-fn is_bytes(data_type: &DataType) -> bool {
+pub(crate) fn is_bytes(data_type: &DataType) -> bool {
     matches!(
         data_type,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_)
@@ -236,75 +263,19 @@ fn fraction_digits(unit: TimeUnit) -> u8 {
 
 fn same_members(from: &arrow_schema::Fields, to: &arrow_schema::Fields) -> bool {
     from.len() == to.len()
-        && from.iter().zip(to).all(|(from, to)| {
-            from.name().eq_ignore_ascii_case(to.name()) && fits(from.data_type(), to.data_type())
-        })
+        && from
+            .iter()
+            .zip(to)
+            .all(|(from, to)| from.name().eq_ignore_ascii_case(to.name()) && fits(from, to.data_type()))
 }
 
-fn item_type(data_type: &DataType) -> Option<&DataType> {
+fn item_type(data_type: &DataType) -> Option<&Field> {
     match data_type {
         DataType::List(field)
         | DataType::LargeList(field)
         | DataType::ListView(field)
         | DataType::LargeListView(field)
-        | DataType::FixedSizeList(field, _) => Some(field.data_type()),
-        _ => None,
-    }
-}
-
-/// The type in which a column is handed to DuckDB, where its own import lacks the Arrow type or would
-/// change values.
-pub(crate) fn import_type(data_type: &DataType) -> Option<DataType> {
-    Some(match data_type {
-        DataType::Float16 => DataType::Float32,
-        DataType::Decimal32(width, scale)
-        | DataType::Decimal64(width, scale)
-        | DataType::Decimal256(width, scale) => DataType::Decimal128(*width, *scale),
-        DataType::Date64 => DataType::Date32,
-        DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
-        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) => {
-            DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
-        }
-        DataType::RunEndEncoded(_, values) => values.data_type().clone(),
-        DataType::Duration(TimeUnit::Nanosecond) => DataType::Duration(TimeUnit::Microsecond),
-        // The same type: only its values are checked.
-        DataType::Interval(IntervalUnit::MonthDayNano) => data_type.clone(),
-        _ => return None,
-    })
-}
-
-/// Converts a column to its [`import_type`]; an error when a value would lose digits.
-///
-/// # Errors
-/// [`Error::SchemaMismatch`] naming the column.
-pub(crate) fn import(name: &str, column: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-    if let Some(row) = first_inexact(column) {
-        return Err(Error::SchemaMismatch(format!(
-            "column {}: row {row} has nanoseconds; DuckDB keeps microseconds for this type, round it before sending",
-            quote(name)
-        )));
-    }
-    cast(column, to).map_err(|error| Error::SchemaMismatch(format!("column {}: {error}", quote(name))))
-}
-
-/// The first row whose nanoseconds do not end in three zeros.
-fn first_inexact(column: &ArrayRef) -> Option<usize> {
-    let find =
-        |values: &[i64]| (0..values.len()).find(|&row| column.is_valid(row) && values[row] % 1_000 != 0);
-    match column.data_type() {
-        DataType::Time64(TimeUnit::Nanosecond) => {
-            find(column.as_primitive::<Time64NanosecondType>().values())
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, Some(_)) => {
-            find(column.as_primitive::<TimestampNanosecondType>().values())
-        }
-        DataType::Duration(TimeUnit::Nanosecond) => {
-            find(column.as_primitive::<DurationNanosecondType>().values())
-        }
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            let values = column.as_primitive::<IntervalMonthDayNanoType>().values();
-            (0..values.len()).find(|&row| column.is_valid(row) && values[row].nanoseconds % 1_000 != 0)
-        }
+        | DataType::FixedSizeList(field, _) => Some(field),
         _ => None,
     }
 }
@@ -334,7 +305,7 @@ mod tests {
             (Timestamp(TimeUnit::Second, None), Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
             (Date32, Timestamp(TimeUnit::Microsecond, None), true),
         ] {
-            assert_eq!(fits(&from, &to), expected, "{from} -> {to}");
+            assert_eq!(fits_plain(&from, &to), expected, "{from} -> {to}");
         }
     }
 

@@ -64,6 +64,7 @@ fn duck_status(class: Class, message: &str) -> Status {
         Class::AlreadyExists => (Code::AlreadyExists, "ALREADY_EXISTS"),
         Class::Binder => (Code::InvalidArgument, "BINDER"),
         Class::Conversion => (Code::InvalidArgument, "CONVERSION"),
+        Class::OutOfRange => (Code::InvalidArgument, "VALUE_OUT_OF_RANGE"),
         Class::DuplicateKey => (Code::AlreadyExists, "DUPLICATE_KEY"),
         Class::Constraint => (Code::InvalidArgument, "CONSTRAINT"),
         Class::Conflict => (Code::Aborted, "CONFLICT"),

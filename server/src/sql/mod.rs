@@ -188,6 +188,7 @@ mod tests {
             "FROM \"FORCE_CHECKPOINT\"()",
             "PRAGMA table_info(nextval('s'))",
             "FROM __merganser_scan(1)",
+            "FROM \"__Merganser_recast\"(1)",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }

@@ -9,35 +9,74 @@ use arrow_array::{
 use arrow_schema::{DataType, Schema, SchemaRef, ffi::FFI_ArrowSchema};
 use libduckdb_sys as c;
 
-use super::{Class, Connection, DuckError, c_string, connection::RawConnection};
+use super::{Class, Connection, DuckError, c_string, connection::RawConnection, logical::LogicalType};
 
-/// DuckDB's mapping of `count` columns to an Arrow schema. `column` gives a name and a logical type,
-/// which is destroyed here.
-///
-/// # Safety
-/// `options` is live and `column` returns live logical types.
-pub(super) unsafe fn export_schema(
-    options: c::duckdb_arrow_options,
-    count: c::idx_t,
-    column: impl Fn(c::idx_t) -> (String, c::duckdb_logical_type),
+/// Logical types that are destroyed with the list.
+pub(super) struct LogicalTypes(Vec<c::duckdb_logical_type>);
+
+impl Drop for LogicalTypes {
+    fn drop(&mut self) {
+        for logical in &mut self.0 {
+            // SAFETY: each is owned by the list.
+            unsafe { c::duckdb_destroy_logical_type(logical) };
+        }
+    }
+}
+
+impl LogicalTypes {
+    /// # Safety
+    /// The types are live, and become the list's.
+    pub(super) unsafe fn new(types: impl Iterator<Item = c::duckdb_logical_type>) -> Self {
+        Self(types.collect())
+    }
+
+    pub(super) fn raw(&self) -> &[c::duckdb_logical_type] {
+        &self.0
+    }
+
+    pub(super) fn read(&self) -> Vec<LogicalType> {
+        // SAFETY: the types are live and stay the list's.
+        self.0.iter().map(|logical| unsafe { LogicalType::read(*logical) }).collect()
+    }
+
+    /// With those replaced that leave as another type, as a plan says that does nothing but cast.
+    pub(super) fn recast(mut self, connection: &Connection) -> Result<Self, DuckError> {
+        let recast: Vec<_> =
+            self.read().into_iter().enumerate().filter(|(_, logical)| logical.is_recast()).collect();
+        if recast.is_empty() {
+            return Ok(self);
+        }
+        let casts: Vec<_> =
+            recast.iter().map(|(_, logical)| format!("CAST(NULL AS {})", logical.wire_sql())).collect();
+        let plan = connection.extract(&format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
+        for ((index, _), mut wire) in recast.iter().zip(std::mem::take(&mut plan.column_types().0)) {
+            std::mem::swap(&mut self.0[*index], &mut wire);
+            // SAFETY: the type that was replaced is nobody's now.
+            unsafe { c::duckdb_destroy_logical_type(&mut wire) };
+        }
+        Ok(self)
+    }
+}
+
+/// DuckDB's mapping of columns to an Arrow schema.
+pub(super) fn export_schema(
+    connection: &RawConnection,
+    names: &[String],
+    types: &LogicalTypes,
 ) -> Result<SchemaRef, DuckError> {
-    let (names, mut types): (Vec<_>, Vec<_>) = (0..count).map(column).unzip();
     let names = names.iter().map(|name| c_string(name)).collect::<Result<Vec<_>, _>>()?;
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let mut raw = FFI_ArrowSchema::empty();
-    // SAFETY: the vectors hold `count` live entries; DuckDB fills `raw` in the layout of the Arrow C
-    // interface, which `FFI_ArrowSchema` mirrors and releases.
+    // SAFETY: both lists hold as many live entries; DuckDB only reads the types, and fills `raw` in the layout
+    // of the Arrow C interface, which `FFI_ArrowSchema` mirrors and releases.
     unsafe {
         let error = c::duckdb_to_arrow_schema(
-            options,
-            types.as_mut_ptr(),
+            connection.arrow_options(),
+            types.raw().as_ptr().cast_mut(),
             pointers.as_mut_ptr(),
-            count,
+            pointers.len() as c::idx_t,
             (&raw mut raw).cast(),
         );
-        for logical in &mut types {
-            c::duckdb_destroy_logical_type(logical);
-        }
         DuckError::from_error_data(error)?;
     }
     Schema::try_from(&raw).map(Arc::new).map_err(bad_arrow)

@@ -15,7 +15,7 @@ pub(super) struct RawConnection {
     raw: c::duckdb_connection,
     options: c::duckdb_arrow_options,
     /// Keeps the instance open for as long as the connection.
-    _database: Arc<RawDatabase>,
+    database: Arc<RawDatabase>,
 }
 
 // SAFETY: DuckDB takes the connection's own lock in every call; `duckdb_interrupt` sets an atomic flag.
@@ -26,6 +26,11 @@ unsafe impl Sync for RawConnection {}
 impl RawConnection {
     pub(super) fn raw(&self) -> c::duckdb_connection {
         self.raw
+    }
+
+    /// Another connection to the same instance.
+    pub(super) fn another(&self) -> Result<Connection, DuckError> {
+        Connection::open(Arc::clone(&self.database))
     }
 
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
@@ -56,7 +61,12 @@ impl Connection {
             }
             c::duckdb_connection_get_arrow_options(raw, &mut options);
         }
-        Ok(Self { raw: Arc::new(RawConnection { raw, options, _database: database }) })
+        Ok(Self { raw: Arc::new(RawConnection { raw, options, database }) })
+    }
+
+    /// The same connection, from what was made of it.
+    pub(super) fn of(raw: &Arc<RawConnection>) -> Self {
+        Self { raw: Arc::clone(raw) }
     }
 
     pub(super) fn shared(&self) -> Arc<RawConnection> {

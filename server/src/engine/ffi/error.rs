@@ -19,6 +19,8 @@ pub enum Class {
     Binder,
     /// A value does not fit: cast, range, division.
     Conversion,
+    /// A value of a result that its Arrow type cannot hold.
+    OutOfRange,
     /// UNIQUE or PRIMARY KEY.
     DuplicateKey,
     /// NOT NULL, CHECK, FOREIGN KEY.

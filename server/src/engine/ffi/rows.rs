@@ -6,22 +6,53 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use libduckdb_sys as c;
 
-use super::{DuckError, arrow, connection::RawConnection, text};
+use super::{
+    DuckError,
+    arrow::{self, LogicalTypes},
+    connection::RawConnection,
+    range::Ranges,
+    recast::Recast,
+    text,
+};
 
 /// The rows of one execution. Dropping it ends the query.
 pub(crate) struct Rows {
-    result: c::duckdb_result,
+    result: RawResult,
     schema: SchemaRef,
+    recast: Option<Recast>,
+    ranges: Ranges,
     connection: Arc<RawConnection>,
 }
 
-// SAFETY: the result belongs to one connection, which locks; the owner moves it as a whole.
-unsafe impl Send for Rows {}
+/// A result; destroyed when dropped.
+struct RawResult(c::duckdb_result);
 
-impl Drop for Rows {
+// SAFETY: the result belongs to one connection, which locks; the owner moves it as a whole.
+unsafe impl Send for RawResult {}
+
+impl Drop for RawResult {
     fn drop(&mut self) {
         // SAFETY: filled once by DuckDB and destroyed only here.
-        unsafe { c::duckdb_destroy_result(&mut self.result) };
+        unsafe { c::duckdb_destroy_result(&mut self.0) };
+    }
+}
+
+impl RawResult {
+    fn error(&mut self) -> DuckError {
+        // SAFETY: the result is live; the text is copied.
+        unsafe { DuckError::from_raw(c::duckdb_result_error(&mut self.0)) }
+    }
+
+    fn names_and_types(&mut self) -> (Vec<String>, LogicalTypes) {
+        let result = &raw mut self.0;
+        // SAFETY: the result is live and indexes stay below its column count.
+        unsafe {
+            let columns = 0..c::duckdb_column_count(result);
+            (
+                columns.clone().map(|index| text(c::duckdb_column_name(result, index))).collect(),
+                LogicalTypes::new(columns.map(|index| c::duckdb_column_logical_type(result, index))),
+            )
+        }
     }
 }
 
@@ -33,19 +64,22 @@ impl Rows {
         state: c::duckdb_state,
         connection: Arc<RawConnection>,
     ) -> Result<Self, DuckError> {
-        let mut rows = Self { result, schema: Arc::new(arrow_schema::Schema::empty()), connection };
+        let mut result = RawResult(result);
         if state != c::duckdb_state_DuckDBSuccess {
-            return Err(rows.error());
+            return Err(result.error());
         }
-        // SAFETY: the result is live and indexes stay below its column count.
-        rows.schema = unsafe {
-            let count = c::duckdb_column_count(&mut rows.result);
-            let result = &raw mut rows.result;
-            arrow::export_schema(rows.connection.arrow_options(), count, |index| {
-                (text(c::duckdb_column_name(result, index)), c::duckdb_column_logical_type(result, index))
-            })?
+        let (names, types) = result.names_and_types();
+        let logical = types.read();
+        let needs_recast = logical.iter().any(|column| column.is_recast() || column.has_listed_interval());
+        let ranges = Ranges::new(names.iter().map(String::as_str).zip(&logical));
+        let (recast, schema) = if needs_recast {
+            let recast = Recast::new(&connection, types, &logical)?;
+            let schema = arrow::export_schema(&connection, &names, &recast.prepared().column_types())?;
+            (Some(recast), schema)
+        } else {
+            (None, arrow::export_schema(&connection, &names, &types)?)
         };
-        Ok(rows)
+        Ok(Self { result, schema, recast, ranges, connection })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -56,34 +90,50 @@ impl Rows {
     pub(crate) fn has_rows(&mut self) -> bool {
         // SAFETY: the result is live; DuckDB reads it by value.
         unsafe {
-            c::duckdb_result_return_type(self.result) == c::duckdb_result_type_DUCKDB_RESULT_TYPE_QUERY_RESULT
+            c::duckdb_result_return_type(self.result.0)
+                == c::duckdb_result_type_DUCKDB_RESULT_TYPE_QUERY_RESULT
         }
     }
 
     /// Rows that a write changed.
     pub(crate) fn rows_changed(&mut self) -> u64 {
         // SAFETY: the result is live.
-        unsafe { c::duckdb_rows_changed(&mut self.result) }
+        unsafe { c::duckdb_rows_changed(&mut self.result.0) }
     }
 
-    /// The next rows, at most one vector of them; `None` after the last.
+    /// The next rows, at most one vector of them; `None` after the last. A value that Arrow cannot hold is an
+    /// error of class [`OutOfRange`](super::Class::OutOfRange).
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, DuckError> {
         // SAFETY: the result is live; the chunk is owned here and destroyed after its copy to Arrow.
         unsafe {
-            let mut chunk = c::duckdb_fetch_chunk(self.result);
+            let mut chunk = c::duckdb_fetch_chunk(self.result.0);
             if chunk.is_null() {
                 // The end and a failure look the same here; only the error text tells them apart.
-                let error = self.error();
+                let error = self.result.error();
                 return if error.message.is_empty() { Ok(None) } else { Err(error) };
             }
-            let batch = arrow::export_chunk(self.connection.arrow_options(), chunk, &self.schema);
+            let batch = self.export(chunk);
             c::duckdb_destroy_data_chunk(&mut chunk);
             batch.map(Some)
         }
     }
 
-    fn error(&mut self) -> DuckError {
-        // SAFETY: the result is live; the text is copied.
-        unsafe { DuckError::from_raw(c::duckdb_result_error(&mut self.result)) }
+    /// # Safety
+    /// `chunk` is a live chunk of this result, as DuckDB fetches them: flat, but for what is inside lists.
+    unsafe fn export(&mut self, chunk: c::duckdb_data_chunk) -> Result<RecordBatch, DuckError> {
+        let (ranges, options, schema) = (&self.ranges, self.connection.arrow_options(), &self.schema);
+        // SAFETY: the schema is that of the chunk which is exported; intervals inside lists are recast, and
+        // what comes out of that is flat throughout.
+        let export = |chunk| unsafe {
+            ranges.check_chunk(chunk)?;
+            arrow::export_chunk(options, chunk, schema)
+        };
+        let batch = match &self.recast {
+            // SAFETY: the chunk has the types that the recast was made for.
+            Some(recast) => unsafe { recast.apply(chunk, export) }?,
+            None => export(chunk)?,
+        };
+        self.ranges.check_batch(&batch)?;
+        Ok(batch)
     }
 }

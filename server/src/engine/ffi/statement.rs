@@ -3,11 +3,13 @@
 use std::{ffi::CString, ptr, sync::Arc};
 
 use arrow_array::Array;
-use arrow_schema::SchemaRef;
+use arrow_schema::{Field, SchemaRef};
 use libduckdb_sys as c;
 
 use super::{
-    Connection, DuckError, Rows, arrow, c_string,
+    Connection, DuckError, Rows,
+    arrow::{self, LogicalTypes},
+    c_string,
     connection::{RawConnection, take_text},
     text, value,
 };
@@ -177,15 +179,22 @@ impl Prepared {
     /// The columns of its result, by DuckDB's own mapping to Arrow; none for most writes.
     pub(crate) fn schema(&self) -> Result<SchemaRef, DuckError> {
         // SAFETY: the handle is live, indexes stay below the count, and names are freed by `take_text`.
+        let names: Vec<_> = unsafe {
+            (0..c::duckdb_prepared_statement_column_count(self.raw))
+                .map(|index| take_text(c::duckdb_prepared_statement_column_name(self.raw, index)))
+                .collect()
+        };
+        self.export_schema(&names, self.column_types())
+    }
+
+    /// The types of its columns, as DuckDB has them.
+    pub(super) fn column_types(&self) -> LogicalTypes {
+        // SAFETY: as in `schema`; a column that is a parameter itself has no type yet.
         unsafe {
             let count = c::duckdb_prepared_statement_column_count(self.raw);
-            arrow::export_schema(self.connection.arrow_options(), count, |index| {
-                (
-                    take_text(c::duckdb_prepared_statement_column_name(self.raw, index)),
-                    // A column that is a parameter itself has no type yet.
-                    arrow::or_varchar(c::duckdb_prepared_statement_column_logical_type(self.raw, index)),
-                )
-            })
+            LogicalTypes::new((0..count).map(|index| {
+                arrow::or_varchar(c::duckdb_prepared_statement_column_logical_type(self.raw, index))
+            }))
         }
     }
 
@@ -208,6 +217,15 @@ impl Prepared {
         }
     }
 
+    fn export_schema(&self, names: &[String], types: LogicalTypes) -> Result<SchemaRef, DuckError> {
+        let types = types.recast(&Connection::of(&self.connection))?;
+        arrow::export_schema(&self.connection, names, &types)
+    }
+
+    pub(super) fn raw(&self) -> c::duckdb_prepared_statement {
+        self.raw
+    }
+
     /// Names of the parameters in order: `1`, `2` for positional ones.
     pub(crate) fn parameter_names(&self) -> Vec<String> {
         // SAFETY: indexes run from 1 to the count; names are freed by `take_text`.
@@ -221,19 +239,26 @@ impl Prepared {
     /// Arrow types of the parameters where DuckDB knows them, with their names; utf8 where not.
     pub(crate) fn parameter_schema(&self) -> Result<SchemaRef, DuckError> {
         let names = self.parameter_names();
-        // SAFETY: as in `parameter_names`; `export_schema` destroys the types.
-        unsafe {
-            arrow::export_schema(self.connection.arrow_options(), names.len() as c::idx_t, |index| {
-                let name = names[index as usize].clone();
-                let logical = c::duckdb_param_logical_type(self.raw, index + 1);
-                (name, arrow::or_varchar(logical))
-            })
-        }
+        // SAFETY: as in `parameter_names`.
+        let types = unsafe {
+            LogicalTypes::new(
+                (1..=names.len() as c::idx_t)
+                    .map(|index| arrow::or_varchar(c::duckdb_param_logical_type(self.raw, index))),
+            )
+        };
+        self.export_schema(&names, types)
     }
 
-    /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array.
-    pub(crate) fn bind(&self, index: usize, array: &dyn Array, row: usize) -> Result<(), DuckError> {
-        let bound = value::Value::from_arrow(array, row)?;
+    /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array, whose type is one that DuckDB's
+    /// import takes. A type that no parameter can have is an error of class `Unsupported`.
+    pub(crate) fn bind(
+        &self,
+        index: usize,
+        field: &Field,
+        array: &dyn Array,
+        row: usize,
+    ) -> Result<(), DuckError> {
+        let bound = value::Value::from_arrow(field, array, row)?;
         // SAFETY: both handles are live; DuckDB copies the value.
         let state = unsafe { c::duckdb_bind_value(self.raw, index as c::idx_t, bound.raw()) };
         if state == c::duckdb_state_DuckDBSuccess {

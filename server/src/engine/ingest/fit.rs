@@ -3,13 +3,17 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Schema, SchemaRef};
+use arrow_schema::{
+    DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit,
+    extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY},
+};
 
 use crate::{
     engine::{
         Error, Result,
-        catalog::{FullName, TEMPORARY, TableInfo},
-        types::{fits, import, import_type, imports_as, is_uuid, sql_type},
+        catalog::{Column, FullName, TEMPORARY, TableInfo},
+        import::{import, imported, needs_import},
+        types::{Extension, fits, imports_as, is_text, sql_type},
     },
     sql::quote,
 };
@@ -21,9 +25,10 @@ pub(super) struct Fit {
     sql_types: Vec<String>,
     /// True when some column is not imported as the table's type, so that a statement has to cast.
     casts: bool,
+    /// The columns as DuckDB's import takes them,
     schema: SchemaRef,
-    /// The type to convert each column to, where DuckDB's import needs another.
-    conversions: Vec<Option<DataType>>,
+    /// and which of them must be looked at or changed for it.
+    conversions: Vec<bool>,
 }
 
 impl Fit {
@@ -33,6 +38,7 @@ impl Fit {
         check_distinct(schema)?;
         let mut columns = Vec::with_capacity(schema.fields().len());
         let mut sql_types = Vec::with_capacity(schema.fields().len());
+        let mut fields = Vec::with_capacity(schema.fields().len());
         let mut casts = false;
         for field in schema.fields() {
             let column = table
@@ -40,16 +46,16 @@ impl Fit {
                 .iter()
                 .find(|column| column.name.eq_ignore_ascii_case(field.name()))
                 .ok_or_else(|| mismatch(field.name(), "the table has no such column"))?;
-            let uuid = is_uuid(field) && column.sql_type == "UUID";
-            if !uuid && !fits(field.data_type(), &column.data_type) {
-                let reason = format!(
-                    "Arrow type {} cannot be stored without loss in the table's {}",
-                    field.data_type(),
-                    column.data_type
-                );
-                return Err(mismatch(field.name(), &reason));
-            }
-            casts |= !imports_as(field, &column.sql_type);
+            check_column(field, column)?;
+            let imported = imported(field);
+            casts |= !imports_as(&imported, &column.sql_type);
+            fields.push(match column.sql_type.as_str() {
+                // So a VARIANT comes in as it goes out.
+                "VARIANT" => with_extension(&imported, "arrow.json"),
+                "GEOMETRY" => with_extension(&imported, "geoarrow.wkb"),
+                "TIME_NS" if is_time_ns(field) => Arc::clone(field),
+                _ => imported,
+            });
             columns.push(column.name.clone());
             sql_types.push(column.sql_type.clone());
         }
@@ -60,30 +66,31 @@ impl Fit {
                 "the table requires a value and the upload has no such column",
             ));
         }
-        Ok(Self::new(columns, sql_types, casts, schema))
+        Ok(Self::new(columns, sql_types, casts, schema, fields))
     }
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
         let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
         // What has no type is refused where the table is made.
-        let sql_types = schema.fields().iter().map(|field| sql_type(field).unwrap_or_default()).collect();
-        Self::new(columns, sql_types, false, schema)
+        let sql_types: Vec<_> =
+            schema.fields().iter().map(|field| sql_type(field).unwrap_or_default()).collect();
+        let imported: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
+        let casts = imported.iter().zip(&sql_types).any(|(field, sql)| !imports_as(field, sql));
+        Self::new(columns, sql_types, casts, schema, imported)
     }
 
-    fn new(columns: Vec<String>, sql_types: Vec<String>, casts: bool, schema: &SchemaRef) -> Self {
-        let conversions: Vec<_> =
-            schema.fields().iter().map(|field| import_type(field.data_type())).collect();
-        let schema = if conversions.iter().all(Option::is_none) {
-            Arc::clone(schema)
-        } else {
-            let fields =
-                schema.fields().iter().zip(&conversions).map(|(field, conversion)| match conversion {
-                    Some(to) => Arc::new(field.as_ref().clone().with_data_type(to.clone())),
-                    None => Arc::clone(field),
-                });
-            Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-        };
+    fn new(
+        columns: Vec<String>,
+        sql_types: Vec<String>,
+        casts: bool,
+        schema: &SchemaRef,
+        imported: Vec<FieldRef>,
+    ) -> Self {
+        let conversions = schema.fields().iter().map(|field| needs_import(field)).collect();
+        let imported = Schema::new(imported);
+        // The usual upload is taken as it is, which the same schema tells at once.
+        let schema = if imported.fields() == schema.fields() { Arc::clone(schema) } else { Arc::new(imported) };
         Self { columns, sql_types, casts, schema, conversions }
     }
 
@@ -109,7 +116,9 @@ impl Fit {
 
     /// Batches as DuckDB's import takes them.
     pub(super) fn apply(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        if self.conversions.iter().all(Option::is_none) {
+        if !self.conversions.contains(&true)
+            && batches.iter().all(|batch| Arc::ptr_eq(batch.schema_ref(), &self.schema))
+        {
             return Ok(batches);
         }
         batches.iter().map(|batch| self.apply_one(batch)).collect()
@@ -119,11 +128,11 @@ impl Fit {
         let columns = batch
             .columns()
             .iter()
+            .zip(self.schema.fields())
             .zip(&self.conversions)
-            .zip(&self.columns)
-            .map(|((column, conversion), name)| match conversion {
-                Some(to) => import(name, column, to),
-                None => Ok(Arc::clone(column)),
+            .map(|((column, field), needed)| match needed {
+                true => import(&format!("column {}", quote(field.name())), column, field),
+                false => Ok(Arc::clone(column)),
             })
             .collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -165,4 +174,41 @@ fn check_distinct(schema: &Schema) -> Result<()> {
 
 fn mismatch(column: &str, reason: &str) -> Error {
     Error::SchemaMismatch(format!("column {}: {reason}", quote(column)))
+}
+
+/// Every value of the upload's column must have its place in the table's.
+fn check_column(field: &Field, column: &Column) -> Result<()> {
+    let words: Vec<_> = column.sql_type.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    let has = |word: &str| words.contains(&word);
+    // What leaves as a BIT's bytes, DuckDB would read as other bits; and it would take the text of a VARIANT
+    // for a text in it.
+    let fits = if has("BIT") {
+        column.sql_type == "BIT" && is_text(field.data_type())
+    } else if has("VARIANT") {
+        column.sql_type == "VARIANT" && is_text(field.data_type())
+    } else if Extension::of(field) == Some(Extension::Uuid) {
+        column.sql_type == "UUID"
+    } else {
+        fits(field, &column.data_type)
+    };
+    if fits {
+        return Ok(());
+    }
+    let reason = format!(
+        "Arrow type {} cannot be stored without loss in the table's {}",
+        field.data_type(),
+        column.sql_type
+    );
+    Err(mismatch(field.name(), &reason))
+}
+
+/// A column that DuckDB is to read as more than its storage.
+fn with_extension(field: &Field, name: &str) -> FieldRef {
+    let extension = [(EXTENSION_TYPE_NAME_KEY, name), (EXTENSION_TYPE_METADATA_KEY, "")];
+    let metadata = extension.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Arc::new(field.clone().with_metadata(metadata.into()))
+}
+
+fn is_time_ns(field: &Field) -> bool {
+    *field.data_type() == DataType::Time64(TimeUnit::Nanosecond)
 }
