@@ -74,8 +74,7 @@ mod tests {
             Credentials::Token(secret.into()),
         ] {
             let tls = TlsOptions { ca: None, identity: Some((Vec::new(), secret.into())) };
-            let options =
-                ClientOptions { credentials: Some(credentials), tls, ..ClientOptions::default() };
+            let options = ClientOptions { credentials: Some(credentials), tls, ..ClientOptions::default() };
             let text = format!("{options:?}");
             assert!(text.contains("identity: true") && !text.contains(secret), "{text}");
         }

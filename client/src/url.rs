@@ -31,9 +31,9 @@ pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
         (Some(host), None) if rest.len() > host.len() => {
             Err(usage(url, "the port is not a number up to 65535"))
         }
-        (Some(host), None) => {
-            format!("{scheme}://{host}:{DEFAULT_PORT}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))
-        }
+        (Some(host), None) => format!("{scheme}://{host}:{DEFAULT_PORT}/")
+            .parse()
+            .map_err(|_| usage(url, "it is not HOST:PORT")),
     }
 }
 

@@ -10,12 +10,7 @@ use std::{
 };
 
 use http::{Extensions, Request, Response};
-use tonic::{
-    Status,
-    body::Body,
-    server::NamedService,
-    transport::server::TlsConnectInfo,
-};
+use tonic::{Status, body::Body, server::NamedService, transport::server::TlsConnectInfo};
 use tower::Service;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -77,9 +72,7 @@ impl Authenticator {
             Offered::Password { name, password } => self.log_in(&name, &password, sender).await?,
             Offered::Unreadable => return Err(unauthenticated(UNREADABLE)),
             Offered::Nothing => match &sender.certificate {
-                Some(certificate) => {
-                    common_name(certificate).ok_or_else(|| unauthenticated(NO_NAME))?
-                }
+                Some(certificate) => common_name(certificate).ok_or_else(|| unauthenticated(NO_NAME))?,
                 None => return Err(unauthenticated(MISSING)),
             },
         };

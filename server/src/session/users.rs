@@ -53,7 +53,9 @@ pub(crate) enum LoginError {
 
 impl Users {
     /// Users by name.
-    pub(crate) fn new(users: impl IntoIterator<Item = (String, PasswordHash)>) -> Result<Self, getrandom::Error> {
+    pub(crate) fn new(
+        users: impl IntoIterator<Item = (String, PasswordHash)>,
+    ) -> Result<Self, getrandom::Error> {
         Ok(Self {
             hashes: users.into_iter().collect(),
             keyed: Keyed::random()?,
@@ -77,7 +79,8 @@ impl Users {
         from: Option<IpAddr>,
     ) -> Result<Principal, LoginError> {
         let secret = self.keyed.hash(&[name.as_bytes(), password.as_bytes()]);
-        let who = self.keyed.hash(&[b"attempt", name.as_bytes(), from.map(octets).as_deref().unwrap_or_default()]);
+        let who =
+            self.keyed.hash(&[b"attempt", name.as_bytes(), from.map(octets).as_deref().unwrap_or_default()]);
         let settled = || match self.remembered.get(&secret) {
             Some(principal) => Some(Ok(principal)),
             None if !self.attempts.allowed(&who) => Some(Err(LoginError::TooMany)),
@@ -116,7 +119,8 @@ impl Users {
         let theirs = self.hashes.get(name);
         let known = theirs.is_some() && password.len() <= MAX_PASSWORD_BYTES;
         let Some(hash) = theirs.or_else(|| self.hashes.values().next()).cloned() else { return false };
-        let password: String = if password.len() <= MAX_PASSWORD_BYTES { password.into() } else { String::new() };
+        let password: String =
+            if password.len() <= MAX_PASSWORD_BYTES { password.into() } else { String::new() };
         let matches = task::spawn_blocking(move || {
             // The place is given back when the work is done, also when nobody waits for it any more.
             let _run = run;

@@ -54,8 +54,7 @@ async fn handshake(
     flight: &mut FlightServiceClient<Channel>,
     request: Request<HandshakeRequest>,
 ) -> Result<String, Status> {
-    let (metadata, message, extensions) = request.into_parts();
-    let request = Request::from_parts(metadata, extensions, stream::iter([message]));
+    let request = request.map(|message| stream::iter([message]));
     let (headers, mut answers, _) = flight.handshake(request).await?.into_parts();
     let payload = answers.message().await?.unwrap().payload;
     let bearer = headers.get("authorization").unwrap().to_str().unwrap().to_owned();
@@ -172,7 +171,8 @@ async fn a_handshake_takes_user_and_password_in_its_body() {
     let server = server_with_users(|_| ()).await;
     let mut flight = server.flight().await;
     let payload = |secret: &str| {
-        let payload = prost::Message::encode_to_vec(&BasicAuth { username: "ana".into(), password: secret.into() });
+        let payload =
+            prost::Message::encode_to_vec(&BasicAuth { username: "ana".into(), password: secret.into() });
         Request::new(HandshakeRequest { protocol_version: 0, payload: payload.into() })
     };
     let bearer = handshake(&mut flight, payload("anaana")).await.unwrap();

@@ -85,7 +85,12 @@ fn certificates_that_do_not_fit_are_refused_before_anything_is_opened() {
         (vec!["--listen", "0.0.0.0:0"], "listen: 0.0.0.0:0 can be reached"),
     ] {
         let database = folder.path().join("never.duckdb");
-        server().args(["--database", text(&database)]).args(&arguments).assert().code(64).stderr(contains(named));
+        server()
+            .args(["--database", text(&database)])
+            .args(&arguments)
+            .assert()
+            .code(64)
+            .stderr(contains(named));
         assert!(!database.exists(), "{arguments:?}");
     }
 }

@@ -61,14 +61,10 @@ async fn who_watches_learns_of_a_stop_and_does_not_hold_it_up() {
 async fn reflection_describes_flight_and_health() {
     let server = TestServer::start().await;
     let mut reflection = ServerReflectionClient::new(server.channel().await);
-    let questions = [
-        MessageRequest::ListServices(String::new()),
-        MessageRequest::FileContainingSymbol(FLIGHT.into()),
-    ];
-    let questions = questions.map(|question| ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(question),
-    });
+    let questions =
+        [MessageRequest::ListServices(String::new()), MessageRequest::FileContainingSymbol(FLIGHT.into())];
+    let questions = questions
+        .map(|question| ServerReflectionRequest { host: String::new(), message_request: Some(question) });
     let answers = reflection.server_reflection_info(stream::iter(questions)).await.unwrap().into_inner();
     let answers: Vec<_> = answers.map(|answer| answer.unwrap().message_response.unwrap()).collect().await;
     let [MessageResponse::ListServicesResponse(services), MessageResponse::FileDescriptorResponse(files)] =
