@@ -27,10 +27,14 @@ impl Interceptor for Bearer {
     }
 }
 
-/// Exchanges a user and a password for a token, by Flight's Handshake.
+/// The token of a log-in: the one that is there, or one for a user and a password, by Flight's Handshake.
 pub(crate) async fn log_in(channel: Channel, credentials: &Credentials) -> Result<Bearer, Error> {
+    let (user, password) = match credentials {
+        Credentials::Password { user, password } => (user, password),
+        Credentials::Token(token) => return known(token),
+    };
     let mut request = Request::new(stream::iter([HandshakeRequest::default()]));
-    request.metadata_mut().insert(AUTHORIZATION, basic(credentials)?);
+    request.metadata_mut().insert(AUTHORIZATION, basic(user, password)?);
     let response = FlightServiceClient::new(channel).handshake(request).await?;
     let (headers, answers, _) = response.into_parts();
     // A refusal may come as the status that ends the stream, after the headers.
@@ -38,8 +42,14 @@ pub(crate) async fn log_in(channel: Channel, credentials: &Credentials) -> Resul
     bearer(&headers)
 }
 
-fn basic(credentials: &Credentials) -> Result<AsciiMetadataValue, Error> {
-    let Credentials { user, password } = credentials;
+fn known(token: &str) -> Result<Bearer, Error> {
+    let mut value = AsciiMetadataValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| Error::Usage("the token cannot be sent in a header".into()))?;
+    value.set_sensitive(true);
+    Ok(Bearer(Some(value)))
+}
+
+fn basic(user: &str, password: &str) -> Result<AsciiMetadataValue, Error> {
     if user.contains(':') {
         return Err(Error::Usage("a user name cannot contain a colon".into()));
     }
@@ -63,20 +73,16 @@ fn bearer(headers: &MetadataMap) -> Result<Bearer, Error> {
 mod tests {
     use super::*;
 
-    fn credentials(user: &str, password: &str) -> Credentials {
-        Credentials { user: user.into(), password: password.into() }
-    }
-
     #[test]
     fn basic_is_base64_of_user_and_password() {
-        let value = basic(&credentials("ada", "pä:ss")).unwrap();
+        let value = basic("ada", "pä:ss").unwrap();
         assert_eq!(value.to_str().unwrap(), "Basic YWRhOnDDpDpzcw==");
         assert!(value.is_sensitive());
     }
 
     #[test]
     fn a_colon_in_the_name_is_refused() {
-        assert!(matches!(basic(&credentials("a:b", "c")), Err(Error::Usage(_))));
+        assert!(matches!(basic("a:b", "c"), Err(Error::Usage(_))));
     }
 
     #[test]
@@ -84,8 +90,10 @@ mod tests {
         let mut headers = MetadataMap::new();
         assert!(matches!(bearer(&headers), Err(Error::Protocol(_))));
         headers.insert(AUTHORIZATION, AsciiMetadataValue::from_static("Bearer t"));
-        let mut bearer = bearer(&headers).unwrap();
-        let request = bearer.call(Request::new(())).unwrap();
-        assert_eq!(request.metadata().get(AUTHORIZATION).unwrap(), "Bearer t");
+        for mut bearer in [bearer(&headers).unwrap(), known("t").unwrap()] {
+            let request = bearer.call(Request::new(())).unwrap();
+            assert_eq!(request.metadata().get(AUTHORIZATION).unwrap(), "Bearer t");
+        }
+        assert!(matches!(known("line\nend"), Err(Error::Usage(_))));
     }
 }

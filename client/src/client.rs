@@ -11,11 +11,11 @@ use futures::stream;
 use prost::Message;
 use tonic::{
     service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
-    ClientOptions, Error, RowStream,
+    ClientOptions, Error, RowStream, TlsOptions,
     auth::{Bearer, log_in},
     error::root_cause,
     upload::acknowledgement,
@@ -46,7 +46,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `grpc://HOST:PORT`, `http://HOST:PORT` or a bare `HOST[:PORT]`.
+    /// Connects to `grpc://HOST:PORT`, `http://HOST:PORT` or a bare `HOST[:PORT]`; to `grpc+tls://HOST:PORT`
+    /// or `https://HOST:PORT` with encryption.
     ///
     /// # Errors
     /// [`Error::Usage`] for an address that cannot be dialled, [`Error::Connect`] when nobody answers.
@@ -61,7 +62,14 @@ impl Client {
     pub async fn connect_with(url: &str, options: &ClientOptions) -> Result<Self, Error> {
         let uri = endpoint_uri(url)?;
         let authority = uri.authority().map_or_else(String::new, ToString::to_string);
-        let channel = Endpoint::from(uri)
+        let encrypted = uri.scheme_str() == Some("https");
+        let mut endpoint = Endpoint::from(uri);
+        if encrypted {
+            endpoint = endpoint.tls_config(tls_config(&options.tls)).map_err(|error| {
+                Error::Usage(format!("the certificates cannot be used: {}", root_cause(&error)))
+            })?;
+        }
+        let channel = endpoint
             .user_agent(concat!("merganser/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Error::Connect(root_cause(&error)))?
             .connect_timeout(options.connect_timeout)
@@ -121,6 +129,18 @@ impl Client {
 
     pub(crate) fn transport(&self) -> Transport {
         InterceptedService::new(self.channel.clone(), self.bearer.clone())
+    }
+}
+
+fn tls_config(options: &TlsOptions) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new();
+    let config = match &options.ca {
+        Some(authorities) => config.ca_certificate(Certificate::from_pem(authorities)),
+        None => config.with_native_roots(),
+    };
+    match &options.identity {
+        Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+        None => config,
     }
 }
 

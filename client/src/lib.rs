@@ -40,7 +40,7 @@ pub use client::Client;
 pub use error::Error;
 pub use ingest::IngestMode;
 pub use merganser_proto::IngestAck;
-pub use options::{ClientOptions, Credentials};
+pub use options::{ClientOptions, Credentials, TlsOptions};
 pub use rows::RowStream;
 pub use table_path::TablePath;
 pub use tables::TableInfo;

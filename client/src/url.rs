@@ -8,16 +8,14 @@ use crate::Error;
 pub const DEFAULT_PORT: u16 = 8815;
 
 /// Turns `grpc://HOST:PORT`, `grpc+tcp://`, `http://` or a bare `HOST[:PORT]` into what the transport
-/// takes: `http://HOST:PORT`.
+/// takes: `http://HOST:PORT`; and `grpc+tls://`, `grpcs://` or `https://` into `https://HOST:PORT`.
 pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
     let (scheme, rest) = url.trim().split_once("://").unwrap_or(("grpc", url.trim()));
-    match scheme.to_ascii_lowercase().as_str() {
-        "grpc" | "grpc+tcp" | "http" => {}
-        "grpcs" | "grpc+tls" | "https" => {
-            return Err(usage(url, "this client does not speak TLS yet"));
-        }
-        _ => return Err(usage(url, "the scheme is none of grpc and http")),
-    }
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "grpc" | "grpc+tcp" | "http" => "http",
+        "grpcs" | "grpc+tls" | "https" => "https",
+        _ => return Err(usage(url, "the scheme is none of grpc, grpc+tls, http and https")),
+    };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
         return Err(usage(url, "a user and password do not belong in the address"));
@@ -25,7 +23,7 @@ pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
     if rest.contains(['/', '?', '#']) {
         return Err(usage(url, "only a host and a port may follow the scheme"));
     }
-    let uri: Uri = format!("http://{rest}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))?;
+    let uri: Uri = format!("{scheme}://{rest}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))?;
     match (uri.host(), uri.port_u16()) {
         (None | Some("" | "[]"), _) => Err(usage(url, "the host is missing")),
         (Some(_), Some(_)) => Ok(uri),
@@ -33,9 +31,9 @@ pub(crate) fn endpoint_uri(url: &str) -> Result<Uri, Error> {
         (Some(host), None) if rest.len() > host.len() => {
             Err(usage(url, "the port is not a number up to 65535"))
         }
-        (Some(host), None) => {
-            format!("http://{host}:{DEFAULT_PORT}/").parse().map_err(|_| usage(url, "it is not HOST:PORT"))
-        }
+        (Some(host), None) => format!("{scheme}://{host}:{DEFAULT_PORT}/")
+            .parse()
+            .map_err(|_| usage(url, "it is not HOST:PORT")),
     }
 }
 
@@ -60,6 +58,9 @@ mod tests {
             (" localhost ", "http://localhost:8815/"),
             ("grpc://[::1]:4000", "http://[::1]:4000/"),
             ("[::1]", "http://[::1]:8815/"),
+            ("grpc+tls://localhost:8815", "https://localhost:8815/"),
+            ("grpcs://localhost", "https://localhost:8815/"),
+            ("https://localhost:99", "https://localhost:99/"),
         ] {
             assert_eq!(endpoint_uri(given).unwrap().to_string(), expected, "{given}");
         }
@@ -70,8 +71,6 @@ mod tests {
         for given in [
             "",
             "grpc://",
-            "https://host:1",
-            "grpc+tls://host:1",
             "ftp://host",
             "grpc://host:1/table",
             "host:port",

@@ -134,14 +134,14 @@ async fn errors_keep_their_slug() {
 async fn a_log_in_gives_the_token_of_every_call() {
     let server = Server::start();
     let mut options = ClientOptions {
-        credentials: Some(Credentials { user: "ada".into(), password: "secret".into() }),
+        credentials: Some(Credentials::Password { user: "ada".into(), password: "secret".into() }),
         ..ClientOptions::default()
     };
     let client = Client::connect_with(&server.url, &options).await.unwrap();
     let error = client.query("whoami").await.unwrap_err();
     assert_eq!(error.to_string(), "TOKEN: Bearer token-of-ada");
 
-    options.credentials = Some(Credentials { user: "ada".into(), password: "guess".into() });
+    options.credentials = Some(Credentials::Password { user: "ada".into(), password: "guess".into() });
     let error = Client::connect_with(&server.url, &options).await.unwrap_err();
     assert_eq!(error.to_string(), "CREDENTIALS: wrong user or password");
 }

@@ -1,6 +1,8 @@
 //! The configuration: command line over environment over TOML file over defaults, checked before anything
 //! is opened or bound.
 
+mod security;
+
 use std::{
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -8,7 +10,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use figment::{
     Figment,
     providers::{Format, Serialized, Toml},
@@ -16,16 +18,29 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 use crate::{engine, engine::IdleLimits, session::SessionLimits};
+pub use security::{PasswordError, PasswordHash, Security, Tls, User};
+use security::{TlsFiles, UserEntry};
 
 /// An Arrow Flight SQL server over one DuckDB database: many loaders write and many clients query at once.
 #[derive(Debug, Parser)]
 #[command(name = "merganser-server", version, about, max_term_width = 110)]
+#[command(args_conflicts_with_subcommands = true)]
 struct CommandLine {
+    #[command(subcommand)]
+    other: Option<OtherCommand>,
     /// TOML file with any of the options below, written with underscores: `read_concurrency = 16`.
     #[arg(long, env = "MERGANSER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     given: Given,
+}
+
+/// What the command does besides serving.
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum OtherCommand {
+    /// Read a password (from the terminal, or one line of standard input) and print its hash, for the
+    /// configuration's [[user]].
+    HashPassword,
 }
 
 /// Every option, as far as it was given in one place.
@@ -40,10 +55,27 @@ struct Given {
     #[arg(long, env = "MERGANSER_LISTEN", value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<String>,
-    /// Allow listening beyond loopback without encryption and authentication.
+    /// Allow listening beyond loopback without encryption: everything, passwords too, goes in the clear.
     #[arg(long, env = "MERGANSER_INSECURE", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     insecure: Option<bool>,
+    /// Certificate of the server, and those between it and its authority, in PEM; turns TLS on.
+    #[arg(long, env = "MERGANSER_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM.
+    #[arg(long, env = "MERGANSER_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
+    /// Authorities in PEM, one of which must have signed every client's certificate; the certificate's
+    /// common name is the user where no other credentials are sent.
+    #[arg(long, env = "MERGANSER_TLS_CLIENT_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_client_ca: Option<PathBuf>,
+    /// How long a token from Handshake is good without use [default: 1h].
+    #[arg(long, env = "MERGANSER_TOKEN_IDLE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    token_idle: Option<Duration>,
     /// Refuse every write; the file must exist.
     #[arg(long, env = "MERGANSER_READ_ONLY", num_args = 0..=1, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,6 +188,12 @@ struct Merged {
     database: Option<String>,
     listen: String,
     insecure: bool,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    tls_client_ca: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    token_idle: Duration,
+    user: Vec<UserEntry>,
     read_only: bool,
     init_sql: Option<PathBuf>,
     memory_limit: Option<ByteSize>,
@@ -197,6 +235,11 @@ impl Default for Merged {
             database: None,
             listen: "127.0.0.1:8815".into(),
             insecure: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_client_ca: None,
+            token_idle: Security::default().token_idle,
+            user: Vec::new(),
             read_only: false,
             init_sql: None,
             memory_limit: None,
@@ -224,6 +267,29 @@ impl Default for Merged {
     }
 }
 
+/// What the process is to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Serve a database.
+    Serve(Box<Config>),
+    /// Print the hash of a password.
+    HashPassword,
+}
+
+impl Command {
+    /// Reads the process's command line, environment and file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; nothing has been opened or bound.
+    pub fn from_process() -> Result<Self, ConfigError> {
+        let command_line = CommandLine::try_parse()?;
+        match command_line.other {
+            Some(OtherCommand::HashPassword) => Ok(Self::HashPassword),
+            None => Ok(Self::Serve(Box::new(Config::from_command_line(command_line)?))),
+        }
+    }
+}
+
 /// A valid configuration, one struct a concern.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -233,6 +299,8 @@ pub struct Config {
     pub sessions: SessionLimits,
     /// The network.
     pub network: Network,
+    /// Users and encryption.
+    pub security: Security,
     /// The log.
     pub log: Log,
 }
@@ -273,14 +341,6 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads the process's command line, environment and file.
-    ///
-    /// # Errors
-    /// [`ConfigError`]; nothing has been opened or bound.
-    pub fn from_process() -> Result<Self, ConfigError> {
-        Self::from_command_line(CommandLine::try_parse()?)
-    }
-
     fn from_command_line(command_line: CommandLine) -> Result<Self, ConfigError> {
         let mut layers = Figment::from(Serialized::defaults(Merged::default()));
         if let Some(file) = &command_line.config {
@@ -300,7 +360,13 @@ impl Config {
 
 impl Merged {
     fn validate(self) -> Result<Config, ConfigError> {
-        let listen = self.listen_address()?;
+        let tls = TlsFiles {
+            certificate: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            client_ca: self.tls_client_ca.clone(),
+        };
+        let tls = tls.read()?;
+        let listen = self.listen_address(tls.is_some())?;
         let database = self
             .database
             .as_deref()
@@ -326,6 +392,9 @@ impl Merged {
         }
         if self.bulk_size > self.queue_bytes {
             return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
+        }
+        if self.token_idle < Duration::from_secs(1) {
+            return Err(invalid("token_idle", "must be at least 1s"));
         }
         tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
             invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter")
@@ -362,11 +431,12 @@ impl Merged {
                 max_streams: self.max_streams,
                 drain_timeout: self.drain_timeout,
             },
+            security: Security { users: security::users(self.user)?, token_idle: self.token_idle, tls },
             log: Log { format: self.log_format, level: self.log_level, slow_query: self.slow_query },
         })
     }
 
-    fn listen_address(&self) -> Result<SocketAddr, ConfigError> {
+    fn listen_address(&self, encrypted: bool) -> Result<SocketAddr, ConfigError> {
         let address =
             self.listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(
                 || {
@@ -376,11 +446,11 @@ impl Merged {
                     )
                 },
             )?;
-        if !address.ip().is_loopback() && !self.insecure {
+        if !address.ip().is_loopback() && !encrypted && !self.insecure {
             return Err(invalid(
                 "listen",
                 &format!(
-                    "{address} can be reached from other machines, without encryption or passwords; add --insecure if that is meant"
+                    "{address} can be reached from other machines, and nothing is encrypted; give --tls-cert and --tls-key, or add --insecure if that is meant"
                 ),
             ));
         }

@@ -17,8 +17,10 @@
 pub mod config;
 pub mod engine;
 mod flight;
+pub mod hash_password;
 mod network;
 pub mod server;
+mod services;
 mod session;
 mod sql;
 pub mod telemetry;

@@ -8,14 +8,14 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::transport;
+use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
 use crate::{
-    config::Config,
+    config::{Config, Network, Tls},
     engine::{self, Engine},
-    flight::{Flight, fail_when_broken_off},
-    network,
+    flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
+    network, services,
     session::Sessions,
 };
 
@@ -30,6 +30,9 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often idle sessions and transactions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// A TLS handshake that takes longer is given up. Others go on meanwhile.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the server did not start or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,9 @@ pub enum ServerError {
         /// The system's reason.
         reason: io::Error,
     },
+    /// The system has no random numbers, without which nobody can be told apart.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] transport::Error),
@@ -58,6 +64,7 @@ pub enum ServerError {
 /// A server that is open and bound, and serves once it is run.
 pub struct Server {
     engine: Engine,
+    authenticator: Arc<Authenticator>,
     listener: TcpListener,
     config: Config,
 }
@@ -68,13 +75,15 @@ impl Server {
     /// # Errors
     /// [`ServerError::Open`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let authenticator = Arc::new(Authenticator::new(&config.security).map_err(ServerError::Random)?);
         let options = config.engine.clone();
         let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
         let engine = Engine::open(options).map_err(|reason| ServerError::Open { database, reason })?;
         let address = config.network.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
-        Ok(Self { engine, listener, config })
+        warn_of_risks(&config);
+        Ok(Self { engine, authenticator, listener, config })
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -83,6 +92,15 @@ impl Server {
     /// Whatever the system says.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The address as clients write it.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn url(&self) -> io::Result<String> {
+        let scheme = if self.config.security.tls.is_some() { "grpc+tls" } else { "grpc" };
+        Ok(format!("{scheme}://{}", self.address()?))
     }
 
     /// The engine under the server.
@@ -101,20 +119,21 @@ impl Server {
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
-        let flight = Flight::new(self.engine.clone(), Arc::clone(&sessions), self.config.log.slow_query);
-        let service = FlightServiceServer::new(flight)
+        let (door, slow) = (&self.authenticator, self.config.log.slow_query);
+        let flight = Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door));
+        let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
+        let (reporter, health) = services::health().await;
+        let (reflection, older_reflection) = services::reflection();
         let (drain, draining) = oneshot::channel::<()>();
-        let serving = transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME_BYTES)
-            .max_concurrent_streams(network.max_streams)
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        let serving = builder(network, self.config.security.tls.as_ref())?
             .layer(MapRequestLayer::new(fail_when_broken_off))
-            .add_service(service)
+            .add_service(Authenticated::new(flight, door))
+            .add_service(Authenticated::new(reflection, door))
+            .add_service(Authenticated::new(older_reflection, door))
+            // A load balancer that asks for health has no user.
+            .add_service(health)
             .serve_with_incoming_shutdown(network::accept(self.listener, closed), async {
                 drop(draining.await)
             });
@@ -123,6 +142,7 @@ impl Server {
             served = &mut serving => served,
             () = stop => {
                 tracing::info!("stopping: no new connections");
+                reporter.stopping().await;
                 let _ = drain.send(());
                 match tokio::time::timeout(network.drain_timeout, &mut serving).await {
                     Ok(served) => served,
@@ -138,5 +158,37 @@ impl Server {
         self.engine.shutdown().await;
         tracing::info!("stopped");
         Ok(served?)
+    }
+}
+
+/// The transport with its limits.
+fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, transport::Error> {
+    let builder = transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(network.max_streams)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+    let Some(tls) = tls else { return Ok(builder) };
+    let identity = Identity::from_pem(&tls.certificate, &tls.key);
+    let config = ServerTlsConfig::new().identity(identity).timeout(TLS_TIMEOUT);
+    builder.tls_config(match &tls.client_ca {
+        Some(authority) => config.client_ca_root(Certificate::from_pem(authority)),
+        None => config,
+    })
+}
+
+/// What is allowed, but had better be known.
+fn warn_of_risks(config: &Config) {
+    let security = &config.security;
+    if config.network.listen.ip().is_loopback() {
+        return;
+    }
+    if security.tls.is_none() {
+        tracing::warn!("nothing is encrypted: rows and passwords can be read on their way");
+    }
+    if security.users.is_empty() && security.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+        tracing::warn!("there are no users: whoever can connect can do whatever DuckDB can");
     }
 }

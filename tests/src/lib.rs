@@ -5,6 +5,7 @@
 
 #![allow(clippy::expect_used, reason = "a fixture fails by panicking")]
 
+mod certificates;
 mod proxy;
 mod rows;
 mod server;
@@ -12,6 +13,7 @@ mod upload;
 
 use std::{fmt::Debug, time::Duration};
 
+pub use certificates::{Authority, Signed};
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};

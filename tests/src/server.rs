@@ -8,10 +8,10 @@ use std::{
 };
 
 use arrow_flight::flight_service_client::FlightServiceClient;
-use merganser::Client;
+use merganser::{Client, ClientOptions, Error};
 use merganser_server::{
     Config, Server, ServerError, SessionLimits,
-    config::{Log, LogFormat, Network},
+    config::{Log, LogFormat, Network, Security},
     engine::{Engine, Options},
 };
 use tempfile::TempDir;
@@ -55,6 +55,7 @@ fn is_open(file: &Path) -> bool {
 /// A server that runs in this process until [`shutdown`](Self::shutdown), or until the test ends.
 pub struct TestServer {
     address: SocketAddr,
+    scheme: &'static str,
     engine: Engine,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServerError>>,
@@ -83,13 +84,16 @@ impl TestServer {
                 max_streams: 1024,
                 drain_timeout: Duration::from_secs(30),
             },
+            security: Security::default(),
             log: Log { format: LogFormat::Text, level: "info".into(), slow_query: Duration::from_secs(60) },
         };
         change(&mut config);
+        let scheme = if config.security.tls.is_some() { "grpc+tls" } else { "grpc" };
         let server = Server::start(config).await.expect("the server starts");
         let (stop, stopped) = oneshot::channel();
         Self {
             address: server.address().expect("the server is bound"),
+            scheme,
             engine: server.engine(),
             stop,
             running: tokio::spawn(server.run(async { drop(stopped.await) })),
@@ -117,6 +121,15 @@ impl TestServer {
         let url = self.address.to_string();
         let connected = soon("a connection", Client::connect(&url)).await;
         connected.expect("a connection")
+    }
+
+    /// Our own client with options of the test's own, such as a password.
+    ///
+    /// # Errors
+    /// Those of the client.
+    pub async fn connect(&self, options: &ClientOptions) -> Result<Client, Error> {
+        let url = format!("{}://localhost:{}", self.scheme, self.address.port());
+        soon("a connection", Client::connect_with(&url, options)).await
     }
 
     /// A bare connection, for what our own client would never send.

@@ -11,10 +11,14 @@ mod source;
 mod tables;
 mod terminal;
 
-use std::{io::ErrorKind, process::ExitCode};
+use std::{
+    io::{self, ErrorKind, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use merganser::{Client, ClientOptions, Credentials, Error};
+use merganser::{Client, ClientOptions, Credentials, Error, TlsOptions};
 
 /// The command line is wrong: sysexits' EX_USAGE, which no other failure shares.
 const EXIT_USAGE: u8 = 64;
@@ -36,17 +40,33 @@ struct Cli {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 struct Connection {
-    /// Address of the server: grpc://HOST:PORT
+    /// Address of the server: grpc://HOST:PORT, or grpc+tls://HOST:PORT
     #[arg(long, global = true, env = "MERGANSER_URL", default_value = "grpc://127.0.0.1:8815")]
     url: String,
 
-    /// User to log in as
+    /// User to log in as; the password is asked for on the terminal if it is not given
     #[arg(long, global = true, env = "MERGANSER_USER", value_name = "NAME")]
     user: Option<String>,
 
     /// Password of the user; better set in the environment, where other users cannot read it
     #[arg(long, global = true, env = "MERGANSER_PASSWORD", hide_env_values = true)]
     password: Option<String>,
+
+    /// Token to use; goes before --user. Better set in the environment
+    #[arg(long, global = true, env = "MERGANSER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// Authorities to trust for grpc+tls://, in PEM; without it those of the system
+    #[arg(long, global = true, env = "MERGANSER_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate to show to a server that asks for one, in PEM
+    #[arg(long, global = true, env = "MERGANSER_CLIENT_CERT", value_name = "FILE", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+
+    /// Private key of that certificate, in PEM
+    #[arg(long, global = true, env = "MERGANSER_CLIENT_KEY", value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,17 +112,38 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
 
 impl Connection {
     async fn open(self) -> Result<Client, Error> {
-        let credentials = match (self.user, self.password) {
-            (Some(user), Some(password)) => Some(Credentials { user, password }),
-            (Some(_), None) => {
-                return Err(Error::Usage("--user needs a password: set MERGANSER_PASSWORD".into()));
-            }
-            // A password in the environment alone does not mean that this server wants one.
-            (None, _) => None,
+        let tls = TlsOptions {
+            ca: self.tls_ca.as_deref().map(|file| read("--tls-ca", file)).transpose()?,
+            identity: match (&self.client_cert, &self.client_key) {
+                (Some(certificate), Some(key)) => {
+                    Some((read("--client-cert", certificate)?, read("--client-key", key)?))
+                }
+                _ => None,
+            },
         };
-        let options = ClientOptions { credentials, ..ClientOptions::default() };
+        let options = ClientOptions { credentials: self.credentials()?, tls, ..ClientOptions::default() };
         Client::connect_with(&self.url, &options).await
     }
+
+    fn credentials(&self) -> Result<Option<Credentials>, Error> {
+        if let Some(token) = &self.token {
+            return Ok(Some(Credentials::Token(token.clone())));
+        }
+        // A password in the environment alone does not mean that this server wants one.
+        let Some(user) = self.user.clone() else { return Ok(None) };
+        let password = match &self.password {
+            Some(password) => password.clone(),
+            None if io::stdin().is_terminal() => rpassword::prompt_password(format!("Password of {user}: "))?,
+            None => {
+                return Err(Error::Usage("--user needs a password: set MERGANSER_PASSWORD".into()));
+            }
+        };
+        Ok(Some(Credentials::Password { user, password }))
+    }
+}
+
+fn read(option: &str, file: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(file).map_err(|error| Error::Usage(format!("{option} {}: {error}", file.display())))
 }
 
 /// Prints help, version or what is wrong with the arguments.

@@ -1,7 +1,7 @@
-//! DoAction, ListActions and Handshake.
+//! DoAction and ListActions.
 
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, HandshakeResponse, RenewFlightEndpointRequest,
+    Action, ActionType, CancelFlightInfoRequest, RenewFlightEndpointRequest,
     sql::{
         ActionBeginTransactionRequest, ActionCancelQueryRequest, ActionClosePreparedStatementRequest,
         ActionCreatePreparedStatementRequest, ActionEndTransactionRequest, Any, ProstMessageExt,
@@ -18,7 +18,7 @@ use super::{
     error::{bad_request, internal, unimplemented},
     stream,
 };
-use crate::session::{Session, new_token};
+use crate::session::Session;
 
 const QUERY: &str = "query";
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
@@ -67,15 +67,6 @@ pub(super) fn list() -> Reply<Answers<ActionType>> {
     let actions = ACTIONS
         .map(|(name, description)| ActionType { r#type: name.into(), description: description.into() });
     Ok(stream::many(actions.to_vec()))
-}
-
-/// Handshake: without authentication everybody is welcome, and gets a token to be told apart by.
-pub(super) fn handshake() -> Reply<Answers<HandshakeResponse>> {
-    let token = new_token().map_err(|error| internal(&error))?;
-    let mut response = stream::one(HandshakeResponse { protocol_version: 0, payload: token.clone().into() });
-    let bearer = format!("Bearer {token}").parse().map_err(|error| internal(&error))?;
-    response.metadata_mut().insert("authorization", bearer);
-    Ok(response)
 }
 
 impl Flight {

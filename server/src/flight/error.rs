@@ -5,7 +5,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 
 use crate::{
     engine::{Class, Error},
-    session::SessionError,
+    session::{LoginError, SessionError},
 };
 
 /// Longer texts are cut: a status travels in HTTP/2 trailers, for which clients set aside 8 KiB.
@@ -137,6 +137,22 @@ pub(super) fn internal(detail: &dyn std::fmt::Display) -> Status {
 /// Something of the protocol that this server does not do.
 pub(super) fn unimplemented(what: &str) -> Status {
     status(Code::Unimplemented, "UNIMPLEMENTED", &format!("{what} is not supported by this server"))
+}
+
+/// Nobody who was let in; the text says what to send.
+pub(super) fn unauthenticated(text: &str) -> Status {
+    status(Code::Unauthenticated, "UNAUTHENTICATED", text)
+}
+
+/// A user and a password that were not let in.
+pub(super) fn login_status(error: &LoginError) -> Status {
+    let (code, slug) = match error {
+        LoginError::Wrong => (Code::Unauthenticated, "UNAUTHENTICATED"),
+        // Not RESOURCE_EXHAUSTED, which would ask the client to try again at once.
+        LoginError::TooMany => (Code::PermissionDenied, "TOO_MANY_LOGINS"),
+        LoginError::Busy => (Code::ResourceExhausted, "LOGINS_BUSY"),
+    };
+    status(code, slug, &error.to_string())
 }
 
 /// A handle that is unknown, expired or closed.

@@ -5,10 +5,13 @@
 mod action;
 mod action_query;
 mod asked;
+mod authenticate;
 mod broken_off;
 mod caller;
 mod cancel;
+mod credentials;
 mod error;
+mod handshake;
 mod info;
 mod ingest;
 mod metadata;
@@ -36,6 +39,7 @@ use crate::{
     session::{PreparedStatements, Results, Sessions},
 };
 use asked::{Asked, TicketFor};
+pub(crate) use authenticate::{Authenticated, Authenticator};
 pub(crate) use broken_off::fail_when_broken_off;
 use statement_log::StatementLog;
 
@@ -53,11 +57,17 @@ pub(crate) struct Flight {
     tickets: ticket::Codec,
     running: cancel::Running,
     log: Arc<StatementLog>,
+    authenticator: Arc<Authenticator>,
 }
 
 impl Flight {
     /// Serves `engine`; a statement that takes longer than `slow` is logged with its text.
-    pub(crate) fn new(engine: Engine, sessions: Arc<Sessions>, slow: Duration) -> Self {
+    pub(crate) fn new(
+        engine: Engine,
+        sessions: Arc<Sessions>,
+        slow: Duration,
+        authenticator: Arc<Authenticator>,
+    ) -> Self {
         Self {
             engine,
             sessions,
@@ -66,6 +76,7 @@ impl Flight {
             tickets: ticket::Codec::default(),
             running: cancel::Running::default(),
             log: Arc::new(StatementLog::new(slow)),
+            authenticator,
         }
     }
 }
@@ -80,8 +91,8 @@ impl FlightService for Flight {
     type DoActionStream = Answers<arrow_flight::Result>;
     type ListActionsStream = Answers<ActionType>;
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
-        action::handshake()
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Reply<Self::HandshakeStream> {
+        self.shake_hands(request).await
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Reply<Self::ListFlightsStream> {

@@ -1,21 +1,31 @@
-//! What a client leaves with the server between its requests: its session with names, settings, temporary
-//! tables and transactions; prepared statements; and results that were made before they were asked for.
-//! Handles are random, so that nobody can guess another's.
+//! Who asks, and what a client leaves with the server between its requests: its session with names, settings,
+//! temporary tables and transactions; prepared statements; and results that were made before they were asked
+//! for. Handles and tokens are random, so that nobody can guess another's.
 
+mod attempts;
 mod error;
 mod expiring;
+mod keyed;
 mod one;
+mod password;
 mod prepared;
+mod principal;
 mod results;
 mod sessions;
+mod tokens;
+mod users;
 
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
 pub(crate) use one::Session;
+pub use password::{PasswordError, PasswordHash};
 pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};
+pub(crate) use principal::{Identity, Principal};
 pub(crate) use results::Results;
 pub use sessions::SessionLimits;
 pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};
+pub(crate) use tokens::{TokenId, Tokens};
+pub(crate) use users::{LoginError, Users};
 
 /// Bytes of a handle: enough that guessing one is hopeless.
 const HANDLE_BYTES: usize = 16;
@@ -28,6 +38,6 @@ fn new_handle() -> Result<Vec<u8>, getrandom::Error> {
 }
 
 /// A random token as text.
-pub(crate) fn new_token() -> Result<String, getrandom::Error> {
+fn new_token() -> Result<String, getrandom::Error> {
     Ok(new_handle()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }

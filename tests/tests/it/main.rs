@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod atomic_uploads;
+mod authentication;
 mod bad_arrow;
 mod bulk_uploads;
+mod command_line;
 mod crash;
 mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
+mod health;
 mod long_writes;
 mod metadata;
 mod open_modes;
@@ -18,3 +21,4 @@ mod schema_changes;
 mod shutdown;
 mod snapshots;
 mod statement_timeout;
+mod tls;
