@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Security,
     network::Peer,
-    session::{Identity, LoginError, Principal, Tokens, Users},
+    session::{Identity, LoginError, Principal, TokenId, Tokens, Users},
 };
 
 /// The one method that is let through without credentials, because it may bring them in its body.
@@ -83,6 +83,11 @@ impl Authenticator {
     pub(super) fn issue(&self, principal: Principal) -> Result<String, Status> {
         tracing::debug!(user = principal.name(), "a token is issued");
         self.tokens.issue(principal).map_err(|error| internal(&error))
+    }
+
+    /// Makes a token worthless.
+    pub(super) fn revoke(&self, token: TokenId) {
+        self.tokens.revoke(token);
     }
 
     async fn log_in(&self, name: &str, password: &str, sender: &Sender) -> Result<Principal, Status> {

@@ -6,27 +6,37 @@ use tonic::{Request, Status, metadata::MetadataMap};
 
 use super::{
     Flight,
-    error::{not_found, session_status},
+    error::{internal, not_found, session_status},
 };
 use crate::{
     network::Peer,
-    session::{ConnectionId, Session, SessionKey},
+    session::{ConnectionId, Identity, Session, SessionKey},
 };
 
 /// The cookie by which clients that keep cookies are recognised on another connection.
 const COOKIE: &str = "merganser_session";
 
 impl Flight {
-    /// The session of a request: by its cookie, or its connection.
+    /// The session of a request: by its token, its cookie, or its connection.
     pub(super) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         let connection = connection_of(request);
-        if let Some(session) =
-            cookie(request.metadata()).and_then(|id| self.sessions.of_cookie(&id, connection))
-        {
-            return Ok(session);
-        }
-        let key = SessionKey::Connection(connection.unwrap_or(ConnectionId(0)));
-        self.sessions.of(key, connection).map_err(session_status)
+        let Identity { principal, token } = request
+            .extensions()
+            .get::<Identity>()
+            .cloned()
+            .ok_or_else(|| internal(&"a request passed the door without an identity"))?;
+        let by_cookie = || {
+            let id = cookie(request.metadata())?;
+            self.sessions.of_cookie(&id, &principal, connection)
+        };
+        let key = match token {
+            Some(token) => SessionKey::Token(token),
+            None => match by_cookie() {
+                Some(session) => return Ok(session),
+                None => SessionKey::Connection(connection.unwrap_or(ConnectionId(0)), principal.clone()),
+            },
+        };
+        self.sessions.of(key, &principal, connection).map_err(session_status)
     }
 
     /// The session that a ticket was made in; an empty id means the caller's.
@@ -34,7 +44,7 @@ impl Flight {
         if id.is_empty() || id == caller.id() {
             return Ok(Arc::clone(caller));
         }
-        self.sessions.by_id(id).ok_or_else(|| {
+        self.sessions.by_id(id, caller.principal()).ok_or_else(|| {
             not_found(
                 "SESSION_ENDED",
                 "the session in which the ticket was made has ended; ask for a new FlightInfo",

@@ -45,9 +45,11 @@ impl Flight {
         GetSessionOptionsResult { session_options }
     }
 
-    /// Ends the session and everything in it.
+    /// Ends the session and everything in it, its token included.
     pub(super) fn close_session(&self, session: &Session) -> CloseSessionResult {
-        self.sessions.close(session);
+        for token in self.sessions.close(session) {
+            self.authenticator.revoke(token);
+        }
         CloseSessionResult { status: close_session_result::Status::Closed.into() }
     }
 }

@@ -8,7 +8,7 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
 
-use super::{SessionError, new_handle};
+use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
         Ack, Description, Engine, Error, IdleLimits, IngestRequest, Names, Outcome, Place, Statement,
@@ -24,6 +24,7 @@ const MAX_TRANSACTIONS: usize = 64;
 /// connection.
 pub(crate) struct Session {
     id: Vec<u8>,
+    principal: Principal,
     engine: Engine,
     state: Mutex<State>,
     /// One at a time may open a workspace.
@@ -64,13 +65,18 @@ impl State {
 }
 
 impl Session {
-    pub(super) fn new(id: Vec<u8>, engine: Engine) -> Self {
-        Self { id, engine, state: Mutex::default(), opening: tokio::sync::Mutex::default() }
+    pub(super) fn new(id: Vec<u8>, principal: Principal, engine: Engine) -> Self {
+        Self { id, principal, engine, state: Mutex::default(), opening: tokio::sync::Mutex::default() }
     }
 
     /// Random, so that nobody can guess it.
     pub(crate) fn id(&self) -> &[u8] {
         &self.id
+    }
+
+    /// Whose it is.
+    pub(crate) fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// Plans a statement where it would run.

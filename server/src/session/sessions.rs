@@ -9,16 +9,18 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Session, SessionError, new_handle};
+use super::{Principal, Session, SessionError, TokenId, new_handle};
 use crate::engine::{Engine, IdleLimits};
 
 /// By what a client is recognised from one request to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum SessionKey {
+    /// The token that it sends.
+    Token(TokenId),
     /// The session's id, which it was given as a cookie.
     Cookie(Vec<u8>),
-    /// Its connection.
-    Connection(ConnectionId),
+    /// Its connection, on which a proxy may speak for several principals.
+    Connection(ConnectionId, Principal),
 }
 
 /// A network connection, counted from the start of the server.
@@ -83,6 +85,7 @@ impl Sessions {
     pub(crate) fn of(
         &self,
         key: SessionKey,
+        principal: &Principal,
         connection: Option<ConnectionId>,
     ) -> Result<Arc<Session>, SessionError> {
         let mut known = self.known.lock();
@@ -92,7 +95,7 @@ impl Sessions {
                 return Err(SessionError::TooManySessions(self.limits.count));
             }
             None => {
-                let session = Arc::new(Session::new(new_handle()?, self.engine.clone()));
+                let session = Arc::new(Session::new(new_handle()?, principal.clone(), self.engine.clone()));
                 let entry = Entry {
                     session: Arc::clone(&session),
                     keys: vec![key.clone()],
@@ -112,29 +115,43 @@ impl Sessions {
     }
 
     /// The session whose id a client presents as a cookie. From now on it outlives its first connection.
-    pub(crate) fn of_cookie(&self, id: &[u8], connection: Option<ConnectionId>) -> Option<Arc<Session>> {
+    pub(crate) fn of_cookie(
+        &self,
+        id: &[u8],
+        principal: &Principal,
+        connection: Option<ConnectionId>,
+    ) -> Option<Arc<Session>> {
         let mut known = self.known.lock();
         let Known { by_key, by_id } = &mut *known;
-        let entry = by_id.get_mut(id)?;
+        let entry = by_id.get_mut(id).filter(|entry| entry.session.principal() == principal)?;
         let key = SessionKey::Cookie(id.to_vec());
-        if !by_key.contains_key(&key) {
-            entry.keys.push(key.clone());
-            by_key.insert(key, Arc::clone(&entry.session));
+        if by_key.insert(key.clone(), Arc::clone(&entry.session)).is_none() {
+            entry.keys.push(key);
         }
         entry.used = Instant::now();
         entry.connections.extend(connection);
         Some(Arc::clone(&entry.session))
     }
 
-    /// The session that a ticket was made in.
-    pub(crate) fn by_id(&self, id: &[u8]) -> Option<Arc<Session>> {
-        self.known.lock().by_id.get(id).map(|entry| Arc::clone(&entry.session))
+    /// The session that a ticket was made in, if it was the same principal's.
+    pub(crate) fn by_id(&self, id: &[u8], principal: &Principal) -> Option<Arc<Session>> {
+        let known = self.known.lock();
+        let session = &known.by_id.get(id)?.session;
+        (session.principal() == principal).then(|| Arc::clone(session))
     }
 
-    /// Ends a session: what runs is interrupted, open transactions are rolled back.
-    pub(crate) fn close(&self, session: &Session) {
-        self.known.lock().remove(session.id());
+    /// Ends a session: what runs is interrupted, open transactions are rolled back. Gives the tokens that
+    /// stood for it.
+    pub(crate) fn close(&self, session: &Session) -> Vec<TokenId> {
+        let entry = self.known.lock().remove(session.id());
         session.interrupt();
+        let keys = entry.map(|entry| entry.keys).unwrap_or_default();
+        keys.into_iter()
+            .filter_map(|key| match key {
+                SessionKey::Token(token) => Some(token),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Reacts to closed connections for as long as the server runs.
@@ -182,25 +199,26 @@ impl Sessions {
 }
 
 impl Known {
-    fn remove(&mut self, id: &[u8]) -> Option<Arc<Session>> {
+    fn remove(&mut self, id: &[u8]) -> Option<Entry> {
         let entry = self.by_id.remove(id)?;
         for key in &entry.keys {
             self.by_key.remove(key);
         }
-        Some(entry.session)
+        Some(entry)
     }
 
     /// Those that end with the connection, and those that stay without any.
     fn leave(&mut self, connection: ConnectionId) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
-        let key = SessionKey::Connection(connection);
-        let own = self.by_key.remove(&key).map(|session| session.id().to_vec());
-        let only_there = own.filter(|id| {
-            self.by_id.get_mut(id).is_some_and(|entry| {
-                entry.keys.retain(|other| *other != key);
-                entry.keys.is_empty()
-            })
-        });
-        let ended = only_there.and_then(|id| self.remove(&id)).into_iter().collect();
+        let on_it = |key: &SessionKey| matches!(key, SessionKey::Connection(id, _) if *id == connection);
+        self.by_key.retain(|key, _| !on_it(key));
+        let mut only_there = Vec::new();
+        for (id, entry) in &mut self.by_id {
+            entry.keys.retain(|key| !on_it(key));
+            if entry.keys.is_empty() {
+                only_there.push(id.clone());
+            }
+        }
+        let ended = only_there.iter().filter_map(|id| self.remove(id)).map(|entry| entry.session).collect();
         let left = self
             .by_id
             .values_mut()
@@ -220,7 +238,7 @@ impl Known {
             .filter(|(_, entry)| entry.used.elapsed() >= idle && !entry.session.is_busy())
             .map(|(id, _)| id.clone())
             .collect();
-        let ended = over.iter().filter_map(|id| self.remove(id)).collect();
+        let ended = over.iter().filter_map(|id| self.remove(id)).map(|entry| entry.session).collect();
         let living = self
             .by_id
             .values()

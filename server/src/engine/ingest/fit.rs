@@ -90,7 +90,8 @@ impl Fit {
         let conversions = schema.fields().iter().map(|field| needs_import(field)).collect();
         let imported = Schema::new(imported);
         // The usual upload is taken as it is, which the same schema tells at once.
-        let schema = if imported.fields() == schema.fields() { Arc::clone(schema) } else { Arc::new(imported) };
+        let schema =
+            if imported.fields() == schema.fields() { Arc::clone(schema) } else { Arc::new(imported) };
         Self { columns, sql_types, casts, schema, conversions }
     }
 
