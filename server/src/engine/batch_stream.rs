@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use arrow_array::RecordBatch;
@@ -89,6 +90,8 @@ impl WeakCancel {
 struct CancelState {
     cancelled: CancellationToken,
     timed_out: AtomicBool,
+    /// An interrupt would cost more than this statement.
+    gentle: AtomicBool,
     /// Why the rows ended early.
     failure: Mutex<Option<Error>>,
     /// Present while the statement runs: an interrupt after its end would hit the connection's next one.
@@ -96,9 +99,35 @@ struct CancelState {
 }
 
 impl Cancel {
-    /// Stops the statement, or keeps it from starting.
+    /// Stops the statement, or keeps it from starting. A gentle one notices when it has its next rows.
     pub(crate) fn cancel(&self) {
         self.state.cancelled.cancel();
+        if !self.state.gentle.load(Ordering::SeqCst) {
+            self.interrupt();
+        }
+    }
+
+    /// Stops the statement at once, whatever it costs.
+    pub(crate) fn stop(&self) {
+        self.state.cancelled.cancel();
+        self.interrupt();
+    }
+
+    /// From now on cancelling interrupts only what has not ended `grace` later: an interrupt makes DuckDB
+    /// abort the transaction that the statement belongs to.
+    pub(crate) fn be_gentle(&self, grace: Duration) {
+        self.state.gentle.store(true, Ordering::SeqCst);
+        let (cancelled, weak) = (self.token(), self.downgrade());
+        tokio::spawn(async move {
+            cancelled.cancelled().await;
+            tokio::time::sleep(grace).await;
+            if let Some(cancel) = weak.upgrade() {
+                cancel.interrupt();
+            }
+        });
+    }
+
+    fn interrupt(&self) {
         if let Some(interrupt) = &*self.state.running.lock() {
             interrupt.interrupt();
         }
@@ -107,7 +136,7 @@ impl Cancel {
     /// Stops the statement because its time is over.
     pub(crate) fn time_out(&self) {
         self.state.timed_out.store(true, Ordering::SeqCst);
-        self.cancel();
+        self.stop();
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

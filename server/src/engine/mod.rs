@@ -34,8 +34,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use batch_stream::BatchStream;
 pub use catalog::{
-    ColumnDetail, Dialect, ForeignKeyFilter, ForeignKeyOrder, NullOrder, Relation, RelationFilter,
-    TableFilter, TableRef,
+    CatalogView, ColumnDetail, Dialect, ForeignKeyFilter, ForeignKeyOrder, NullOrder, Relation,
+    RelationFilter, TableFilter, TableRef,
 };
 pub use error::{Class, Error, Result};
 pub use ffi::StatementKind;

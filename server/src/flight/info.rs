@@ -111,7 +111,7 @@ impl Flight {
 
     /// ListFlights: every table and view, with its schema, as a path.
     pub(super) async fn list_relations(&self, session: &Session) -> Reply<Answers<FlightInfo>> {
-        let relations = self.engine.relations().await.map_err(engine_status)?;
+        let relations = session.catalog().relations().await.map_err(engine_status)?;
         let infos = relations.iter().map(|relation| {
             let path = [&relation.catalog, &relation.schema, &relation.name].map(Clone::clone).to_vec();
             let sql = select_all(&TableRef::from_path(&path).map_err(engine_status)?);

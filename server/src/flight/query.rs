@@ -55,7 +55,7 @@ impl Flight {
                 self.stream_query(session, query).await
             }
             command => {
-                let batch = self.metadata(command).await?;
+                let batch = self.metadata(session, command).await?;
                 stream::ready(batch.schema(), vec![batch])
             }
         }

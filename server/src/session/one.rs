@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        Ack, Description, Engine, Error, IdleLimits, IngestRequest, Names, Outcome, Place, Statement,
-        Workspace,
+        Ack, CatalogView, Description, Engine, Error, IdleLimits, IngestRequest, Names, Outcome, Place,
+        Statement, Workspace,
     },
     sql,
 };
@@ -137,6 +137,17 @@ impl Session {
             Some(workspace) => self.engine.ingest_in(&workspace, request, schema, batches).await?,
             None => self.engine.ingest(request, schema, batches).await?,
         })
+    }
+
+    /// The catalog as this session sees it.
+    pub(crate) fn catalog(&self) -> CatalogView {
+        let state = self.state.lock();
+        let own = || state.own.clone().filter(|own| state.stateful && !state.has_handle(own));
+        let place = match state.only_transaction().or_else(own) {
+            Some(workspace) => Place::Own(workspace),
+            None => Place::Shared(None),
+        };
+        self.engine.catalog_at(place)
     }
 
     /// Begins a transaction and returns its handle.

@@ -2,7 +2,8 @@
 
 use arrow_array::cast::AsArray;
 
-use crate::engine::{Engine, Error, Result};
+use super::CatalogView;
+use crate::engine::{Error, Result};
 
 /// Words of the dialect, each list ordered.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ const DIALECT: &str = "
            AND (name = 'current_date' OR list_has_any(times, types) OR list_contains(times, result))),
         current_setting('default_null_order')";
 
-impl Engine {
+impl CatalogView {
     /// The dialect as it is now: an extension may have added to it.
     ///
     /// # Errors

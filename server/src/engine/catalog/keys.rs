@@ -2,10 +2,8 @@
 
 use arrow_array::RecordBatch;
 
-use crate::{
-    engine::{Engine, Result},
-    sql::literal,
-};
+use super::CatalogView;
+use crate::{engine::Result, sql::literal};
 
 /// A table by exact names; what is missing is not compared.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +34,7 @@ pub enum ForeignKeyOrder {
     Foreign,
 }
 
-impl Engine {
+impl CatalogView {
     /// The columns of a table's primary key: catalog, schema, table, column, key, and the column's place in
     /// the key from 1; ordered.
     ///

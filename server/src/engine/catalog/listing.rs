@@ -5,11 +5,8 @@ use std::sync::Arc;
 use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
 use arrow_schema::{Schema, SchemaRef};
 
-use super::{ask, column_types::ColumnTypes, text};
-use crate::{
-    engine::{Engine, Result},
-    sql::literal,
-};
+use super::{CatalogView, ask, column_types::ColumnTypes, text};
+use crate::{engine::Result, sql::literal};
 
 /// DuckDB's own catalogs, listed only for those who name them.
 const INTERNAL_CATALOGS: [&str; 2] = ["system", "temp"];
@@ -66,7 +63,7 @@ pub struct RelationFilter {
     pub columns: bool,
 }
 
-impl Engine {
+impl CatalogView {
     /// Every table and view that is not DuckDB's own, with its columns, ordered by name.
     ///
     /// # Errors
@@ -81,15 +78,13 @@ impl Engine {
     /// # Errors
     /// Whatever DuckDB says.
     pub async fn relations_like(&self, filter: RelationFilter) -> Result<Vec<Relation>> {
-        let database = Arc::clone(&self.shared.database);
-        self.blocking(move || {
-            let connection = database.connection()?;
-            let batches = ask(&connection, &filter.sql())?;
+        self.look(move |connection| {
+            let batches = ask(connection, &filter.sql())?;
             let mut relations: Vec<_> = rows(&batches).map(|(batch, row)| relation(batch, row)).collect();
             if filter.columns {
                 let lists: Vec<_> = rows(&batches).map(|(batch, row)| Columns::of(batch, row)).collect();
                 let types = lists.iter().flat_map(|columns| &columns.types).map(String::as_str);
-                let types = ColumnTypes::of(&connection, types)?;
+                let types = ColumnTypes::of(connection, types)?;
                 for (relation, columns) in relations.iter_mut().zip(lists) {
                     relation.columns = columns.schema(&types);
                     relation.details = columns.details();
@@ -181,7 +176,12 @@ impl RelationFilter {
 
     /// The condition on names.
     fn in_tables(&self) -> String {
-        let mut conditions = in_schemas(self.catalog.as_deref(), self.schema.as_deref());
+        // Temporary tables are their session's own; the rest of their catalog is not.
+        let mut conditions = format!(
+            "(({}) OR (database_name = 'temp' AND schema_name = 'main' AND {}))",
+            in_schemas(self.catalog.as_deref(), self.schema.as_deref()),
+            self.catalog.is_none() && self.schema.is_none()
+        );
         if let Some(pattern) = &self.table {
             conditions += &format!(" AND table_name {}", like(pattern));
         }

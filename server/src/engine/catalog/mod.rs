@@ -13,8 +13,8 @@ use arrow_schema::DataType;
 use parking_lot::Mutex;
 
 use super::{
-    Engine, Error, Names, Result, clock::CommitClock, database::Database, error::Class, ffi::Connection,
-    statement::extract,
+    Engine, Error, Names, Place, Result, clock::CommitClock, database::Database, error::Class,
+    ffi::Connection, statement::extract,
 };
 use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
@@ -216,11 +216,52 @@ fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<St
     Ok(columns)
 }
 
+/// The catalog as one client sees it: with its temporary tables, and with what its open transaction has
+/// changed.
+pub struct CatalogView {
+    engine: Engine,
+    place: Place,
+}
+
 impl Engine {
+    /// The catalog as it is seen from a place.
+    pub fn catalog_at(&self, place: Place) -> CatalogView {
+        CatalogView { engine: self.clone(), place }
+    }
+}
+
+impl CatalogView {
+    /// The engine under it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// All rows of a question to the catalog.
     async fn ask(&self, sql: String) -> Result<Vec<RecordBatch>> {
-        let database = Arc::clone(&self.shared.database);
-        self.blocking(move || ask(&*database.connection()?, &sql)).await
+        self.look(move |connection| ask(connection, &sql)).await
+    }
+
+    /// Looks from a connection of the place.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.place {
+            Place::Shared(_) => {
+                let database = Arc::clone(&self.engine.shared.database);
+                self.engine.blocking(move || look(&*database.connection()?)).await
+            }
+            Place::Own(workspace) => {
+                let mut taken = workspace.take(self.engine.seat_wait()).await?;
+                self.engine
+                    .blocking(move || {
+                        let seat = taken.seat();
+                        seat.check_not_lost()?;
+                        look(&seat.connection)
+                    })
+                    .await
+            }
+        }
     }
 }
 

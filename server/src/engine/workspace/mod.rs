@@ -83,7 +83,7 @@ impl Workspace {
     /// Stops what runs here; for a client that has gone.
     pub fn interrupt(&self) {
         if let Some(cancel) = self.running.lock().as_ref().and_then(WeakCancel::upgrade) {
-            cancel.cancel();
+            cancel.stop();
         }
     }
 

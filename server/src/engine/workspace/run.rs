@@ -32,6 +32,10 @@ use crate::{
     sql::{self, Control},
 };
 
+/// A statement in a transaction that its client has left may go on for so long before it is interrupted,
+/// which would cost the whole transaction.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How a statement starts.
 enum Started {
     Rows(SchemaRef),
@@ -64,6 +68,9 @@ impl Engine {
         loop {
             let cancel = CancelOnDrop::default();
             taken.running(&cancel.0);
+            if taken.seat().transaction.is_some() {
+                cancel.0.be_gentle(GRACE);
+            }
             let (start, started) = oneshot::channel();
             let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
             let run = Run {

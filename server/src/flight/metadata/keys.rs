@@ -15,7 +15,7 @@ use arrow_select::concat::concat_batches;
 use tonic::Status;
 
 use crate::{
-    engine::{Engine, ForeignKeyFilter, ForeignKeyOrder, TableFilter},
+    engine::{CatalogView, ForeignKeyFilter, ForeignKeyOrder, TableFilter},
     flight::error::{engine_status, internal},
 };
 
@@ -53,36 +53,39 @@ pub(super) fn foreign_schema() -> SchemaRef {
     ]))
 }
 
-pub(super) async fn primary(engine: &Engine, command: CommandGetPrimaryKeys) -> Result<RecordBatch, Status> {
+pub(super) async fn primary(
+    view: &CatalogView,
+    command: CommandGetPrimaryKeys,
+) -> Result<RecordBatch, Status> {
     let CommandGetPrimaryKeys { catalog, db_schema: schema, table } = command;
-    let keys = engine.primary_keys(&TableFilter { catalog, schema, table }).await.map_err(engine_status)?;
+    let keys = view.primary_keys(&TableFilter { catalog, schema, table }).await.map_err(engine_status)?;
     one_batch(&primary_schema(), keys.iter().map(|keys| keys.columns().to_vec()))
 }
 
 /// The foreign keys of others that refer to a table.
 pub(super) async fn exported(
-    engine: &Engine,
+    view: &CatalogView,
     command: CommandGetExportedKeys,
 ) -> Result<RecordBatch, Status> {
     let CommandGetExportedKeys { catalog, db_schema: schema, table } = command;
     let primary = Some(TableFilter { catalog, schema, table });
-    foreign(engine, ForeignKeyFilter { primary, foreign: None }, ForeignKeyOrder::Foreign).await
+    foreign(view, ForeignKeyFilter { primary, foreign: None }, ForeignKeyOrder::Foreign).await
 }
 
 /// The foreign keys of a table.
 pub(super) async fn imported(
-    engine: &Engine,
+    view: &CatalogView,
     command: CommandGetImportedKeys,
 ) -> Result<RecordBatch, Status> {
     let CommandGetImportedKeys { catalog, db_schema: schema, table } = command;
     let foreign_table = Some(TableFilter { catalog, schema, table });
     let filter = ForeignKeyFilter { primary: None, foreign: foreign_table };
-    foreign(engine, filter, ForeignKeyOrder::Primary).await
+    foreign(view, filter, ForeignKeyOrder::Primary).await
 }
 
 /// The foreign keys of one table that refer to another.
 pub(super) async fn cross_reference(
-    engine: &Engine,
+    view: &CatalogView,
     command: CommandGetCrossReference,
 ) -> Result<RecordBatch, Status> {
     let CommandGetCrossReference { pk_catalog, pk_db_schema, pk_table, fk_catalog, fk_db_schema, fk_table } =
@@ -91,15 +94,15 @@ pub(super) async fn cross_reference(
         primary: Some(TableFilter { catalog: pk_catalog, schema: pk_db_schema, table: pk_table }),
         foreign: Some(TableFilter { catalog: fk_catalog, schema: fk_db_schema, table: fk_table }),
     };
-    foreign(engine, filter, ForeignKeyOrder::Primary).await
+    foreign(view, filter, ForeignKeyOrder::Primary).await
 }
 
 async fn foreign(
-    engine: &Engine,
+    view: &CatalogView,
     filter: ForeignKeyFilter,
     order: ForeignKeyOrder,
 ) -> Result<RecordBatch, Status> {
-    let keys = engine.foreign_keys(&filter, order).await.map_err(engine_status)?;
+    let keys = view.foreign_keys(&filter, order).await.map_err(engine_status)?;
     one_batch(&foreign_schema(), keys.iter().map(with_rules))
 }
 

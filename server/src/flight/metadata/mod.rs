@@ -12,6 +12,7 @@ use arrow_schema::Schema;
 use tonic::Status;
 
 use super::{Flight, error::unimplemented};
+use crate::session::Session;
 
 /// The schema of a command's answer.
 pub(super) fn schema(command: &Command) -> Result<Schema, Status> {
@@ -33,18 +34,18 @@ pub(super) fn schema(command: &Command) -> Result<Schema, Status> {
 
 impl Flight {
     /// The answer to a catalog command.
-    pub(super) async fn metadata(&self, command: Command) -> Result<RecordBatch, Status> {
-        let engine = &self.engine;
+    pub(super) async fn metadata(&self, session: &Session, command: Command) -> Result<RecordBatch, Status> {
+        let view = &session.catalog();
         match command {
-            Command::CommandGetCatalogs(command) => tables::catalogs(engine, command).await,
-            Command::CommandGetDbSchemas(command) => tables::db_schemas(engine, command).await,
-            Command::CommandGetTables(command) => tables::tables(engine, command).await,
+            Command::CommandGetCatalogs(command) => tables::catalogs(view, command).await,
+            Command::CommandGetDbSchemas(command) => tables::db_schemas(view, command).await,
+            Command::CommandGetTables(command) => tables::tables(view, command).await,
             Command::CommandGetTableTypes(command) => tables::table_types(command),
-            Command::CommandGetPrimaryKeys(command) => keys::primary(engine, command).await,
-            Command::CommandGetExportedKeys(command) => keys::exported(engine, command).await,
-            Command::CommandGetImportedKeys(command) => keys::imported(engine, command).await,
-            Command::CommandGetCrossReference(command) => keys::cross_reference(engine, command).await,
-            Command::CommandGetSqlInfo(command) => sql_info::answer(engine, command).await,
+            Command::CommandGetPrimaryKeys(command) => keys::primary(view, command).await,
+            Command::CommandGetExportedKeys(command) => keys::exported(view, command).await,
+            Command::CommandGetImportedKeys(command) => keys::imported(view, command).await,
+            Command::CommandGetCrossReference(command) => keys::cross_reference(view, command).await,
+            Command::CommandGetSqlInfo(command) => sql_info::answer(view, command).await,
             Command::CommandGetXdbcTypeInfo(command) => xdbc::answer(command),
             _ => Err(unimplemented("this Flight SQL command")),
         }

@@ -23,7 +23,7 @@ use arrow_schema::SchemaRef;
 use tonic::Status;
 
 use crate::{
-    engine::{Dialect, Engine, MAX_NAME_BYTES, NullOrder},
+    engine::{CatalogView, Dialect, MAX_NAME_BYTES, NullOrder},
     flight::error::{engine_status, internal},
     session::PREPARED_IDLE,
     sql::MAX_SQL_BYTES,
@@ -51,14 +51,15 @@ pub(super) fn schema() -> SchemaRef {
 }
 
 /// The values that were asked for; all of them when none are named.
-pub(super) async fn answer(engine: &Engine, command: CommandGetSqlInfo) -> Result<RecordBatch, Status> {
+pub(super) async fn answer(view: &CatalogView, command: CommandGetSqlInfo) -> Result<RecordBatch, Status> {
     let asked = |info: &SqlInfo| command.info.contains(&(*info as u32));
     // Drivers ask for one value at each connect; that is no reason to read the lists.
     let dialect = if command.info.is_empty() || OF_DIALECT.iter().any(asked) {
-        Some(engine.dialect().await.map_err(engine_status)?)
+        Some(view.dialect().await.map_err(engine_status)?)
     } else {
         None
     };
+    let engine = view.engine();
     let data = values(engine.read_only(), &engine.duckdb_version(), dialect);
     let answered = data.and_then(|data| command.into_builder(&data).build());
     answered.map_err(|error: FlightError| internal(&error))

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::xdbc;
 use crate::{
-    engine::{ColumnDetail, Engine, Relation, RelationFilter},
+    engine::{CatalogView, ColumnDetail, Relation, RelationFilter},
     flight::error::{engine_status, internal},
 };
 
@@ -21,17 +21,20 @@ const TABLE_TYPES: [&str; 3] = ["LOCAL TEMPORARY", "TABLE", "VIEW"];
 /// every column, and messages have a largest size.
 const MAX_TYPE_NAME_BYTES: usize = 4 << 10;
 
-pub(super) async fn catalogs(engine: &Engine, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
+pub(super) async fn catalogs(view: &CatalogView, command: CommandGetCatalogs) -> Result<RecordBatch, Status> {
     let mut catalogs = command.into_builder();
-    for catalog in engine.catalogs().await.map_err(engine_status)? {
+    for catalog in view.catalogs().await.map_err(engine_status)? {
         catalogs.append(catalog);
     }
     catalogs.build().map_err(|error| internal(&error))
 }
 
-pub(super) async fn db_schemas(engine: &Engine, command: CommandGetDbSchemas) -> Result<RecordBatch, Status> {
+pub(super) async fn db_schemas(
+    view: &CatalogView,
+    command: CommandGetDbSchemas,
+) -> Result<RecordBatch, Status> {
     let (catalog, pattern) = (command.catalog.as_deref(), command.db_schema_filter_pattern.as_deref());
-    let found = engine.schemas_like(catalog, pattern).await.map_err(engine_status)?;
+    let found = view.schemas_like(catalog, pattern).await.map_err(engine_status)?;
     let mut schemas = CommandGetDbSchemas::default().into_builder();
     for (catalog, schema) in found {
         schemas.append(catalog, schema);
@@ -47,7 +50,7 @@ pub(super) fn table_types(command: CommandGetTableTypes) -> Result<RecordBatch, 
     types.build().map_err(|error| internal(&error))
 }
 
-pub(super) async fn tables(engine: &Engine, command: CommandGetTables) -> Result<RecordBatch, Status> {
+pub(super) async fn tables(view: &CatalogView, command: CommandGetTables) -> Result<RecordBatch, Status> {
     let include_schema = command.include_schema;
     let filter = RelationFilter {
         catalog: command.catalog,
@@ -57,7 +60,7 @@ pub(super) async fn tables(engine: &Engine, command: CommandGetTables) -> Result
         columns: include_schema,
     };
     let mut tables = CommandGetTables { include_schema, ..CommandGetTables::default() }.into_builder();
-    for relation in engine.relations_like(filter).await.map_err(engine_status)? {
+    for relation in view.relations_like(filter).await.map_err(engine_status)? {
         tables
             .append(
                 &relation.catalog,
