@@ -1,8 +1,10 @@
 import threading
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
 
+from client import Client
 from harness import BINARY, Server
 
 
@@ -69,3 +71,10 @@ def pytest_runtest_makereport(item):
             logs.update(item.funcargs["tmp_path"].glob("log-*"))
         for log in sorted(logs):
             report.sections.append((f"end of the server's {log.name}", log.read_text()[-4000:]))
+
+
+@pytest.fixture
+def connect(server):
+    """Makes clients of the module's server, each with a connection of its own."""
+    with ExitStack() as clients:
+        yield lambda **options: clients.enter_context(Client(server.uri, **options))
