@@ -14,10 +14,33 @@ MODES = {"create": (1, 1), "append": (2, 2), "replace": (1, 3), "create_append":
 EMPTY = pa.schema([])
 
 
+class Cookies(flight.ClientMiddlewareFactory):
+    """Remembers what the server set last; sends nothing back."""
+
+    def __init__(self):
+        super().__init__()
+        self.set = None
+
+    def start_call(self, info):
+        return CookiesOfCall(self)
+
+
+class CookiesOfCall(flight.ClientMiddleware):
+    def __init__(self, cookies):
+        super().__init__()
+        self.cookies = cookies
+
+    def received_headers(self, headers):
+        for name, values in headers.items():
+            if name.lower() == "set-cookie":
+                self.cookies.set = values[-1]
+
+
 class Client:
     def __init__(self, uri, headers=()):
-        self.flight = flight.connect(uri)  # never shares its connection with another
-        self.options = flight.FlightCallOptions(headers=list(headers))
+        self.cookies = Cookies()
+        self.flight = flight.connect(uri, middleware=[self.cookies])  # shares its connection with no other
+        self.options = flight.FlightCallOptions(headers=encoded(headers))
 
     def __enter__(self):
         return self
@@ -27,6 +50,13 @@ class Client:
 
     def close(self):
         self.flight.close()
+
+    def cookie(self):
+        """The header by which another connection belongs to this session; from now on this one sends it too."""
+        self.set_options()
+        header = ("cookie", self.cookies.set.split(";")[0])
+        self.options = flight.FlightCallOptions(headers=encoded([header]))
+        return header
 
     def action(self, name, body=b""):
         return [r.body.to_pybytes() for r in self.flight.do_action((name, body), self.options)]
@@ -144,6 +174,10 @@ class Client:
         """Sets options, each a string or the bytes of a SessionOptionValue; what is wrong, by name."""
         [result] = self.action("SetSessionOptions", options_request(**options))
         return option_errors(result)
+
+
+def encoded(headers):
+    return [(name.encode(), value.encode()) for name, value in headers]
 
 
 def options_request(**options):

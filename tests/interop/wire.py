@@ -76,9 +76,14 @@ def ipc(table, **options):
     ]
 
 
-def do_put(channel, frames):
+def put_call(channel, frames, metadata=()):
+    """DoPut of raw FlightData messages, under way."""
+    return channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")(iter(frames), metadata=metadata)
+
+
+def do_put(channel, frames, metadata=()):
     """DoPut of raw FlightData messages; the raw answers, or grpc.RpcError."""
-    return list(channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")(iter(frames)))
+    return list(put_call(channel, frames, metadata))
 
 
 def fields(data):
