@@ -1,39 +1,26 @@
 """Explicit transactions: by handle, by SQL, by the driver; their isolation, their turn, and their end."""
 
-import multiprocessing
-import os
 import re
-import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import duckdb
 import pyarrow as pa
-import pyarrow.flight as flight
 import pytest
 
 import wire
-import workers
-from client import COMMIT, Client, eventually, ingest_command
-from harness import Server, refused
+from harness import Server, refusal, refused
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
 WAIT = 1  # seconds that a write waits for its turn
-LARGE = "SELECT i AS i, hash(i) AS h FROM range(3000000) t(i) ORDER BY i"
 
 
 @pytest.fixture(scope="module")
-def spool(tmp_path_factory):
-    return tmp_path_factory.mktemp("spool")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory, spool):
+def server(tmp_path_factory):
     """Uploads above 256 KiB are bulk uploads here."""
     folder = tmp_path_factory.mktemp("server")
-    options = ["--read-wait", f"{WAIT}s", "--bulk-size", "256KiB", "--temp-directory", spool]
+    options = ["--read-wait", f"{WAIT}s", "--bulk-size", "256KiB"]
     server = Server(folder / "db.duckdb", *options, log=folder / "log")
     yield server
     server.stop()
@@ -361,3 +348,195 @@ class TestTurn:
             client.run("ROLLBACK")
             other.commit(transaction)
         assert client.rows("FROM t ORDER BY x") == [(1,), (2,), (3,)]
+
+
+CHANGES = {  # and what the table is called afterwards
+    "ALTER TABLE t ADD COLUMN y INTEGER": "t",
+    "ALTER TABLE t RENAME TO renamed": "renamed",
+    "DROP TABLE t": None,
+}
+
+
+class TestSchemaChange:
+    """ALTER and DROP conflict with appends: those to the table wait or are refused, all others go on."""
+
+    @pytest.fixture(autouse=True)
+    def others(self, table, server):
+        server.run("CREATE TABLE others (x BIGINT)")
+
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_in_an_open_transaction_delays_no_loader_of_another_table(self, connect, change):
+        client, loader = connect(), connect()
+        with client.transaction() as transaction:
+            client.update(change, transaction)
+            begin = time.monotonic()
+            assert loader.put(numbers(1), "others").committed
+            assert time.monotonic() - begin < WAIT
+
+    @pytest.mark.parametrize("change", CHANGES)
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_amid_loaders_loses_no_acknowledged_row(self, connect, change, end):
+        client, stop = connect(), threading.Event()
+        acknowledged, refusals, progress = {"t": 0, "others": 0}, [], threading.Semaphore(0)
+
+        def load(name, loader):
+            while not stop.is_set():
+                try:
+                    loader.ingest(numbers(-1), name, "append")
+                    acknowledged[name] += 1
+                    progress.release()
+                except (pa.ArrowException, KeyError) as error:
+                    refusals.append((name, refusal(error).slug))
+
+        with ThreadPoolExecutor(2) as pool:
+            loaders = [pool.submit(load, name, connect()) for name in acknowledged]
+            try:
+                for _ in range(20):
+                    assert progress.acquire(timeout=10)
+                with client.transaction() as transaction:
+                    client.update(change, transaction)
+                    getattr(client, end)(transaction)
+                goal = acknowledged["others"] + 10
+                while acknowledged["others"] < goal:
+                    assert progress.acquire(timeout=10)
+            finally:
+                stop.set()
+            for loader in loaders:
+                loader.result()
+        name = "t" if end == "rollback" else CHANGES[change]
+        missing = set() if name == "t" else {("t", "TABLE_NOT_FOUND")}
+        assert set(refusals) <= {("t", "CONFLICT"), ("t", "WRITE_BUSY")} | missing
+        assert count(client, "others") == acknowledged["others"]
+        if name:
+            assert client.one(f"SELECT count(*) FROM {name} WHERE x = -1") == acknowledged["t"]
+
+    def test_that_is_committed_is_what_loaders_then_see(self, connect):
+        client, loader = connect(), connect()
+        assert loader.put(numbers(*range(1000)), "t").committed
+        with client.transaction() as transaction:
+            client.update("ALTER TABLE t ADD COLUMN y INTEGER DEFAULT 7", transaction)
+            client.commit(transaction)
+        assert loader.put(numbers(1), "t").committed
+        assert loader.rows("SELECT y, count(*) FROM t GROUP BY y") == [(7, 1003)]
+
+
+@pytest.mark.usefixtures("table")
+class TestSql:
+    def test_begin_in_one_call_and_commit_in_another(self, connect):
+        client, other = connect(), connect()
+        for begin in ("BEGIN", "begin transaction;", "START TRANSACTION", "/* a */ BEGIN -- b"):
+            client.run(begin)
+            assert client.run("INSERT INTO t VALUES (3)") == [(1,)]
+            assert (count(client), count(other)) == (3, 2)
+            client.run("ROLLBACK")
+        for commit in ("COMMIT", "commit;", "END", "COMMIT TRANSACTION"):
+            client.run("BEGIN; INSERT INTO t VALUES (3)")
+            assert count(other) == 2
+            client.run(commit)
+            assert count(other) == 3
+            client.run("DELETE FROM t WHERE x = 3")
+
+    def test_script_that_is_a_transaction(self, connect):
+        client, other = connect(), connect()
+        client.run("BEGIN; INSERT INTO t VALUES (3); UPDATE t SET x = x * 2; COMMIT")
+        assert other.rows("FROM t ORDER BY x") == [(2,), (4,), (6,)]
+        client.update("BEGIN; DELETE FROM t; ROLLBACK")
+        assert count(other) == 3
+        client.update("BEGIN; INSERT INTO t VALUES (7); COMMIT; BEGIN; INSERT INTO t VALUES (8); ROLLBACK")
+        assert other.rows("FROM t ORDER BY x") == [(2,), (4,), (6,), (7,)]
+
+    def test_script_that_fails_in_the_middle_of_its_transaction(self, connect):
+        client, other = connect(), connect()
+        refused(client.run, "BEGIN; INSERT INTO t VALUES (3); INSERT INTO t VALUES ('x'); COMMIT")
+        assert count(other) == 2
+        lost(client.run, "COMMIT")
+        client.run("BEGIN; INSERT INTO t VALUES (3); COMMIT")
+        assert count(other) == 3
+
+    def test_script_without_begin_is_one_transaction(self, connect):
+        client, other = connect(), connect()
+        refused(client.run, "INSERT INTO t VALUES (3); INSERT INTO t VALUES ('x')")
+        refused(client.run, "SET VARIABLE v = 1; INSERT INTO t VALUES (3); INSERT INTO t VALUES ('x')")
+        assert count(other) == 2
+
+    def test_script_that_ends_what_it_has_not_begun_writes_nothing(self, connect):
+        client = connect()
+        refused(client.run, "INSERT INTO t VALUES (3); COMMIT", slug="TRANSACTION_STATE")
+        refused(client.run, "INSERT INTO t VALUES (3); ROLLBACK", slug="TRANSACTION_STATE")
+        assert count(client) == 2
+
+    def test_script_in_a_transaction_is_part_of_it(self, connect):
+        client, other = connect(), connect()
+        with client.transaction() as transaction:
+            client.update("INSERT INTO t VALUES (3); INSERT INTO t VALUES (4)", transaction)
+            assert (count(client, transaction=transaction), count(other)) == (4, 2)
+
+    def test_begin_within_a_transaction_and_an_end_without_one_are_mistakes(self, connect):
+        client, other = connect(), connect()
+        state = dict(codes="FAILED_PRECONDITION", slug="TRANSACTION_STATE")
+        for end in ("COMMIT", "ROLLBACK", "END", "ABORT"):
+            refused(client.run, end, **state)
+        client.run("BEGIN; INSERT INTO t VALUES (3)")
+        refused(client.run, "BEGIN", **state)
+        refused(client.run, "BEGIN; INSERT INTO t VALUES (4)", **state)
+        client.run("COMMIT")
+        assert other.rows("FROM t ORDER BY x") == [(1,), (2,), (3,)]
+
+    def test_transaction_by_sql_reaches_every_way_to_run_a_statement(self, connect):
+        client, other = connect(), connect()
+        client.run("BEGIN")
+        client.run("INSERT INTO t VALUES (3)")
+        assert client.update("INSERT INTO t VALUES (4)") == 1
+        assert client.rows("INSERT INTO t VALUES (5) RETURNING x") == [(5,)]
+        prepared = client.prepare("INSERT INTO t VALUES (?)")
+        client.exchange(wire.sql_command("CommandPreparedStatementUpdate", (1, prepared)), numbers(6))
+        assert client.execute(client.prepare("SELECT count(*) FROM t")) == [(6,)]
+        assert not client.put(numbers(7), "t").committed
+        assert count(other) == 2
+        client.run("ROLLBACK")
+        assert count(client) == 2
+
+    def test_handle_and_sql_do_not_end_each_other(self, connect):
+        client, other = connect(), connect()
+        with client.transaction() as transaction:
+            client.update("INSERT INTO t VALUES (3)", transaction)
+            refused(client.run, "BEGIN", codes="FAILED_PRECONDITION")
+            try:
+                client.run("COMMIT")  # the session's only transaction: ended here, or refused
+                assert count(other) == 3
+                refused(client.commit, transaction)
+            except pa.ArrowException:
+                assert count(other) == 2
+                client.commit(transaction)
+        assert count(other) == 3
+
+    @pytest.mark.parametrize("sql", ["SAVEPOINT s", "ROLLBACK TO SAVEPOINT s", "RELEASE SAVEPOINT s", "PREPARE TRANSACTION 'x'"])
+    def test_savepoints_are_refused_and_undo_nothing(self, connect, sql):
+        client = connect()
+        client.run("BEGIN; INSERT INTO t VALUES (3)")
+        refused(client.run, sql)
+        assert count(client) == 3
+        client.run("COMMIT")
+        assert count(client) == 3
+
+    def test_ddl_by_sql(self, connect):
+        client, other = connect(), connect()
+        client.run("BEGIN; CREATE TABLE new (a INTEGER); CREATE VIEW v AS FROM new; DROP TABLE t")
+        assert client.rows("FROM v") == []
+        refused(client.rows, "FROM t", codes="NOT_FOUND")
+        assert count(other) == 2
+        client.run("ROLLBACK")
+        assert count(client) == 2
+        refused(client.rows, "FROM v", codes="NOT_FOUND")
+
+    def test_use_inside_a_transaction_does_not_end_it(self, connect):
+        client, other = connect(), connect()
+        other.run("CREATE SCHEMA IF NOT EXISTS elsewhere")
+        client.run("BEGIN; INSERT INTO t VALUES (3)")
+        client.run("USE elsewhere")
+        client.run("CREATE TABLE new AS SELECT 1 AS one")
+        assert count(client, "main.t") == 3
+        client.run("ROLLBACK")
+        assert client.one("SELECT current_schema()") == "elsewhere"
+        assert count(other) == 2
+        refused(other.rows, "FROM elsewhere.new", codes="NOT_FOUND")
