@@ -115,7 +115,7 @@ class TestRest:
                 assert handles.rows("FROM t", reading) == []
                 sql.run("BEGIN; INSERT INTO t VALUES (666)")
                 assert cursor.execute("FROM t").fetchall() == []
-                self.rests(busy, 2.5, lambda: busy.rows("FROM t", alive))
+                self.rests(busy, 2.2, lambda: busy.rows("FROM t", alive))
 
                 assert "1s" in lost(handles.rows, "FROM t", reading).text
                 lost(handles.ingest, numbers(1), "t", "append", reading)
@@ -133,7 +133,7 @@ class TestRest:
                 cursor.execute("INSERT INTO t VALUES (2)")
                 connection.commit()
                 cursor.execute("INSERT INTO t VALUES (666)")
-                self.rests(busy, 2.5, lambda: busy.rows("SELECT 1", alive))
+                self.rests(busy, 2.2, lambda: busy.rows("SELECT 1", alive))
                 lost(connection.commit)
 
                 busy.commit(alive)
