@@ -40,7 +40,7 @@ class Client:
     def __init__(self, uri, headers=()):
         self.cookies = Cookies()
         self.flight = flight.connect(uri, middleware=[self.cookies])  # shares its connection with no other
-        self.options = flight.FlightCallOptions(headers=encoded(headers))
+        self.options = call_options(headers)
 
     def __enter__(self):
         return self
@@ -55,7 +55,7 @@ class Client:
         """The header by which another connection belongs to this session; from now on this one sends it too."""
         self.set_options()
         header = ("cookie", self.cookies.set.split(";")[0])
-        self.options = flight.FlightCallOptions(headers=encoded([header]))
+        self.options = call_options([header])
         return header
 
     def action(self, name, body=b""):
@@ -176,8 +176,10 @@ class Client:
         return option_errors(result)
 
 
-def encoded(headers):
-    return [(name.encode(), value.encode()) for name, value in headers]
+def call_options(headers):
+    """No call takes longer than any test should: one that hangs fails by itself."""
+    headers = [(name.encode(), value.encode()) for name, value in headers]
+    return flight.FlightCallOptions(headers=headers, timeout=20)
 
 
 def options_request(**options):
@@ -187,7 +189,7 @@ def options_request(**options):
 
 def option_errors(result):
     entries = (wire.fields(entry) for entry in wire.fields(result).get(1, []))
-    return {entry[1][0].decode(): wire.fields(entry[2][0]).get(1, [0])[0] for entry in entries}
+    return {entry.get(1, [b""])[0].decode(): wire.fields(entry[2][0]).get(1, [0])[0] for entry in entries}
 
 
 def ingest_command(name, mode="append", transaction=b"", **place):
