@@ -1,8 +1,10 @@
 import threading
+from contextlib import ExitStack
 from itertools import count
 
 import pytest
 
+from client import Client
 from harness import BINARY, EncryptedServer, GuardedServer, Server
 
 
@@ -68,11 +70,12 @@ def database(tmp_path):
 def no_tables_left_over(server):
     """For modules whose tests each begin with an empty database."""
     yield
-    for schema, name, kind in server.rows(
-        "SELECT table_schema, table_name, table_type FROM information_schema.tables"
+    for *path, kind in server.rows(
+        "SELECT table_catalog, table_schema, table_name, table_type FROM information_schema.tables"
+        " WHERE table_catalog <> 'temp'"
     ):
-        quoted = name.replace('"', '""')
-        server.run(f'DROP {"VIEW" if kind == "VIEW" else "TABLE"} "{schema}"."{quoted}"')
+        quoted = ".".join('"' + name.replace('"', '""') + '"' for name in path)
+        server.run(f'DROP {"VIEW" if kind == "VIEW" else "TABLE"} {quoted}')
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -85,3 +88,18 @@ def pytest_runtest_makereport(item):
             logs.update(item.funcargs["tmp_path"].glob("log-*"))
         for log in sorted(logs):
             report.sections.append((f"end of the server's {log.name}", log.read_text()[-4000:]))
+
+
+@pytest.fixture
+def connect(server):
+    """Makes clients of the module's server, each with a connection of its own."""
+    with ExitStack() as clients:
+        yield lambda **options: clients.enter_context(Client(server.uri, **options))
+
+
+@pytest.fixture
+def alone(start):
+    """Makes clients of a server that no other test uses, whatever they do to it."""
+    server = start(":memory:")
+    with ExitStack() as clients:
+        yield lambda: clients.enter_context(Client(server.uri))

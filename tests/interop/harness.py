@@ -183,10 +183,10 @@ LEAKS = {
 }
 
 
-def refused(call, *arguments, codes=None, slug=None):
+def refused(call, *arguments, codes=None, slug=None, **more):
     """Calls what must fail with a status a person can act on, and returns that status."""
     with pytest.raises((pa.ArrowException, grpc.RpcError, adbc_driver_manager.Error)) as caught:
-        call(*arguments)
+        call(*arguments, **more)
     return refusal(caught.value, codes=codes, slug=slug)
 
 

@@ -76,6 +76,38 @@ def ipc(table, **options):
     ]
 
 
-def do_put(channel, frames):
+def put_call(channel, frames, metadata=()):
+    """DoPut of raw FlightData messages, under way."""
+    return channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")(iter(frames), metadata=metadata)
+
+
+def do_put(channel, frames, metadata=()):
     """DoPut of raw FlightData messages; the raw answers, or grpc.RpcError."""
-    return list(channel.stream_stream("/arrow.flight.protocol.FlightService/DoPut")(iter(frames)))
+    return list(put_call(channel, frames, metadata))
+
+
+def fields(data):
+    """A protobuf message as {number: [values]}; what has a length is bytes."""
+    found, at = {}, 0
+
+    def read_varint():
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        tag = read_varint()
+        kind = tag & 7
+        if kind == 0:
+            value = read_varint()
+        else:
+            size = {1: 8, 5: 4}.get(kind) or read_varint()
+            value, at = data[at : at + size], at + size
+        found.setdefault(tag >> 3, []).append(value)
+    return found

@@ -1,7 +1,13 @@
 """What the loader and reader processes of the concurrency tests do. Each imports this, so it imports little."""
 
+import threading
+
 import pyarrow as pa
 import pyarrow.flight as flight
+
+from client import Client, ingest_command
+
+ENDLESS = "range(10000000) a, range(10000000) b"
 
 # A unit is one put; each of its rows says which unit it belongs to and how many rows that has.
 SEEN = b"""
@@ -54,3 +60,22 @@ def read(uri):
             rows = client.do_get(flight.Ticket(SEEN)).read_all().to_pylist()
             answers.append({row["size"]: (row["rows"], row["broken"]) for row in rows})
     return answers
+
+
+def begin_and_wait(uri, how, begun):
+    """A client in the middle of a transaction that has written, until somebody kills it."""
+    client = Client(uri)
+    transaction = client.begin()
+    client.update("INSERT INTO t VALUES (666)", transaction)
+    if how == "a result half read":
+        client.open("FROM range(1000000000000)", transaction).read_chunk()
+    if how == "an upload half sent":
+        rows = pa.table({"x": pa.array(range(200_000), pa.int64())})
+        writer, _ = client.writer(ingest_command("t", "append", transaction), rows.schema)
+        for _ in range(20):  # more than any window holds: the server is taking it
+            writer.write_table(rows)
+    if how == "a statement":
+        begun.set()
+        client.update(f"INSERT INTO t SELECT max(hash(a.range, b.range) % 9)::BIGINT FROM {ENDLESS}", transaction)
+    begun.set()
+    threading.Event().wait()
