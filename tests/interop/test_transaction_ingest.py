@@ -77,14 +77,16 @@ class TestAcknowledgement:
             assert other.ingest(numbers(3), "t").committed, "another session's does not matter"
         assert count(other) == 8
 
-    def test_statement_that_names_none_of_two_belongs_to_neither_also_in_a_session_with_settings(self, connect):
+    def test_statement_that_names_none_of_two_is_refused_where_the_session_has_settings(self, connect):
+        """They live on the connection of one of the two, and nothing says which is meant."""
         client, other = connect(), connect()
         client.run("SET VARIABLE v = 1")
         with client.transaction() as one, client.transaction() as two:
             client.ingest(numbers(3), "t", "append", one)
-            assert [count(client), count(client, transaction=one), count(client, transaction=two)] == [2, 5, 2]
-            client.run("INSERT INTO t VALUES (9)")
-            assert count(other) == 3
+            for call in (client.rows, client.run, client.update):
+                refused(call, "INSERT INTO t VALUES (9)", codes="FAILED_PRECONDITION", slug="TRANSACTION_STATE")
+            assert [count(client, transaction=one), count(client, transaction=two)] == [5, 2]
+        assert count(other) == 2
 
     def test_without_rows(self, connect):
         client = connect()
