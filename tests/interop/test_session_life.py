@@ -9,8 +9,8 @@ import pyarrow.flight as flight
 import pytest
 
 import wire
-from client import Client, eventually, option_errors, options_request
-from harness import Server, refused
+from client import Client, eventually
+from harness import refused
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over", "schemas")
 
