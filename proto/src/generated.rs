@@ -25,6 +25,9 @@ pub struct Ticket {
     /// When it stops working, in seconds since 1970, unless it is renewed.
     #[prost(fixed64, tag = "4")]
     pub expires: u64,
+    /// Tells tickets of one statement apart, so that cancelling one leaves the others alone.
+    #[prost(fixed64, tag = "5")]
+    pub number: u64,
     #[prost(oneof = "ticket::What", tags = "1, 2")]
     pub what: ::core::option::Option<ticket::What>,
 }

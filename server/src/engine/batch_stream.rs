@@ -14,14 +14,17 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, ffi::Interrupt};
+use super::{Error, delivery::cancelled, ffi::Interrupt};
 
 /// Batches that may wait between the query's thread and the network. With batches of about 2 MB this
 /// bounds what a stalled client can hold.
 pub(crate) const BATCHES_IN_FLIGHT: usize = 2;
+
+/// An interrupt is repeated so often.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
 /// The rows of one statement.
 pub struct BatchStream {
@@ -127,10 +130,32 @@ impl Cancel {
         });
     }
 
+    /// Interrupts what runs until it has ended: DuckDB forgets an interrupt that comes just before it begins.
     fn interrupt(&self) {
-        if let Some(interrupt) = &*self.state.running.lock() {
+        let again = self.downgrade();
+        if !self.interrupt_once() {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(INTERRUPT_AGAIN).await;
+                    match again.upgrade() {
+                        Some(cancel) if cancel.interrupt_once() => {}
+                        _ => return,
+                    }
+                }
+            });
+        }
+    }
+
+    /// False when nothing runs.
+    fn interrupt_once(&self) -> bool {
+        let running = self.state.running.lock();
+        if let Some(interrupt) = &*running {
             interrupt.interrupt();
         }
+        running.is_some()
     }
 
     /// Stops the statement because its time is over.
@@ -171,15 +196,24 @@ impl Cancel {
         WeakCancel(Arc::downgrade(&self.state))
     }
 
-    /// Arms the interrupt until the guard is dropped.
-    pub(crate) fn running(&self, interrupt: Interrupt) -> Running<'_> {
+    /// Runs `work`, which `interrupt` can stop; does not begin when it is to stop already. What must not be
+    /// interrupted, such as a ROLLBACK, stays outside.
+    pub(crate) fn while_running<T>(
+        &self,
+        interrupt: Interrupt,
+        work: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
         *self.state.running.lock() = Some(interrupt);
-        Running { cancel: self }
+        let _running = Running { cancel: self };
+        if self.is_cancelled() {
+            return Err(cancelled());
+        }
+        work()
     }
 }
 
 /// A statement under way.
-pub(crate) struct Running<'a> {
+struct Running<'a> {
     cancel: &'a Cancel,
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Error, Result, database::first_text, statement::extract};
+use super::{Engine, Error, Result, Workspace, database::first_text, ffi::Connection, statement::extract};
 use crate::sql::quote;
 
 /// A catalog and a schema in it.
@@ -34,16 +34,14 @@ impl Engine {
     pub async fn names_after(&self, names: Option<Names>, use_sql: &str) -> Result<Names> {
         let (database, use_sql) = (Arc::clone(&self.shared.database), use_sql.to_owned());
         self.blocking(move || {
-            let mut connection = database.connection_with(names.as_ref())?;
+            // The schema that was in use may be gone.
+            let mut connection = match database.connection_with(names.as_ref()) {
+                Ok(connection) => connection,
+                Err(_) => database.connection()?,
+            };
             extract(&connection, &use_sql)?;
             connection.execute(&use_sql)?;
-            let found = || -> Result<Names> {
-                Ok(Names {
-                    catalog: first_text(&connection, "SELECT current_database()")?,
-                    schema: first_text(&connection, "SELECT current_schema()")?,
-                })
-            };
-            let found = found();
+            let found = current(&connection);
             match &found {
                 Ok(names) => connection.note_names(names),
                 Err(_) => connection.discard(),
@@ -57,4 +55,20 @@ impl Engine {
         })
         .await
     }
+
+    /// What names mean on a workspace, after statements that may have changed it.
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub async fn names_of(&self, workspace: &Arc<Workspace>) -> Result<Names> {
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        self.blocking(move || current(&taken.seat().connection)).await
+    }
+}
+
+fn current(connection: &Connection) -> Result<Names> {
+    Ok(Names {
+        catalog: first_text(connection, "SELECT current_database()")?,
+        schema: first_text(connection, "SELECT current_schema()")?,
+    })
 }

@@ -16,7 +16,7 @@ use super::{
     batch_stream::{BATCHES_IN_FLIGHT, Cancel, CancelOnDrop},
     clock::{CommitClock, Stamp},
     database::{Database, Pooled},
-    delivery::{Delivery, cancelled},
+    delivery::Delivery,
     error::Class,
     ffi::Prepared,
     permit,
@@ -131,7 +131,6 @@ impl Read {
 
     fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
         let mut connection = database.connection_with(self.names.as_ref())?;
-        let running = self.delivery.cancel.running(connection.interrupt());
         let kept = self.clock.stamp().and_then(|now| connection.plans().take(&self.statement.sql, now));
         let kept = match kept {
             Some(plan) if plan.is_proven() => match self.reuse(&plan, start) {
@@ -142,7 +141,7 @@ impl Read {
                 Ok(Ran::Writes | Ran::Stale) => None,
                 Err(error) => {
                     // Outside a transaction, only closing ends a stream that is left in the middle.
-                    drop((running, plan));
+                    drop(plan);
                     connection.discard();
                     return Err(error);
                 }
@@ -153,7 +152,6 @@ impl Read {
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
         let outcome = self.plan_and_run(&connection, kept, now, start);
         let ended = connection.execute("ROLLBACK");
-        drop(running);
         if ended.is_err() {
             connection.discard();
             return outcome.map(|_| ());
@@ -206,9 +204,10 @@ impl Read {
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.
     fn run_plan(&self, prepared: &Prepared, made: Option<Stamp>, start: &mut Start) -> Result<Ran> {
-        if self.delivery.cancel.is_cancelled() {
-            return Err(cancelled());
-        }
+        self.delivery.cancel.while_running(prepared.interrupt(), || self.stream_plan(prepared, made, start))
+    }
+
+    fn stream_plan(&self, prepared: &Prepared, made: Option<Stamp>, start: &mut Start) -> Result<Ran> {
         let rows = match prepared.stream() {
             Ok(rows) => rows,
             Err(error) if error.class == Class::ReadOnly => return Ok(Ran::Writes),

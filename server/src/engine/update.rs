@@ -11,7 +11,6 @@ use super::{
     clock::CommitClock,
     coalesce::Coalescer,
     database::Pooled,
-    delivery::cancelled,
     error::Class,
     ffi::{Prepared, Rows},
     statement::{bind, extract},
@@ -65,7 +64,7 @@ impl Engine {
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
             let _held = (turn, no_appends);
-            job.run(database.connection_with(names.as_ref())?)
+            job.run(&database.connection_with(names.as_ref())?)
         });
         within(timeout, &cancel.0, ran).await.map(Outcome::from)
     }
@@ -97,14 +96,7 @@ struct Write {
 }
 
 impl Write {
-    fn run(self, connection: Pooled) -> Result<Spooled> {
-        let running = self.cancel.running(connection.interrupt());
-        let outcome = self.run_statements(&connection);
-        drop(running);
-        outcome
-    }
-
-    fn run_statements(&self, connection: &Pooled) -> Result<Spooled> {
+    fn run(&self, connection: &Pooled) -> Result<Spooled> {
         let statements = extract(connection, &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         // What may still fail after the statement has run must be able to undo it.
@@ -156,16 +148,16 @@ pub(super) fn run_prepared(
 ) -> Result<Spooled> {
     let mut total = Spooled::default();
     for row in 0..parameters.map_or(1, RecordBatch::num_rows) {
-        if cancel.is_cancelled() {
-            return Err(cancelled());
-        }
         bind(prepared, parameters, row)?;
-        let mut rows = prepared.execute()?;
-        if rows.has_rows() {
-            total.rows = Some(spool(rows)?);
-        } else {
-            total.changed += rows.rows_changed();
-        }
+        cancel.while_running(prepared.interrupt(), || {
+            let mut rows = prepared.execute()?;
+            if rows.has_rows() {
+                total.rows = Some(spool(rows)?);
+            } else {
+                total.changed += rows.rows_changed();
+            }
+            Ok(())
+        })?;
     }
     Ok(total)
 }

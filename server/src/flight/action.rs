@@ -85,7 +85,7 @@ impl Flight {
             }
             CLOSE_PREPARED => {
                 let request: ActionClosePreparedStatementRequest = unpack(body)?;
-                self.close_prepared(&request);
+                self.close_prepared(session, &request);
                 Ok(stream::many(Vec::new()))
             }
             BEGIN_TRANSACTION => {
@@ -98,11 +98,11 @@ impl Flight {
             }
             CANCEL_QUERY => {
                 let request: ActionCancelQueryRequest = unpack(body)?;
-                Ok(one(&self.cancel_query(&request)?.as_any()))
+                Ok(one(&self.cancel_query(session, &request)?.as_any()))
             }
             CANCEL_FLIGHT_INFO => {
                 let request: CancelFlightInfoRequest = decode(body)?;
-                Ok(one(&self.cancel_flight_info(&request.info.unwrap_or_default())))
+                Ok(one(&self.cancel_flight_info(session, &request.info.unwrap_or_default())))
             }
             RENEW_ENDPOINT => {
                 let request: RenewFlightEndpointRequest = decode(body)?;

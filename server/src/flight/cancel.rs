@@ -17,16 +17,25 @@ use super::{
     error::{bad_request, cancelled},
     info::endpoint,
 };
-use crate::session::Expiring;
+use crate::session::{Expiring, Session};
 
 /// Cancelled tickets that are remembered, so that they do not start afterwards.
 const REMEMBERED: usize = 10_000;
 /// For how long.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
+/// By what a fetch is found again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum CancelKey {
+    /// A ticket of ours, which nobody else has.
+    Ticket(Bytes),
+    /// The text of a statement as its own ticket, and the session that sent it.
+    Sql(Bytes),
+}
+
 /// The tickets that are being fetched, and those that must not be.
 pub(super) struct Running {
-    fetches: Arc<Mutex<HashMap<Bytes, Fetches>>>,
+    fetches: Arc<Mutex<HashMap<CancelKey, Fetches>>>,
     cancelled: Expiring<()>,
 }
 
@@ -44,22 +53,26 @@ impl Default for Running {
 
 impl Running {
     /// A fetch of a ticket begins.
-    pub(super) fn begin(&self, ticket: &Bytes) -> Result<Fetch, Status> {
-        if self.cancelled.get(ticket).is_some() {
+    pub(super) fn begin(&self, key: CancelKey) -> Result<Fetch, Status> {
+        if let CancelKey::Ticket(ticket) = &key
+            && self.cancelled.get(ticket).is_some()
+        {
             return Err(cancelled());
         }
         let mut fetches = self.fetches.lock();
         let entry = fetches
-            .entry(ticket.clone())
+            .entry(key.clone())
             .or_insert_with(|| Fetches { token: CancellationToken::new(), count: 0 });
         entry.count += 1;
-        Ok(Fetch { token: entry.token.clone(), ticket: ticket.clone(), fetches: Arc::clone(&self.fetches) })
+        Ok(Fetch { token: entry.token.clone(), key, fetches: Arc::clone(&self.fetches) })
     }
 
-    /// Stops every fetch of a ticket, and those that have not begun.
-    fn cancel(&self, ticket: &Bytes) {
-        self.cancelled.insert(ticket.to_vec(), ());
-        if let Some(fetches) = self.fetches.lock().get(ticket) {
+    /// Stops every fetch of a ticket, and of our own those that have not begun.
+    fn cancel(&self, key: &CancelKey) {
+        if let CancelKey::Ticket(ticket) = key {
+            self.cancelled.insert(ticket.to_vec(), ());
+        }
+        if let Some(fetches) = self.fetches.lock().get(key) {
             fetches.token.cancel();
         }
     }
@@ -68,17 +81,17 @@ impl Running {
 /// One fetch of a ticket, until dropped.
 pub(super) struct Fetch {
     token: CancellationToken,
-    ticket: Bytes,
-    fetches: Arc<Mutex<HashMap<Bytes, Fetches>>>,
+    key: CancelKey,
+    fetches: Arc<Mutex<HashMap<CancelKey, Fetches>>>,
 }
 
 impl Drop for Fetch {
     fn drop(&mut self) {
         let mut fetches = self.fetches.lock();
-        if let Some(entry) = fetches.get_mut(&self.ticket) {
+        if let Some(entry) = fetches.get_mut(&self.key) {
             entry.count -= 1;
             if entry.count == 0 {
-                fetches.remove(&self.ticket);
+                fetches.remove(&self.key);
             }
         }
     }
@@ -115,25 +128,28 @@ fn response_until(response: Response<Answers<FlightData>>, fetch: Fetch) -> Resp
 
 impl Flight {
     /// CancelFlightInfo: stops whatever the endpoints of an info run, now or later.
-    pub(super) fn cancel_flight_info(&self, info: &FlightInfo) -> CancelFlightInfoResult {
+    pub(super) fn cancel_flight_info(&self, session: &Session, info: &FlightInfo) -> CancelFlightInfoResult {
         let mut tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()).peekable();
         let status = match tickets.peek() {
             Some(_) => CancelStatus::Cancelled,
             None => CancelStatus::NotCancellable,
         };
-        tickets.for_each(|ticket| self.running.cancel(&ticket.ticket));
+        tickets.for_each(|ticket| {
+            self.running.cancel(&self.tickets.cancel_key(&ticket.ticket, session.id()));
+        });
         CancelFlightInfoResult { status: status.into() }
     }
 
     /// CancelQuery, the older form of the same.
     pub(super) fn cancel_query(
         &self,
+        session: &Session,
         request: &ActionCancelQueryRequest,
     ) -> Result<ActionCancelQueryResult, Status> {
         let info = FlightInfo::decode(request.info.clone())
             .map_err(|_| bad_request("BAD_COMMAND", "the FlightInfo to cancel cannot be read"))?;
         // The older enumeration has the numbers of the newer one.
-        Ok(ActionCancelQueryResult { result: self.cancel_flight_info(&info).status })
+        Ok(ActionCancelQueryResult { result: self.cancel_flight_info(session, &info).status })
     }
 
     /// RenewFlightEndpoint: the same ticket with its whole time before it.

@@ -122,8 +122,8 @@ impl FlightService for Flight {
         let ticket = request.into_inner().ticket;
         match self.tickets.read(&ticket)? {
             TicketFor::Query(query, id) => {
+                let cancel = self.running.begin(self.tickets.cancel_key(&ticket, session.id()))?;
                 let session = self.session_of_ticket(&id, &session)?;
-                let cancel = self.running.begin(&ticket)?;
                 cancel.or_cancelled(self.stream_query(&session, query)).await
             }
             TicketFor::Result(handle) => self.stream_result(&handle),

@@ -69,8 +69,8 @@ impl Flight {
     }
 
     /// ClosePreparedStatement. Closing twice is no error: drivers do.
-    pub(super) fn close_prepared(&self, request: &ActionClosePreparedStatementRequest) {
-        self.prepared.remove(&request.prepared_statement_handle);
+    pub(super) fn close_prepared(&self, session: &Session, request: &ActionClosePreparedStatementRequest) {
+        self.prepared.remove(&request.prepared_statement_handle, session.id());
     }
 
     /// The statement under a handle, with the parameters that were bound last. Where the transaction has

@@ -2,6 +2,7 @@
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +16,7 @@ use tonic::Status;
 
 use super::{
     asked::{Query, TicketFor, command, sql_text},
+    cancel::CancelKey,
     error::{bad_request, internal, not_found},
 };
 use crate::engine::Statement;
@@ -29,6 +31,7 @@ const SEAL: usize = 8;
 #[derive(Default)]
 pub(super) struct Codec {
     key: RandomState,
+    made: AtomicU64,
 }
 
 impl Codec {
@@ -45,6 +48,15 @@ impl Codec {
         self.seal(proto::ticket::What::Result(handle), session)
     }
 
+    /// By what a fetch of a ticket is cancelled. Text of SQL is anybody's: only the session that sent it may
+    /// stop it.
+    pub(super) fn cancel_key(&self, ticket: &Bytes, session: &[u8]) -> CancelKey {
+        match self.read(ticket) {
+            Ok(TicketFor::Query(_, ours)) if !ours.is_empty() => CancelKey::Ticket(ticket.clone()),
+            _ => CancelKey::Sql([session, ticket.as_ref()].concat().into()),
+        }
+    }
+
     /// The same ticket with its whole time before it.
     pub(super) fn renew(&self, ticket: &Bytes) -> Result<Bytes, Status> {
         match command(ticket)? {
@@ -58,7 +70,9 @@ impl Codec {
 
     fn seal(&self, what: proto::ticket::What, session: &[u8]) -> Bytes {
         let expires = now() + LIFETIME.as_secs();
-        let content = proto::Ticket { what: Some(what), session: session.to_vec(), expires }.encode_to_vec();
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let content =
+            proto::Ticket { what: Some(what), session: session.to_vec(), expires, number }.encode_to_vec();
         let mut handle = self.hash(&content).to_le_bytes().to_vec();
         handle.extend_from_slice(&content);
         TicketStatementQuery { statement_handle: handle.into() }.as_any().encode_to_vec().into()

@@ -95,7 +95,10 @@ impl Session {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
-        Ok(self.engine.run(&place, statement).await?)
+        let changes_names = sql::changes_names(&statement.sql);
+        let outcome = self.engine.run(&place, statement).await?;
+        self.learn_names(&place, changes_names).await?;
+        Ok(outcome)
     }
 
     /// Runs a statement or a script for its effect; see [`Engine::write`].
@@ -108,7 +111,10 @@ impl Session {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
-        Ok(self.engine.write(&place, statement).await?)
+        let changes_names = sql::changes_names(&statement.sql);
+        let outcome = self.engine.write(&place, statement).await?;
+        self.learn_names(&place, changes_names).await?;
+        Ok(outcome)
     }
 
     /// Takes an upload: into the open transaction or a temporary table where there is one, else through the
@@ -192,6 +198,15 @@ impl Session {
         }
         self.state.lock().names = Some(names);
         Ok(Outcome::Changed(0))
+    }
+
+    /// Asks a connection of the session's what names mean, where a statement there may have changed it.
+    async fn learn_names(&self, place: &Place, changes_names: bool) -> Result<(), SessionError> {
+        if let (Place::Own(workspace), true) = (place, changes_names) {
+            let names = self.engine.names_of(workspace).await?;
+            self.state.lock().names = Some(names);
+        }
+        Ok(())
     }
 
     /// Where a statement runs: in its transaction, on the session's own connection, or anywhere.

@@ -60,8 +60,10 @@ impl PreparedStatements {
         bound.unwrap_or(false)
     }
 
-    /// Forgets a statement.
-    pub(crate) fn remove(&self, handle: &[u8]) {
-        self.statements.remove(handle);
+    /// Forgets a statement of the session.
+    pub(crate) fn remove(&self, handle: &[u8], session: &[u8]) {
+        if self.get(handle, session).is_some() {
+            self.statements.remove(handle);
+        }
     }
 }

@@ -6,7 +6,7 @@ mod lexer;
 mod state;
 
 use lexer::{Token, tokens};
-pub(crate) use state::{Control, controls, is_use, leaves_state, localise};
+pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.
 pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;

@@ -96,6 +96,18 @@ pub(crate) fn is_use(text: &str) -> bool {
     statements.next().is_some_and(|statement| starts_with(statement, &["use"])) && statements.next().is_none()
 }
 
+/// True when a statement may change what unqualified names mean.
+pub(crate) fn changes_names(text: &str) -> bool {
+    let tokens = tokens(text);
+    statements(&tokens).any(|statement| {
+        let sets = starts_with(statement, &["set", "reset"]);
+        let names = |token: &Token| {
+            matches!(token, Token::Word(name) | Token::Quoted(name) if name == "schema" || name == "search_path")
+        };
+        starts_with(statement, &["use"]) || (sets && statement.iter().any(names))
+    })
+}
+
 /// What each statement does to the transaction; `None` for most.
 pub(crate) fn controls(text: &str) -> Vec<Option<Control>> {
     statements(&tokens(text)).map(control).collect()

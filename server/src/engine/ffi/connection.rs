@@ -95,11 +95,6 @@ impl Connection {
     pub(crate) fn extract(&self, sql: &str) -> Result<Statements, DuckError> {
         Statements::extract(self, sql)
     }
-
-    /// A handle by which any thread can stop what this connection runs.
-    pub(crate) fn interrupt(&self) -> Interrupt {
-        Interrupt { raw: self.shared() }
-    }
 }
 
 /// Stops the statement that a connection is running; harmless when it runs none.
@@ -109,6 +104,10 @@ pub(crate) struct Interrupt {
 }
 
 impl Interrupt {
+    pub(super) fn of(connection: &Arc<RawConnection>) -> Self {
+        Self { raw: Arc::clone(connection) }
+    }
+
     pub(crate) fn interrupt(&self) {
         // SAFETY: the connection is alive through our count, and interrupting only sets an atomic flag.
         unsafe { c::duckdb_interrupt(self.raw.raw) };

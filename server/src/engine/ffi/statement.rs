@@ -10,7 +10,7 @@ use super::{
     Connection, DuckError, Rows,
     arrow::{self, LogicalTypes},
     c_string,
-    connection::{RawConnection, take_text},
+    connection::{Interrupt, RawConnection, take_text},
     text, value,
 };
 
@@ -171,6 +171,11 @@ impl Drop for Prepared {
 }
 
 impl Prepared {
+    /// By which any thread can stop it while it runs.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt::of(&self.connection)
+    }
+
     pub(crate) fn kind(&self) -> StatementKind {
         // SAFETY: only successfully prepared statements become a `Prepared` that callers see.
         StatementKind::from_raw(unsafe { c::duckdb_prepared_statement_type(self.raw) })

@@ -32,8 +32,8 @@ use crate::{
     sql::{self, Control},
 };
 
-/// A statement in a transaction that its client has left may go on for so long before it is interrupted,
-/// which would cost the whole transaction.
+/// A result in a transaction that its client has left may go on for so long before it is interrupted, which
+/// would cost the whole transaction.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How a statement starts.
@@ -68,9 +68,6 @@ impl Engine {
         loop {
             let cancel = CancelOnDrop::default();
             taken.running(&cancel.0);
-            if taken.seat().transaction.is_some() {
-                cancel.0.be_gentle(GRACE);
-            }
             let (start, started) = oneshot::channel();
             let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
             let run = Run {
@@ -173,14 +170,20 @@ impl Run {
             answer(&mut start, Ok(Started::NeedsTurn(taken)));
             return;
         }
+        if let Ok(Ran::Done(spooled)) = ran {
+            let told = start.is_some_and(|start| start.send(Ok(Started::Done(spooled))).is_ok());
+            if !told {
+                // Its client believes that it failed; a later COMMIT must not keep it.
+                taken
+                    .seat()
+                    .doom("a statement in the transaction was cancelled, so it was rolled back; begin again");
+            }
+            return;
+        }
         // From here on the next statement may run.
         drop(taken);
         self.permit = None;
         let sent = match ran {
-            Ok(Ran::Done(spooled)) => {
-                answer(&mut start, Ok(Started::Done(spooled)));
-                return;
-            }
             Ok(Ran::Sent(Some(spool))) => self.delivery.send_spooled(spool),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -204,8 +207,6 @@ impl Run {
         {
             seat.check_not_lost()?;
         }
-        let cancel = self.delivery.cancel.clone();
-        let _running = cancel.running(seat.connection.interrupt());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
             self.script(seat, &controls)
         } else if seat.transaction.is_some() {
@@ -225,7 +226,7 @@ impl Run {
     fn read_only_first(&self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
         seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
         let ran = prepare_one(&seat.connection, &self.statement.sql)
-            .and_then(|prepared| self.perform(&prepared, watch, start));
+            .and_then(|prepared| self.perform(&prepared, watch, start, false));
         let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = seat.connection.execute(end);
         match ran {
@@ -274,7 +275,7 @@ impl Run {
         }
         self.accept_grant(seat);
         self.note_schemas(seat, &prepared);
-        self.perform(&prepared, watch, start)
+        self.perform(&prepared, watch, start, true)
     }
 
     /// Several statements: in the open transaction, in one of their own, or in those that they open
@@ -283,6 +284,7 @@ impl Run {
         if self.statement.parameters.is_some() && controls.len() > 1 {
             return Err(Error::MultiStatement(controls.len()));
         }
+        check_order(seat.in_transaction(), controls)?;
         let controlled = controls.iter().any(Option::is_some);
         let wraps = !controlled && seat.transaction.is_none();
         let only_controls = controls.iter().all(Option::is_some);
@@ -346,15 +348,26 @@ impl Run {
     }
 
     /// Runs a plan: a query sends its rows, everything else runs to its end first.
-    fn perform(&self, prepared: &Prepared, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
+    fn perform(
+        &self,
+        prepared: &Prepared,
+        watch: &mut super::Watch,
+        start: &mut Start,
+        in_transaction: bool,
+    ) -> Result<Ran> {
         if !prepared.kind().may_read() {
             return self.run_each(prepared).map(Ran::Done);
         }
         bind(prepared, self.statement.parameters.as_ref(), 0)?;
-        let rows = prepared.stream()?;
-        let wire = Wire::new(rows.schema());
-        answer(start, Ok(Started::Rows(wire.schema())));
-        self.delivery.send_until_wanted(rows, &wire, watch, &self.folder).map(Ran::Sent)
+        self.delivery.cancel.while_running(prepared.interrupt(), || {
+            let rows = prepared.stream()?;
+            if in_transaction {
+                self.delivery.cancel.be_gentle(GRACE);
+            }
+            let wire = Wire::new(rows.schema());
+            answer(start, Ok(Started::Rows(wire.schema())));
+            self.delivery.send_until_wanted(rows, &wire, watch, &self.folder).map(Ran::Sent)
+        })
     }
 
     fn run_each(&self, prepared: &Prepared) -> Result<Spooled> {
@@ -415,6 +428,22 @@ fn writes(kind: StatementKind, text: &str) -> bool {
         StatementKind::Create => !sql::leaves_state(text),
         _ => true,
     }
+}
+
+/// A script that ends what it has not begun, or begins twice, is refused before anything of it runs.
+fn check_order(mut open: bool, controls: &[Option<Control>]) -> Result<()> {
+    for control in controls.iter().flatten() {
+        let begins = matches!(control, Control::Begin { .. });
+        if begins == open {
+            return Err(Error::TransactionState(if begins {
+                "a transaction is open already; commit it or roll it back first"
+            } else {
+                "no transaction is open"
+            }));
+        }
+        open = begins;
+    }
+    Ok(())
 }
 
 /// A script in a READ ONLY transaction never takes the turn.
