@@ -118,13 +118,20 @@ impl Taken {
     }
 }
 
-impl Drop for Taken {
-    fn drop(&mut self) {
+impl Taken {
+    /// Makes known where the transaction stands. Before a client is answered, because it may vanish at once.
+    pub(crate) fn publish(&self) {
         *self.workspace.standing.lock() = Standing {
             used: Instant::now(),
             in_transaction: self.seat.in_transaction(),
             has_turn: self.seat.has_turn(),
         };
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.publish();
     }
 }
 

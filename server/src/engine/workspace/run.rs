@@ -171,6 +171,7 @@ impl Run {
             return;
         }
         if let Ok(Ran::Done(spooled)) = ran {
+            taken.publish();
             let told = start.is_some_and(|start| start.send(Ok(Started::Done(spooled))).is_ok());
             if !told {
                 // Its client believes that it failed; a later COMMIT must not keep it.
