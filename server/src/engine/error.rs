@@ -75,6 +75,16 @@ pub enum Error {
     /// Another write kept the turn.
     #[error("another write has been running for longer than {0:?}; try again")]
     WriteBusy(Duration),
+    /// A transaction kept a table to itself.
+    #[error(
+        "table {table} was being changed by another statement or transaction for longer than {waited:?}; nothing was written, try again"
+    )]
+    TableChanging {
+        /// The table to which rows were to be appended.
+        table: String,
+        /// How long the upload waited.
+        waited: Duration,
+    },
     /// The ingest queue stayed full.
     #[error("the ingest queue is full; try again in a moment")]
     QueueFull,

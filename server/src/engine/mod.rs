@@ -13,6 +13,7 @@ mod database;
 mod delivery;
 mod error;
 mod ffi;
+mod gates;
 mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;

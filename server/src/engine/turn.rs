@@ -3,15 +3,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use super::{Error, Result, permit, wanted::Wanted};
+use super::{
+    Error, Result,
+    catalog::FullName,
+    gates::{Appending, Excluding, Gates},
+    permit,
+    wanted::Wanted,
+};
+use crate::sql::Exclusion;
 
-/// The fair queue of writers, and the gate between appends and statements that exclude them.
+/// The fair queue of writers, and the gates between appends and statements that exclude them.
 pub(crate) struct Turn {
     turn: Arc<Semaphore>,
-    /// Appends hold it for reading, ALTER and DROP for writing.
-    tables: Arc<RwLock<()>>,
+    gates: Gates,
     wanted: Wanted,
     wait: Duration,
 }
@@ -21,14 +30,14 @@ pub(crate) struct TurnPermit {
     _permit: OwnedSemaphorePermit,
 }
 
-/// An append under way, until dropped.
-pub(crate) type Appending = OwnedRwLockReadGuard<()>;
-/// No append is under way, until dropped.
-pub(crate) type NoAppends = OwnedRwLockWriteGuard<()>;
-
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { turn: Arc::new(Semaphore::new(1)), tables: Arc::default(), wanted: Wanted::default(), wait }
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            gates: Gates::default(),
+            wanted: Wanted::default(),
+            wait,
+        }
     }
 
     /// Waits for the turn, within the bound.
@@ -43,27 +52,76 @@ impl Turn {
         Ok(TurnPermit { _permit: permit })
     }
 
-    /// True while somebody waits for it.
+    /// True while somebody waits for it, or for a table that its holder keeps to itself.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wanted.by_somebody()
     }
 
-    /// Announces an append; waits while a statement that excludes appends is running.
-    pub(crate) async fn appending(&self) -> Result<Appending> {
-        tokio::time::timeout(self.wait, Arc::clone(&self.tables).read_owned())
+    /// Announces an append; waits within a bound while a statement or transaction excludes appends to its
+    /// table.
+    pub(crate) async fn appending_within(&self, table: &FullName, wait: Duration) -> Result<Appending> {
+        if let Some(appending) = self.gates.try_append(&table.table) {
+            return Ok(appending);
+        }
+        let _waiting = self.wanted.wait();
+        timeout(wait, self.gates.append(&table.table))
             .await
-            .map_err(|_| Error::WriteBusy(self.wait))
+            .map_err(|_| Error::TableChanging { table: table.to_string(), waited: wait })
     }
 
-    /// Waits until no append is under way, within the bound, and keeps new ones out.
-    pub(crate) async fn no_appends(&self) -> Result<NoAppends> {
-        self.no_appends_within(self.wait).await
+    /// Waits until no append is under way to what is excluded, within the bound, and keeps new ones out. What
+    /// `held` excludes already is not in the answer. The caller has the turn.
+    pub(crate) async fn exclude(&self, what: &Exclusion, held: &Excluding) -> Result<Excluding> {
+        self.exclude_within(what, held, self.wait).await
     }
 
-    /// As [`Turn::no_appends`], within a bound of the caller's.
-    pub(crate) async fn no_appends_within(&self, wait: Duration) -> Result<NoAppends> {
-        tokio::time::timeout(wait, Arc::clone(&self.tables).write_owned())
-            .await
-            .map_err(|_| Error::WriteBusy(wait))
+    /// As [`Turn::exclude`], within a bound of the caller's.
+    pub(crate) async fn exclude_within(
+        &self,
+        what: &Exclusion,
+        held: &Excluding,
+        wait: Duration,
+    ) -> Result<Excluding> {
+        timeout(wait, self.gates.exclude(what, held)).await.map_err(|_| Error::WriteBusy(wait))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn table(name: &str) -> FullName {
+        FullName { catalog: "c".into(), schema: "s".into(), table: name.into() }
+    }
+
+    #[tokio::test]
+    async fn waiting_at_a_gate_has_a_bound() {
+        let turn = Turn::new(Duration::ZERO);
+        let appending = turn.appending_within(&table("a"), Duration::ZERO).await.unwrap();
+        let (alter, nothing) = (Exclusion::of_table("a"), Excluding::default());
+        assert!(matches!(turn.exclude(&alter, &nothing).await, Err(Error::WriteBusy(_))));
+        drop(appending);
+
+        let _altering = turn.exclude(&alter, &nothing).await.unwrap();
+        let refused = turn.appending_within(&table("A"), Duration::ZERO).await;
+        let Err(error @ Error::TableChanging { .. }) = refused else { panic!("not refused") };
+        assert!(error.to_string().contains("table \"c\".\"s\".\"A\" was being changed"), "{error}");
+        assert!(turn.appending_within(&table("b"), Duration::ZERO).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_append_that_waits_makes_the_turn_wanted() {
+        let turn = Turn::new(Duration::ZERO);
+        let altering = turn.exclude(&Exclusion::of_table("a"), &Excluding::default()).await.unwrap();
+        let (name, patience) = (table("a"), Duration::from_secs(3600));
+        let mut waiting = Box::pin(turn.appending_within(&name, patience));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(turn.is_wanted());
+        drop(altering);
+        assert!((&mut waiting).await.is_ok());
+        drop(waiting);
+        assert!(!turn.is_wanted());
     }
 }

@@ -13,6 +13,7 @@ use super::{
     database::Pooled,
     error::Class,
     ffi::{Prepared, Rows},
+    gates::Excluding,
     statement::{bind, extract},
     types::Wire,
     writer::commit_error,
@@ -53,17 +54,14 @@ impl Engine {
             return Err(Error::ReadOnly);
         }
         let turn = self.shared.turn.take().await?;
-        let no_appends = if sql::excludes_appends(&statement.sql) {
-            Some(self.shared.turn.no_appends().await?)
-        } else {
-            None
-        };
+        let exclusion = sql::exclusion(&statement.sql);
+        let excluding = self.shared.turn.exclude(&exclusion, &Excluding::default()).await?;
         let cancel = CancelOnDrop::default();
         let job = Write { statement, cancel: cancel.0.clone(), clock: Arc::clone(&self.shared.clock) };
         let timeout = self.shared.options.query_timeout;
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
-            let _held = (turn, no_appends);
+            let _held = (excluding, turn);
             job.run(&database.connection_with(names.as_ref())?)
         });
         within(timeout, &cancel.0, ran).await.map(Outcome::from)

@@ -36,6 +36,7 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::BadName(_) => (Code::InvalidArgument, "BAD_NAME"),
         Error::ReadBusy { .. } => (Code::ResourceExhausted, "READS_BUSY"),
         Error::WriteBusy(_) => (Code::ResourceExhausted, "WRITE_BUSY"),
+        Error::TableChanging { .. } => (Code::Aborted, "TABLE_CHANGING"),
         Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
         Error::Stalled(_) => (Code::Aborted, "STALLED"),
         Error::Timeout(_) => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),

@@ -2,9 +2,11 @@
 //! to be known before that parser may see the text, because extracting statements already evaluates
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
+mod exclusion;
 mod lexer;
 mod state;
 
+pub(crate) use exclusion::{Exclusion, exclusion};
 use lexer::{Token, tokens};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
 
@@ -58,12 +60,6 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
 /// How many statements a text holds, as separated by semicolons.
 pub(crate) fn statement_count(text: &str) -> usize {
     statements(&tokens(text)).count()
-}
-
-/// True when one of the statements cannot run beside an append to the same table.
-pub(crate) fn excludes_appends(text: &str) -> bool {
-    statements(&tokens(text))
-        .any(|statement| matches!(statement.first(), Some(Token::Word(word)) if ["alter", "drop", "detach"].contains(&word.as_str())))
 }
 
 /// True when a text may hold a password or a key, so that no log shows it.
@@ -205,12 +201,6 @@ mod tests {
     fn statements_are_counted_outside_texts_and_comments() {
         assert_eq!(statement_count("SELECT ';'; /* ; /* ; */ */ SELECT $$;$$ -- ;\n;;"), 2);
         assert_eq!(statement_count(" -- nothing"), 0);
-    }
-
-    #[test]
-    fn appends_are_excluded_by_the_first_word_only() {
-        assert!(excludes_appends("SELECT 1; ALTER TABLE t ADD COLUMN x INT"));
-        assert!(!excludes_appends("SELECT 'drop'"));
     }
 
     #[test]

@@ -14,13 +14,16 @@ use super::{
     fit::{self, Fit},
     pieces::Step,
 };
-use crate::engine::{
-    Engine, Error, Result,
-    append::{Imports, Sink, Target},
-    catalog::{self, FullName, TEMPORARY, TableInfo},
-    error::Class,
-    ffi::ScanRegistry,
-    workspace::{Taken, Workspace},
+use crate::{
+    engine::{
+        Engine, Error, Result,
+        append::{Imports, Sink, Target},
+        catalog::{self, FullName, TEMPORARY, TableInfo},
+        error::Class,
+        ffi::ScanRegistry,
+        workspace::{Taken, Workspace},
+    },
+    sql::Exclusion,
 };
 
 /// What is done to the table before rows go in.
@@ -60,7 +63,8 @@ impl Engine {
         let (mut taken, table) = self.look_up_in(taken, name.clone()).await?;
         let entry = entry(&name, table.as_ref(), &request, &schema)?;
         if entry.create.is_some() && !request.temporary {
-            self.give_turn(&mut taken).await?;
+            let replaced = table.map(|_| Exclusion::of_table(&name.table));
+            self.give_turn(&mut taken, replaced.unwrap_or_else(Exclusion::nothing)).await?;
         }
         let committed = taken.seat().transaction.is_none();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
@@ -98,16 +102,16 @@ impl Engine {
         .await
     }
 
-    /// Takes the turn for a transaction that has none.
-    async fn give_turn(&self, taken: &mut Taken) -> Result<()> {
-        let lacks =
-            taken.seat().transaction.as_ref().is_some_and(|open| open.turn.is_none() && !open.read_only);
-        if lacks {
-            let turn = self.shared.turn.take().await?;
-            if let Some(open) = &mut taken.seat().transaction {
-                open.turn = Some(turn);
-            }
+    /// Takes the turn for a transaction that has none, and keeps appends away from what it replaces.
+    async fn give_turn(&self, taken: &mut Taken, replaced: Exclusion) -> Result<()> {
+        let Some(open) = taken.seat().transaction.as_mut().filter(|open| !open.read_only) else {
+            return Ok(());
+        };
+        if open.turn.is_none() {
+            open.turn = Some(self.shared.turn.take().await?);
         }
+        let excluding = self.shared.turn.exclude(&replaced, &open.excluding).await?;
+        open.excluding.extend(excluding);
         Ok(())
     }
 }

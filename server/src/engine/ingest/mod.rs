@@ -23,6 +23,7 @@ use super::{
     Engine, Error, Names, Result,
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
+    gates::Excluding,
     writer::{Held, Unit, WriterHandle},
 };
 pub(crate) use budget::Budget;
@@ -161,7 +162,7 @@ impl Engine {
         let name = self.full_name(request);
         let mut turn = None;
         loop {
-            let appending = self.shared.turn.appending().await?;
+            let appending = self.shared.turn.appending_within(&name, patience).await?;
             let table = self.table_info(&name).await?;
             let create = match (&table, request.if_missing, request.if_exists) {
                 (Some(_), _, IfExists::Append) => None,
@@ -181,7 +182,8 @@ impl Engine {
             };
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if create.is_some() { turn } else { None };
-            let held = Held { budget: None, slot: None, turn, appending: Some(appending), alone: None };
+            let alone = Excluding::default();
+            let held = Held { budget: None, slot: None, appending: Some(appending), alone, turn };
             return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, held });
         }
     }

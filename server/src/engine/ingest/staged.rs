@@ -30,9 +30,10 @@ use crate::{
         coalesce::Coalescer,
         database::{Database, Pooled},
         ffi::{BatchView, Connection},
+        gates::Excluding,
         types::imports_as,
     },
-    sql::{INTERNAL_PREFIX, literal, quote},
+    sql::{Exclusion, INTERNAL_PREFIX, literal, quote},
 };
 
 /// Rows of one of DuckDB's row groups. A batch of exactly so many becomes one as it is; smaller ones are
@@ -45,7 +46,7 @@ const PENDING_BYTES: usize = 32 << 20;
 const PARTS: usize = 4;
 /// The upload is handed over in pieces of about this size.
 const PIECE_BYTES: usize = 16 << 20;
-/// How long a replacement waits for appends under way to end. Those to its own table would fail.
+/// How long a replacement waits for appends to its table to end. Those that go on would fail.
 const APPENDS_END: Duration = Duration::from_secs(1);
 
 impl Engine {
@@ -83,9 +84,13 @@ impl Engine {
         let mut admission = self.admit(request, schema, patience).await?;
         if admission.replaces {
             admission.held.appending = None;
-            match self.shared.turn.no_appends_within(APPENDS_END).await {
-                Ok(alone) => admission.held.alone = Some(alone),
-                Err(_) => admission.held.appending = Some(self.shared.turn.appending().await?),
+            let target = Exclusion::of_table(&admission.name.table);
+            match self.shared.turn.exclude_within(&target, &Excluding::default(), APPENDS_END).await {
+                Ok(alone) => admission.held.alone = alone,
+                Err(_) => {
+                    let appending = self.shared.turn.appending_within(&admission.name, patience).await?;
+                    admission.held.appending = Some(appending);
+                }
             }
         }
         Ok(admission)

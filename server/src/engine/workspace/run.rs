@@ -22,10 +22,11 @@ use crate::{
         delivery::Delivery,
         error::Class,
         ffi::Prepared,
+        gates::Excluding,
         reader::{name_interrupt, stop_after},
         spool::Spool,
         statement::{bind, describe, extract, prepare_one},
-        turn::{NoAppends, TurnPermit},
+        turn::TurnPermit,
         types::Wire,
         update::{Spooled, run_prepared},
     },
@@ -50,8 +51,8 @@ type Start = Option<oneshot::Sender<Result<Started>>>;
 /// What a statement may need before it can write.
 #[derive(Default)]
 struct Grant {
+    excluding: Excluding,
     turn: Option<TurnPermit>,
-    no_appends: Option<NoAppends>,
 }
 
 impl Engine {
@@ -105,15 +106,12 @@ impl Engine {
             return Err(Error::ReadOnly);
         }
         let open = taken.seat().transaction.as_ref();
-        let (has_turn, excludes) =
-            open.map_or((false, false), |open| (open.turn.is_some(), open.no_appends.is_some()));
+        let has_turn = open.is_some_and(|open| open.turn.is_some());
         let turn = if has_turn { None } else { Some(self.shared.turn.take().await?) };
-        let no_appends = if !excludes && sql::excludes_appends(sql) {
-            Some(self.shared.turn.no_appends().await?)
-        } else {
-            None
-        };
-        Ok(Grant { turn, no_appends })
+        let nothing = Excluding::default();
+        let held = open.map_or(&nothing, |open| &open.excluding);
+        let excluding = self.shared.turn.exclude(&sql::exclusion(sql), held).await?;
+        Ok(Grant { excluding, turn })
     }
 
     /// Plans a statement on a workspace, in its transaction if one is open.
@@ -289,8 +287,8 @@ impl Run {
         let controlled = controls.iter().any(Option::is_some);
         let wraps = !controlled && seat.transaction.is_none();
         let only_controls = controls.iter().all(Option::is_some);
-        let has_turn = self.grant.is_some() || seat.has_turn();
-        if !only_controls && !has_turn && self.can_write && !reads_only(seat, controls) {
+        let may_write = self.grant.is_some() || seat.may_write(&sql::exclusion(&self.statement.sql));
+        if !only_controls && !may_write && self.can_write && !reads_only(seat, controls) {
             return Ok(Ran::NeedsTurn);
         }
         if wraps {
@@ -379,21 +377,20 @@ impl Run {
         self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows)
     }
 
-    /// True when the statement writes and lacks the turn, or changes a table and lacks the exclusion.
+    /// True when the statement writes and lacks the turn, or changes a table to which others may append.
     fn must_wait(&self, seat: &Seat, prepared: &Prepared, text: &str) -> bool {
         let Some(open) = &seat.transaction else { return false };
         if self.grant.is_some() || open.read_only || !self.can_write {
             return false;
         }
-        let writes = writes(prepared.kind(), text);
-        writes && (open.turn.is_none() || (open.no_appends.is_none() && sql::excludes_appends(text)))
+        writes(prepared.kind(), text) && !seat.may_write(&sql::exclusion(text))
     }
 
     /// The transaction keeps what its write was granted until it ends.
     fn accept_grant(&mut self, seat: &mut Seat) {
         if let (Some(open), Some(grant)) = (&mut seat.transaction, self.grant.take()) {
             open.turn = open.turn.take().or(grant.turn);
-            open.no_appends = open.no_appends.take().or(grant.no_appends);
+            open.excluding.extend(grant.excluding);
         }
     }
 

@@ -1,11 +1,11 @@
 //! The connection of a workspace, and its transaction.
 
-use crate::engine::{
-    Error, Result,
-    clock::CommitClock,
-    database::Pooled,
-    turn::{NoAppends, TurnPermit},
-    writer::commit_error,
+use crate::{
+    engine::{
+        Error, Result, clock::CommitClock, database::Pooled, gates::Excluding, turn::TurnPermit,
+        writer::commit_error,
+    },
+    sql::Exclusion,
 };
 
 /// Who has it may run statements on the connection.
@@ -21,10 +21,10 @@ pub(crate) struct Seat {
 pub(crate) struct OpenTransaction {
     /// It said READ ONLY, and never takes the turn.
     pub(crate) read_only: bool,
+    /// The tables that it has altered, dropped or replaced.
+    pub(crate) excluding: Excluding,
     /// Taken by its first write, kept until its end.
     pub(crate) turn: Option<TurnPermit>,
-    /// Taken by its first ALTER or DROP.
-    pub(crate) no_appends: Option<NoAppends>,
     /// It has changed what tables there are.
     pub(crate) schemas: bool,
     /// Why it can only be rolled back, where DuckDB does not know.
@@ -45,6 +45,13 @@ impl Seat {
 
     pub(crate) fn has_turn(&self) -> bool {
         self.transaction.as_ref().is_some_and(|open| open.turn.is_some())
+    }
+
+    /// True when the open transaction has all that a write needs which excludes so much.
+    pub(crate) fn may_write(&self, exclusion: &Exclusion) -> bool {
+        self.transaction
+            .as_ref()
+            .is_some_and(|open| open.turn.is_some() && open.excluding.covers(exclusion))
     }
 
     /// Fails when the client still has to learn that its transaction is gone.
@@ -69,8 +76,8 @@ impl Seat {
         })?;
         self.transaction = Some(OpenTransaction {
             read_only,
+            excluding: Excluding::default(),
             turn: None,
-            no_appends: None,
             schemas: false,
             doomed: None,
             troubled: false,

@@ -7,8 +7,9 @@ use crate::engine::{
     Result,
     append::Target,
     database::Pooled,
+    gates::{Appending, Excluding},
     ingest::Ack,
-    turn::{Appending, NoAppends, TurnPermit},
+    turn::TurnPermit,
 };
 
 /// Everything that may be sent to the writer's thread.
@@ -56,10 +57,10 @@ pub(crate) struct Held {
     pub(crate) budget: Option<OwnedSemaphorePermit>,
     /// The place in the queue.
     pub(crate) slot: Option<OwnedSemaphorePermit>,
-    /// The turn, where the upload changes what tables there are.
-    pub(crate) turn: Option<TurnPermit>,
     /// Keeps ALTER and DROP away.
     pub(crate) appending: Option<Appending>,
     /// Keeps appends away, where the upload replaces its table.
-    pub(crate) alone: Option<NoAppends>,
+    pub(crate) alone: Excluding,
+    /// The turn, where the upload changes what tables there are. It outlives what was excluded under it.
+    pub(crate) turn: Option<TurnPermit>,
 }
