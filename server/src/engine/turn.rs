@@ -32,12 +32,7 @@ pub(crate) struct TurnPermit {
 
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self {
-            turn: Arc::new(Semaphore::new(1)),
-            gates: Gates::default(),
-            wanted: Wanted::default(),
-            wait,
-        }
+        Self { turn: Arc::new(Semaphore::new(1)), gates: Gates::default(), wanted: Wanted::default(), wait }
     }
 
     /// Waits for the turn, within the bound.

@@ -91,14 +91,7 @@ impl Session {
         transaction: &[u8],
         statement: Statement,
     ) -> Result<Outcome, SessionError> {
-        if sql::is_use(&statement.sql) {
-            return self.change_names(&statement.sql).await;
-        }
-        let place = self.place(transaction, &statement.sql).await?;
-        let changes_names = sql::changes_names(&statement.sql);
-        let outcome = self.engine.run(&place, statement).await?;
-        self.learn_names(&place, changes_names).await?;
-        Ok(outcome)
+        self.perform(transaction, statement, false).await
     }
 
     /// Runs a statement or a script for its effect; see [`Engine::write`].
@@ -107,12 +100,24 @@ impl Session {
         transaction: &[u8],
         statement: Statement,
     ) -> Result<Outcome, SessionError> {
+        self.perform(transaction, statement, true).await
+    }
+
+    async fn perform(
+        &self,
+        transaction: &[u8],
+        statement: Statement,
+        for_effect: bool,
+    ) -> Result<Outcome, SessionError> {
         if sql::is_use(&statement.sql) {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
         let changes_names = sql::changes_names(&statement.sql);
-        let outcome = self.engine.write(&place, statement).await?;
+        let outcome = match for_effect {
+            true => self.engine.write(&place, statement).await?,
+            false => self.engine.run(&place, statement).await?,
+        };
         self.learn_names(&place, changes_names).await?;
         Ok(outcome)
     }

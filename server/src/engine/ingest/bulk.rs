@@ -13,10 +13,14 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ack, Admission, Collected, IngestRequest, fit::Fit, pieces::Step};
+use super::{
+    Ack, Admission, Collected, IngestRequest,
+    fit::Fit,
+    pieces::{Step, append_pieces},
+};
 use crate::engine::{
     Engine, Error, Result,
-    append::{Imports, Sink, Target},
+    append::{Sink, Target},
     database::{Database, Pooled},
     permit,
     writer::{BulkCommit, Held, WriterHandle},
@@ -104,19 +108,6 @@ impl Inserter {
 
     fn insert_all(&self, connection: &Pooled, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
         connection.execute("BEGIN TRANSACTION")?;
-        let mut imports = Imports::default();
-        let sink = Sink::open(connection, &self.database.scans, &self.target)?;
-        loop {
-            match steps.blocking_recv() {
-                Some(Step::Rows(piece)) => {
-                    let batches = self.fit.apply(piece.batches)?;
-                    batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
-                    drop((batches, piece.budget));
-                }
-                Some(Step::MakeRoom) => {}
-                Some(Step::Finish) => return Ok(sink.finish()?),
-                None => return Err(Error::Disconnected),
-            }
-        }
+        append_pieces(Sink::open(connection, &self.database.scans, &self.target)?, &self.fit, steps)
     }
 }

@@ -12,12 +12,12 @@ use super::{
     Ack, Collected, IfExists, IfMissing, IngestRequest,
     bulk::{PIECE_BYTES, PIECES_WAITING},
     fit::{self, Fit},
-    pieces::Step,
+    pieces::{Step, append_pieces},
 };
 use crate::{
     engine::{
         Engine, Error, Result,
-        append::{Imports, Sink, Target},
+        append::{Sink, Target},
         catalog::{self, FullName, TEMPORARY, TableInfo},
         error::Class,
         ffi::ScanRegistry,
@@ -169,19 +169,6 @@ impl Appender {
         if let Some(create) = &self.create {
             connection.execute(create)?;
         }
-        let mut imports = Imports::default();
-        let sink = Sink::open(connection, &self.scans, &self.target)?;
-        loop {
-            match steps.blocking_recv() {
-                Some(Step::Rows(piece)) => {
-                    let batches = self.fit.apply(piece.batches)?;
-                    batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
-                    drop((batches, piece.budget));
-                }
-                Some(Step::MakeRoom) => {}
-                Some(Step::Finish) => return Ok(sink.finish()?),
-                None => return Err(Error::Disconnected),
-            }
-        }
+        append_pieces(Sink::open(connection, &self.scans, &self.target)?, &self.fit, steps)
     }
 }

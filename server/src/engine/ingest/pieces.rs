@@ -4,8 +4,11 @@ use arrow_array::RecordBatch;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::Collected;
-use crate::engine::{Engine, Result};
+use super::{Collected, fit::Fit};
+use crate::engine::{
+    Engine, Error, Result,
+    append::{Imports, Sink},
+};
 
 /// What goes to the thread that writes.
 pub(super) enum Step {
@@ -15,6 +18,23 @@ pub(super) enum Step {
     MakeRoom,
     /// The upload is complete; without this step it is rolled back.
     Finish,
+}
+
+/// Appends what arrives until the upload is complete.
+pub(super) fn append_pieces(sink: Sink<'_>, fit: &Fit, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+    let mut imports = Imports::default();
+    loop {
+        match steps.blocking_recv() {
+            Some(Step::Rows(piece)) => {
+                let batches = fit.apply(piece.batches)?;
+                batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
+                drop((batches, piece.budget));
+            }
+            Some(Step::MakeRoom) => {}
+            Some(Step::Finish) => return Ok(sink.finish()?),
+            None => return Err(Error::Disconnected),
+        }
+    }
 }
 
 impl Engine {

@@ -49,9 +49,7 @@ impl Seat {
 
     /// True when the open transaction has all that a write needs which excludes so much.
     pub(crate) fn may_write(&self, exclusion: &Exclusion) -> bool {
-        self.transaction
-            .as_ref()
-            .is_some_and(|open| open.turn.is_some() && open.excluding.covers(exclusion))
+        self.transaction.as_ref().is_some_and(|open| open.turn.is_some() && open.excluding.covers(exclusion))
     }
 
     /// Fails when the client still has to learn that its transaction is gone.
