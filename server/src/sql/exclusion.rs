@@ -65,14 +65,13 @@ fn of_statement(statement: &[Token]) -> Exclusion {
 
 /// `EXPLAIN ANALYZE ALTER` alters. A plain EXPLAIN is taken for one too, which does no harm.
 fn without_explain(statement: &[Token]) -> &[Token] {
-    let starts = |token: &Token| matches!(token, Token::Word(word) if ["alter", "drop", "create", "detach"].contains(&word.as_str()));
-    match statement.first() {
-        Some(Token::Word(word)) if word == "explain" => {
-            let start = statement.iter().position(starts).unwrap_or(statement.len());
-            &statement[start..]
-        }
-        _ => statement,
+    const CHANGES: [&str; 4] = ["alter", "create", "detach", "drop"];
+    if statement.first().and_then(word) != Some("explain") {
+        return statement;
     }
+    let changes = |token| word(token).is_some_and(|word| CHANGES.contains(&word));
+    let start = statement.iter().position(changes).unwrap_or(statement.len());
+    &statement[start..]
 }
 
 fn of_alter(rest: &[Token]) -> Option<BTreeSet<String>> {
@@ -92,7 +91,7 @@ fn of_alter(rest: &[Token]) -> Option<BTreeSet<String>> {
 fn of_drop(rest: &[Token]) -> Option<BTreeSet<String>> {
     const SIMPLE: [&str; 8] =
         ["function", "index", "macro", "persistent", "secret", "sequence", "temporary", "type"];
-    let cascades = || words_anywhere(rest, "cascade");
+    let cascades = || is_anywhere(rest, "cascade");
     match words(rest).first()? {
         &"table" => dropped_tables(after_if_exists(&rest[1..])),
         &"view" => Some(BTreeSet::new()),
@@ -133,8 +132,8 @@ fn of_replace(rest: &[Token]) -> Option<BTreeSet<String>> {
     match words(rest).first()? {
         &"table" => {
             let (table, rest) = name(&rest[1..])?;
-            let goes_on = matches!(rest.first(), Some(Token::Punctuation('(')))
-                || matches!(rest.first(), Some(Token::Word(word)) if word == "as");
+            let next = rest.first()?;
+            let goes_on = *next == Token::Punctuation('(') || word(next) == Some("as");
             goes_on.then(|| BTreeSet::from([table]))
         }
         &"view" => Some(BTreeSet::new()),
@@ -163,15 +162,18 @@ fn name(tokens: &[Token]) -> Option<(String, &[Token])> {
 
 /// The bare words at the front; two are as many as anybody asks for.
 fn words(tokens: &[Token]) -> Vec<&str> {
-    let word = |token| match token {
-        &Token::Word(ref word) => Some(word.as_str()),
-        _ => None,
-    };
     tokens.iter().take(2).map_while(word).collect()
 }
 
-fn words_anywhere(tokens: &[Token], word: &str) -> bool {
-    tokens.iter().any(|token| matches!(token, Token::Word(found) if found == word))
+fn word(token: &Token) -> Option<&str> {
+    match token {
+        Token::Word(word) => Some(word),
+        _ => None,
+    }
+}
+
+fn is_anywhere(tokens: &[Token], word: &str) -> bool {
+    tokens.iter().filter_map(self::word).any(|found| found == word)
 }
 
 #[cfg(test)]
