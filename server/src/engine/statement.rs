@@ -222,7 +222,7 @@ pub(super) fn describe(connection: &Connection, sql: &str) -> Result<Description
     description(&prepare_one(connection, sql)?, sql)
 }
 
-fn description(prepared: &Prepared, sql: &str) -> Result<Description> {
+pub(super) fn description(prepared: &Prepared, sql: &str) -> Result<Description> {
     let kind = prepared.kind();
     let returns_rows = kind.may_read() || sql::has_returning(sql);
     let schema =

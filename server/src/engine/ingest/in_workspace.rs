@@ -148,6 +148,9 @@ impl Appender {
         if own {
             seat.begin(false)?;
         }
+        if let Some(open) = &mut seat.transaction {
+            open.forget_plan();
+        }
         let outcome = self.append(&mut taken, &mut steps);
         let seat = taken.seat();
         if let Some(open) = &mut seat.transaction {

@@ -25,7 +25,7 @@ use crate::{
         gates::Excluding,
         reader::{name_interrupt, stop_after},
         spool::Spool,
-        statement::{bind, describe, extract, prepare_one},
+        statement::{bind, describe, description, extract, prepare_one},
         turn::TurnPermit,
         types::Wire,
         update::{Spooled, run_prepared},
@@ -105,11 +105,9 @@ impl Engine {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
-        let open = taken.seat().transaction.as_ref();
-        let has_turn = open.is_some_and(|open| open.turn.is_some());
-        let turn = if has_turn { None } else { Some(self.shared.turn.take().await?) };
+        let turn = if taken.seat().has_turn() { None } else { Some(self.shared.turn.take().await?) };
         let nothing = Excluding::default();
-        let held = open.map_or(&nothing, |open| &open.excluding);
+        let held = taken.seat().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
         let excluding = self.shared.turn.exclude(&sql::exclusion(sql), held).await?;
         Ok(Grant { excluding, turn })
     }
@@ -126,9 +124,15 @@ impl Engine {
             let seat = taken.seat();
             seat.check_not_lost()?;
             if let Some(open) = &mut seat.transaction {
-                let described = describe(&seat.connection, &sql);
+                let planned = match open.take_plan(&sql) {
+                    Some(prepared) => Ok(prepared),
+                    None => prepare_one(&seat.connection, &sql),
+                };
+                let described = planned.and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
                 open.troubled |= described.is_err();
-                return described;
+                let (described, prepared) = described?;
+                open.keep_plan(&sql, prepared);
+                return Ok(described);
             }
             seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
             let described = describe(&seat.connection, &sql);
@@ -268,13 +272,21 @@ impl Run {
         watch: &mut super::Watch,
         start: &mut Start,
     ) -> Result<Ran> {
-        let prepared = prepare_one(&seat.connection, &self.statement.sql)?;
+        let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
+        let prepared = match planned {
+            Some(prepared) => prepared,
+            None => prepare_one(&seat.connection, &self.statement.sql)?,
+        };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
         }
         self.accept_grant(seat);
         self.note_schemas(seat, &prepared);
-        self.perform(&prepared, watch, start, true)
+        let ran = self.perform(&prepared, watch, start, true)?;
+        if let Some(open) = &mut seat.transaction {
+            open.keep_plan(&self.statement.sql, prepared);
+        }
+        Ok(ran)
     }
 
     /// Several statements: in the open transaction, in one of their own, or in those that they open
@@ -308,6 +320,9 @@ impl Run {
     }
 
     fn each_statement(&mut self, seat: &mut Seat, controls: &[Option<Control>]) -> Result<Spooled> {
+        if let Some(open) = &mut seat.transaction {
+            open.forget_plan();
+        }
         let statements = extract(&seat.connection, &self.statement.sql)?;
         // PIVOT counts as several statements, so that a control among them could not be found.
         if statements.len() != controls.len() && controls.iter().any(Option::is_some) {

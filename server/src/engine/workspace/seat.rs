@@ -2,8 +2,8 @@
 
 use crate::{
     engine::{
-        Error, Result, clock::CommitClock, database::Pooled, gates::Excluding, turn::TurnPermit,
-        writer::commit_error,
+        Error, Result, clock::CommitClock, database::Pooled, ffi::Prepared, gates::Excluding,
+        reader::is_reusable, turn::TurnPermit, writer::commit_error,
     },
     sql::Exclusion,
 };
@@ -21,6 +21,9 @@ pub(crate) struct Seat {
 pub(crate) struct OpenTransaction {
     /// It said READ ONLY, and never takes the turn.
     pub(crate) read_only: bool,
+    /// The SELECT that was planned last, and its text. Within the transaction's snapshot it stays true until
+    /// the transaction itself writes.
+    planned: Option<(String, Prepared)>,
     /// The tables that it has altered, dropped or replaced.
     pub(crate) excluding: Excluding,
     /// Taken by its first write, kept until its end.
@@ -32,6 +35,23 @@ pub(crate) struct OpenTransaction {
     /// Something failed in it: DuckDB may have aborted it, and would answer COMMIT with success all the
     /// same.
     pub(crate) troubled: bool,
+}
+
+impl OpenTransaction {
+    /// Takes out the plan of a text, if it is the one that was made last.
+    pub(crate) fn take_plan(&mut self, sql: &str) -> Option<Prepared> {
+        self.planned.take_if(|(planned, _)| planned == sql).map(|(_, prepared)| prepared)
+    }
+
+    /// Keeps a plan for the statement's next step.
+    pub(crate) fn keep_plan(&mut self, sql: &str, prepared: Prepared) {
+        self.planned = is_reusable(&prepared, sql).then(|| (sql.to_owned(), prepared));
+    }
+
+    /// Says that the transaction is about to write.
+    pub(crate) fn forget_plan(&mut self) {
+        self.planned = None;
+    }
 }
 
 impl Seat {
@@ -77,6 +97,7 @@ impl Seat {
             excluding: Excluding::default(),
             turn: None,
             schemas: false,
+            planned: None,
             doomed: None,
             troubled: false,
         });
