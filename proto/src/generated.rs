@@ -28,7 +28,7 @@ pub struct Ticket {
     /// Tells tickets of one statement apart, so that cancelling one leaves the others alone.
     #[prost(fixed64, tag = "5")]
     pub number: u64,
-    #[prost(oneof = "ticket::What", tags = "1, 2")]
+    #[prost(oneof = "ticket::What", tags = "1, 2, 6")]
     pub what: ::core::option::Option<ticket::What>,
 }
 /// Nested message and enum types in `Ticket`.
@@ -42,6 +42,10 @@ pub mod ticket {
         /// this handle.
         #[prost(bytes, tag = "2")]
         Result(::prost::alloc::vec::Vec<u8>),
+        /// The statement was started by PollFlightInfo, and is known under this handle. Such a ticket is the command
+        /// of the descriptor to poll with; it cannot be fetched.
+        #[prost(bytes, tag = "6")]
+        Poll(::prost::alloc::vec::Vec<u8>),
     }
 }
 /// A query to run at DoGet.

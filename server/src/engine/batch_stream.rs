@@ -164,6 +164,11 @@ impl Cancel {
         self.stop();
     }
 
+    /// How far the statement is, from 0 to 1, where it runs and DuckDB knows.
+    pub(crate) fn progress(&self) -> Option<f64> {
+        self.state.running.lock().as_ref()?.progress()
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
         self.state.cancelled.is_cancelled()
     }

@@ -12,6 +12,7 @@ mod coalesce;
 mod database;
 mod delivery;
 mod error;
+mod execution;
 mod ffi;
 mod gates;
 mod import;
@@ -39,6 +40,7 @@ pub use catalog::{
     RelationFilter, TableFilter, TableRef,
 };
 pub use error::{Class, Error, Result};
+pub use execution::Execution;
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest};
 pub use names::Names;

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    BatchStream, Engine, Error, Names, Outcome, Place, Result, Statement, StatementKind,
+    BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::{BATCHES_IN_FLIGHT, Cancel, CancelOnDrop},
     clock::{CommitClock, Stamp},
     database::{Database, Pooled},
@@ -40,7 +40,9 @@ impl Engine {
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
         let names = match place {
             Place::Shared(names) => names,
-            Place::Own(workspace) => return self.run_in(workspace, statement).await,
+            Place::Own(workspace) => {
+                return self.run_in(workspace, statement, &Execution::default()).await;
+            }
         };
         match self.read(names.clone(), statement.clone()).await? {
             Some(rows) => Ok(Outcome::Rows(rows)),

@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 use super::{
-    BatchStream, Engine, Error, Outcome, Place, Result, Statement,
+    BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement,
     batch_stream::{Cancel, CancelOnDrop},
     clock::CommitClock,
     coalesce::Coalescer,
@@ -46,10 +46,35 @@ impl Engine {
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadOnly`]; [`Error::WriteBusy`] when the turn is not free in time.
     pub async fn write(&self, place: &Place, statement: Statement) -> Result<Outcome> {
-        let names = match place {
-            Place::Shared(names) => names.clone(),
-            Place::Own(workspace) => return self.run_in(workspace, statement).await,
-        };
+        self.write_watched(place, statement, &Execution::default()).await
+    }
+
+    /// The same as an execution that somebody watches and may stop.
+    ///
+    /// # Errors
+    /// As [`Engine::write`]; a stopped one was interrupted.
+    pub async fn write_watched(
+        &self,
+        place: &Place,
+        statement: Statement,
+        execution: &Execution,
+    ) -> Result<Outcome> {
+        execution
+            .or_stopped(async {
+                match place {
+                    Place::Shared(names) => self.write_with(names.clone(), statement, execution).await,
+                    Place::Own(workspace) => self.run_in(workspace, statement, execution).await,
+                }
+            })
+            .await
+    }
+
+    async fn write_with(
+        &self,
+        names: Option<Names>,
+        statement: Statement,
+        execution: &Execution,
+    ) -> Result<Outcome> {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
@@ -57,7 +82,13 @@ impl Engine {
         let exclusion = sql::exclusion(&statement.sql);
         let excluding = self.shared.turn.exclude(&exclusion, &Excluding::default()).await?;
         let cancel = CancelOnDrop::default();
-        let job = Write { statement, cancel: cancel.0.clone(), clock: Arc::clone(&self.shared.clock) };
+        execution.begins(&cancel.0);
+        let job = Write {
+            statement,
+            cancel: cancel.0.clone(),
+            clock: Arc::clone(&self.shared.clock),
+            watched: execution.is_watched(),
+        };
         let timeout = self.shared.options.query_timeout;
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
@@ -91,10 +122,14 @@ struct Write {
     statement: Statement,
     cancel: Cancel,
     clock: Arc<CommitClock>,
+    /// Somebody asks how far it is.
+    watched: bool,
 }
 
 impl Write {
     fn run(&self, connection: &Pooled) -> Result<Spooled> {
+        // Where it cannot be counted, nobody is told how far the statement is.
+        let _counting = self.watched.then(|| connection.count_progress());
         let statements = extract(connection, &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         // What may still fail after the statement has run must be able to undo it.

@@ -98,11 +98,12 @@ impl Flight {
             }
             CANCEL_QUERY => {
                 let request: ActionCancelQueryRequest = unpack(body)?;
-                Ok(one(&self.cancel_query(session, &request)?.as_any()))
+                Ok(one(&self.cancel_query(session, &request).await?.as_any()))
             }
             CANCEL_FLIGHT_INFO => {
                 let request: CancelFlightInfoRequest = decode(body)?;
-                Ok(one(&self.cancel_flight_info(session, &request.info.unwrap_or_default())))
+                let info = request.info.unwrap_or_default();
+                Ok(one(&self.cancel_flight_info(session, &info).await?))
             }
             RENEW_ENDPOINT => {
                 let request: RenewFlightEndpointRequest = decode(body)?;

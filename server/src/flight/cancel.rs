@@ -127,21 +127,27 @@ fn response_until(response: Response<Answers<FlightData>>, fetch: Fetch) -> Resp
 }
 
 impl Flight {
-    /// CancelFlightInfo: stops whatever the endpoints of an info run, now or later.
-    pub(super) fn cancel_flight_info(&self, session: &Session, info: &FlightInfo) -> CancelFlightInfoResult {
-        let mut tickets = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()).peekable();
-        let status = match tickets.peek() {
-            Some(_) => CancelStatus::Cancelled,
-            None => CancelStatus::NotCancellable,
-        };
-        tickets.for_each(|ticket| {
+    /// CancelFlightInfo: stops whatever the endpoints of an info run, now or later; or, where it has none, the
+    /// statement that the info is of.
+    pub(super) async fn cancel_flight_info(
+        &self,
+        session: &Session,
+        info: &FlightInfo,
+    ) -> Result<CancelFlightInfoResult, Status> {
+        let tickets: Vec<_> = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()).collect();
+        for ticket in &tickets {
             self.running.cancel(&self.tickets.cancel_key(&ticket.ticket, session.id()));
-        });
-        CancelFlightInfoResult { status: status.into() }
+        }
+        let status = if tickets.is_empty() {
+            self.cancel_polled(session, info).await?.unwrap_or(CancelStatus::NotCancellable)
+        } else {
+            CancelStatus::Cancelled
+        };
+        Ok(CancelFlightInfoResult { status: status.into() })
     }
 
     /// CancelQuery, the older form of the same.
-    pub(super) fn cancel_query(
+    pub(super) async fn cancel_query(
         &self,
         session: &Session,
         request: &ActionCancelQueryRequest,
@@ -149,7 +155,8 @@ impl Flight {
         let info = FlightInfo::decode(request.info.clone())
             .map_err(|_| bad_request("BAD_COMMAND", "the FlightInfo to cancel cannot be read"))?;
         // The older enumeration has the numbers of the newer one.
-        Ok(ActionCancelQueryResult { result: self.cancel_flight_info(session, &info).status })
+        let result = self.cancel_flight_info(session, &info).await?.status;
+        Ok(ActionCancelQueryResult { result })
     }
 
     /// RenewFlightEndpoint: the same ticket with its whole time before it.

@@ -110,6 +110,7 @@ pub(super) fn session_status(error: SessionError) -> Status {
         SessionError::TooManyTransactions(_) => {
             status(Code::ResourceExhausted, "TOO_MANY_TRANSACTIONS", &text)
         }
+        SessionError::TooManyPolls(_) => status(Code::ResourceExhausted, "TOO_MANY_POLLS", &text),
         SessionError::TooManySessions(_) => status(Code::ResourceExhausted, "TOO_MANY_SESSIONS", &text),
     }
 }

@@ -22,10 +22,18 @@ use super::{
     ticket::expiration,
 };
 use crate::{
-    engine::{Description, Outcome, Statement, TableRef},
+    engine::{Description, Execution, Outcome, Statement, TableRef},
     session::Session,
     sql::quote,
 };
+
+/// What GetFlightInfo has to do.
+pub(super) enum Planned {
+    /// Nothing more.
+    Info(FlightInfo),
+    /// Run this statement.
+    RunsAtOnce(Query),
+}
 
 impl Flight {
     /// GetFlightInfo.
@@ -35,6 +43,21 @@ impl Flight {
         asked: Asked,
         descriptor: FlightDescriptor,
     ) -> Result<FlightInfo, Status> {
+        match self.plan(session, asked, &descriptor).await? {
+            Planned::Info(info) => Ok(info),
+            Planned::RunsAtOnce(query) => {
+                self.run_at_once(session, query, descriptor, &Execution::default()).await
+            }
+        }
+    }
+
+    /// Looks at what is asked, and runs nothing.
+    pub(super) async fn plan(
+        &self,
+        session: &Session,
+        asked: Asked,
+        descriptor: &FlightDescriptor,
+    ) -> Result<Planned, Status> {
         let query = match asked {
             Asked::Table(table) => Query::new(Statement::new(select_all(&table))),
             Asked::Sql(sql) => Query::new(Statement::new(sql)),
@@ -48,29 +71,32 @@ impl Flight {
                 }
                 command => {
                     let schema = metadata::schema(&command)?;
-                    return flight_info(Some(&schema), descriptor.cmd.clone(), descriptor, -1);
+                    let ticket = descriptor.cmd.clone();
+                    return flight_info(Some(&schema), ticket, descriptor.clone(), -1).map(Planned::Info);
                 }
             },
         };
-        self.statement_info(session, query, descriptor).await
+        let described =
+            session.describe(&query.transaction, &query.statement.sql).await.map_err(session_status)?;
+        if described.kind.runs_at_once() {
+            return Ok(Planned::RunsAtOnce(query));
+        }
+        let schema = announced(&described, &query.statement);
+        let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
+        let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session.id())?;
+        flight_info(schema.as_deref(), ticket, descriptor.clone(), -1).map(Planned::Info)
     }
 
-    async fn statement_info(
+    /// Runs a statement for its effect.
+    pub(super) async fn run_at_once(
         &self,
         session: &Session,
         query: Query,
         descriptor: FlightDescriptor,
+        execution: &Execution,
     ) -> Result<FlightInfo, Status> {
-        let described =
-            session.describe(&query.transaction, &query.statement.sql).await.map_err(session_status)?;
-        if !described.kind.runs_at_once() {
-            let schema = announced(&described, &query.statement);
-            let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
-            let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session.id())?;
-            return flight_info(schema.as_deref(), ticket, descriptor, -1);
-        }
         let mut entry = self.log.begin("write", &query.statement.sql);
-        let outcome = session.write(&query.transaction, query.statement).await;
+        let outcome = session.write_watched(&query.transaction, query.statement, execution).await;
         match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);

@@ -15,6 +15,7 @@ mod handshake;
 mod info;
 mod ingest;
 mod metadata;
+mod poll;
 mod prepared;
 mod query;
 mod session_options;
@@ -48,14 +49,17 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 /// What a method returns.
 type Reply<T> = Result<Response<T>, Status>;
 
-/// The Flight service over one engine.
+/// The Flight service over one engine. Clones are cheap and share everything: what goes on without a request owns
+/// one.
+#[derive(Clone)]
 pub(crate) struct Flight {
     engine: Engine,
     sessions: Arc<Sessions>,
-    prepared: PreparedStatements,
-    results: Results,
-    tickets: ticket::Codec,
-    running: cancel::Running,
+    prepared: Arc<PreparedStatements>,
+    results: Arc<Results>,
+    tickets: Arc<ticket::Codec>,
+    running: Arc<cancel::Running>,
+    polls: Arc<poll::Polls>,
     log: Arc<StatementLog>,
     authenticator: Arc<Authenticator>,
 }
@@ -71,10 +75,11 @@ impl Flight {
         Self {
             engine,
             sessions,
-            prepared: PreparedStatements::default(),
-            results: Results::default(),
-            tickets: ticket::Codec::default(),
-            running: cancel::Running::default(),
+            prepared: Arc::default(),
+            results: Arc::default(),
+            tickets: Arc::default(),
+            running: Arc::default(),
+            polls: Arc::default(),
             log: Arc::new(StatementLog::new(slow)),
             authenticator,
         }
@@ -107,8 +112,9 @@ impl FlightService for Flight {
         self.info(&session, asked, descriptor).await.map(Response::new)
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Reply<PollInfo> {
-        Err(error::unimplemented("PollFlightInfo"))
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<PollInfo> {
+        let session = self.session(&request)?;
+        self.poll(&session, request.into_inner()).await.map(Response::new)
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {

@@ -57,6 +57,20 @@ impl Codec {
         }
     }
 
+    /// The command of a descriptor that asks after a statement under way.
+    pub(super) fn poll(&self, handle: Vec<u8>, session: &[u8]) -> Bytes {
+        self.seal(proto::ticket::What::Poll(handle), session)
+    }
+
+    /// The handle in the command of such a descriptor; `None` when it is another command.
+    pub(super) fn polled(&self, bytes: &Bytes) -> Result<Option<Vec<u8>>, Status> {
+        let Some(Command::TicketStatementQuery(ours)) = command(bytes)? else { return Ok(None) };
+        match self.open(&ours.statement_handle)?.what {
+            Some(proto::ticket::What::Poll(handle)) => Ok(Some(handle)),
+            _ => Err(bad_ticket()),
+        }
+    }
+
     /// The same ticket with its whole time before it.
     pub(super) fn renew(&self, ticket: &Bytes) -> Result<Bytes, Status> {
         match command(ticket)? {
@@ -128,7 +142,7 @@ fn unpack(ticket: proto::Ticket) -> Result<TicketFor, Status> {
             Ok(TicketFor::Query(query, ticket.session))
         }
         Some(proto::ticket::What::Result(handle)) => Ok(TicketFor::Result(handle)),
-        None => Err(bad_ticket()),
+        Some(proto::ticket::What::Poll(_)) | None => Err(bad_ticket()),
     }
 }
 

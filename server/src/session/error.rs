@@ -15,6 +15,10 @@ pub(crate) enum SessionError {
     WhichTransaction,
     #[error("{0} transactions are open in this session; end some of them")]
     TooManyTransactions(usize),
+    #[error(
+        "{0} statements that were started by polling run in this session; wait for some to end, or cancel them"
+    )]
+    TooManyPolls(usize),
     #[error("there are {0} sessions already; close some, or try again later")]
     TooManySessions(usize),
 }

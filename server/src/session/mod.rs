@@ -21,7 +21,7 @@ pub(crate) use one::Session;
 pub use password::{PasswordError, PasswordHash};
 pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};
 pub(crate) use principal::{Identity, Principal};
-pub(crate) use results::Results;
+pub(crate) use results::{IDLE as RESULT_IDLE, Results};
 pub use sessions::SessionLimits;
 pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};
 pub(crate) use tokens::{TokenId, Tokens};
@@ -31,7 +31,7 @@ pub(crate) use users::{LoginError, Users};
 const HANDLE_BYTES: usize = 16;
 
 /// A random handle.
-fn new_handle() -> Result<Vec<u8>, getrandom::Error> {
+pub(crate) fn new_handle() -> Result<Vec<u8>, getrandom::Error> {
     let mut handle = vec![0; HANDLE_BYTES];
     getrandom::fill(&mut handle)?;
     Ok(handle)

@@ -7,18 +7,22 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        Ack, CatalogView, Description, Engine, Error, IdleLimits, IngestRequest, Names, Outcome, Place,
-        Statement, Workspace,
+        Ack, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names, Outcome,
+        Place, Statement, Workspace,
     },
     sql,
 };
 
 /// Transactions that one session may have open.
 const MAX_TRANSACTIONS: usize = 64;
+/// Statements of one session that may go on without a request.
+const MAX_BACKGROUND: usize = 16;
 
 /// What a client has left with the server. Most sessions hold nothing at all: their statements run on any
 /// connection.
@@ -29,6 +33,8 @@ pub(crate) struct Session {
     state: Mutex<State>,
     /// One at a time may open a workspace.
     opening: tokio::sync::Mutex<()>,
+    background: Arc<Semaphore>,
+    ended: CancellationToken,
 }
 
 #[derive(Default)]
@@ -66,7 +72,15 @@ impl State {
 
 impl Session {
     pub(super) fn new(id: Vec<u8>, principal: Principal, engine: Engine) -> Self {
-        Self { id, principal, engine, state: Mutex::default(), opening: tokio::sync::Mutex::default() }
+        Self {
+            id,
+            principal,
+            engine,
+            state: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            background: Arc::new(Semaphore::new(MAX_BACKGROUND)),
+            ended: CancellationToken::new(),
+        }
     }
 
     /// Random, so that nobody can guess it.
@@ -91,7 +105,14 @@ impl Session {
         transaction: &[u8],
         statement: Statement,
     ) -> Result<Outcome, SessionError> {
-        self.perform(transaction, statement, false).await
+        self.perform(transaction, statement, None).await
+    }
+
+    /// Room for a statement that goes on without a request, and what stops it: the end of the session does.
+    pub(crate) fn background(&self) -> Result<(OwnedSemaphorePermit, CancellationToken), SessionError> {
+        let room = Arc::clone(&self.background).try_acquire_owned();
+        let room = room.map_err(|_| SessionError::TooManyPolls(MAX_BACKGROUND))?;
+        Ok((room, self.ended.child_token()))
     }
 
     /// Runs a statement or a script for its effect; see [`Engine::write`].
@@ -100,14 +121,25 @@ impl Session {
         transaction: &[u8],
         statement: Statement,
     ) -> Result<Outcome, SessionError> {
-        self.perform(transaction, statement, true).await
+        self.perform(transaction, statement, Some(&Execution::default())).await
     }
 
+    /// The same as an execution that somebody watches and may stop.
+    pub(crate) async fn write_watched(
+        &self,
+        transaction: &[u8],
+        statement: Statement,
+        execution: &Execution,
+    ) -> Result<Outcome, SessionError> {
+        self.perform(transaction, statement, Some(execution)).await
+    }
+
+    /// Runs a statement; for its effect where there is an execution.
     async fn perform(
         &self,
         transaction: &[u8],
         statement: Statement,
-        for_effect: bool,
+        for_effect: Option<&Execution>,
     ) -> Result<Outcome, SessionError> {
         if sql::is_use(&statement.sql) {
             return self.change_names(&statement.sql).await;
@@ -115,8 +147,8 @@ impl Session {
         let place = self.place(transaction, &statement.sql).await?;
         let changes_names = sql::changes_names(&statement.sql);
         let outcome = match for_effect {
-            true => self.engine.write(&place, statement).await?,
-            false => self.engine.run(&place, statement).await?,
+            Some(execution) => self.engine.write_watched(&place, statement, execution).await?,
+            None => self.engine.run(&place, statement).await?,
         };
         self.learn_names(&place, changes_names).await?;
         Ok(outcome)
@@ -273,13 +305,17 @@ impl Session {
         state.own.is_some() || !state.transactions.is_empty()
     }
 
-    /// True while a transaction is open.
+    /// True while a transaction is open, or a statement goes on without a request.
     pub(super) fn is_busy(&self) -> bool {
+        if self.background.available_permits() < MAX_BACKGROUND {
+            return true;
+        }
         self.state.lock().workspaces().iter().any(|workspace| workspace.in_transaction())
     }
 
     /// Stops what runs; for a session that is over.
     pub(super) fn interrupt(&self) {
+        self.ended.cancel();
         let state = std::mem::take(&mut *self.state.lock());
         for workspace in state.workspaces() {
             workspace.interrupt();

@@ -13,7 +13,7 @@ use crate::engine::{BatchStream, Error};
 /// Results that are kept at once; each is bounded by what a write may return, 32 MiB.
 const CAPACITY: usize = 32;
 /// A result that nobody fetches is forgotten after this.
-const IDLE: Duration = Duration::from_secs(300);
+pub(crate) const IDLE: Duration = Duration::from_secs(300);
 
 type Kept = (SchemaRef, Vec<RecordBatch>);
 

@@ -16,6 +16,7 @@ mod long_writes;
 mod metadata;
 mod open_modes;
 mod overload;
+mod poll;
 mod reads;
 mod schema_changes;
 mod shutdown;

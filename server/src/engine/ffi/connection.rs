@@ -95,9 +95,36 @@ impl Connection {
     pub(crate) fn extract(&self, sql: &str) -> Result<Statements, DuckError> {
         Statements::extract(self, sql)
     }
+
+    /// Lets DuckDB keep count of how far statements on this connection are, until the guard is dropped. It
+    /// costs each of them a little, and prints nothing.
+    pub(crate) fn count_progress(&self) -> Result<CountingProgress, DuckError> {
+        // Not the other way round: it would print in between.
+        self.execute("SET SESSION enable_progress_bar_print = false")?;
+        self.execute("SET SESSION enable_progress_bar = true")?;
+        Ok(CountingProgress { connection: Self::of(&self.raw) })
+    }
 }
 
-/// Stops the statement that a connection is running; harmless when it runs none.
+/// While it lives, DuckDB counts how far the connection's statements are.
+pub(crate) struct CountingProgress {
+    connection: Connection,
+}
+
+impl Drop for CountingProgress {
+    fn drop(&mut self) {
+        for setting in ["enable_progress_bar", "enable_progress_bar_print"] {
+            // In a transaction that a failure has aborted it stays on, and printing stays off.
+            if let Err(error) = self.connection.execute(&format!("RESET SESSION {setting}")) {
+                tracing::debug!(error = error.message, "progress is still counted");
+                return;
+            }
+        }
+    }
+}
+
+/// Another thread's hold on a connection: it stops the statement that the connection is running, and tells
+/// how far that is; harmless when none runs.
 #[derive(Clone)]
 pub(crate) struct Interrupt {
     raw: Arc<RawConnection>,
@@ -111,6 +138,13 @@ impl Interrupt {
     pub(crate) fn interrupt(&self) {
         // SAFETY: the connection is alive through our count, and interrupting only sets an atomic flag.
         unsafe { c::duckdb_interrupt(self.raw.raw) };
+    }
+
+    /// How far the statement is, from 0 to 1; `None` where DuckDB does not know or does not count.
+    pub(crate) fn progress(&self) -> Option<f64> {
+        // SAFETY: the connection is alive through our count, and the progress is kept in atomic numbers.
+        let percentage = unsafe { c::duckdb_query_progress(self.raw.raw) }.percentage;
+        (0.0..=100.0).contains(&percentage).then_some(percentage / 100.0)
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 use super::{Seat, Taken, Workspace};
 use crate::{
     engine::{
-        BatchStream, Description, Engine, Error, Outcome, Result, Statement, StatementKind,
+        BatchStream, Description, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
         batch_stream::{BATCHES_IN_FLIGHT, CancelOnDrop},
         clock::CommitClock,
         delivery::Delivery,
@@ -61,6 +61,7 @@ impl Engine {
         &self,
         workspace: &Arc<Workspace>,
         statement: Statement,
+        execution: &Execution,
     ) -> Result<Outcome> {
         let sql = sql::localise(&statement.sql)?.into_owned();
         let statement = Statement { sql, ..statement };
@@ -80,10 +81,12 @@ impl Engine {
                 folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
                 timeout: self.shared.options.query_timeout,
                 can_write: !self.read_only(),
+                watched: execution.is_watched(),
             };
             if let Some(timeout) = run.timeout {
                 stop_after(cancel.0.clone(), timeout);
             }
+            execution.begins(&cancel.0);
             let span = tracing::Span::current();
             tokio::task::spawn_blocking(move || span.in_scope(|| run.run(taken, start)));
             match started
@@ -96,6 +99,8 @@ impl Engine {
                 Started::Done(spooled) => return Ok(spooled.into()),
                 Started::NeedsTurn(back) => taken = back,
             }
+            // This attempt is over: an execution that is stopped while it waits is given up.
+            drop(cancel);
             grant = Some(self.grant(&mut taken, &statement.sql).await?);
         }
     }
@@ -154,6 +159,8 @@ struct Run {
     folder: PathBuf,
     timeout: Option<Duration>,
     can_write: bool,
+    /// Somebody asks how far it is.
+    watched: bool,
 }
 
 /// What running gave.
@@ -210,6 +217,8 @@ impl Run {
         {
             seat.check_not_lost()?;
         }
+        // Where it cannot be counted, nobody is told how far the statement is.
+        let _counting = self.watched.then(|| seat.connection.count_progress());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
             self.script(seat, &controls)
         } else if seat.transaction.is_some() {
