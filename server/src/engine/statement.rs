@@ -179,10 +179,14 @@ impl Engine {
                 connection.plans().keep(plan);
                 return description;
             }
-            connection.execute("BEGIN TRANSACTION READ ONLY")?;
+            // Planning runs nothing, except for the types that a PIVOT makes: those are to be undone.
+            let undone = sql::mentions(&sql, "pivot");
+            if undone {
+                connection.execute("BEGIN TRANSACTION READ ONLY")?;
+            }
             let planned = prepare_one(&connection, &sql)
                 .and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
-            if connection.execute("ROLLBACK").is_err() {
+            if undone && connection.execute("ROLLBACK").is_err() {
                 connection.discard();
                 return planned.map(|(description, _)| description);
             }
