@@ -27,12 +27,12 @@ async fn poll_sql(flight: &mut Flight, sql: &str) -> Result<PollInfo, Status> {
     poll(flight, &FlightDescriptor::new_cmd(sql.to_owned())).await
 }
 
-/// Starts a statement that must not be over yet, and gives what to poll with.
+/// Starts a statement that must not be over when its first poll is answered, and gives what to poll with.
 async fn start(flight: &mut Flight, sql: &str) -> FlightDescriptor {
     let first = poll_sql(flight, sql).await.unwrap();
     assert!(first.info.unwrap().endpoint.is_empty(), "there is nothing to fetch yet");
     assert!(first.expiration_time.is_some());
-    first.flight_descriptor.expect("the statement runs")
+    first.flight_descriptor.unwrap()
 }
 
 /// Polls until the statement has ended; gives every progress that was told, and the end.
