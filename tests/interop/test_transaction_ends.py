@@ -218,6 +218,8 @@ class TestClient:
         client.close()
         promptly_takes_the_turn(other)
         back = connect(headers=[cookie])
+        assert "connection was lost" in lost(back.rows, "FROM mine").text
+        back.run("ROLLBACK")
         assert back.rows("FROM mine") == [(1,)], "its session stays"
         assert x(back) == [1, 2, 3]
 

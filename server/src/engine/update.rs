@@ -133,7 +133,10 @@ impl Write {
         let statements = extract(connection, &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         // What may still fail after the statement has run must be able to undo it.
-        let transaction = statements.len() > 1 || rows > 1 || sql::has_returning(&self.statement.sql);
+        let transaction = statements.len() > 1
+            || rows > 1
+            || sql::has_returning(&self.statement.sql)
+            || sql::plans_over_data(&self.statement.sql);
         if statements.len() > 1 && self.statement.parameters.is_some() {
             return Err(Error::MultiStatement(statements.len()));
         }

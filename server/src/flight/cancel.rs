@@ -1,6 +1,11 @@
 //! CancelFlightInfo, CancelQuery and RenewFlightEndpoint: what is done with tickets besides fetching.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow_flight::{
     CancelFlightInfoResult, CancelStatus, FlightData, FlightEndpoint, FlightInfo, Ticket,
@@ -36,7 +41,9 @@ pub(super) enum CancelKey {
 /// The tickets that are being fetched, and those that must not be.
 pub(super) struct Running {
     fetches: Arc<Mutex<HashMap<CancelKey, Fetches>>>,
+    /// By their hashes, because a ticket may be as long as its statement.
     cancelled: Expiring<()>,
+    hasher: RandomState,
 }
 
 /// One token for all fetches of a ticket, and their number.
@@ -47,7 +54,11 @@ struct Fetches {
 
 impl Default for Running {
     fn default() -> Self {
-        Self { fetches: Arc::default(), cancelled: Expiring::new(REMEMBERED, FORGOTTEN_AFTER) }
+        Self {
+            fetches: Arc::default(),
+            cancelled: Expiring::new(REMEMBERED, FORGOTTEN_AFTER),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -55,7 +66,7 @@ impl Running {
     /// A fetch of a ticket begins.
     pub(super) fn begin(&self, key: CancelKey) -> Result<Fetch, Status> {
         if let CancelKey::Ticket(ticket) = &key
-            && self.cancelled.get(ticket).is_some()
+            && self.cancelled.get(&self.hash(ticket)).is_some()
         {
             return Err(cancelled());
         }
@@ -67,10 +78,14 @@ impl Running {
         Ok(Fetch { token: entry.token.clone(), key, fetches: Arc::clone(&self.fetches) })
     }
 
+    fn hash(&self, ticket: &Bytes) -> Vec<u8> {
+        self.hasher.hash_one(ticket).to_le_bytes().to_vec()
+    }
+
     /// Stops every fetch of a ticket, and of our own those that have not begun.
     fn cancel(&self, key: &CancelKey) {
         if let CancelKey::Ticket(ticket) = key {
-            self.cancelled.insert(ticket.to_vec(), ());
+            self.cancelled.insert(self.hash(ticket), ());
         }
         if let Some(fetches) = self.fetches.lock().get(key) {
             fetches.token.cancel();

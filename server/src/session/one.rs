@@ -217,7 +217,18 @@ impl Session {
     pub(crate) async fn end(&self, handle: &[u8], commit: bool) -> Result<(), SessionError> {
         let workspace = self.state.lock().transactions.remove(handle);
         let workspace = workspace.ok_or(SessionError::UnknownTransaction)?;
-        Ok(self.engine.end(&workspace, commit).await?)
+        // In a task of its own: a client that does not wait for the answer must leave nothing open that no
+        // handle names any more.
+        let engine = self.engine.clone();
+        let ended = tokio::spawn(async move {
+            let ended = engine.end(&workspace, commit).await;
+            if matches!(ended, Err(Error::SessionBusy(_))) {
+                workspace.interrupt();
+                engine.end(&workspace, false).await?;
+            }
+            ended
+        });
+        Ok(ended.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))?)
     }
 
     /// What unqualified names mean.
@@ -310,7 +321,7 @@ impl Session {
         if self.background.available_permits() < MAX_BACKGROUND {
             return true;
         }
-        self.state.lock().workspaces().iter().any(|workspace| workspace.in_transaction())
+        self.state.lock().workspaces().iter().any(|workspace| workspace.is_open())
     }
 
     /// Stops what runs; for a session that is over.
@@ -322,21 +333,14 @@ impl Session {
         }
     }
 
-    /// Undoes every open transaction, because nobody is there to end it.
-    pub(super) async fn roll_back_all(&self) {
-        let handles: Vec<_> = self.state.lock().transactions.keys().cloned().collect();
-        for handle in handles {
-            if let Some(workspace) = self.state.lock().transactions.get(&handle) {
-                workspace.interrupt();
-            }
-            if let Err(error) = self.end(&handle, false).await {
-                tracing::debug!(%error, "a transaction that was left open");
-            }
-        }
-        let own = self.state.lock().own.clone().filter(|own| own.in_transaction());
-        if let Some(own) = own {
-            own.interrupt();
-            if let Err(error) = self.engine.end(&own, false).await {
+    /// Undoes every open transaction, because its client has vanished. Should it come back on another
+    /// connection, it is told so before anything else: what it sends next was meant to be part of them.
+    pub(super) async fn lose_all(&self) {
+        let workspaces = self.state.lock().workspaces();
+        for workspace in workspaces.iter().filter(|workspace| workspace.is_open()) {
+            workspace.interrupt();
+            let lost = self.engine.lose(workspace, "its connection was lost");
+            if let Err(error) = lost.await {
                 tracing::debug!(%error, "a transaction that was left open");
             }
         }

@@ -169,7 +169,7 @@ impl Sessions {
             session.interrupt();
         }
         for session in left {
-            tokio::spawn(async move { session.roll_back_all().await });
+            tokio::spawn(async move { session.lose_all().await });
         }
     }
 

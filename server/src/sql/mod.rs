@@ -84,6 +84,14 @@ pub(crate) fn mentions(text: &str, word: &str) -> bool {
         .any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
 }
 
+/// True when the first statement of a text may be planned by the statistics of data: its plan has to run in the
+/// very snapshot that it was made over.
+pub(crate) fn plans_over_data(text: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["insert", "update", "delete", "merge", "with", "from", "create", "copy", "execute"];
+    matches!(tokens(text).first(), Some(Token::Word(word)) if WORDS.contains(&word.as_str()))
+}
+
 /// An identifier in double quotes, safe for any text without NUL.
 pub(crate) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))

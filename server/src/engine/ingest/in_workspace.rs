@@ -1,7 +1,7 @@
 //! Uploads into an open transaction, and into temporary tables: on the connection where those live. The
 //! writer has no part in them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -74,7 +74,10 @@ impl Engine {
             create: entry.create,
             scans: Arc::clone(&self.shared.database.scans),
         };
-        let appending = self.blocking(move || appender.run(taken, received));
+        // Gone together with whoever waits for the answer.
+        let waiting = Arc::new(());
+        let listener = Arc::downgrade(&waiting);
+        let appending = self.blocking(move || appender.run(taken, received, &listener));
         let (fed, appended) = tokio::join!(self.feed(PIECE_BYTES, collected, &mut batches, steps), appending);
         // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
         match (fed, appended) {
@@ -90,6 +93,11 @@ impl Engine {
         self.blocking(move || {
             let seat = taken.seat();
             seat.check_not_lost()?;
+            if name.catalog != TEMPORARY && seat.transaction.is_none() {
+                return Err(Error::TransactionState(
+                    "the transaction ended while the upload was arriving; nothing was written",
+                ));
+            }
             if name.catalog != TEMPORARY && seat.transaction.as_ref().is_some_and(|open| open.read_only) {
                 return Err(Error::Duck {
                     class: Class::ReadOnly,
@@ -142,7 +150,7 @@ struct Appender {
 }
 
 impl Appender {
-    fn run(self, mut taken: Taken, mut steps: mpsc::Receiver<Step>) -> Result<()> {
+    fn run(self, mut taken: Taken, mut steps: mpsc::Receiver<Step>, listener: &Weak<()>) -> Result<()> {
         let seat = taken.seat();
         let own = seat.transaction.is_none();
         if own {
@@ -159,6 +167,9 @@ impl Appender {
         match (own, &outcome) {
             (true, Ok(())) => seat.commit_temporary()?,
             (true, Err(_)) => seat.roll_back()?,
+            (false, Ok(())) if listener.strong_count() == 0 => {
+                seat.doom("an upload in the transaction was cancelled, so it was rolled back; begin again");
+            }
             (false, Ok(())) => {}
             (false, Err(_)) => {
                 seat.doom("an upload in the transaction failed, so it was rolled back; begin again")
@@ -172,6 +183,8 @@ impl Appender {
         if let Some(create) = &self.create {
             connection.execute(create)?;
         }
+        // Whatever the client has set: without it readers see rows before they are committed.
+        connection.execute("SET SESSION preserve_insertion_order = true")?;
         append_pieces(Sink::open(connection, &self.scans, &self.target)?, &self.fit, steps)
     }
 }

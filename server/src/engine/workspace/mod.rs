@@ -52,7 +52,10 @@ pub struct Workspace {
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     used: Instant,
+    /// The client believes in a transaction,
     in_transaction: bool,
+    /// and it is open indeed.
+    open: bool,
     has_turn: bool,
 }
 
@@ -61,7 +64,12 @@ impl Workspace {
         Self {
             seat: Arc::new(tokio::sync::Mutex::new(seat)),
             wanted: Wanted::default(),
-            standing: Mutex::new(Standing { used: Instant::now(), in_transaction: false, has_turn: false }),
+            standing: Mutex::new(Standing {
+                used: Instant::now(),
+                in_transaction: false,
+                open: false,
+                has_turn: false,
+            }),
             running: Mutex::default(),
         }
     }
@@ -80,6 +88,11 @@ impl Workspace {
         self.standing.lock().in_transaction
     }
 
+    /// True while a transaction is open indeed: it has not been rolled back meanwhile.
+    pub fn is_open(&self) -> bool {
+        self.standing.lock().open
+    }
+
     /// Stops what runs here; for a client that has gone.
     pub fn interrupt(&self) {
         if let Some(cancel) = self.running.lock().as_ref().and_then(WeakCancel::upgrade) {
@@ -89,10 +102,10 @@ impl Workspace {
 
     /// The reason to roll back, when the open transaction has rested for too long.
     fn overdue(&self, limits: IdleLimits, turn_is_wanted: bool) -> Option<Duration> {
-        let Standing { used, in_transaction, has_turn } = *self.standing.lock();
+        let Standing { used, open, has_turn, .. } = *self.standing.lock();
         let limit =
             if has_turn && turn_is_wanted { limits.while_wanted.min(limits.at_all) } else { limits.at_all };
-        (in_transaction && used.elapsed() >= limit).then_some(limit)
+        (open && used.elapsed() >= limit).then_some(limit)
     }
 }
 
@@ -124,6 +137,7 @@ impl Taken {
         *self.workspace.standing.lock() = Standing {
             used: Instant::now(),
             in_transaction: self.seat.in_transaction(),
+            open: self.seat.transaction.is_some(),
             has_turn: self.seat.has_turn(),
         };
     }
@@ -171,13 +185,33 @@ impl Engine {
             .await
     }
 
+    /// Rolls back a transaction that its client has not ended; the client is told when it comes back.
+    ///
+    /// # Errors
+    /// [`Error::SessionBusy`].
+    pub async fn lose(&self, workspace: &Arc<Workspace>, why: &'static str) -> Result<()> {
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        self.blocking(move || {
+            taken.seat().lose(format!("the transaction was rolled back, because {why}; begin again"));
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes unqualified names on a workspace mean `names`.
     ///
     /// # Errors
     /// DuckDB's.
     pub async fn use_names(&self, workspace: &Arc<Workspace>, names: Names) -> Result<()> {
         let mut taken = workspace.take(self.seat_wait()).await?;
-        self.blocking(move || Ok(taken.seat().connection.execute(&names.use_sql()).map(|_| ())?)).await
+        self.blocking(move || {
+            let seat = taken.seat();
+            if let Some(open) = &mut seat.transaction {
+                open.forget_plan();
+            }
+            Ok(seat.connection.execute(&names.use_sql()).map(|_| ())?)
+        })
+        .await
     }
 
     /// Rolls back the transaction of a workspace if it has rested for too long.

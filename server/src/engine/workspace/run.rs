@@ -29,6 +29,7 @@ use crate::{
         turn::TurnPermit,
         types::Wire,
         update::{Spooled, run_prepared},
+        writer::commit_error,
     },
     sql::{self, Control},
 };
@@ -36,6 +37,9 @@ use crate::{
 /// A result in a transaction that its client has left may go on for so long before it is interrupted, which
 /// would cost the whole transaction.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Some rows of a statement, or some statements of a script, are in the transaction, and the rest is not.
+const HALF_DONE: &str = "a statement in the transaction failed half way, so it was rolled back; begin again";
 
 /// How a statement starts.
 enum Started {
@@ -253,25 +257,25 @@ impl Run {
 
     /// A statement outside a transaction that writes.
     fn with_turn(&self, seat: &mut Seat) -> Result<Spooled> {
-        let prepared = prepare_one(&seat.connection, &self.statement.sql)?;
-        let schemas = !prepared.kind().keeps_schemas();
+        let text = &self.statement.sql;
+        let transaction = self.times() > 1 || sql::has_returning(text) || sql::plans_over_data(text);
         let _writing = self.clock.writing();
-        let transaction = self.times() > 1 || sql::has_returning(&self.statement.sql);
         if transaction {
-            drop(prepared);
             seat.connection.execute("BEGIN TRANSACTION")?;
-            let ran = prepare_one(&seat.connection, &self.statement.sql)
-                .and_then(|prepared| self.run_each(&prepared));
-            let ended = seat.connection.execute(if ran.is_ok() { "COMMIT" } else { "ROLLBACK" });
-            let ran = ran?;
-            ended.map_err(|error| crate::engine::writer::commit_error(error.into()))?;
-            return Ok(ran);
         }
-        let ran = self.run_each(&prepared);
+        let ran = prepare_one(&seat.connection, text)
+            .and_then(|prepared| Ok((!prepared.kind().keeps_schemas(), self.run_each(&prepared)?)));
+        let ended = match (transaction, &ran) {
+            (false, _) => Ok(0),
+            (true, Ok(_)) => seat.connection.execute("COMMIT"),
+            (true, Err(_)) => seat.connection.execute("ROLLBACK"),
+        };
+        let (schemas, spooled) = ran?;
         if schemas {
             self.clock.schema_changed();
         }
-        ran
+        ended.map_err(|error| commit_error(error.into()))?;
+        Ok(spooled)
     }
 
     /// A statement inside the open transaction.
@@ -291,7 +295,16 @@ impl Run {
         }
         self.accept_grant(seat);
         self.note_schemas(seat, &prepared);
-        let ran = self.perform(&prepared, watch, start, true)?;
+        if let Some(open) = &mut seat.transaction
+            && !prepared.kind().may_read()
+        {
+            open.forget_plan();
+        }
+        let ran = self.perform(&prepared, watch, start, true);
+        if ran.is_err() && self.times() > 1 {
+            seat.doom(HALF_DONE);
+        }
+        let ran = ran?;
         if let Some(open) = &mut seat.transaction {
             open.keep_plan(&self.statement.sql, prepared);
         }
@@ -344,12 +357,23 @@ impl Run {
         for index in 0..statements.len() {
             match controls.get(index).copied().flatten() {
                 Some(Control::Begin { read_only }) => seat.begin(read_only)?,
-                Some(Control::Commit) => seat.commit(&self.clock)?,
-                Some(Control::Rollback) => seat.roll_back()?,
+                Some(Control::Commit) => {
+                    self.take_back_grant(seat);
+                    seat.commit(&self.clock)?;
+                }
+                Some(Control::Rollback) => {
+                    self.take_back_grant(seat);
+                    seat.roll_back()?;
+                }
                 None => {
-                    let prepared = statements.prepare(index)?;
-                    prepared.kind().check_pragma()?;
-                    last = self.one_of_script(seat, &prepared)?;
+                    let ran = statements.prepare(index).map_err(Error::from).and_then(|prepared| {
+                        prepared.kind().check_pragma()?;
+                        self.one_of_script(seat, &prepared)
+                    });
+                    if ran.is_err() && index > 0 {
+                        seat.doom(HALF_DONE);
+                    }
+                    last = ran?;
                 }
             }
         }
@@ -418,6 +442,15 @@ impl Run {
         }
     }
 
+    /// A script goes on after the transaction in it: what that was granted serves the rest.
+    fn take_back_grant(&mut self, seat: &mut Seat) {
+        if let Some(open) = &mut seat.transaction
+            && let Some(turn) = open.turn.take()
+        {
+            self.grant = Some(Grant { excluding: std::mem::take(&mut open.excluding), turn: Some(turn) });
+        }
+    }
+
     fn note_schemas(&self, seat: &mut Seat, prepared: &Prepared) {
         let kind = prepared.kind();
         if let Some(open) = &mut seat.transaction {
@@ -470,8 +503,12 @@ fn check_order(mut open: bool, controls: &[Option<Control>]) -> Result<()> {
 
 /// A script in a READ ONLY transaction never takes the turn.
 fn reads_only(seat: &Seat, controls: &[Option<Control>]) -> bool {
-    seat.transaction.as_ref().is_some_and(|open| open.read_only)
-        || controls.first() == Some(&Some(Control::Begin { read_only: true }))
+    let stays_open = controls.split_last().is_some_and(|(_, before)| {
+        !before.iter().flatten().any(|control| matches!(control, Control::Commit | Control::Rollback))
+    });
+    let read_only = seat.transaction.as_ref().is_some_and(|open| open.read_only)
+        || controls.first() == Some(&Some(Control::Begin { read_only: true }));
+    stays_open && read_only
 }
 
 fn answer(start: &mut Start, started: Result<Started>) {

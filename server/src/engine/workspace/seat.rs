@@ -109,7 +109,9 @@ impl Seat {
             return Err(Error::TransactionLost(reason));
         }
         let open = self.transaction.take().ok_or(NO_TRANSACTION)?;
-        let aborted = (open.troubled && self.is_aborted())
+        // Whatever failed on the connection, DuckDB would answer COMMIT with success.
+        let aborted = self
+            .is_aborted()
             .then_some("a statement in the transaction had failed, so it was rolled back; begin again");
         if let Some(reason) = open.doomed.or(aborted) {
             self.end("ROLLBACK")?;
