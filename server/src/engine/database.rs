@@ -53,7 +53,9 @@ impl Database {
         let catalog = first_text(&connection, "SELECT current_database()")?;
         Ok(Self {
             instance,
-            idle: Mutex::new(vec![Idle { connection, plans: Plans::default(), names: None }]),
+            // The connection that pinned the settings is not one of them: its own layout of Arrow data is of
+            // before.
+            idle: Mutex::default(),
             scans,
             catalog,
             path: options.path.clone(),
