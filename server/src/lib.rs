@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  main      -> config, telemetry, server         assemble, run, shut down in order
-//!  flight/      the protocol                      tonic and arrow_flight live here only
+//!  flight/      the protocol                      the home of tonic and arrow_flight
 //!  session/     what clients leave between calls  names, settings, transactions, prepared statements
 //!  sql/         what is asked                     pure functions over SQL text
 //!  engine/      DuckDB                            its C API lives here only

@@ -177,10 +177,13 @@ impl Pooled {
 
     /// Makes unqualified names mean `names`.
     pub(crate) fn use_names(&mut self, names: Option<&Names>) -> Result<()> {
-        let default = Names { catalog: self.database.catalog.clone(), schema: "main".into() };
         let Some(idle) = &mut self.idle else { return Ok(()) };
         if idle.names.as_ref() != names {
-            idle.connection.execute(&names.unwrap_or(&default).use_sql())?;
+            let use_sql = match names {
+                Some(names) => names.use_sql(),
+                None => Names { catalog: self.database.catalog.clone(), schema: "main".into() }.use_sql(),
+            };
+            idle.connection.execute(&use_sql)?;
             idle.names = names.cloned();
             idle.plans = Plans::default();
         }

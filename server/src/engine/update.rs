@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 use super::{
-    BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement,
+    BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::{Cancel, CancelOnDrop},
     clock::CommitClock,
     coalesce::Coalescer,
@@ -87,6 +87,7 @@ impl Engine {
             statement,
             cancel: cancel.0.clone(),
             clock: Arc::clone(&self.shared.clock),
+            check: StatementKind::check_stateless,
             watched: execution.is_watched(),
         };
         let timeout = self.shared.options.query_timeout;
@@ -118,16 +119,18 @@ async fn within<T>(
 }
 
 /// One write on its thread.
-struct Write {
-    statement: Statement,
-    cancel: Cancel,
-    clock: Arc<CommitClock>,
+pub(super) struct Write {
+    pub(super) statement: Statement,
+    pub(super) cancel: Cancel,
+    pub(super) clock: Arc<CommitClock>,
+    /// Refuses what must not run on the connection.
+    pub(super) check: fn(StatementKind) -> Result<()>,
     /// Somebody asks how far it is.
-    watched: bool,
+    pub(super) watched: bool,
 }
 
 impl Write {
-    fn run(&self, connection: &Pooled) -> Result<Spooled> {
+    pub(super) fn run(&self, connection: &Pooled) -> Result<Spooled> {
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| connection.count_progress());
         let statements = extract(connection, &self.statement.sql)?;
@@ -147,7 +150,7 @@ impl Write {
         }
         let outcome = (0..statements.len()).try_fold(Spooled::default(), |_, index| {
             let prepared = statements.prepare(index)?;
-            prepared.kind().check_stateless()?;
+            (self.check)(prepared.kind())?;
             schemas.changed |= !prepared.kind().keeps_schemas();
             run_prepared(&prepared, self.statement.parameters.as_ref(), &self.cancel)
         });

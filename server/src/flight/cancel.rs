@@ -38,6 +38,17 @@ pub(super) enum CancelKey {
     Sql(Bytes),
 }
 
+impl CancelKey {
+    /// For a ticket that was made in the session `made_in`. One that was made in none is text of SQL, which is
+    /// anybody's: only the session that sent it may stop it.
+    pub(super) fn of(ticket: Bytes, made_in: &[u8], caller: &[u8]) -> Self {
+        match made_in.is_empty() {
+            true => Self::Sql([caller, ticket.as_ref()].concat().into()),
+            false => Self::Ticket(ticket),
+        }
+    }
+}
+
 /// The tickets that are being fetched, and those that must not be.
 pub(super) struct Running {
     fetches: Arc<Mutex<HashMap<CancelKey, Fetches>>>,

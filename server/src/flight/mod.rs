@@ -128,7 +128,7 @@ impl FlightService for Flight {
         let ticket = request.into_inner().ticket;
         match self.tickets.read(&ticket)? {
             TicketFor::Query(query, id) => {
-                let cancel = self.running.begin(self.tickets.cancel_key(&ticket, session.id()))?;
+                let cancel = self.running.begin(cancel::CancelKey::of(ticket, &id, session.id()))?;
                 let session = self.session_of_ticket(&id, &session)?;
                 cancel.or_cancelled(self.stream_query(&session, query)).await
             }

@@ -48,13 +48,13 @@ impl Codec {
         self.seal(proto::ticket::What::Result(handle), session)
     }
 
-    /// By what a fetch of a ticket is cancelled. Text of SQL is anybody's: only the session that sent it may
-    /// stop it.
-    pub(super) fn cancel_key(&self, ticket: &Bytes, session: &[u8]) -> CancelKey {
-        match self.read(ticket) {
-            Ok(TicketFor::Query(_, ours)) if !ours.is_empty() => CancelKey::Ticket(ticket.clone()),
-            _ => CancelKey::Sql([session, ticket.as_ref()].concat().into()),
-        }
+    /// By what a fetch of a ticket is cancelled.
+    pub(super) fn cancel_key(&self, ticket: &Bytes, caller: &[u8]) -> CancelKey {
+        let made_in = match self.read(ticket) {
+            Ok(TicketFor::Query(_, session)) => session,
+            _ => Vec::new(),
+        };
+        CancelKey::of(ticket.clone(), &made_in, caller)
     }
 
     /// The command of a descriptor that asks after a statement under way.

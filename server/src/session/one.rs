@@ -145,7 +145,7 @@ impl Session {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
-        let changes_names = sql::changes_names(&statement.sql);
+        let changes_names = matches!(place, Place::Own(_)) && sql::changes_names(&statement.sql);
         let outcome = match for_effect {
             Some(execution) => self.engine.write_watched(&place, statement, execution).await?,
             None => self.engine.run(&place, statement).await?,

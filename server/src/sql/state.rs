@@ -36,44 +36,24 @@ pub(crate) enum Control {
     Rollback,
 }
 
+/// How statements begin that change the state of their connection.
+const CHANGES_STATE: [&str; 11] =
+    ["set", "reset", "use", "begin", "start", "commit", "end", "rollback", "abort", "prepare", "deallocate"];
+
 /// True when some statement leaves state behind, or needs what another left. `USE` alone is none of them:
 /// names are easily carried to any connection.
 pub(crate) fn leaves_state(text: &str) -> bool {
-    const WORDS: [&str; 12] = [
-        "set",
-        "reset",
-        "begin",
-        "start",
-        "commit",
-        "end",
-        "rollback",
-        "abort",
-        "prepare",
-        "execute",
-        "deallocate",
-        "use",
-    ];
     let tokens = tokens(text);
-    statements(&tokens).any(|statement| starts_with(statement, &WORDS) || creates_temporary(statement))
-        && !is_use(text)
+    let leaves = |statement: &[Token]| {
+        starts_with(statement, &CHANGES_STATE)
+            || starts_with(statement, &["execute"])
+            || creates_temporary(statement)
+    };
+    statements(&tokens).any(leaves) && !is_use(text)
 }
 
 /// Whether a statement does what EXPLAIN must not do: `EXPLAIN ANALYZE SET` sets.
 pub(super) fn is_not_explained(statement: &[Token]) -> bool {
-    const WORDS: [&str; 12] = [
-        "set",
-        "reset",
-        "use",
-        "begin",
-        "start",
-        "commit",
-        "end",
-        "rollback",
-        "abort",
-        "prepare",
-        "deallocate",
-        "pragma",
-    ];
     let [explain, rest @ ..] = statement else { return false };
     if !is(explain, "explain") {
         return false;
@@ -86,7 +66,10 @@ pub(super) fn is_not_explained(statement: &[Token]) -> bool {
         [analyze, rest @ ..] if is(analyze, "analyze") || is(analyze, "analyse") => rest,
         rest => rest,
     };
-    starts_with(rest, &WORDS) || creates_temporary(rest) || is_not_explained(rest)
+    starts_with(rest, &CHANGES_STATE)
+        || starts_with(rest, &["pragma"])
+        || creates_temporary(rest)
+        || is_not_explained(rest)
 }
 
 /// True for a text that is one USE.

@@ -18,6 +18,7 @@ mod recast;
 mod rows;
 mod scan;
 mod statement;
+mod table_function;
 mod value;
 
 pub(crate) use appender::Appender;

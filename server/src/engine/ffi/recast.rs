@@ -17,8 +17,11 @@ use libduckdb_sys as c;
 use parking_lot::Mutex;
 
 use super::{
-    Class, Connection, DuckError, Prepared, Statements, arrow::LogicalTypes, c_string,
-    connection::RawConnection, logical::LogicalType,
+    Class, Connection, DuckError, Prepared, Statements,
+    arrow::LogicalTypes,
+    connection::RawConnection,
+    logical::LogicalType,
+    table_function::{Callbacks, key_argument, random_key, reference, register},
 };
 
 /// The function's name in SQL.
@@ -60,9 +63,7 @@ impl Recast {
         logical: &[LogicalType],
     ) -> Result<Self, DuckError> {
         let source = Arc::new(Source { types, chunk: Mutex::new(ptr::null_mut()) });
-        let mut key = [0; 8];
-        getrandom::fill(&mut key).map_err(|error| DuckError::new(Class::Other, error.to_string()))?;
-        let key = u64::from_ne_bytes(key);
+        let key = random_key()?;
         let columns: Vec<_> = logical
             .iter()
             .enumerate()
@@ -121,26 +122,7 @@ impl Recast {
 
 /// Makes the function known to the whole instance.
 pub(crate) fn register_recast(connection: &Connection) -> Result<(), DuckError> {
-    let name = c_string(RECAST_FUNCTION)?;
-    // SAFETY: the function object is destroyed after registration, which copies it.
-    let state = unsafe {
-        let mut function = c::duckdb_create_table_function();
-        let mut key_type = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT);
-        c::duckdb_table_function_set_name(function, name.as_ptr());
-        c::duckdb_table_function_add_parameter(function, key_type);
-        c::duckdb_table_function_set_bind(function, Some(bind));
-        c::duckdb_table_function_set_init(function, Some(init));
-        c::duckdb_table_function_set_function(function, Some(produce));
-        c::duckdb_destroy_logical_type(&mut key_type);
-        let state = c::duckdb_register_table_function(connection.shared().raw(), function);
-        c::duckdb_destroy_table_function(&mut function);
-        state
-    };
-    if state == c::duckdb_state_DuckDBSuccess {
-        Ok(())
-    } else {
-        Err(DuckError::new(Class::Other, "the function that casts results cannot be registered"))
-    }
+    register(connection, RECAST_FUNCTION, &Callbacks { bind, init, produce }, None)
 }
 
 unsafe extern "C" fn release(source: *mut c_void) {
@@ -149,13 +131,10 @@ unsafe extern "C" fn release(source: *mut c_void) {
 }
 
 unsafe extern "C" fn bind(info: c::duckdb_bind_info) {
-    // SAFETY: DuckDB calls with a live info object; the value is destroyed here, names and types are copied,
+    // SAFETY: DuckDB calls with a live info object; names and types are copied,
     // and the source's count passes to DuckDB, which gives it back through `release`.
     unsafe {
-        let mut value = c::duckdb_bind_get_parameter(info, 0);
-        let key = c::duckdb_get_uint64(value);
-        c::duckdb_destroy_value(&mut value);
-        let Some(source) = SOURCES.lock().get(&key).cloned() else {
+        let Some(source) = SOURCES.lock().get(&key_argument(info)).cloned() else {
             c::duckdb_bind_set_error(info, c"there is nothing to cast".as_ptr());
             return;
         };
@@ -182,12 +161,6 @@ unsafe extern "C" fn produce(info: c::duckdb_function_info, output: c::duckdb_da
             c::duckdb_data_chunk_set_size(output, 0);
             return;
         }
-        for index in 0..source.types.raw().len() as c::idx_t {
-            c::duckdb_vector_reference_vector(
-                c::duckdb_data_chunk_get_vector(output, index),
-                c::duckdb_data_chunk_get_vector(chunk, index),
-            );
-        }
-        c::duckdb_data_chunk_set_size(output, c::duckdb_data_chunk_get_size(chunk));
+        reference(output, chunk, source.types.raw().len());
     }
 }

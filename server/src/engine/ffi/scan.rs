@@ -16,7 +16,10 @@ use arrow_array::RecordBatch;
 use libduckdb_sys as c;
 use parking_lot::Mutex;
 
-use super::{ArrowImport, Class, Connection, DataChunk, DuckError, VECTOR_ROWS};
+use super::{
+    ArrowImport, Class, Connection, DataChunk, DuckError, VECTOR_ROWS,
+    table_function::{Callbacks, key_argument, random_key, reference, register},
+};
 
 /// The function's name in SQL.
 pub(crate) const SCAN_FUNCTION: &str = "__merganser_scan";
@@ -81,9 +84,7 @@ impl ScanRegistry {
             slices: Mutex::new(slices.into_iter()),
             template: RecordBatch::new_empty(schema),
         };
-        let mut key = [0; 8];
-        getrandom::fill(&mut key).map_err(|error| DuckError::new(Class::Other, error.to_string()))?;
-        let key = u64::from_ne_bytes(key);
+        let key = random_key()?;
         self.sources.lock().insert(key, Arc::new(source));
         Ok(Offer { key, registry: Arc::clone(self) })
     }
@@ -98,29 +99,8 @@ pub(crate) fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> +
 
 /// Makes the function known to the whole instance.
 pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry>) -> Result<(), DuckError> {
-    let name = super::c_string(SCAN_FUNCTION)?;
     let extra = Arc::into_raw(Arc::clone(registry)).cast_mut().cast();
-    // SAFETY: the function object is destroyed after registration, which copies it. The registry's count
-    // passes to DuckDB, which gives it back through `release_registry`.
-    let state = unsafe {
-        let mut function = c::duckdb_create_table_function();
-        let mut key_type = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT);
-        c::duckdb_table_function_set_name(function, name.as_ptr());
-        c::duckdb_table_function_add_parameter(function, key_type);
-        c::duckdb_table_function_set_extra_info(function, extra, Some(release_registry));
-        c::duckdb_table_function_set_bind(function, Some(bind));
-        c::duckdb_table_function_set_init(function, Some(init));
-        c::duckdb_table_function_set_function(function, Some(produce));
-        c::duckdb_destroy_logical_type(&mut key_type);
-        let state = c::duckdb_register_table_function(connection.shared().raw(), function);
-        c::duckdb_destroy_table_function(&mut function);
-        state
-    };
-    if state == c::duckdb_state_DuckDBSuccess {
-        Ok(())
-    } else {
-        Err(DuckError::new(Class::Other, "the scan function cannot be registered"))
-    }
+    register(connection, SCAN_FUNCTION, &Callbacks { bind, init, produce }, Some((extra, release_registry)))
 }
 
 unsafe extern "C" fn release_registry(registry: *mut c_void) {
@@ -158,10 +138,7 @@ unsafe fn bind_source(info: c::duckdb_bind_info) -> Result<(), DuckError> {
     // here (value, types) is destroyed here.
     unsafe {
         let registry = &*c::duckdb_bind_get_extra_info(info).cast::<ScanRegistry>();
-        let mut value = c::duckdb_bind_get_parameter(info, 0);
-        let key = c::duckdb_get_uint64(value);
-        c::duckdb_destroy_value(&mut value);
-        let source = registry.sources.lock().get(&key).cloned();
+        let source = registry.sources.lock().get(&key_argument(info)).cloned();
         let source = source.ok_or_else(|| DuckError::new(Class::NotFound, "there is nothing to scan"))?;
         // An empty chunk knows the DuckDB type of each column.
         let chunk = source.import.chunk(&source.template)?;
@@ -211,13 +188,7 @@ unsafe fn produce_slice(
             return Ok(());
         };
         let chunk = source.import.chunk(&slice)?;
-        for index in 0..source.names.len() as c::idx_t {
-            c::duckdb_vector_reference_vector(
-                c::duckdb_data_chunk_get_vector(output, index),
-                c::duckdb_data_chunk_get_vector(chunk.raw(), index),
-            );
-        }
-        c::duckdb_data_chunk_set_size(output, slice.num_rows() as c::idx_t);
+        reference(output, chunk.raw(), source.names.len());
         source.given.lock().push(chunk);
     }
     Ok(())

@@ -9,9 +9,9 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Ack, Collected, IfExists, IfMissing, IngestRequest,
+    Ack, Collected, Entry, IngestRequest,
     bulk::{PIECE_BYTES, PIECES_WAITING},
-    fit::{self, Fit},
+    fit::Fit,
     pieces::{Step, append_pieces},
 };
 use crate::{
@@ -25,12 +25,6 @@ use crate::{
     },
     sql::Exclusion,
 };
-
-/// What is done to the table before rows go in.
-struct Entry {
-    fit: Fit,
-    create: Option<String>,
-}
 
 impl Engine {
     /// Takes an upload into the transaction that is open on a workspace, or into a temporary table there.
@@ -61,7 +55,7 @@ impl Engine {
         };
         let taken = workspace.take(self.seat_wait()).await?;
         let (mut taken, table) = self.look_up_in(taken, name.clone()).await?;
-        let entry = entry(&name, table.as_ref(), &request, &schema)?;
+        let entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
         if entry.create.is_some() && !request.temporary {
             let replaced = table.map(|_| Exclusion::of_table(&name.table));
             self.give_turn(&mut taken, replaced.unwrap_or_else(Exclusion::nothing)).await?;
@@ -121,23 +115,6 @@ impl Engine {
         let excluding = self.shared.turn.exclude(&replaced, &open.excluding).await?;
         open.excluding.extend(excluding);
         Ok(())
-    }
-}
-
-fn entry(
-    name: &FullName,
-    table: Option<&TableInfo>,
-    request: &IngestRequest,
-    schema: &SchemaRef,
-) -> Result<Entry> {
-    match (table, request.if_missing, request.if_exists) {
-        (Some(table), _, IfExists::Append) => Ok(Entry { fit: Fit::to_table(schema, table)?, create: None }),
-        (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
-        (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
-        (existing, _, _) => Ok(Entry {
-            fit: Fit::to_new_table(schema),
-            create: Some(fit::create_table(name, schema, existing.is_some())?),
-        }),
     }
 }
 

@@ -164,22 +164,12 @@ impl Engine {
         loop {
             let appending = self.shared.turn.appending_within(&name, patience).await?;
             let table = self.table_info(&name).await?;
-            let create = match (&table, request.if_missing, request.if_exists) {
-                (Some(_), _, IfExists::Append) => None,
-                (Some(_), _, IfExists::Fail) => return Err(Error::TableExists(name.to_string())),
-                (None, IfMissing::Fail, _) => return Err(Error::TableMissing(name.to_string())),
-                (Some(_), _, IfExists::Replace) => Some(fit::create_table(&name, schema, true)?),
-                (None, IfMissing::Create, _) => Some(fit::create_table(&name, schema, false)?),
-            };
+            let Entry { fit, create } = Entry::decide(&name, table.as_deref(), request, schema)?;
             if create.is_some() && turn.is_none() {
                 drop(appending);
                 turn = Some(self.shared.turn.take_within(patience).await?);
                 continue;
             }
-            let fit = match (&table, &create) {
-                (Some(table), None) => Fit::to_table(schema, table)?,
-                _ => Fit::to_new_table(schema),
-            };
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if create.is_some() { turn } else { None };
             let alone = Excluding::default();
@@ -190,7 +180,10 @@ impl Engine {
 
     /// The whole name of the table.
     fn full_name(&self, request: &IngestRequest) -> FullName {
-        request.table.resolve(request.names.as_ref().unwrap_or(&self.default_names()))
+        match &request.names {
+            Some(names) => request.table.resolve(names),
+            None => request.table.resolve(&self.default_names()),
+        }
     }
 
     async fn table_info(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {
@@ -199,6 +192,34 @@ impl Engine {
         }
         let (catalog, name) = (Arc::clone(&self.shared.catalog), name.clone());
         self.blocking(move || catalog.look_up(&name)).await
+    }
+}
+
+/// How rows enter their table, and what is done to the table before.
+struct Entry {
+    fit: Fit,
+    /// The statement that creates or replaces it.
+    create: Option<String>,
+}
+
+impl Entry {
+    fn decide(
+        name: &FullName,
+        table: Option<&TableInfo>,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+    ) -> Result<Self> {
+        match (table, request.if_missing, request.if_exists) {
+            (Some(table), _, IfExists::Append) => {
+                Ok(Self { fit: Fit::to_table(schema, table)?, create: None })
+            }
+            (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
+            (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
+            (existing, _, _) => Ok(Self {
+                create: Some(fit::create_table(name, schema, existing.is_some())?),
+                fit: Fit::to_new_table(schema),
+            }),
+        }
     }
 }
 

@@ -28,8 +28,7 @@ use crate::{
         statement::{bind, describe, description, extract, prepare_one},
         turn::TurnPermit,
         types::Wire,
-        update::{Spooled, run_prepared},
-        writer::commit_error,
+        update::{Spooled, Write, run_prepared},
     },
     sql::{self, Control},
 };
@@ -256,26 +255,15 @@ impl Run {
     }
 
     /// A statement outside a transaction that writes.
-    fn with_turn(&self, seat: &mut Seat) -> Result<Spooled> {
-        let text = &self.statement.sql;
-        let transaction = self.times() > 1 || sql::has_returning(text) || sql::plans_over_data(text);
-        let _writing = self.clock.writing();
-        if transaction {
-            seat.connection.execute("BEGIN TRANSACTION")?;
-        }
-        let ran = prepare_one(&seat.connection, text)
-            .and_then(|prepared| Ok((!prepared.kind().keeps_schemas(), self.run_each(&prepared)?)));
-        let ended = match (transaction, &ran) {
-            (false, _) => Ok(0),
-            (true, Ok(_)) => seat.connection.execute("COMMIT"),
-            (true, Err(_)) => seat.connection.execute("ROLLBACK"),
+    fn with_turn(&self, seat: &Seat) -> Result<Spooled> {
+        let write = Write {
+            statement: self.statement.clone(),
+            cancel: self.delivery.cancel.clone(),
+            clock: Arc::clone(&self.clock),
+            check: StatementKind::check_pragma,
+            watched: false,
         };
-        let (schemas, spooled) = ran?;
-        if schemas {
-            self.clock.schema_changed();
-        }
-        ended.map_err(|error| commit_error(error.into()))?;
-        Ok(spooled)
+        write.run(&seat.connection)
     }
 
     /// A statement inside the open transaction.
