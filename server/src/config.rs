@@ -100,6 +100,15 @@ struct Given {
     #[arg(long, env = "MERGANSER_CHECKPOINT_SIZE", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     checkpoint_size: Option<ByteSize>,
+    /// Size of the write-ahead log at which no new bulk upload or write transaction begins before it is
+    /// checkpointed [default: 4GiB].
+    #[arg(long, env = "MERGANSER_WAL_LIMIT", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wal_limit: Option<ByteSize>,
+    /// Free space on the database's disk below which nothing is written [default: 64MiB].
+    #[arg(long, env = "MERGANSER_DISK_RESERVE", value_name = "SIZE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_reserve: Option<ByteSize>,
     /// Uploads that may wait for the writer [default: 4096].
     #[arg(long, env = "MERGANSER_QUEUE_UNITS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +125,14 @@ struct Given {
     #[arg(long, env = "MERGANSER_MAX_MESSAGE_SIZE", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_size: Option<ByteSize>,
+    /// Connections that may be open at once [default: 4096].
+    #[arg(long, env = "MERGANSER_MAX_CONNECTIONS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_connections: Option<usize>,
+    /// Address for /metrics, /healthz and /readyz over HTTP [default: none].
+    #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDR:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    http: Option<String>,
     /// Streams that one connection may have open [default: 1024].
     #[arg(long, env = "MERGANSER_MAX_STREAMS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +149,11 @@ struct Given {
     #[arg(long, env = "MERGANSER_QUERY_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     query_timeout: Option<Duration>,
+    /// How old the snapshot of a read, or of a transaction that reads, may become; 0s is for ever [default:
+    /// 10min].
+    #[arg(long, env = "MERGANSER_READ_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    read_age: Option<Duration>,
     /// How long an upload may send nothing [default: 60s].
     #[arg(long, env = "MERGANSER_STALL_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
@@ -200,16 +222,22 @@ struct Merged {
     threads: Option<usize>,
     temp_directory: Option<PathBuf>,
     checkpoint_size: ByteSize,
+    wal_limit: ByteSize,
+    disk_reserve: ByteSize,
     queue_units: usize,
     queue_bytes: ByteSize,
     bulk_size: ByteSize,
     max_message_size: ByteSize,
+    max_connections: usize,
+    http: Option<String>,
     max_streams: u32,
     read_concurrency: usize,
     #[serde(with = "humantime_serde")]
     read_wait: Duration,
     #[serde(with = "humantime_serde")]
     query_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    read_age: Duration,
     #[serde(with = "humantime_serde")]
     stall_timeout: Duration,
     max_sessions: usize,
@@ -246,14 +274,19 @@ impl Default for Merged {
             threads: None,
             temp_directory: None,
             checkpoint_size: ByteSize(engine.checkpoint_bytes),
+            wal_limit: ByteSize(engine.wal_limit_bytes),
+            disk_reserve: ByteSize(engine.disk_reserve_bytes),
             queue_units: engine.queue_units,
             queue_bytes: ByteSize(engine.queue_bytes as u64),
             bulk_size: ByteSize(engine.bulk_bytes as u64),
             max_message_size: ByteSize::mib(64),
+            max_connections: 4096,
+            http: None,
             max_streams: 1024,
             read_concurrency: engine.read_concurrency,
             read_wait: engine.wait,
             query_timeout: Duration::from_secs(600),
+            read_age: engine.read_age.unwrap_or_default(),
             stall_timeout: engine.stall_timeout,
             max_sessions: sessions.count,
             session_idle: sessions.idle,
@@ -312,6 +345,10 @@ pub struct Network {
     pub listen: SocketAddr,
     /// Largest message in bytes.
     pub max_message_bytes: usize,
+    /// Connections that may be open at once.
+    pub max_connections: usize,
+    /// Where metrics and health are served over HTTP, if anywhere.
+    pub http: Option<SocketAddr>,
     /// Streams a connection.
     pub max_streams: u32,
     /// How long requests under way may take after a signal to stop.
@@ -367,6 +404,7 @@ impl Merged {
         };
         let tls = tls.read()?;
         let listen = self.listen_address(tls.is_some())?;
+        let http = self.http.as_deref().map(|address| resolve("http", address)).transpose()?;
         let database = self
             .database
             .as_deref()
@@ -375,6 +413,7 @@ impl Merged {
             ("threads", self.threads == Some(0)),
             ("queue_units", self.queue_units == 0),
             ("read_concurrency", self.read_concurrency == 0),
+            ("max_connections", self.max_connections == 0),
             ("max_streams", self.max_streams == 0),
         ] {
             if zero {
@@ -389,6 +428,9 @@ impl Merged {
             if size < least {
                 return Err(invalid(option, &format!("must be at least {least}")));
             }
+        }
+        if self.wal_limit <= self.checkpoint_size {
+            return Err(invalid("wal_limit", "must be larger than checkpoint_size"));
         }
         if self.bulk_size > self.queue_bytes {
             return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
@@ -416,6 +458,9 @@ impl Merged {
                 bulk_bytes: self.bulk_size.as_u64() as usize,
                 stall_timeout: self.stall_timeout,
                 checkpoint_bytes: self.checkpoint_size.as_u64(),
+                wal_limit_bytes: self.wal_limit.as_u64(),
+                disk_reserve_bytes: self.disk_reserve.as_u64(),
+                read_age: (!self.read_age.is_zero()).then_some(self.read_age),
             },
             sessions: SessionLimits {
                 count: self.max_sessions,
@@ -428,6 +473,8 @@ impl Merged {
             network: Network {
                 listen,
                 max_message_bytes: self.max_message_size.as_u64() as usize,
+                max_connections: self.max_connections,
+                http,
                 max_streams: self.max_streams,
                 drain_timeout: self.drain_timeout,
             },
@@ -437,15 +484,7 @@ impl Merged {
     }
 
     fn listen_address(&self, encrypted: bool) -> Result<SocketAddr, ConfigError> {
-        let address =
-            self.listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next()).ok_or_else(
-                || {
-                    invalid(
-                        "listen",
-                        &format!("{:?} is no address with a port, such as 127.0.0.1:8815", self.listen),
-                    )
-                },
-            )?;
+        let address = resolve("listen", &self.listen)?;
         if !address.ip().is_loopback() && !encrypted && !self.insecure {
             return Err(invalid(
                 "listen",
@@ -456,6 +495,13 @@ impl Merged {
         }
         Ok(address)
     }
+}
+
+fn resolve(option: &str, address: &str) -> Result<SocketAddr, ConfigError> {
+    let addresses = address.to_socket_addrs().ok();
+    addresses.and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+        invalid(option, &format!("{address:?} is no address with a port, such as 127.0.0.1:8815"))
+    })
 }
 
 fn read_init_sql(file: &Path) -> Result<engine::Script, ConfigError> {

@@ -88,6 +88,69 @@ pub enum Error {
     /// The ingest queue stayed full.
     #[error("the ingest queue is full; try again in a moment")]
     QueueFull,
+    /// The text is no ingest key.
+    #[error(
+        "{0}; an ingest key is loader/epoch/sequence: a name, then two whole numbers, such as sensors-7/1/42"
+    )]
+    BadKey(String),
+    /// The key was committed with other content.
+    #[error(
+        "unit {key} was committed before with other content (table, mode, schema or rows); a unit that is sent again must be the same, and a new one needs sequence {expected}"
+    )]
+    KeyReused {
+        /// The key.
+        key: String,
+        /// The sequence that the loader's next unit must have.
+        expected: u64,
+    },
+    /// A unit of the loader is missing before this one.
+    #[error("unit {key} leaves a gap: the next unit of this loader must have sequence {expected}")]
+    SequenceGap {
+        /// The key.
+        key: String,
+        /// The sequence that the loader's next unit must have; of a new loader 0 or 1.
+        expected: u64,
+    },
+    /// Another process has taken over the loader.
+    #[error(
+        "unit {key} comes too late: epoch {epoch} of this loader has begun, so another process has taken its place"
+    )]
+    Fenced {
+        /// The key.
+        key: String,
+        /// The loader's present epoch.
+        epoch: u64,
+    },
+    /// The unit is so old that the ledger has forgotten it.
+    #[error(
+        "unit {key} is older than what the ledger still knows of this loader, so nobody can tell whether it is the same; the next unit must have sequence {expected}"
+    )]
+    KeyExpired {
+        /// The key.
+        key: String,
+        /// The sequence that the loader's next unit must have.
+        expected: u64,
+    },
+    /// A key where the ledger cannot commit together with the rows.
+    #[error("{0}")]
+    KeyNotHere(&'static str),
+    /// The units of a long stream cannot be told apart.
+    #[error("{0}")]
+    BadUnit(String),
+    /// The write-ahead log has reached its hard limit.
+    #[error("the write-ahead log is at its limit and is being checkpointed; try again in a moment")]
+    WalFull,
+    /// There is no room on the disk.
+    #[error("the server's disk is full; nothing was written, try again once there is room")]
+    DiskFull,
+    /// The engine has failed and is being opened again.
+    #[error("the database is being opened again after a failure; nothing was written, try again in a moment")]
+    EngineDown,
+    /// What the session had left on its connection is gone with the instance it lived in.
+    #[error(
+        "the database was opened again after a failure; temporary tables, settings and open transactions of this session are gone, begin again"
+    )]
+    SessionLost,
     /// The upload sent nothing for too long.
     #[error("the upload sent nothing for {0:?}; nothing was written, send it again")]
     Stalled(Duration),

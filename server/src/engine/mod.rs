@@ -19,6 +19,7 @@ mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod ledger;
 mod names;
 mod permit;
 mod plans;
@@ -42,7 +43,8 @@ pub use catalog::{
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use ffi::StatementKind;
-pub use ingest::{Ack, IfExists, IfMissing, IngestRequest};
+pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict};
+pub use ledger::IngestKey;
 pub use names::Names;
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
@@ -95,6 +97,13 @@ pub struct Options {
     pub stall_timeout: Duration,
     /// The write-ahead log is checkpointed at this size even when the writer is never idle.
     pub checkpoint_bytes: u64,
+    /// At this size of the write-ahead log no new bulk upload or write transaction begins until it is
+    /// checkpointed.
+    pub wal_limit_bytes: u64,
+    /// Free space on the database's disk below which nothing is written.
+    pub disk_reserve_bytes: u64,
+    /// How old the snapshot of a read may become; `None` is for ever.
+    pub read_age: Option<Duration>,
 }
 
 impl Default for Options {
@@ -114,6 +123,9 @@ impl Default for Options {
             bulk_bytes: 8 << 20,
             stall_timeout: Duration::from_secs(60),
             checkpoint_bytes: 1 << 30,
+            wal_limit_bytes: 4 << 30,
+            disk_reserve_bytes: 64 << 20,
+            read_age: Some(Duration::from_secs(600)),
         }
     }
 }

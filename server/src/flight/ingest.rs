@@ -10,6 +10,7 @@ use tonic::Status;
 use super::{
     Answers, Flight, Reply,
     error::{bad_request, engine_status, session_status},
+    ingest_options::IngestOptions,
     stream,
     update::put_result,
     upload::Upload,
@@ -28,13 +29,21 @@ impl Flight {
         upload: &mut Upload,
         request: IngestRequest,
     ) -> Reply<Answers<PutResult>> {
+        let sequence = request.key.as_ref().map_or(0, |key| key.sequence);
         let mut entry = self.log.begin("ingest", &request.table.table);
         let schema = upload.schema().await.map_err(engine_status)?;
         let ack = session.ingest(transaction, request, schema, upload).await;
         let ack = ack.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
-        let ack = IngestAck { rows: ack.rows, commit_id: ack.commit, committed: ack.committed };
+        let ack = IngestAck {
+            rows: ack.rows,
+            commit_id: ack.commit,
+            committed: ack.committed,
+            duplicate: ack.duplicate,
+            units: 1,
+            sequence,
+        };
         Ok(stream::one(put_result(&ack)))
     }
 
@@ -44,11 +53,9 @@ impl Flight {
         session: &Session,
         upload: &mut Upload,
         command: CommandStatementIngest,
+        options: IngestOptions,
         loader: u64,
     ) -> Reply<Answers<PutResult>> {
-        if let Some(option) = command.options.keys().next() {
-            return Err(bad_request("UNKNOWN_OPTION", &format!("the ingest option {option:?} is not known")));
-        }
         let (if_missing, if_exists) = mode(command.table_definition_options.as_ref())?;
         let path: Vec<String> = match (command.catalog, command.schema) {
             (Some(catalog), schema) => vec![catalog, schema.unwrap_or_else(|| "main".into()), command.table],
@@ -61,12 +68,13 @@ impl Flight {
                 "a temporary table has no catalog and no schema; leave them out",
             ));
         }
-        let request = IngestRequest {
+        let mut request = IngestRequest {
             if_missing,
             if_exists,
             temporary: command.temporary,
             ..IngestRequest::append(TableRef::from_path(&path).map_err(engine_status)?, loader)
         };
+        options.and(command.options)?.apply(&mut request)?;
         let transaction = command.transaction_id.unwrap_or_default();
         self.ingest(session, &transaction, upload, request).await
     }

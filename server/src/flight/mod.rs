@@ -14,6 +14,7 @@ mod error;
 mod handshake;
 mod info;
 mod ingest;
+mod ingest_options;
 mod metadata;
 mod poll;
 mod prepared;

@@ -12,6 +12,7 @@ use super::{
     asked::{Asked, Query},
     caller::connection_of,
     error::{bad_request, session_status, unimplemented},
+    ingest_options::IngestOptions,
     stream,
     upload::Upload,
 };
@@ -28,8 +29,12 @@ impl Flight {
     pub(super) async fn put(&self, request: Request<Streaming<FlightData>>) -> Reply<Answers<PutResult>> {
         let session = self.session(&request)?;
         let loader = connection_of(&request).map_or(0, |connection| connection.0);
+        let options = IngestOptions::of_headers(request.metadata());
         let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
-        let answer = self.put_asked(&session, &mut upload, loader).await;
+        let answer = match options {
+            Ok(options) => self.put_asked(&session, &mut upload, options, loader).await,
+            Err(refusal) => Err(refusal),
+        };
         if answer.as_ref().is_err_and(|status| status.code() != Code::Aborted) {
             // A client that is still sending would otherwise see a broken pipe in place of the reason. One
             // that has stalled sends nothing.
@@ -42,11 +47,14 @@ impl Flight {
         &self,
         session: &Session,
         upload: &mut Upload,
+        options: IngestOptions,
         loader: u64,
     ) -> Reply<Answers<PutResult>> {
         let command = match Asked::of(upload.descriptor())? {
             Asked::Table(table) => {
-                return self.ingest(session, &[], upload, IngestRequest::append(table, loader)).await;
+                let mut request = IngestRequest::append(table, loader);
+                options.apply(&mut request)?;
+                return self.ingest(session, &[], upload, request).await;
             }
             Asked::Sql(_) => {
                 return Err(bad_request(
@@ -65,7 +73,7 @@ impl Flight {
                 self.update(session, query).await
             }
             Command::CommandStatementIngest(command) => {
-                self.statement_ingest(session, upload, command, loader).await
+                self.statement_ingest(session, upload, command, options, loader).await
             }
             Command::CommandPreparedStatementQuery(query) => self.bind(session, upload, query).await,
             Command::CommandPreparedStatementUpdate(update) => {

@@ -77,7 +77,7 @@ impl Engine {
         match (fed, appended) {
             (Err(error), Err(Error::Disconnected)) | (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok((rows, bytes)), Ok(())) => {
-                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: 0, committed })
+                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: 0, committed, duplicate: false })
             }
         }
     }

@@ -24,6 +24,7 @@ use super::{
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
     gates::Excluding,
+    ledger::IngestKey,
     writer::{Held, Unit, WriterHandle},
 };
 pub(crate) use budget::Budget;
@@ -50,6 +51,34 @@ pub enum IfExists {
     Fail,
 }
 
+/// What to do with a row whose key columns have the values of one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OnConflict {
+    /// The new row takes the other's place: its columns are updated.
+    Update,
+    /// The row that is there stays as it is.
+    Ignore,
+}
+
+/// Rows are matched with those that are there by key columns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Merge {
+    /// The key columns; none means those of the table's primary key.
+    pub keys: Vec<String>,
+    /// What becomes of a match.
+    pub on_conflict: OnConflict,
+}
+
+/// What to do about columns that the table lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NewColumns {
+    /// Refuse the upload.
+    #[default]
+    Refuse,
+    /// Add them to the table, in the same transaction as the rows.
+    Add,
+}
+
 /// Where an upload goes.
 #[derive(Debug, Clone)]
 pub struct IngestRequest {
@@ -65,6 +94,12 @@ pub struct IngestRequest {
     pub temporary: bool,
     /// What an unqualified table name means; `None` is the default.
     pub names: Option<Names>,
+    /// What makes sending the upload again harmless.
+    pub key: Option<IngestKey>,
+    /// How rows meet those that are there; `None` adds them.
+    pub merge: Option<Merge>,
+    /// What to do about columns that the table lacks.
+    pub new_columns: NewColumns,
 }
 
 impl IngestRequest {
@@ -77,6 +112,9 @@ impl IngestRequest {
             loader,
             temporary: false,
             names: None,
+            key: None,
+            merge: None,
+            new_columns: NewColumns::default(),
         }
     }
 }
@@ -93,6 +131,8 @@ pub struct Ack {
     pub commit: u64,
     /// False inside an explicit transaction: the rows become durable with its commit.
     pub committed: bool,
+    /// The key was committed before, with the same rows; nothing was written now.
+    pub duplicate: bool,
 }
 
 /// How an upload enters its table: decided when its rows are ready.
@@ -134,7 +174,7 @@ impl Engine {
         }
         let admission = self.admit(&request, &schema, self.shared.options.wait).await?;
         if collected.rows == 0 && admission.create.is_none() {
-            return Ok(Ack { rows: 0, bytes: 0, commit: 0, committed: true });
+            return Ok(Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false });
         }
         append(writer, admission, collected, request.loader).await
     }

@@ -214,6 +214,7 @@ impl Actor {
                 bytes: unit.bytes as u64,
                 commit: self.commits,
                 committed: true,
+                duplicate: false,
             };
             // A loader that has gone learns of its rows when it asks; they are there.
             let _ = unit.answer.send(Ok(ack));
@@ -241,7 +242,13 @@ impl Actor {
         let outcome = match outcome {
             Ok(_) => {
                 self.commits += 1;
-                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: self.commits, committed: true })
+                Ok(Ack {
+                    rows: rows as u64,
+                    bytes: bytes as u64,
+                    commit: self.commits,
+                    committed: true,
+                    duplicate: false,
+                })
             }
             Err(error) => Err(commit_error(error.into())),
         };
