@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
@@ -120,7 +120,9 @@ impl Server {
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
         let (door, slow) = (&self.authenticator, self.config.log.slow_query);
-        let flight = Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door));
+        let stopping = CancellationToken::new();
+        let flight =
+            Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door), stopping.clone());
         let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
@@ -143,6 +145,7 @@ impl Server {
             () = stop => {
                 tracing::info!("stopping: no new connections");
                 reporter.stopping().await;
+                stopping.cancel();
                 let _ = drain.send(());
                 match tokio::time::timeout(network.drain_timeout, &mut serving).await {
                     Ok(served) => served,

@@ -43,7 +43,7 @@ pub use catalog::{
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use ffi::StatementKind;
-pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict};
+pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use statement::{Description, Outcome, Statement};
@@ -54,6 +54,7 @@ pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 use ingest::Budget;
+use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
 use writer::WriterHandle;
 
@@ -145,6 +146,8 @@ struct Shared {
     bulks: Arc<tokio::sync::Semaphore>,
     reads: Arc<tokio::sync::Semaphore>,
     turn: Turn,
+    ledger: SharedLedger,
+    ledger_table: Arc<LedgerTable>,
     writer: Option<WriterHandle>,
 }
 
@@ -156,10 +159,12 @@ impl Engine {
     pub fn open(options: Options) -> Result<Self> {
         let database = Arc::new(Database::open(&options)?);
         let clock = Arc::new(CommitClock::default());
+        let (ledger_table, ledger) = open_ledger(&database)?;
         let writer = if options.read_only {
             None
         } else {
-            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
+            let ledger = (Arc::clone(&ledger_table), Arc::clone(&ledger));
+            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), ledger, &options)?)
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -168,6 +173,8 @@ impl Engine {
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
+                ledger,
+                ledger_table,
                 options,
                 database,
                 clock,
@@ -213,4 +220,12 @@ impl Engine {
             writer.shutdown().await;
         }
     }
+}
+
+/// What the database knows of keyed units.
+fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
+    let connection = database.connection()?;
+    let table = LedgerTable::find(&connection, &database.catalog)?;
+    let ledger = table.load(&connection)?;
+    Ok((Arc::new(table), Arc::new(parking_lot::Mutex::new(ledger))))
 }

@@ -17,7 +17,7 @@ pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
 const MAX_NESTING: usize = 1000;
 
 /// What begins so is the server's own (how uploads enter) and not for clients.
-pub(crate) const INTERNAL_PREFIX: &str = "__merganser_";
+pub(crate) const INTERNAL_PREFIX: &str = "__merganser";
 
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
