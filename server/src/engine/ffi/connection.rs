@@ -1,6 +1,9 @@
 //! A connection and its interrupt.
 
-use std::{ptr, sync::Arc};
+use std::{
+    ptr,
+    sync::{Arc, Weak},
+};
 
 use libduckdb_sys as c;
 
@@ -31,6 +34,11 @@ impl RawConnection {
     /// Another connection to the same instance.
     pub(super) fn another(&self) -> Result<Connection, DuckError> {
         Connection::open(Arc::clone(&self.database))
+    }
+
+    /// The instance, without keeping it open.
+    pub(super) fn instance(&self) -> Weak<RawDatabase> {
+        Arc::downgrade(&self.database)
     }
 
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
