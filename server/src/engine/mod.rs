@@ -5,6 +5,7 @@
 //! its `workspace`.
 
 mod append;
+mod backup;
 mod batch_stream;
 mod catalog;
 mod clock;
@@ -15,6 +16,7 @@ mod error;
 mod execution;
 mod ffi;
 mod gates;
+mod gauges;
 mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;

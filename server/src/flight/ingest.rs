@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     engine::{IfExists, IfMissing, IngestRequest, TableRef},
+    metrics,
     session::Session,
 };
 
@@ -33,7 +34,10 @@ impl Flight {
         let mut entry = self.log.begin("ingest", &request.table.table);
         let schema = upload.schema().await.map_err(engine_status)?;
         let ack = session.ingest(transaction, request, schema, upload).await;
-        let ack = ack.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
+        let ack = ack
+            .inspect_err(|error| entry.failed(error))
+            .map_err(session_status)
+            .inspect_err(count_refusal)?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
         let ack = IngestAck {
@@ -78,6 +82,12 @@ impl Flight {
         let transaction = command.transaction_id.unwrap_or_default();
         self.ingest(session, &transaction, upload, request).await
     }
+}
+
+/// Every status begins with its slug.
+fn count_refusal(status: &Status) {
+    let slug = status.message().split_once(':').map_or("OTHER", |(slug, _)| slug);
+    metrics::unit_refused(slug);
 }
 
 /// The mode of a statement ingest. Unset options mean: create, and fail where it exists.

@@ -99,6 +99,11 @@ impl Connection {
         }
     }
 
+    /// What stops the statement that the connection runs.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt::of(&self.raw)
+    }
+
     /// Parses a script without running it.
     pub(crate) fn extract(&self, sql: &str) -> Result<Statements, DuckError> {
         Statements::extract(self, sql)

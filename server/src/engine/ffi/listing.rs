@@ -170,7 +170,8 @@ mod tests {
 
     /// Rows that tell which call they are of.
     fn rows(call: i64, count: i64) -> RecordBatch {
-        let names = (0..count).map(|row| (row % 3 != 0).then(|| format!("a name of more than twelve bytes {row}")));
+        let names =
+            (0..count).map(|row| (row % 3 != 0).then(|| format!("a name of more than twelve bytes {row}")));
         let moments = (0..count).map(|row| (row % 2 == 0).then_some(row * 1_000_000));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_value(call, count as usize)),

@@ -99,7 +99,12 @@ pub(crate) fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> +
 /// Makes the function known to the whole instance.
 pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry>) -> Result<(), DuckError> {
     let extra = Arc::into_raw(Arc::clone(registry)).cast_mut().cast();
-    register(connection, SCAN_FUNCTION, &Callbacks { takes_key: true, bind, init, produce }, Some((extra, release_registry)))
+    register(
+        connection,
+        SCAN_FUNCTION,
+        &Callbacks { takes_key: true, bind, init, produce },
+        Some((extra, release_registry)),
+    )
 }
 
 unsafe extern "C" fn release_registry(registry: *mut c_void) {

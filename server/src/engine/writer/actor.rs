@@ -11,13 +11,16 @@ use super::{
     command::Command,
     group::{self, Failure},
 };
-use crate::engine::{
-    Error, Result,
-    append::Imports,
-    clock::CommitClock,
-    database::{Database, Pooled},
-    error::Class,
-    ingest::Ack,
+use crate::{
+    engine::{
+        Error, Result,
+        append::Imports,
+        clock::CommitClock,
+        database::{Database, Pooled},
+        error::Class,
+        ingest::Ack,
+    },
+    metrics,
 };
 
 /// A group is complete at this many units,
@@ -201,6 +204,8 @@ impl Actor {
         self.commits += 1;
         let units = group.len();
         let rows: usize = group.iter().map(|unit| unit.rows).sum();
+        let bytes = group.iter().map(|unit| unit.bytes).sum();
+        metrics::group_committed(units, rows, bytes, started.elapsed());
         tracing::debug!(
             commit = self.commits,
             units,
@@ -231,6 +236,7 @@ impl Actor {
 
     fn commit_bulk(&mut self, bulk: BulkCommit) {
         let BulkCommit { connection, rows, bytes, creates, answer, span, held } = bulk;
+        let started = Instant::now();
         let outcome = span.in_scope(|| {
             let _writing = self.clock.writing();
             let committed = connection.execute("COMMIT");
@@ -242,6 +248,7 @@ impl Actor {
         let outcome = match outcome {
             Ok(_) => {
                 self.commits += 1;
+                metrics::bulk_committed(rows, bytes, started.elapsed());
                 Ok(Ack {
                     rows: rows as u64,
                     bytes: bytes as u64,
@@ -263,8 +270,14 @@ impl Actor {
         let started = Instant::now();
         let _writing = self.clock.writing();
         match self.connection.execute("CHECKPOINT") {
-            Ok(_) => tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed"),
-            Err(error) => tracing::debug!(%error, "checkpoint put off"),
+            Ok(_) => {
+                metrics::checkpointed(started.elapsed());
+                tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed");
+            }
+            Err(error) => {
+                metrics::checkpoint_put_off();
+                tracing::debug!(%error, "checkpoint put off");
+            }
         }
     }
 }
