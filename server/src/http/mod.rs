@@ -87,3 +87,44 @@ impl Http {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::readiness::Phase;
+
+    async fn first_line(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.lines().next().unwrap_or_default().to_owned()
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_phase_and_life_does_not() {
+        let readiness = Readiness::starting();
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let http = Http::start(anywhere, readiness.clone()).await.unwrap();
+        let ok = "HTTP/1.1 200 OK";
+        let not_now = "HTTP/1.1 503 Service Unavailable";
+        for (phase, ready) in [
+            (Phase::Starting, not_now),
+            (Phase::Serving, ok),
+            (Phase::Down, not_now),
+            (Phase::Serving, ok),
+            (Phase::Stopping, not_now),
+        ] {
+            readiness.enter(phase);
+            assert_eq!(first_line(http.address(), "/readyz").await, ready, "{phase:?}");
+            assert_eq!(first_line(http.address(), "/healthz").await, ok);
+        }
+        http.stop().await;
+    }
+}

@@ -64,7 +64,8 @@ impl Job {
         let target = Target::new(&self.file, self.own.as_deref())?;
         let connection = self.database.private_connection()?;
         let source = copy::Source { connection: &connection, catalog: &self.database.catalog };
-        let needed = source.bytes()?.saturating_add(self.reserve);
+        // What is in the write-ahead log is not in the file yet.
+        let needed = source.bytes()?.saturating_add(self.database.wal_bytes()).saturating_add(self.reserve);
         if free_bytes(target.part()).is_some_and(|free| free < needed) {
             return Err(Error::Duck {
                 class: Class::DiskFull,
