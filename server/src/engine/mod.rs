@@ -5,6 +5,7 @@
 //! its `workspace`.
 
 mod append;
+mod backup;
 mod batch_stream;
 mod catalog;
 mod clock;
@@ -15,6 +16,7 @@ mod error;
 mod execution;
 mod ffi;
 mod gates;
+mod gauges;
 mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
@@ -48,6 +50,8 @@ pub use ledger::IngestKey;
 pub use names::Names;
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
+
+use parking_lot::Mutex;
 
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
@@ -222,10 +226,16 @@ impl Engine {
     }
 }
 
+/// The table function that tells of loaders.
+const INGEST_LISTING: &str = "merganser_ingest";
+
 /// What the database knows of keyed units.
 fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
     let connection = database.connection()?;
     let table = LedgerTable::find(&connection, &database.catalog)?;
-    let ledger = table.load(&connection)?;
-    Ok((Arc::new(table), Arc::new(parking_lot::Mutex::new(ledger))))
+    let ledger = Arc::new(Mutex::new(table.load(&connection)?));
+    let listed = Arc::clone(&ledger);
+    let rows = Arc::new(move || ledger::report(&listed.lock()));
+    ffi::register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
+    Ok((Arc::new(table), ledger))
 }

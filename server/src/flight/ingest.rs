@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     engine::{Ack, IfExists, IfMissing, IngestKey, IngestRequest, TableRef},
+    metrics,
     session::{Session, SessionError},
 };
 
@@ -81,7 +82,10 @@ impl Flight {
             Ok(pending) => pending.committed().await.map_err(SessionError::from),
             Err(error) => Err(error),
         };
-        let ack = ack.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
+        let ack = ack
+            .inspect_err(|error| entry.failed(error))
+            .map_err(session_status)
+            .inspect_err(count_refusal)?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
         Ok(stream::one(put_result(&acknowledgement(&ack, key.as_ref(), 1))))
@@ -98,6 +102,12 @@ pub(super) fn acknowledgement(ack: &Ack, key: Option<&IngestKey>, units: u64) ->
         units,
         sequence: key.map_or(0, |key| key.sequence),
     }
+}
+
+/// Every status begins with its slug.
+pub(super) fn count_refusal(status: &Status) {
+    let slug = status.message().split_once(':').map_or("OTHER", |(slug, _)| slug);
+    metrics::unit_refused(slug);
 }
 
 /// The mode of a statement ingest. Unset options mean: create, and fail where it exists.

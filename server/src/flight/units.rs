@@ -20,7 +20,7 @@ use tonic::{Response, Status};
 use super::{
     Answers, Flight, Reply,
     error::{engine_status, session_status},
-    ingest::{RowsAsked, acknowledgement},
+    ingest::{RowsAsked, acknowledgement, count_refusal},
     statement_log::Entry,
     update::put_result,
     upload::{Message, Upload},
@@ -107,7 +107,7 @@ impl Flight {
             let schema = Arc::clone(&to.schema);
             let begun = to.session.begin_ingest(&to.rows.transaction, request, schema, unit).await;
             let begun = begun.inspect_err(|error| entry.failed(error));
-            let pending = begun.map_err(|error| naming(&key, session_status(error)))?;
+            let pending = begun.map_err(|error| refused(&key, error))?;
             // Nobody takes it any more when a unit before it has failed.
             let _ = queue.send(Queued { key, pending, entry }).await;
         }
@@ -123,7 +123,7 @@ async fn answer_units(
     while let Some(Queued { key, pending, mut entry }) = queued.recv().await {
         let ack = pending.committed().await.map_err(SessionError::from);
         let ack = ack.inspect_err(|error| entry.failed(error));
-        let ack = ack.map_err(|error| naming(&key, session_status(error)))?;
+        let ack = ack.map_err(|error| refused(&key, error))?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
         units += 1;
@@ -133,8 +133,10 @@ async fn answer_units(
     Ok(())
 }
 
-/// The same status with the unit that it is about.
-fn naming(key: &IngestKey, status: Status) -> Status {
+/// The status that ends the stream; it names the unit that it is about.
+fn refused(key: &IngestKey, error: SessionError) -> Status {
+    let status = session_status(error);
+    count_refusal(&status);
     match status.message().split_once(": ") {
         // The errors of keys name it themselves.
         Some((slug, text)) if !text.contains(&key.to_string()) => {

@@ -2,10 +2,12 @@
 //! to be known before that parser may see the text, because extracting statements already evaluates
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
+mod backup;
 mod exclusion;
 mod lexer;
 mod state;
 
+pub(crate) use backup::backup;
 pub(crate) use exclusion::{Exclusion, exclusion};
 use lexer::{Token, tokens};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};

@@ -19,6 +19,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Error, Result};
+use crate::metrics;
 pub(crate) use content::Content;
 pub(crate) use draft::{Draft, Placed};
 pub use key::IngestKey;
@@ -173,6 +174,7 @@ impl Ledger {
 
     /// Counts a unit that was there already.
     pub(crate) fn count_duplicate(&mut self, loader: &str) {
+        metrics::unit_duplicate();
         self.count(loader, |counts| counts.duplicates += 1);
     }
 

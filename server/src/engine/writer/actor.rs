@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{Unit, command::Command, committer::Committer, doubt::Doubt, group::DuckStorage};
-use crate::engine::{
-    Error,
-    database::Database,
-    error::Class,
-    ledger::{Retention, SharedLedger},
+use crate::{
+    engine::{
+        Error,
+        database::Database,
+        error::Class,
+        ledger::{Retention, SharedLedger},
+    },
+    metrics,
 };
 
 /// A group is complete at this many units,
@@ -159,8 +162,14 @@ impl Actor {
         let started = Instant::now();
         let _writing = clock.writing();
         match connection.execute("CHECKPOINT") {
-            Ok(_) => tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed"),
-            Err(error) => tracing::debug!(%error, "checkpoint put off"),
+            Ok(_) => {
+                metrics::checkpointed(started.elapsed());
+                tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed");
+            }
+            Err(error) => {
+                metrics::checkpoint_put_off();
+                tracing::debug!(%error, "checkpoint put off");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The COMMIT of an upload that has appended on a connection of its own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     BulkCommit,
@@ -10,11 +10,14 @@ use super::{
     group::DuckStorage,
     storage::Failure,
 };
-use crate::engine::{
-    Error, Result,
-    append::Imports,
-    ingest::Ack,
-    ledger::{Committed, Draft, Entry, Placed, compare},
+use crate::{
+    engine::{
+        Error, Result,
+        append::Imports,
+        ingest::Ack,
+        ledger::{Committed, Draft, Entry, Placed, compare},
+    },
+    metrics,
 };
 
 /// What the ledger says of a bulk upload.
@@ -44,8 +47,10 @@ impl Committer<DuckStorage> {
                 return Ok(());
             }
         };
+        let started = Instant::now();
         match self.commit_on(&bulk, entry.as_slice()) {
             Ok(()) => {
+                metrics::bulk_committed(bulk.rows, bulk.bytes, started.elapsed());
                 self.record(entry.into_iter().collect());
                 if let Some(keyed) = &bulk.keyed {
                     self.ledger.lock().note_lag(&keyed.key.loader, bulk.received.elapsed());

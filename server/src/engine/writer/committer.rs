@@ -10,10 +10,13 @@ use super::{
     doubt::{Doubt, Doubtful},
     storage::{Failure, Storage},
 };
-use crate::engine::{
-    Error, Result,
-    ingest::Ack,
-    ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare},
+use crate::{
+    engine::{
+        Error, Result,
+        ingest::Ack,
+        ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare},
+    },
+    metrics,
 };
 
 /// A group that met a conflict is tried this many times before its members are tried alone.
@@ -140,6 +143,8 @@ impl<S: Storage> Committer<S> {
     fn acknowledge(&mut self, units: Vec<Unit>, entries: Vec<Entry>, started: Instant) {
         self.record(entries);
         let rows: usize = units.iter().map(|unit| unit.rows).sum();
+        let bytes = units.iter().map(|unit| unit.bytes).sum();
+        metrics::group_committed(units.len(), rows, bytes, started.elapsed());
         let micros = started.elapsed().as_micros() as u64;
         tracing::debug!(commit = self.commits, units = units.len(), rows, micros, "committed a group");
         for unit in units {

@@ -81,6 +81,11 @@ impl WriterHandle {
         made.await.unwrap_or(Err(Error::Stopping))
     }
 
+    /// Units that may still be sent before one has to wait.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.slots.available_permits()
+    }
+
     async fn take_slot(&self, held: &mut Held) -> Result<()> {
         held.slot = Some(permit::take(&self.slots, 1, self.wait, || Error::QueueFull).await?);
         Ok(())
