@@ -14,6 +14,8 @@ mod failure_isolation;
 mod group_commit;
 mod health;
 mod http;
+mod keys;
+mod long_streams;
 mod long_writes;
 mod metadata;
 mod open_modes;
