@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     BulkCommit, Unit,
+    checkpoint::{Checkpoints, Sizes},
     command::Command,
     group::{self, Failure},
 };
@@ -30,10 +31,6 @@ const GROUP_BYTES: usize = 32 << 20;
 const CONFLICT_RETRIES: usize = 3;
 /// A loader whose unit failed commits alone for this long, so that a broken one costs the others nothing.
 const APART: Duration = Duration::from_secs(10);
-/// The writer counts as idle after this long without a command, and then checkpoints.
-const IDLE: Duration = Duration::from_secs(1);
-/// A smaller write-ahead log is left alone when idle.
-const IDLE_CHECKPOINT_BYTES: u64 = 16 << 20;
 
 /// The state of the writer's thread.
 pub(super) struct Actor {
@@ -42,7 +39,7 @@ pub(super) struct Actor {
     clock: Arc<CommitClock>,
     imports: Imports,
     commits: u64,
-    checkpoint_bytes: u64,
+    checkpoints: Checkpoints,
     apart: HashMap<u64, Instant>,
     /// Commands that were taken and belong to a later group.
     waiting: VecDeque<Command>,
@@ -53,15 +50,15 @@ impl Actor {
         database: Arc<Database>,
         connection: Pooled,
         clock: Arc<CommitClock>,
-        checkpoint_bytes: u64,
+        sizes: Sizes,
     ) -> Self {
         Self {
+            checkpoints: Checkpoints::new(Arc::clone(&database), Arc::clone(&clock), sizes),
             database,
             connection,
             clock,
             imports: Imports::default(),
             commits: 0,
-            checkpoint_bytes,
             apart: HashMap::new(),
             waiting: VecDeque::new(),
         }
@@ -77,7 +74,7 @@ impl Actor {
                 }
                 Some(Command::Bulk(bulk)) => self.commit_bulk(*bulk),
                 Some(Command::Shutdown(done)) => {
-                    self.checkpoint();
+                    self.checkpoints.at_stop(&self.connection);
                     tracing::info!(commits = self.commits, "writer stopped");
                     drop(self);
                     let _ = done.send(());
@@ -85,6 +82,7 @@ impl Actor {
                 }
                 None => return,
             }
+            self.checkpoints.between_groups(&self.connection);
         }
     }
 
@@ -94,14 +92,10 @@ impl Actor {
             return Some(command);
         }
         loop {
-            match commands.recv_timeout(IDLE) {
+            match commands.recv_timeout(self.checkpoints.rest()) {
                 Ok(command) => return Some(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if self.database.wal_bytes() >= IDLE_CHECKPOINT_BYTES.min(self.checkpoint_bytes) {
-                        self.checkpoint();
-                    }
-                }
+                Err(mpsc::RecvTimeoutError::Timeout) => self.checkpoints.when_idle(&self.connection),
             }
         }
     }
@@ -155,8 +149,8 @@ impl Actor {
                         self.refuse(unit, &failure.error);
                     }
                 }
-                Err(Failure { error: error @ Error::CommitUnknown(_), .. }) => {
-                    // The rows may be there: trying again could store them twice.
+                Err(Failure { error: error @ (Error::CommitUnknown(_) | Error::DiskFull), .. }) => {
+                    // The rows may be there: trying again could store them twice. Or there is no room for any.
                     for unit in group {
                         self.refuse(unit, &error);
                     }
@@ -178,6 +172,8 @@ impl Actor {
 
     /// One transaction, again while it meets conflicts.
     fn try_commit(&mut self, group: &[Unit]) -> Result<(), Failure> {
+        let bytes = group.iter().map(|unit| unit.bytes as u64).sum();
+        self.database.disk.check(bytes).map_err(|error| Failure { error, unit: None })?;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -223,9 +219,11 @@ impl Actor {
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
         unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
-        let now = Instant::now();
-        self.apart.retain(|_, until| *until > now);
-        self.apart.insert(unit.loader, now + APART);
+        if !matches!(error, Error::DiskFull) {
+            let now = Instant::now();
+            self.apart.retain(|_, until| *until > now);
+            self.apart.insert(unit.loader, now + APART);
+        }
         let _ = unit.answer.send(Err(error.clone()));
     }
 
@@ -256,22 +254,16 @@ impl Actor {
         drop(held);
         let _ = answer.send(outcome);
     }
-
-    /// Moves the write-ahead log into the file. Refused while another write is open; then it is tried at
-    /// the next idle moment.
-    fn checkpoint(&self) {
-        let started = Instant::now();
-        let _writing = self.clock.writing();
-        match self.connection.execute("CHECKPOINT") {
-            Ok(_) => tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed"),
-            Err(error) => tracing::debug!(%error, "checkpoint put off"),
-        }
-    }
 }
+
+/// What DuckDB says when the log could not be written, so that it has rolled back.
+const NOT_COMMITTED: &str = "Failed to commit: Could not write file";
 
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
 pub(crate) fn commit_error(error: Error) -> Error {
     match error {
+        // A commit that finds no room for its log is undone, and nothing is the worse for it.
+        Error::Duck { class: Class::DiskFull, message } if message.contains(NOT_COMMITTED) => Error::DiskFull,
         Error::Duck { class: Class::Io | Class::Fatal | Class::DiskFull | Class::Other, message } => {
             Error::CommitUnknown(message)
         }

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{
     BulkCommit, Unit,
     actor::Actor,
+    checkpoint::Sizes,
     command::{Command, Held},
 };
 use crate::engine::{Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack, permit};
@@ -28,13 +29,13 @@ impl WriterHandle {
     pub(crate) fn spawn(database: Arc<Database>, clock: Arc<CommitClock>, options: &Options) -> Result<Self> {
         let (commands, received) = mpsc::channel();
         let (report, opened) = mpsc::channel();
-        let checkpoint_bytes = options.checkpoint_bytes;
+        let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
         thread::Builder::new()
             .name("writer".into())
             .spawn(move || match database.private_connection() {
                 Ok(connection) => {
                     let _ = report.send(Ok(()));
-                    Actor::new(database, connection, clock, checkpoint_bytes).run(&received);
+                    Actor::new(database, connection, clock, sizes).run(&received);
                 }
                 Err(error) => drop(report.send(Err(error))),
             })

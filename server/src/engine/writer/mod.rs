@@ -1,9 +1,10 @@
 //! The single writer: one named thread that ingests into the database, in order, committing in groups.
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
-//! loop; [`group`] is one transaction. While one commit runs, the next group gathers: no timer.
+//! loop; [`group`] is one transaction; [`checkpoint`] decides on those. While one commit runs, the next group gathers: no timer.
 
 mod actor;
+mod checkpoint;
 mod command;
 mod group;
 mod handle;
