@@ -9,6 +9,7 @@ mod certificates;
 mod proxy;
 mod rows;
 mod server;
+mod small_disk;
 mod upload;
 
 use std::{fmt::Debug, time::Duration};
@@ -17,6 +18,7 @@ pub use certificates::{Authority, Signed};
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
+pub use small_disk::SmallDisk;
 pub use upload::{RawUpload, Upload, messages};
 
 use merganser::Error;
