@@ -10,6 +10,7 @@ mod keyed;
 mod proxy;
 mod rows;
 mod server;
+mod small_disk;
 mod upload;
 
 use std::{fmt::Debug, time::Duration};
@@ -19,6 +20,7 @@ pub use keyed::{LongStream, put_keyed, put_with};
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
+pub use small_disk::SmallDisk;
 pub use upload::{RawUpload, Upload, messages};
 
 use merganser::Error;

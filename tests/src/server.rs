@@ -23,7 +23,7 @@ use crate::{soon, until};
 /// A database file in a folder of its own, both gone when it is dropped.
 pub struct DatabaseFile {
     path: PathBuf,
-    _folder: TempDir,
+    _folder: Option<TempDir>,
 }
 
 impl DatabaseFile {
@@ -31,8 +31,13 @@ impl DatabaseFile {
     #[allow(clippy::new_without_default, reason = "it makes a folder on disk")]
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder for the database");
-        let path = folder.path().canonicalize().expect("its real path");
-        Self { path: path.join("test.duckdb"), _folder: folder }
+        Self { path: Self::within(folder.path()).path, _folder: Some(folder) }
+    }
+
+    /// A place for a database in a folder that somebody else takes away.
+    pub fn within(folder: &Path) -> Self {
+        let path = folder.canonicalize().expect("its real path");
+        Self { path: path.join("test.duckdb"), _folder: None }
     }
 
     /// Where the file is.

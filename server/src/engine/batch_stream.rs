@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, delivery::cancelled, ffi::Interrupt};
+use super::{Error, delivery::cancelled, error::Class, ffi::Interrupt};
 
 /// Batches that may wait between the query's thread and the network. With batches of about 2 MB this
 /// bounds what a stalled client can hold.
@@ -92,7 +92,8 @@ impl WeakCancel {
 #[derive(Default)]
 struct CancelState {
     cancelled: CancellationToken,
-    timed_out: AtomicBool,
+    /// Why it was stopped, where its client has to be told more than that it was.
+    reason: Mutex<Option<Error>>,
     /// An interrupt would cost more than this statement.
     gentle: AtomicBool,
     /// Why the rows ended early.
@@ -158,10 +159,18 @@ impl Cancel {
         running.is_some()
     }
 
-    /// Stops the statement because its time is over.
-    pub(crate) fn time_out(&self) {
-        self.state.timed_out.store(true, Ordering::SeqCst);
+    /// Stops the statement at once, for a reason that its client is told.
+    pub(crate) fn stop_because(&self, reason: Error) {
+        self.state.reason.lock().get_or_insert(reason);
         self.stop();
+    }
+
+    /// The reason of the stop in place of the news that the statement was interrupted.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        match error.class() {
+            Some(Class::Interrupted) => self.state.reason.lock().clone().unwrap_or(error),
+            _ => error,
+        }
     }
 
     /// How far the statement is, from 0 to 1, where it runs and DuckDB knows.
@@ -190,10 +199,6 @@ impl Cancel {
 
     fn take_failure(&self) -> Option<Error> {
         self.state.failure.lock().take()
-    }
-
-    pub(crate) fn timed_out(&self) -> bool {
-        self.state.timed_out.load(Ordering::SeqCst)
     }
 
     /// A handle that keeps nothing alive: a clock must not hold what it watches.

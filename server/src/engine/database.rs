@@ -11,10 +11,13 @@ use parking_lot::Mutex;
 
 use super::{
     Error, Options, Result,
+    disk::DiskRoom,
     ffi::{self, BatchView, Connection, ScanRegistry, attach_views, register_recast, register_scan},
     names::Names,
+    open_writes::OpenWrites,
     plans::Plans,
 };
+use crate::sql::literal;
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
@@ -26,6 +29,10 @@ pub(crate) struct Database {
     pub(crate) scans: Arc<ScanRegistry>,
     /// The name of the catalog that the file is, and where unqualified names live.
     pub(crate) catalog: String,
+    /// The room on its disk.
+    pub(crate) disk: DiskRoom,
+    /// The write transactions that are open beside the writer's.
+    pub(crate) writes: Arc<OpenWrites>,
     path: Option<PathBuf>,
 }
 
@@ -58,6 +65,8 @@ impl Database {
             idle: Mutex::default(),
             scans,
             catalog,
+            disk: DiskRoom::new(options.path.as_deref(), options.disk_reserve_bytes),
+            writes: Arc::new(OpenWrites::new(options.wait)),
             path: options.path.clone(),
         })
     }
@@ -111,6 +120,25 @@ impl Database {
         wal.push(".wal");
         std::fs::metadata(Path::new(&wal)).map_or(0, |file| file.len())
     }
+
+    /// Whether a checkpoint can be expected to find room, of which `in_file` bytes are inside the file.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
+    pub(crate) fn check_checkpoint(&self, in_file: u64) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
+        self.disk.check_checkpoint(self.wal_bytes(), file_bytes, in_file)
+    }
+
+    /// Bytes that are free inside the file, as far as DuckDB tells.
+    pub(crate) fn room_in_file(&self, connection: &Connection) -> u64 {
+        let sql = format!(
+            "SELECT (free_blocks * block_size)::VARCHAR FROM pragma_database_size() WHERE database_name = {}",
+            literal(&self.catalog)
+        );
+        first_text(connection, &sql).ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// The Arrow layout is one for all clients and for the life of the process: a schema that was announced
@@ -127,8 +155,9 @@ const PINNED: [(&str, &str); 7] = [
 
 fn settings(options: &Options) -> Vec<(&'static str, String)> {
     let mut settings = vec![
-        // Checkpoints belong to the writer's idle moments; this is only the bound for a busy day.
-        ("checkpoint_threshold", format!("{}B", options.checkpoint_bytes)),
+        // Checkpoints are the writer's to decide: DuckDB's own would run inside a loader's commit, and be
+        // fatal on a full disk.
+        ("checkpoint_threshold", "1024TB".into()),
         ("access_mode", if options.read_only { "READ_ONLY" } else { "READ_WRITE" }.into()),
     ];
     if let Some(threads) = options.threads {

@@ -157,6 +157,11 @@ pub enum Error {
     /// The statement ran for longer than it may.
     #[error("the statement ran for longer than {0:?} and was stopped")]
     Timeout(Duration),
+    /// The snapshot of a read has become too old.
+    #[error(
+        "the read went on for longer than {0:?}, after which its snapshot is too old to be kept, and was stopped; read less at once, or faster"
+    )]
+    ReadTooOld(Duration),
     /// A result that must be held in memory is too large for it.
     #[error("the statement returned more than {0} bytes; write the rows to a table and read that")]
     ResultTooLarge(usize),

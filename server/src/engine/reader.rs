@@ -3,7 +3,7 @@
 //! A read prepares and executes inside one READ ONLY transaction, so its plan and its rows belong to the
 //! same snapshot: a plan made before other rows were committed answers wrongly (stale statistics).
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
-    batch_stream::{BATCHES_IN_FLIGHT, Cancel, CancelOnDrop},
+    batch_stream::{BATCHES_IN_FLIGHT, CancelOnDrop},
     clock::{CommitClock, Stamp},
     database::{Database, Pooled},
     delivery::Delivery,
@@ -58,17 +58,13 @@ impl Engine {
         let permit = self.read_permit().await?;
         let database = Arc::clone(&self.shared.database);
         let cancel = CancelOnDrop::default();
-        let timeout = self.shared.options.query_timeout;
-        if let Some(timeout) = timeout {
-            stop_after(cancel.0.clone(), timeout);
-        }
+        self.limit_read(&cancel.0);
         let (start, started) = oneshot::channel();
         let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
         let read = Read {
             statement,
             names,
             delivery: Delivery { cancel: cancel.0.clone(), send, runtime: Handle::current() },
-            timeout,
             clock: Arc::clone(&self.shared.clock),
             _permit: permit,
         };
@@ -87,23 +83,11 @@ impl Engine {
     }
 }
 
-/// Stops the statement once its time is over, unless it has ended.
-pub(super) fn stop_after(cancel: Cancel, timeout: Duration) {
-    let (ended, cancel) = (cancel.token(), cancel.downgrade());
-    tokio::spawn(async move {
-        let expired = tokio::time::timeout(timeout, ended.cancelled()).await.is_err();
-        if let Some(cancel) = cancel.upgrade().filter(|_| expired) {
-            cancel.time_out();
-        }
-    });
-}
-
 /// One read on its thread. Dropping it gives the permit back.
 struct Read {
     statement: Statement,
     names: Option<Names>,
     delivery: Delivery,
-    timeout: Option<Duration>,
     clock: Arc<CommitClock>,
     _permit: OwnedSemaphorePermit,
 }
@@ -125,7 +109,7 @@ impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>) {
         let mut start = Some(start);
         if let Err(error) = self.stream(database, &mut start) {
-            let error = name_interrupt(error, &self.delivery.cancel, self.timeout);
+            let error = self.delivery.cancel.explain(error);
             match start {
                 // A client that has gone needs no answer.
                 Some(start) => drop(start.send(Err(error))),
@@ -232,14 +216,6 @@ impl Read {
 /// that a PIVOT becomes does not.
 pub(super) fn is_reusable(prepared: &Prepared, sql: &str) -> bool {
     prepared.kind() == StatementKind::Select && !sql::mentions(sql, "pivot") && sql::statement_count(sql) == 1
-}
-
-/// An interrupt that the clock caused is a timeout.
-pub(super) fn name_interrupt(error: Error, cancel: &Cancel, timeout: Option<Duration>) -> Error {
-    match (error.class(), timeout) {
-        (Some(Class::Interrupted), Some(timeout)) if cancel.timed_out() => Error::Timeout(timeout),
-        _ => error,
-    }
 }
 
 fn answer(start: &mut Start, started: Started) {

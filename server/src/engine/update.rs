@@ -1,6 +1,6 @@
 //! Writes that are no ingest: DML, DDL and scripts, one at a time, with the turn.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -11,9 +11,9 @@ use super::{
     clock::CommitClock,
     coalesce::Coalescer,
     database::Pooled,
-    error::Class,
     ffi::{Prepared, Rows},
     gates::Excluding,
+    open_writes::Kind,
     statement::{bind, extract},
     types::Wire,
     writer::commit_error,
@@ -81,11 +81,13 @@ impl Engine {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
-        let turn = self.shared.turn.take().await?;
+        let (turn, open) = self.writing_turn(&statement.sql, Kind::Statement).await?;
         let exclusion = sql::exclusion(&statement.sql);
         let excluding = self.shared.turn.exclude(&exclusion, &Excluding::default()).await?;
         let cancel = CancelOnDrop::default();
         execution.begins(&cancel.0);
+        open.stops(&cancel.0);
+        self.limit_write(&cancel.0);
         let job = Write {
             statement,
             cancel: cancel.0.clone(),
@@ -93,32 +95,14 @@ impl Engine {
             check: StatementKind::check_stateless,
             watched: execution.is_watched(),
         };
-        let timeout = self.shared.options.query_timeout;
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
-            let _held = (excluding, turn);
+            let _held = (excluding, turn, open);
             job.run(&database.connection_with(names.as_ref())?)
         });
-        within(timeout, &cancel.0, ran).await.map(Outcome::from)
+        // A stopped write is waited for: it may have committed just before.
+        ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))
     }
-}
-
-/// Interrupts a write whose time is over, and then waits for the truth: it may have committed just before.
-async fn within<T>(
-    timeout: Option<Duration>,
-    cancel: &Cancel,
-    ran: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    let Some(timeout) = timeout else { return ran.await };
-    tokio::pin!(ran);
-    if let Ok(outcome) = tokio::time::timeout(timeout, &mut ran).await {
-        return outcome;
-    }
-    cancel.time_out();
-    ran.await.map_err(|error| match error.class() {
-        Some(Class::Interrupted) => Error::Timeout(timeout),
-        _ => error,
-    })
 }
 
 /// One write on its thread.

@@ -51,6 +51,7 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::SessionLost => (Code::Aborted, "SESSION_LOST"),
         Error::Stalled(_) => (Code::Aborted, "STALLED"),
         Error::Timeout(_) => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
+        Error::ReadTooOld(_) => (Code::DeadlineExceeded, "READ_TOO_OLD"),
         Error::ResultTooLarge(_) => (Code::FailedPrecondition, "RESULT_TOO_LARGE"),
         Error::SchemaChanged => (Code::FailedPrecondition, "SCHEMA_CHANGED"),
         Error::ReadOnly => (Code::PermissionDenied, "READ_ONLY"),

@@ -94,6 +94,14 @@ pub(crate) fn plans_over_data(text: &str) -> bool {
     matches!(tokens(text).first(), Some(Token::Word(word)) if WORDS.contains(&word.as_str()))
 }
 
+/// True when every statement of a text takes away from the database.
+pub(crate) fn makes_room(text: &str) -> bool {
+    statements(&tokens(text)).all(|statement| {
+        matches!(statement.first(), Some(Token::Word(word))
+            if ["delete", "drop", "truncate", "begin", "start", "commit", "end", "rollback"].contains(&word.as_str()))
+    })
+}
+
 /// An identifier in double quotes, safe for any text without NUL.
 pub(crate) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
@@ -211,6 +219,14 @@ mod tests {
     fn statements_are_counted_outside_texts_and_comments() {
         assert_eq!(statement_count("SELECT ';'; /* ; /* ; */ */ SELECT $$;$$ -- ;\n;;"), 2);
         assert_eq!(statement_count(" -- nothing"), 0);
+    }
+
+    #[test]
+    fn what_makes_room_is_recognised() {
+        assert!(makes_room("DELETE FROM t WHERE day < 3; drop table u"));
+        assert!(makes_room("BEGIN; TRUNCATE t; COMMIT"));
+        assert!(!makes_room("DROP TABLE t; CREATE TABLE t AS FROM u"));
+        assert!(!makes_room("INSERT INTO t VALUES ('delete')"));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::engine::{
     Engine, Error, Result,
     append::{Sink, Target},
     database::{Database, Pooled},
+    open_writes::{Kind, OpenWrite},
     permit,
     writer::{BulkCommit, Held, WriterHandle},
 };
@@ -63,18 +64,21 @@ impl Engine {
             }
             return Err(Error::EngineDown);
         }
-        let _place =
+        let place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         if request.key.is_some() && !self.shared.ledger_table.exists() {
             writer.make_ledger().await?;
         }
+        self.shared.database.writes.admitted().await?;
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
+        let open = self.shared.database.writes.open(Kind::Upload);
         let uploaded = if admission.create.is_some() {
-            self.stage(request, schema, admission, collected, &mut batches).await?
+            self.stage(request, schema, &open, admission, collected, &mut batches).await?
         } else {
-            self.append_in_pieces(admission, collected, &mut batches).await?
+            self.append_in_pieces(&open, admission, collected, &mut batches).await?
         };
         let Uploaded { connection, rows, bytes, creates, held } = uploaded;
+        let held = Held { bulk: Some((place, open)), ..held };
         let (answer, answered) = oneshot::channel();
         let commit = BulkCommit {
             connection,
@@ -94,6 +98,7 @@ impl Engine {
 
     async fn append_in_pieces(
         &self,
+        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
@@ -104,7 +109,8 @@ impl Engine {
         let job = Inserter { target, fit, database: Arc::clone(&self.shared.database) };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
-        let (fed, inserted) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), inserting);
+        let feeding = open.unless_ended(self.feed(PIECE_BYTES, collected, batches, steps));
+        let (fed, inserted) = tokio::join!(feeding, inserting);
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
     }
@@ -133,6 +139,7 @@ impl Inserter {
 
     fn insert_all(&self, connection: &Pooled, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
         connection.execute("BEGIN TRANSACTION")?;
-        append_pieces(Sink::open(connection, &self.database.scans, &self.target)?, &self.fit, steps)
+        let sink = Sink::open(connection, &self.database.scans, &self.target)?;
+        append_pieces(sink, &self.fit, &self.database.disk, steps)
     }
 }

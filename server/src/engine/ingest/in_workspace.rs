@@ -19,8 +19,9 @@ use crate::{
         Engine, Error, Result,
         append::{Sink, Target},
         catalog::{self, FullName, TEMPORARY, TableInfo},
+        database::Database,
         error::Class,
-        ffi::ScanRegistry,
+        open_writes::unless,
         workspace::{Taken, Workspace},
     },
     sql::Exclusion,
@@ -66,19 +67,25 @@ impl Engine {
             let replaced = table.map(|_| Exclusion::of_table(&name.table));
             self.give_turn(&mut taken, replaced.unwrap_or_else(Exclusion::nothing)).await?;
         }
+        if !request.temporary {
+            self.shared.database.disk.check(collected.bytes as u64)?;
+            self.begin_to_write(&mut taken).await?;
+        }
         let committed = taken.seat().transaction.is_none();
+        let ended = taken.seat().has_to_end();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let appender = Appender {
             target: Target { table: name, columns: entry.fit.columns().to_vec(), casts: entry.fit.casts() },
             fit: entry.fit,
             create: entry.create,
-            scans: Arc::clone(&self.shared.database.scans),
+            database: Arc::clone(&self.shared.database),
         };
         // Gone together with whoever waits for the answer.
         let waiting = Arc::new(());
         let listener = Arc::downgrade(&waiting);
         let appending = self.blocking(move || appender.run(taken, received, &listener));
-        let (fed, appended) = tokio::join!(self.feed(PIECE_BYTES, collected, &mut batches, steps), appending);
+        let feeding = unless(ended, self.feed(PIECE_BYTES, collected, &mut batches, steps));
+        let (fed, appended) = tokio::join!(feeding, appending);
         // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
         match (fed, appended) {
             (Err(error), Err(Error::Disconnected)) | (_, Err(error)) | (Err(error), Ok(())) => Err(error),
@@ -130,7 +137,7 @@ struct Appender {
     target: Target,
     fit: Fit,
     create: Option<String>,
-    scans: Arc<ScanRegistry>,
+    database: Arc<Database>,
 }
 
 impl Appender {
@@ -169,6 +176,7 @@ impl Appender {
         }
         // Whatever the client has set: without it readers see rows before they are committed.
         connection.execute("SET SESSION preserve_insertion_order = true")?;
-        append_pieces(Sink::open(connection, &self.scans, &self.target)?, &self.fit, steps)
+        let sink = Sink::open(connection, &self.database.scans, &self.target)?;
+        append_pieces(sink, &self.fit, &self.database.disk, steps)
     }
 }

@@ -268,7 +268,7 @@ impl Engine {
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if create.is_some() { turn } else { None };
             let alone = Excluding::default();
-            let held = Held { budget: None, slot: None, appending: Some(appending), alone, turn };
+            let held = Held { budget: None, slot: None, appending: Some(appending), alone, bulk: None, turn };
             return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, held });
         }
     }

@@ -8,6 +8,7 @@ use super::{Collected, fit::Fit};
 use crate::engine::{
     Engine, Error, Result,
     append::{Imports, Sink},
+    disk::DiskRoom,
 };
 
 /// What goes to the thread that writes.
@@ -21,11 +22,17 @@ pub(super) enum Step {
 }
 
 /// Appends what arrives until the upload is complete.
-pub(super) fn append_pieces(sink: Sink<'_>, fit: &Fit, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+pub(super) fn append_pieces(
+    sink: Sink<'_>,
+    fit: &Fit,
+    disk: &DiskRoom,
+    steps: &mut mpsc::Receiver<Step>,
+) -> Result<()> {
     let mut imports = Imports::default();
     loop {
         match steps.blocking_recv() {
             Some(Step::Rows(piece)) => {
+                disk.check(piece.bytes as u64)?;
                 let batches = fit.apply(piece.batches)?;
                 batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
                 drop((batches, piece.budget));

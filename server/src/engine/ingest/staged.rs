@@ -29,8 +29,10 @@ use crate::{
         catalog::FullName,
         coalesce::Coalescer,
         database::{Database, Pooled},
+        disk::DiskRoom,
         ffi::{BatchView, Connection},
         gates::Excluding,
+        open_writes::OpenWrite,
         types::imports_as,
     },
     sql::{Exclusion, INTERNAL_PREFIX, literal, quote},
@@ -55,6 +57,7 @@ impl Engine {
         &self,
         request: &IngestRequest,
         schema: SchemaRef,
+        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
@@ -62,13 +65,15 @@ impl Engine {
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));
         let stage = self.blocking(move || Stage::open(&database, admission, &columns)).await?;
         let (steps, received) = mpsc::channel(1);
-        let filling = self.blocking(move || stage.fill(received));
+        let database = Arc::clone(&self.shared.database);
+        let filling = self.blocking(move || stage.fill(&database.disk, received));
         // Feeding ends by itself when filling fails, because the channel closes.
-        let (fed, filled) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), filling);
+        let feeding = open.unless_ended(self.feed(PIECE_BYTES, collected, batches, steps));
+        let (fed, filled) = tokio::join!(feeding, filling);
         let (rows, bytes) = fed?;
         let stage = filled?;
 
-        let admission = self.admit_staged(request, &schema).await?;
+        let admission = open.unless_ended(self.admit_staged(request, &schema)).await?;
         let creates = admission.create.is_some();
         let database = Arc::clone(&self.shared.database);
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
@@ -129,10 +134,11 @@ impl Stage {
     }
 
     /// Inserts the pieces of the upload. The transaction stays open.
-    fn fill(mut self, mut steps: mpsc::Receiver<Step>) -> Result<Self> {
+    fn fill(mut self, disk: &DiskRoom, mut steps: mpsc::Receiver<Step>) -> Result<Self> {
         loop {
             match steps.blocking_recv() {
                 Some(Step::Rows(piece)) => {
+                    disk.check(piece.bytes as u64)?;
                     self.pending.extend(piece);
                     let whole = self.pending.rows / ROW_GROUP;
                     if whole >= GROUPS || whole > 0 && self.pending.bytes >= PENDING_BYTES {

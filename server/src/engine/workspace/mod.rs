@@ -4,6 +4,7 @@
 //! comes makes room for it: its remaining rows are put aside (see [`super::spool`]), because a second
 //! statement on a DuckDB connection closes the stream of the first.
 
+mod ending;
 mod run;
 mod seat;
 
@@ -57,6 +58,10 @@ struct Standing {
     /// and it is open indeed.
     open: bool,
     has_turn: bool,
+    /// It has written, or is about to.
+    writes: bool,
+    /// Since when it has a snapshot.
+    snapshot: Option<Instant>,
 }
 
 impl Workspace {
@@ -69,6 +74,8 @@ impl Workspace {
                 in_transaction: false,
                 open: false,
                 has_turn: false,
+                writes: false,
+                snapshot: None,
             }),
             running: Mutex::default(),
         }
@@ -95,9 +102,14 @@ impl Workspace {
 
     /// Stops what runs here; for a client that has gone.
     pub fn interrupt(&self) {
-        if let Some(cancel) = self.running.lock().as_ref().and_then(WeakCancel::upgrade) {
+        if let Some(cancel) = self.running() {
             cancel.stop();
         }
+    }
+
+    /// What stops the statement that runs here.
+    fn running(&self) -> Option<Cancel> {
+        self.running.lock().as_ref().and_then(WeakCancel::upgrade)
     }
 
     /// The reason to roll back, when the open transaction has rested for too long.
@@ -139,6 +151,8 @@ impl Taken {
             in_transaction: self.seat.in_transaction(),
             open: self.seat.transaction.is_some(),
             has_turn: self.seat.has_turn(),
+            writes: self.seat.writes_as().is_some(),
+            snapshot: self.seat.transaction.as_ref().and_then(|open| open.snapshot),
         };
     }
 }
@@ -214,8 +228,9 @@ impl Engine {
         .await
     }
 
-    /// Rolls back the transaction of a workspace if it has rested for too long.
+    /// Rolls back the transaction of a workspace if it has rested for too long, or its snapshot is too old.
     pub async fn roll_back_if_idle(&self, workspace: &Arc<Workspace>, limits: IdleLimits) {
+        self.roll_back_if_old(workspace).await;
         let Some(limit) = workspace.overdue(limits, self.shared.turn.is_wanted()) else { return };
         // A statement that has just begun is a sign of life.
         let Ok(seat) = Arc::clone(&workspace.seat).try_lock_owned() else { return };

@@ -23,7 +23,7 @@ use crate::{
         error::Class,
         ffi::Prepared,
         gates::Excluding,
-        reader::{name_interrupt, stop_after},
+        open_writes::{Kind, OpenWrite},
         spool::Spool,
         statement::{bind, describe, description, extract, prepare_one},
         turn::TurnPermit,
@@ -56,6 +56,7 @@ type Start = Option<oneshot::Sender<Result<Started>>>;
 struct Grant {
     excluding: Excluding,
     turn: Option<TurnPermit>,
+    write: Option<OpenWrite>,
 }
 
 impl Engine {
@@ -82,12 +83,13 @@ impl Engine {
                 grant: grant.take(),
                 clock: Arc::clone(&self.shared.clock),
                 folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
-                timeout: self.shared.options.query_timeout,
                 can_write: !self.read_only(),
                 watched: execution.is_watched(),
             };
-            if let Some(timeout) = run.timeout {
-                stop_after(cancel.0.clone(), timeout);
+            if run.grant.is_none() && taken.seat().writes_as().is_none() {
+                self.limit_read(&cancel.0);
+            } else {
+                self.limit_write(&cancel.0);
             }
             execution.begins(&cancel.0);
             let span = tracing::Span::current();
@@ -113,11 +115,20 @@ impl Engine {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
-        let turn = if taken.seat().has_turn() { None } else { Some(self.shared.turn.take().await?) };
+        self.check_disk(sql)?;
+        let (turn, write) = if taken.seat().has_turn() {
+            (None, None)
+        } else {
+            let in_transaction = taken.seat().transaction.is_some();
+            let kind = if in_transaction { Kind::Transaction } else { Kind::Statement };
+            let (turn, write) = self.writing_turn(sql, kind).await?;
+            taken.lets_write(&write);
+            (Some(turn), Some(write))
+        };
         let nothing = Excluding::default();
         let held = taken.seat().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
         let excluding = self.shared.turn.exclude(&sql::exclusion(sql), held).await?;
-        Ok(Grant { excluding, turn })
+        Ok(Grant { excluding, turn, write })
     }
 
     /// Plans a statement on a workspace, in its transaction if one is open.
@@ -132,6 +143,7 @@ impl Engine {
             let seat = taken.seat();
             seat.check_not_lost()?;
             if let Some(open) = &mut seat.transaction {
+                open.reads();
                 let planned = match open.take_plan(&sql) {
                     Some(prepared) => Ok(prepared),
                     None => prepare_one(&seat.connection, &sql),
@@ -160,7 +172,6 @@ struct Run {
     clock: Arc<CommitClock>,
     /// Where a result that makes room goes when it is large.
     folder: PathBuf,
-    timeout: Option<Duration>,
     can_write: bool,
     /// Somebody asks how far it is.
     watched: bool,
@@ -202,7 +213,7 @@ impl Run {
             Err(error) => Err(error),
         };
         if let Err(error) = sent {
-            let error = name_interrupt(error, &self.delivery.cancel, self.timeout);
+            let error = self.delivery.cancel.explain(error);
             match start {
                 // A client that has gone needs no answer.
                 Some(start) => drop(start.send(Err(error))),
@@ -220,6 +231,9 @@ impl Run {
         {
             seat.check_not_lost()?;
         }
+        if let Some(open) = &mut seat.transaction {
+            open.reads();
+        }
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| seat.connection.count_progress());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
@@ -231,8 +245,12 @@ impl Run {
         } else {
             self.read_only_first(seat, &mut watch, start)
         };
-        if let (Err(_), Some(open)) = (&ran, &mut seat.transaction) {
-            open.troubled = true;
+        if let Some(open) = &mut seat.transaction {
+            open.troubled |= ran.is_err();
+            // It may have begun in this very text.
+            if controls.len() > 1 {
+                open.reads();
+            }
         }
         ran.map_err(name_global_setting)
     }
@@ -426,6 +444,7 @@ impl Run {
     fn accept_grant(&mut self, seat: &mut Seat) {
         if let (Some(open), Some(grant)) = (&mut seat.transaction, self.grant.take()) {
             open.turn = open.turn.take().or(grant.turn);
+            open.write = open.write.take().or(grant.write);
             open.excluding.extend(grant.excluding);
         }
     }
@@ -435,7 +454,8 @@ impl Run {
         if let Some(open) = &mut seat.transaction
             && let Some(turn) = open.turn.take()
         {
-            self.grant = Some(Grant { excluding: std::mem::take(&mut open.excluding), turn: Some(turn) });
+            let (excluding, write) = (std::mem::take(&mut open.excluding), open.write.take());
+            self.grant = Some(Grant { excluding, turn: Some(turn), write });
         }
     }
 

@@ -1,9 +1,13 @@
 //! The connection of a workspace, and its transaction.
 
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     engine::{
         Error, Result, clock::CommitClock, database::Pooled, ffi::Prepared, gates::Excluding,
-        reader::is_reusable, turn::TurnPermit, writer::commit_error,
+        open_writes::OpenWrite, reader::is_reusable, turn::TurnPermit, writer::commit_error,
     },
     sql::Exclusion,
 };
@@ -28,6 +32,10 @@ pub(crate) struct OpenTransaction {
     pub(crate) excluding: Excluding,
     /// Taken by its first write, kept until its end.
     pub(crate) turn: Option<TurnPermit>,
+    /// One of the open writes from its first one on.
+    pub(crate) write: Option<OpenWrite>,
+    /// When it read first: about then its snapshot was taken.
+    pub(crate) snapshot: Option<Instant>,
     /// It has changed what tables there are.
     pub(crate) schemas: bool,
     /// Why it can only be rolled back, where DuckDB does not know.
@@ -48,6 +56,11 @@ impl OpenTransaction {
         self.planned = is_reusable(&prepared, sql).then(|| (sql.to_owned(), prepared));
     }
 
+    /// Says that it reads, so that it has a snapshot from now on at the latest.
+    pub(crate) fn reads(&mut self) {
+        self.snapshot.get_or_insert_with(Instant::now);
+    }
+
     /// Says that the transaction is about to write.
     pub(crate) fn forget_plan(&mut self) {
         self.planned = None;
@@ -65,6 +78,17 @@ impl Seat {
 
     pub(crate) fn has_turn(&self) -> bool {
         self.transaction.as_ref().is_some_and(|open| open.turn.is_some())
+    }
+
+    /// Which of the open writes the transaction is, if it has written.
+    pub(crate) fn writes_as(&self) -> Option<u64> {
+        self.transaction.as_ref()?.write.as_ref().map(OpenWrite::number)
+    }
+
+    /// Cancelled when the transaction has to end.
+    pub(crate) fn has_to_end(&self) -> CancellationToken {
+        let write = self.transaction.as_ref().and_then(|open| open.write.as_ref());
+        write.map(OpenWrite::ended).unwrap_or_default()
     }
 
     /// True when the open transaction has all that a write needs which excludes so much.
@@ -96,6 +120,8 @@ impl Seat {
             read_only,
             excluding: Excluding::default(),
             turn: None,
+            write: None,
+            snapshot: None,
             schemas: false,
             planned: None,
             doomed: None,

@@ -6,15 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Unit, command::Command, committer::Committer, doubt::Doubt, group::DuckStorage};
-use crate::{
-    engine::{
-        Error,
-        database::Database,
-        error::Class,
-        ledger::{Retention, SharedLedger},
-    },
-    metrics,
+use super::{
+    Unit,
+    checkpoint::{Checkpoints, Sizes},
+    command::Command,
+    committer::Committer,
+    doubt::Doubt,
+    group::DuckStorage,
+};
+use crate::engine::{
+    Error,
+    error::Class,
+    ledger::{Retention, SharedLedger},
 };
 
 /// A group is complete at this many units,
@@ -23,29 +26,23 @@ const GROUP_UNITS: usize = 256;
 const GROUP_ROWS: usize = 65_536;
 /// or this many bytes.
 const GROUP_BYTES: usize = 32 << 20;
-/// The writer counts as idle after this long without a command, and then checkpoints.
-const IDLE: Duration = Duration::from_secs(1);
-/// A smaller write-ahead log is left alone when idle.
-const IDLE_CHECKPOINT_BYTES: u64 = 16 << 20;
 /// How often the ledger is pruned, when the writer is idle.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// The state of the writer's thread.
 pub(super) struct Actor {
     committer: Committer<DuckStorage>,
-    database: Arc<Database>,
-    checkpoint_bytes: u64,
+    checkpoints: Checkpoints,
     pruned: Instant,
     /// Commands that were taken and belong to a later group.
     waiting: VecDeque<Command>,
 }
 
 impl Actor {
-    pub(super) fn new(storage: DuckStorage, ledger: SharedLedger, checkpoint_bytes: u64) -> Self {
+    pub(super) fn new(storage: DuckStorage, ledger: SharedLedger, sizes: Sizes) -> Self {
         Self {
-            database: Arc::clone(&storage.database),
+            checkpoints: Checkpoints::new(Arc::clone(&storage.database), Arc::clone(&storage.clock), sizes),
             committer: Committer::new(storage, ledger),
-            checkpoint_bytes,
             pruned: Instant::now(),
             waiting: VecDeque::new(),
         }
@@ -66,7 +63,7 @@ impl Actor {
                     Ok(())
                 }
                 Command::Shutdown(done) => {
-                    self.checkpoint();
+                    self.checkpoints.at_stop(&self.committer.storage.connection);
                     tracing::info!(commits = self.committer.commits, "writer stopped");
                     drop(self);
                     let _ = done.send(());
@@ -76,6 +73,7 @@ impl Actor {
             if let Err(doubt) = served {
                 self.recover(doubt);
             }
+            self.checkpoints.between_groups(&self.committer.storage.connection);
         }
     }
 
@@ -85,7 +83,7 @@ impl Actor {
             return Some(command);
         }
         loop {
-            match commands.recv_timeout(IDLE) {
+            match commands.recv_timeout(self.checkpoints.rest()) {
                 Ok(command) => return Some(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
@@ -97,9 +95,7 @@ impl Actor {
         if self.pruned.elapsed() >= PRUNE_EVERY {
             self.prune();
         }
-        if self.database.wal_bytes() >= IDLE_CHECKPOINT_BYTES.min(self.checkpoint_bytes) {
-            self.checkpoint();
-        }
+        self.checkpoints.when_idle(&self.committer.storage.connection);
     }
 
     /// Takes the units that are waiting behind `first`, up to the size of a group.
@@ -152,24 +148,6 @@ impl Actor {
         match ledger.prune(connection, Retention::default()) {
             Ok(units) => tracing::debug!(units, "pruned the ledger"),
             Err(error) => tracing::warn!(%error, "the ledger could not be pruned"),
-        }
-    }
-
-    /// Moves the write-ahead log into the file. Refused while another write is open; then it is tried at
-    /// the next idle moment.
-    fn checkpoint(&self) {
-        let DuckStorage { connection, clock, .. } = &self.committer.storage;
-        let started = Instant::now();
-        let _writing = clock.writing();
-        match connection.execute("CHECKPOINT") {
-            Ok(_) => {
-                metrics::checkpointed(started.elapsed());
-                tracing::debug!(milliseconds = started.elapsed().as_millis() as u64, "checkpointed");
-            }
-            Err(error) => {
-                metrics::checkpoint_put_off();
-                tracing::debug!(%error, "checkpoint put off");
-            }
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::engine::{
     gates::{Appending, Excluding},
     ingest::Ack,
     ledger::Keyed,
+    open_writes::OpenWrite,
     turn::TurnPermit,
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Held {
     pub(crate) appending: Option<Appending>,
     /// Keeps appends away, where the upload replaces its table.
     pub(crate) alone: Excluding,
+    /// The place of a bulk upload, and its entry among the open writes.
+    pub(crate) bulk: Option<(OwnedSemaphorePermit, OpenWrite)>,
     /// The turn, where the upload changes what tables there are. It outlives what was excluded under it.
     pub(crate) turn: Option<TurnPermit>,
 }

@@ -33,6 +33,7 @@ impl Storage for DuckStorage {
     /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
     /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
+        self.database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
         let clock = Arc::clone(&self.clock);
         let _writing = clock.writing();
         if entries.is_empty() && is_one_flush(units) {
@@ -75,6 +76,11 @@ fn is_one_flush(units: &[Unit]) -> bool {
             && !first.target.casts
             && units.iter().all(|unit| unit.create.is_none() && unit.target == first.target)
     })
+}
+
+/// What a commit may take of the disk: the rows go to the log first, and into the file later.
+fn bytes_on_disk(units: &[Unit]) -> u64 {
+    units.iter().map(|unit| unit.bytes as u64).sum()
 }
 
 impl DuckStorage {

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{
     BulkCommit, Unit,
     actor::Actor,
+    checkpoint::Sizes,
     command::{Command, Held},
     group::DuckStorage,
 };
@@ -41,7 +42,7 @@ impl WriterHandle {
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel();
         let (report, opened) = mpsc::channel();
-        let checkpoint_bytes = options.checkpoint_bytes;
+        let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
         thread::Builder::new()
             .name("writer".into())
             .spawn(move || match database.private_connection() {
@@ -49,7 +50,7 @@ impl WriterHandle {
                     let _ = report.send(Ok(()));
                     let imports = Imports::default();
                     let storage = DuckStorage { connection, database, ledger: table, clock, imports };
-                    Actor::new(storage, ledger, checkpoint_bytes).run(&received);
+                    Actor::new(storage, ledger, sizes).run(&received);
                 }
                 Err(error) => drop(report.send(Err(error))),
             })

@@ -2,10 +2,12 @@
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
 //! loop; [`committer`] decides who is committed with whom and who is to blame; [`group`] is one transaction, behind
-//! [`storage`]; [`doubt`] is what a failed COMMIT leaves. While one commit runs, the next group gathers: no timer.
+//! [`storage`]; [`doubt`] is what a failed COMMIT leaves; [`checkpoint`] keeps the
+//! write-ahead log small. While one commit runs, the next group gathers: no timer.
 
 mod actor;
 mod bulk_commit;
+mod checkpoint;
 mod command;
 mod committer;
 mod doubt;

@@ -308,7 +308,14 @@ fn unit(
         received: Instant::now(),
         answer,
         span: tracing::Span::none(),
-        held: Held { budget: None, slot: None, appending: None, alone: Excluding::default(), turn: None },
+        held: Held {
+            budget: None,
+            slot: None,
+            appending: None,
+            alone: Excluding::default(),
+            bulk: None,
+            turn: None,
+        },
     }
 }
 

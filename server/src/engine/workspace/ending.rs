@@ -1,0 +1,106 @@
+//! Transactions that the server ends: because the write-ahead log is at its limit and a checkpoint has to wait
+//! for them, or because their snapshot has become too old.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{Taken, Workspace};
+use crate::engine::{
+    Engine, Error, Result,
+    open_writes::{Kind, OpenWrite, ended},
+};
+
+/// A statement that was interrupted is interrupted again after so long: DuckDB forgets one that comes just
+/// before it begins.
+const AGAIN: Duration = Duration::from_millis(100);
+
+impl Workspace {
+    /// Stops what runs here, for a reason that its client is told.
+    fn stop_because(&self, reason: Error) {
+        if let Some(cancel) = self.running() {
+            cancel.stop_because(reason);
+        }
+    }
+
+    /// Ends the transaction, or the statement outside one, that `open` stands for, when it has to.
+    pub(super) fn end_with(self: &Arc<Self>, open: &OpenWrite) {
+        let (has_to, gone, number) = (open.ended(), open.gone(), open.number());
+        let workspace = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = has_to.cancelled() => {}
+                () = gone.cancelled() => return,
+            }
+            while !gone.is_cancelled() {
+                let Some(workspace) = Weak::upgrade(&workspace) else { return };
+                workspace.stop_because(ended());
+                let Ok(mut taken) = workspace.take(AGAIN).await else { continue };
+                let lose = move || {
+                    if taken.seat().writes_as() == Some(number) {
+                        taken.seat().lose(ended().to_string());
+                    }
+                };
+                if let Err(error) = tokio::task::spawn_blocking(lose).await {
+                    tracing::warn!(%error, "a transaction could not be rolled back");
+                }
+                return;
+            }
+        });
+    }
+
+    /// True when the open transaction has read, has not written, and has gone on for so long.
+    fn is_too_old(&self, age: Duration) -> bool {
+        let standing = *self.standing.lock();
+        standing.open && !standing.writes && standing.snapshot.is_some_and(|taken| taken.elapsed() >= age)
+    }
+}
+
+impl Taken {
+    /// What runs next may write as `write`: it ends when that has to, and is too old for nothing else.
+    pub(super) fn lets_write(&self, write: &OpenWrite) {
+        self.workspace.end_with(write);
+        self.workspace.standing.lock().writes = true;
+    }
+}
+
+impl Engine {
+    /// Counts a transaction among the open writes from its first one on. New ones may have to wait.
+    pub(in crate::engine) async fn begin_to_write(&self, taken: &mut Taken) -> Result<()> {
+        let writes = &self.shared.database.writes;
+        let open = taken.seat().transaction.as_ref();
+        if open.is_none_or(|open| open.read_only || open.write.is_some()) {
+            return Ok(());
+        }
+        writes.admitted().await?;
+        let write = writes.open(Kind::Transaction);
+        taken.lets_write(&write);
+        if let Some(open) = &mut taken.seat().transaction {
+            open.write = Some(write);
+        }
+        Ok(())
+    }
+
+    /// Rolls back the transaction of a workspace that keeps a snapshot for longer than the limit, unless it has
+    /// written: then other limits hold.
+    pub(super) async fn roll_back_if_old(&self, workspace: &Arc<Workspace>) {
+        let Some(age) = self.shared.options.read_age.filter(|age| workspace.is_too_old(*age)) else { return };
+        let reason = format!(
+            "the transaction has kept its snapshot for {}, longer than the server can, so it was rolled back; begin again",
+            humantime::format_duration(age)
+        );
+        let Ok(seat) = Arc::clone(&workspace.seat).try_lock_owned() else {
+            // Rolled back as soon as the statement has stopped.
+            return workspace.stop_because(Error::TransactionLost(reason));
+        };
+        let mut taken = Taken { seat, workspace: Arc::clone(workspace) };
+        let rolled_back = self.blocking(move || {
+            taken.seat().lose(reason);
+            Ok(())
+        });
+        if let Err(error) = rolled_back.await {
+            tracing::warn!(%error, "an old transaction could not be rolled back");
+        }
+    }
+}

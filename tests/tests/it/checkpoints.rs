@@ -1,0 +1,193 @@
+//! The write-ahead log stays bounded: checkpoints fall between groups, and at the hard limit what stands in
+//! their way has to go.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use arrow_array::RecordBatch;
+use futures::{StreamExt, TryStreamExt, future::join_all, stream};
+use merganser::{Client, Error, IngestMode, RowStream, TablePath};
+use merganser_server::Config;
+use merganser_tests::{TestServer, Upload, integer, integers, put, refused, soon, unit, until, wide};
+use tonic::Code;
+
+const CHECKPOINT: u64 = 1 << 20;
+const LIMIT: u64 = 2 << 20;
+
+fn small(config: &mut Config) {
+    config.engine.checkpoint_bytes = CHECKPOINT;
+    config.engine.wal_limit_bytes = LIMIT;
+    config.engine.bulk_bytes = 100 << 10;
+    config.engine.wait = Duration::from_millis(200);
+}
+
+fn wal_of(database: &Path) -> PathBuf {
+    database.with_extension("duckdb.wal")
+}
+
+fn size(wal: &Path) -> u64 {
+    std::fs::metadata(wal).map_or(0, |file| file.len())
+}
+
+/// Rows without end over a snapshot of the table `held`.
+async fn held(client: &Client) -> (RowStream, RecordBatch) {
+    let endless = "SELECT held.id, range FROM held, range(1000000000000)";
+    let mut rows = client.query(endless).await.unwrap();
+    let first = soon("the first batch", rows.next()).await.unwrap().unwrap();
+    (rows, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_stays_small_while_a_reader_is_held_open_through_10_000_units() {
+    const LOADERS: i64 = 32;
+    const UNITS: i64 = 10_000 / LOADERS + 1;
+    const ROWS: usize = 40;
+    let server = TestServer::with(|config| config.engine.checkpoint_bytes = CHECKPOINT).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE held AS SELECT 1 AS id").await.unwrap();
+    let reader = held(&client).await;
+    let wal = wal_of(server.path());
+    let loaders = (0..LOADERS).map(|loader| {
+        let (client, wal) = (client.clone(), &wal);
+        async move {
+            let mut largest = 0;
+            for number in loader * UNITS..(loader + 1) * UNITS {
+                put(&client, "t", unit(number, ROWS)).await.unwrap();
+                largest = size(wal).max(largest);
+            }
+            largest
+        }
+    });
+    let largest = join_all(loaders).await.into_iter().max().unwrap();
+    assert!((CHECKPOINT / 2..2 * CHECKPOINT).contains(&largest), "the log grew to {largest} bytes");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, LOADERS * UNITS * ROWS as i64);
+    drop(reader);
+    server.shutdown().await;
+}
+
+/// Puts units of about 50 KB until something has happened; each of them must be acknowledged.
+async fn load_until(client: &Client, what: &str, happened: impl Fn() -> bool) {
+    let loading = async {
+        for number in 0.. {
+            if happened() {
+                return;
+            }
+            put(client, "loaded", wide(number * 50..(number + 1) * 50)).await.unwrap();
+        }
+    };
+    soon(what, loading).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_limit_a_stalled_upload_and_an_idle_transaction_are_rolled_back() {
+    let server = TestServer::with(small).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE slow (id BIGINT, text VARCHAR)").await.unwrap();
+    let stalled = Upload::start(&client, "slow", wide([]).schema());
+    stalled.send(wide(0..200));
+    server.bulk_uploads(1).await;
+    let idle = server.client().await;
+    idle.execute("BEGIN").await.unwrap();
+    idle.execute("INSERT INTO slow VALUES (1, 'idle')").await.unwrap();
+
+    let wal = wal_of(server.path());
+    load_until(&client, "the log reaches the checkpoint's size", || size(&wal) > CHECKPOINT).await;
+    assert!(!stalled.is_answered(), "below the limit nobody is ended");
+    load_until(&client, "the upload is ended", || stalled.is_answered()).await;
+    let reason = refused(stalled.refusal().await, Code::Aborted, "TRANSACTION_LOST");
+    assert!(reason.contains("write-ahead log"), "{reason}");
+    until("the log is checkpointed", async || size(&wal) < CHECKPOINT).await;
+    let reason = refused(idle.execute("COMMIT").await, Code::Aborted, "TRANSACTION_LOST");
+    assert!(reason.contains("write-ahead log"), "{reason}");
+
+    assert_eq!(integer(&client, "SELECT count(*) FROM slow").await, 0);
+    assert_eq!(idle.execute("INSERT INTO slow VALUES (2, 'admitted')").await.unwrap(), 1);
+    let schema = wide([]).schema();
+    let batches = stream::iter((0..4).map(|part| Ok::<_, Error>(wide(part * 100..(part + 1) * 100))));
+    let (table, mode) = (TablePath::new("slow"), IngestMode::CreateOrAppend);
+    let bulk = client.ingest(&table, mode, schema, batches).await.unwrap();
+    assert_eq!(bulk.rows, 400);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_limit_new_writes_wait_and_small_units_go_on() {
+    let server = TestServer::with(small).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE held AS SELECT 1 AS id").await.unwrap();
+    let reader = held(&client).await;
+    // From here on a checkpoint would have to wait for the reader.
+    client.execute("UPDATE held SET id = 2").await.unwrap();
+    let wal = wal_of(server.path());
+    load_until(&client, "the log passes its limit", || size(&wal) > LIMIT + (200 << 10)).await;
+
+    refused(client.execute("UPDATE held SET id = 3").await, Code::ResourceExhausted, "WAL_FULL");
+    let begun = server.client().await;
+    begun.execute("BEGIN").await.unwrap();
+    refused(begun.execute("UPDATE held SET id = 3").await, Code::ResourceExhausted, "WAL_FULL");
+    let bulk = Upload::start(&client, "loaded", wide([]).schema());
+    bulk.send(wide(0..200));
+    refused(bulk.refusal().await, Code::ResourceExhausted, "WAL_FULL");
+    put(&client, "loaded", wide([1])).await.unwrap();
+    assert_eq!(integer(&client, "SELECT id FROM held").await, 2);
+
+    drop(reader);
+    until("writes are admitted again", async || client.execute("UPDATE held SET id = 3").await.is_ok()).await;
+    assert!(size(&wal) < CHECKPOINT);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_limit_a_long_statement_is_ended_too() {
+    let server = TestServer::with(small).await;
+    let client = server.client().await;
+    let writer = server.client().await;
+    let long = "CREATE TABLE endless AS SELECT count(*) FROM range(10000000) a, range(10000000) b";
+    let long = tokio::spawn(async move { writer.execute(long).await });
+    load_until(&client, "the statement is ended", || long.is_finished()).await;
+    let ended = long.await.unwrap();
+    assert!(refused(ended, Code::Aborted, "TRANSACTION_LOST").contains("write-ahead log"));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_is_stopped_when_its_snapshot_is_too_old() {
+    let server = TestServer::with(|config| config.engine.read_age = Some(Duration::from_millis(300))).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE held AS SELECT 1 AS id").await.unwrap();
+    let (rows, _) = held(&client).await;
+    server.no_reads_left().await;
+    let rest = soon("the end of the stream", rows.try_collect::<Vec<_>>()).await;
+    let reason = refused(rest, Code::DeadlineExceeded, "READ_TOO_OLD");
+    assert!(reason.contains("300ms"), "{reason}");
+    assert_eq!(integer(&client, "SELECT id FROM held").await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_only_reads_is_rolled_back_when_its_snapshot_is_too_old() {
+    let server = TestServer::with(|config| config.engine.read_age = Some(Duration::from_millis(300))).await;
+    let (reader, writer) = (server.client().await, server.client().await);
+    writer.execute("CREATE TABLE held AS SELECT 1 AS id").await.unwrap();
+    writer.execute("BEGIN").await.unwrap();
+    writer.execute("INSERT INTO held VALUES (2)").await.unwrap();
+
+    reader.execute("BEGIN").await.unwrap();
+    let mut last = Ok(Vec::new());
+    until("the reader's transaction is lost", async || {
+        last = integers(&reader, "SELECT count(*) FROM held").await;
+        last.is_err()
+    })
+    .await;
+    let reason = refused(last, Code::Aborted, "TRANSACTION_LOST");
+    assert!(reason.contains("snapshot") && reason.contains("300ms"), "{reason}");
+    reader.execute("ROLLBACK").await.unwrap();
+
+    // One that has written is left to the other limits.
+    assert_eq!(integer(&writer, "SELECT count(*) FROM held").await, 2);
+    writer.execute("COMMIT").await.unwrap();
+    assert_eq!(integer(&reader, "SELECT count(*) FROM held").await, 2);
+    server.shutdown().await;
+}

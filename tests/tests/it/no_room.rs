@@ -1,0 +1,118 @@
+//! A disk that fills, and memory that does: nothing is acknowledged that is not there, and the server goes on.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use futures::future::join_all;
+use merganser::{Client, Error};
+use merganser_server::{Config, engine::Script};
+use merganser_tests::{SmallDisk, TestServer, Upload, integer, integers, put, refused, until};
+use tonic::Code;
+
+const ROWS: i64 = 20;
+
+/// Rows of 1,024 bytes that no compression makes smaller.
+fn noise(number: i64, rows: i64) -> RecordBatch {
+    let mut state = number as u64 + 1;
+    let mut letter = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + ((state >> 33) % 90) as u8)
+    };
+    let texts = (0..rows).map(|_| Some((0..1_024).map(|_| letter()).collect::<String>()));
+    let texts: ArrayRef = Arc::new(texts.collect::<StringArray>());
+    let units: ArrayRef = Arc::new(Int64Array::from_value(number, rows as usize));
+    RecordBatch::try_from_iter_with_nullable([("unit", units, true), ("text", texts, true)]).unwrap()
+}
+
+/// Puts units until one is refused; returns those that were acknowledged, and the refusal.
+async fn fill(client: &Client, first: i64) -> (Vec<i64>, Error) {
+    let mut acknowledged = Vec::new();
+    for number in first.. {
+        match put(client, "t", noise(number, ROWS)).await {
+            Ok(_) => acknowledged.push(number),
+            Err(refusal) => return (acknowledged, refusal),
+        }
+    }
+    unreachable!("the disk is never full");
+}
+
+/// What is there is what was acknowledged, and each unit is whole.
+async fn check(client: &Client, acknowledged: &BTreeSet<i64>) {
+    let whole = format!("SELECT unit FROM t GROUP BY unit HAVING count(*) = {ROWS}");
+    let whole: BTreeSet<_> = integers(client, &whole).await.unwrap().into_iter().collect();
+    assert_eq!(&whole, acknowledged);
+    assert_eq!(integer(client, "SELECT count(*) FROM t").await, ROWS * whole.len() as i64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_stops_ingest_and_nothing_else_until_there_is_room() {
+    const LOADERS: i64 = 4;
+    let Some(disk) = SmallDisk::mount(24 << 20) else {
+        eprintln!("skipped: no small file system can be mounted here (that takes root)");
+        return;
+    };
+    disk.fill(8 << 20);
+    let server = TestServer::open(disk.database(), |_| ()).await;
+    let client = server.client().await;
+    put(&client, "t", noise(0, ROWS)).await.unwrap();
+    let mut acknowledged = BTreeSet::from([0]);
+    let loaders = (1..=LOADERS).map(|loader| {
+        let connecting = server.client();
+        async move { fill(&connecting.await, loader * 1_000_000).await }
+    });
+    for (units, refusal) in join_all(loaders).await {
+        acknowledged.extend(units);
+        refused(Err::<(), _>(refusal), Code::ResourceExhausted, "DISK_FULL");
+    }
+    assert!(acknowledged.len() > 200, "{} units on the disk", acknowledged.len());
+    check(&client, &acknowledged).await;
+
+    let insert = client.execute("INSERT INTO t VALUES (-1, 'x')").await;
+    refused(insert, Code::ResourceExhausted, "DISK_FULL");
+    let bulk = Upload::start(&client, "t", noise(0, 0).schema());
+    (0..20).for_each(|part| bulk.send(noise(-part, 500)));
+    refused(bulk.refusal().await, Code::ResourceExhausted, "DISK_FULL");
+    check(&client, &acknowledged).await;
+
+    disk.make_room();
+    until("ingest goes on by itself", async || put(&client, "t", noise(1, ROWS)).await.is_ok()).await;
+    acknowledged.insert(1);
+    for number in 2..50 {
+        put(&client, "t", noise(number, ROWS)).await.unwrap();
+        acknowledged.insert(number);
+    }
+    let file = server.shutdown().await;
+
+    let server = TestServer::open(file, |_| ()).await;
+    check(&server.client().await, &acknowledged).await;
+    server.shutdown().await;
+}
+
+/// So little memory, and no disk beside it, that a group of several large units does not fit.
+fn little_memory(config: &mut Config) {
+    config.engine.memory_limit = Some(64 << 20);
+    config.engine.bulk_bytes = 200 << 20;
+    config.engine.queue_bytes = 400 << 20;
+    let sql = "SET GLOBAL max_temp_directory_size = '0B'".into();
+    config.engine.init_sql = Some(Script { name: "test".into(), sql });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_too_large_for_memory_is_halved_and_only_a_unit_too_large_is_refused() {
+    let server = TestServer::with(little_memory).await;
+    let client = server.client().await;
+    put(&client, "t", noise(0, 1)).await.unwrap();
+    let units = (1..=8).map(|number| {
+        let client = client.clone();
+        async move { put(&client, "t", noise(number, 8 << 10)).await }
+    });
+    for outcome in join_all(units).await {
+        assert_eq!(outcome.unwrap().rows, 8 << 10);
+    }
+    let upload = Upload::start(&client, "t", noise(0, 0).schema());
+    (0..16).for_each(|part| upload.send(noise(100 + part, 8 << 10)));
+    refused(upload.finish().await, Code::ResourceExhausted, "OUT_OF_MEMORY");
+    put(&client, "t", noise(200, 1)).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 8 * (8 << 10) + 2);
+    server.shutdown().await;
+}
