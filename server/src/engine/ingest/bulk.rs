@@ -22,6 +22,7 @@ use crate::engine::{
     Engine, Error, Result,
     append::{Sink, Target},
     database::{Database, Pooled},
+    error::Class,
     permit,
     writer::{BulkCommit, Held, WriterHandle},
 };
@@ -55,16 +56,22 @@ impl Engine {
     ) -> Result<Ack> {
         let _place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
-        let admission = self.admit(request, &schema, self.shared.options.wait).await?;
-        let uploaded = if admission.create.is_some() {
-            self.stage(request, schema, admission, collected, &mut batches).await?
+        let uploaded = if self.changes_what_is_there(request, &schema).await? {
+            self.merge(request, schema, collected, &mut batches).await?
         } else {
-            self.append_in_pieces(admission, collected, &mut batches).await?
+            let admission = self.admit(request, &schema, self.shared.options.wait).await?;
+            if admission.create.is_some() && !admission.makes_table {
+                // It lacked nothing a moment ago.
+                let message = format!("a column of {} was dropped meanwhile", admission.name);
+                return Err(Error::Duck { class: Class::Conflict, message });
+            }
+            if admission.makes_table {
+                self.stage(request, schema, admission, collected, &mut batches).await?
+            } else {
+                self.append_in_pieces(admission, collected, &mut batches).await?
+            }
         };
-        let Uploaded { connection, rows, bytes, creates, held } = uploaded;
-        let (answer, answered) = oneshot::channel();
-        let span = tracing::Span::current();
-        writer.commit(BulkCommit { connection, rows, bytes, creates, answer, span, held }, answered).await
+        commit(writer, uploaded).await
     }
 
     async fn append_in_pieces(
@@ -83,6 +90,14 @@ impl Engine {
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
     }
+}
+
+/// Commits through the writer, so that the order of commits is one.
+pub(super) async fn commit(writer: &WriterHandle, uploaded: Uploaded) -> Result<Ack> {
+    let Uploaded { connection, rows, bytes, creates, held } = uploaded;
+    let (answer, answered) = oneshot::channel();
+    let span = tracing::Span::current();
+    writer.commit(BulkCommit { connection, rows, bytes, creates, answer, span, held }, answered).await
 }
 
 /// How many bulk uploads may run at once within the byte budget.
