@@ -7,6 +7,7 @@
 
 mod certificates;
 mod proxy;
+mod put;
 mod rows;
 mod server;
 mod upload;
@@ -15,6 +16,7 @@ use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
 pub use proxy::Proxy;
+pub use put::Put;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
 pub use upload::{RawUpload, Upload, messages};
