@@ -8,6 +8,7 @@
 mod certificates;
 mod keyed;
 mod proxy;
+mod put;
 mod rows;
 mod server;
 mod small_disk;
@@ -18,6 +19,7 @@ use std::{fmt::Debug, time::Duration};
 pub use certificates::{Authority, Signed};
 pub use keyed::{LongStream, put_keyed, put_with};
 pub use proxy::Proxy;
+pub use put::Put;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
 pub use small_disk::SmallDisk;

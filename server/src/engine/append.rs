@@ -19,7 +19,7 @@ use super::{
 use crate::sql::quote;
 
 /// Rows that one statement inserts at the most: well under a row group.
-const INSERT_ROWS: usize = 60_000;
+pub(crate) const INSERT_ROWS: usize = 60_000;
 /// Schemas of which the import is remembered. Loaders repeat theirs with every unit.
 const REMEMBERED_IMPORTS: usize = 16;
 

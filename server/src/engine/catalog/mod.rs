@@ -5,10 +5,11 @@ mod column_types;
 mod dialect;
 mod keys;
 mod listing;
+mod table_keys;
 
 use std::{collections::HashMap, sync::Arc};
 
-use arrow_array::{Array, RecordBatch, cast::AsArray};
+use arrow_array::{RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 use parking_lot::Mutex;
 
@@ -21,6 +22,7 @@ use crate::sql::{INTERNAL_PREFIX, literal, quote};
 pub use dialect::{Dialect, NullOrder};
 pub use keys::{ForeignKeyFilter, ForeignKeyOrder, TableFilter};
 pub use listing::{ColumnDetail, Relation, RelationFilter};
+pub(crate) use table_keys::TableKeys;
 
 /// A longer name is refused: it would be carried in every message about the table.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
@@ -126,12 +128,15 @@ pub(crate) struct Column {
     pub(crate) sql_type: String,
     /// A row without a value for it is refused.
     pub(crate) required: bool,
+    /// A row with a value for it is refused: the table computes it.
+    pub(crate) generated: bool,
 }
 
 /// What an append must know of a table.
 #[derive(Debug)]
 pub(crate) struct TableInfo {
     pub(crate) columns: Vec<Column>,
+    pub(crate) keys: TableKeys,
 }
 
 /// Descriptions of tables, kept until a schema changes.
@@ -185,32 +190,55 @@ pub(super) fn describe(connection: &Connection, name: &FullName) -> Result<Optio
         Err(error) => return Err(error.into()),
     };
     let listed = listed_columns(connection, name)?;
+    let computed = listed.iter().filter(|(_, listed)| listed.has_expression).map(|(name, _)| name.as_str());
+    let generated = table_keys::generated(connection, name, computed)?;
     let columns = schema
         .fields()
         .iter()
         .map(|field| {
-            let (sql_type, required) = listed.get(field.name()).cloned().unwrap_or_default();
-            Column { name: field.name().clone(), data_type: field.data_type().clone(), sql_type, required }
+            let Listed { sql_type, required, .. } = listed.get(field.name()).cloned().unwrap_or_default();
+            Column {
+                name: field.name().clone(),
+                data_type: field.data_type().clone(),
+                sql_type,
+                required,
+                generated: generated.contains(field.name()),
+            }
         })
         .collect();
-    Ok(Some(TableInfo { columns }))
+    Ok(Some(TableInfo { columns, keys: table_keys::table_keys(connection, name)? }))
 }
 
-/// By name: the SQL type, and whether a row needs a value.
-fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, (String, bool)>> {
+/// A column as DuckDB lists it.
+#[derive(Clone, Default)]
+struct Listed {
+    sql_type: String,
+    /// Whether a row needs a value.
+    required: bool,
+    /// Whether there is a default, or what a generated column is computed from.
+    has_expression: bool,
+}
+
+/// The columns by name.
+fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, Listed>> {
     let sql = format!(
-        "SELECT column_name, data_type, NOT is_nullable AND column_default IS NULL FROM duckdb_columns() \
+        "SELECT column_name, data_type, is_nullable IS NOT DISTINCT FROM false AND column_default IS NULL, \
+         column_default IS NOT NULL FROM duckdb_columns() \
          WHERE database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
         literal(&name.catalog),
         literal(&name.schema),
         literal(&name.table)
     );
-    let mut rows = extract(connection, &sql)?.prepare(0)?.execute()?;
     let mut columns = HashMap::new();
-    while let Some(batch) = rows.next()? {
-        let required = batch.column(2).as_boolean();
+    for batch in ask(connection, &sql)? {
+        let (required, has_expression) = (batch.column(2).as_boolean(), batch.column(3).as_boolean());
         columns.extend((0..batch.num_rows()).map(|row| {
-            (text(&batch, 0, row), (text(&batch, 1, row), required.is_valid(row) && required.value(row)))
+            let listed = Listed {
+                sql_type: text(&batch, 1, row),
+                required: required.value(row),
+                has_expression: has_expression.value(row),
+            };
+            (text(&batch, 0, row), listed)
         }));
     }
     Ok(columns)

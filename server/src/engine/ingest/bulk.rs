@@ -21,7 +21,10 @@ use super::{
 use crate::engine::{
     Engine, Error, Result,
     append::{Sink, Target},
+    catalog::FullName,
     database::{Database, Pooled},
+    error::Class,
+    ledger::Keyed,
     open_writes::{Kind, OpenWrite},
     permit,
     writer::{BulkCommit, Held, WriterHandle},
@@ -70,30 +73,35 @@ impl Engine {
             writer.make_ledger().await?;
         }
         self.shared.database.writes.admitted().await?;
+        let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
+        uploaded.held.place = Some(place);
+        commit(writer, uploaded, &self.full_name(request), batches.finish(request)).await
+    }
+
+    async fn upload(
+        &self,
+        request: &IngestRequest,
+        schema: SchemaRef,
+        collected: Collected,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+    ) -> Result<Uploaded> {
+        if self.changes_what_is_there(request, &schema).await? {
+            return self.merge(request, schema, collected, batches).await;
+        }
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
+        if admission.create.is_some() && !admission.makes_table {
+            // It lacked nothing a moment ago.
+            let message = format!("a column of {} was dropped meanwhile", admission.name);
+            return Err(Error::Duck { class: Class::Conflict, message });
+        }
         let open = self.shared.database.writes.open(Kind::Upload);
-        let uploaded = if admission.create.is_some() {
-            self.stage(request, schema, &open, admission, collected, &mut batches).await?
+        let mut uploaded = if admission.makes_table {
+            self.stage(request, schema, &open, admission, collected, batches).await?
         } else {
-            self.append_in_pieces(&open, admission, collected, &mut batches).await?
+            self.append_in_pieces(&open, admission, collected, batches).await?
         };
-        let Uploaded { connection, rows, bytes, creates, held } = uploaded;
-        let held = Held { bulk: Some((place, open)), ..held };
-        let (answer, answered) = oneshot::channel();
-        let commit = BulkCommit {
-            connection,
-            rows,
-            bytes,
-            creates,
-            table: self.full_name(request).to_string(),
-            keyed: batches.finish(request),
-            received: Instant::now(),
-            answer,
-            span: tracing::Span::current(),
-            held,
-        };
-        writer.commit(commit).await?;
-        Ok(Pending::queued(answered))
+        uploaded.held.open = Some(open);
+        Ok(uploaded)
     }
 
     async fn append_in_pieces(
@@ -114,6 +122,31 @@ impl Engine {
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
     }
+}
+
+/// Commits through the writer, so that the order of commits is one.
+pub(super) async fn commit(
+    writer: &WriterHandle,
+    uploaded: Uploaded,
+    table: &FullName,
+    keyed: Option<Keyed>,
+) -> Result<Pending> {
+    let Uploaded { connection, rows, bytes, creates, held } = uploaded;
+    let (answer, answered) = oneshot::channel();
+    let commit = BulkCommit {
+        connection,
+        rows,
+        bytes,
+        creates,
+        table: table.to_string(),
+        keyed,
+        received: Instant::now(),
+        answer,
+        span: tracing::Span::current(),
+        held,
+    };
+    writer.commit(commit).await?;
+    Ok(Pending::queued(answered))
 }
 
 /// How many bulk uploads may run at once within the byte budget.

@@ -8,6 +8,7 @@ use arrow_schema::{
     extension::{EXTENSION_TYPE_METADATA_KEY, EXTENSION_TYPE_NAME_KEY},
 };
 
+use super::NewColumns;
 use crate::{
     engine::{
         Error, Result,
@@ -23,6 +24,8 @@ pub(super) struct Fit {
     columns: Vec<String>,
     /// The SQL types of those columns.
     sql_types: Vec<String>,
+    /// Which of them the table lacks so far.
+    new: Vec<bool>,
     /// True when some column is not imported as the table's type, so that a statement has to cast.
     casts: bool,
     /// The columns as DuckDB's import takes them,
@@ -32,67 +35,83 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// Checks an upload's columns against a table's: every column must exist there and keep its values;
-    /// those that the upload lacks must have a default or take NULL.
-    pub(super) fn to_table(schema: &SchemaRef, table: &TableInfo) -> Result<Self> {
+    /// Checks an upload's columns against a table's: every column must exist there and keep its values, or is
+    /// added, where the loader has asked for that; see [`Fit::check_missing`] for those that the upload lacks.
+    pub(super) fn to_table(schema: &SchemaRef, table: &TableInfo, new_columns: NewColumns) -> Result<Self> {
         check_distinct(schema)?;
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        let mut sql_types = Vec::with_capacity(schema.fields().len());
-        let mut fields = Vec::with_capacity(schema.fields().len());
-        let mut casts = false;
+        let mut columns = Columns::default();
         for field in schema.fields() {
-            let column = table
-                .columns
-                .iter()
-                .find(|column| column.name.eq_ignore_ascii_case(field.name()))
-                .ok_or_else(|| mismatch(field.name(), "the table has no such column"))?;
-            check_column(field, column)?;
             let imported = imported(field);
-            casts |= !imports_as(&imported, &column.sql_type);
-            fields.push(match column.sql_type.as_str() {
+            let column = table.columns.iter().find(|column| column.name.eq_ignore_ascii_case(field.name()));
+            let Some(column) = column else {
+                if new_columns == NewColumns::Refuse {
+                    return Err(mismatch(field.name(), "the table has no such column"));
+                }
+                columns.push(field.name(), sql_type(field)?, true, imported);
+                continue;
+            };
+            check_column(field, column)?;
+            columns.push(&column.name, column.sql_type.clone(), false, imported);
+            columns.read_last_as(match column.sql_type.as_str() {
                 // So a VARIANT comes in as it goes out.
-                "VARIANT" => with_extension(&imported, "arrow.json"),
-                "GEOMETRY" => with_extension(&imported, "geoarrow.wkb"),
-                "TIME_NS" if is_time_ns(field) => Arc::clone(field),
-                _ => imported,
+                "VARIANT" => Some("arrow.json"),
+                "GEOMETRY" => Some("geoarrow.wkb"),
+                _ => None,
             });
-            columns.push(column.name.clone());
-            sql_types.push(column.sql_type.clone());
+            if column.sql_type == "TIME_NS" && is_time_ns(field) {
+                columns.imported.pop();
+                columns.imported.push(Arc::clone(field));
+            }
         }
-        let missing = table.columns.iter().find(|column| column.required && !columns.contains(&column.name));
-        if let Some(column) = missing {
-            return Err(mismatch(
-                &column.name,
-                "the table requires a value and the upload has no such column",
-            ));
-        }
-        Ok(Self::new(columns, sql_types, casts, schema, fields))
+        Ok(Self::new(columns, schema))
     }
 
     /// For a table that is made from this very schema.
     pub(super) fn to_new_table(schema: &SchemaRef) -> Self {
-        let columns = schema.fields().iter().map(|field| field.name().clone()).collect();
-        // What has no type is refused where the table is made.
-        let sql_types: Vec<_> =
-            schema.fields().iter().map(|field| sql_type(field).unwrap_or_default()).collect();
-        let imported: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
-        let casts = imported.iter().zip(&sql_types).any(|(field, sql)| !imports_as(field, sql));
-        Self::new(columns, sql_types, casts, schema, imported)
+        let mut columns = Columns::default();
+        for field in schema.fields() {
+            // What has no type is refused where the table is made.
+            columns.push(field.name(), sql_type(field).unwrap_or_default(), true, imported(field));
+        }
+        Self::new(columns, schema)
     }
 
-    fn new(
-        columns: Vec<String>,
-        sql_types: Vec<String>,
-        casts: bool,
-        schema: &SchemaRef,
-        imported: Vec<FieldRef>,
-    ) -> Self {
+    fn new(columns: Columns, schema: &SchemaRef) -> Self {
         let conversions = schema.fields().iter().map(|field| needs_import(field)).collect();
+        let Columns { names: columns, sql_types, new, imported, casts } = columns;
         let imported = Schema::new(imported);
         // The usual upload is taken as it is, which the same schema tells at once.
         let schema =
             if imported.fields() == schema.fields() { Arc::clone(schema) } else { Arc::new(imported) };
-        Self { columns, sql_types, casts, schema, conversions }
+        Self { columns, sql_types, new, casts, schema, conversions }
+    }
+
+    /// A column that the upload lacks must have a default or take NULL.
+    pub(super) fn check_missing(&self, table: &TableInfo) -> Result<()> {
+        let missing = |column: &&Column| column.required && !self.columns.contains(&column.name);
+        match table.columns.iter().find(missing) {
+            Some(column) => {
+                Err(mismatch(&column.name, "the table requires a value and the upload has no such column"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The statements that add to the table what it lacks; `None` when it lacks nothing.
+    pub(super) fn widening(&self, name: &FullName) -> Option<String> {
+        let columns = self.columns.iter().zip(&self.sql_types).zip(&self.new);
+        let statements: Vec<_> = columns
+            .filter(|(_, new)| **new)
+            .map(|((column, sql_type), _)| {
+                format!("ALTER TABLE {} ADD COLUMN {} {sql_type}", name.sql(), quote(column))
+            })
+            .collect();
+        (!statements.is_empty()).then(|| statements.join("; "))
+    }
+
+    /// Which of [`Fit::columns`] the table lacks so far.
+    pub(super) fn new_columns(&self) -> &[bool] {
+        &self.new
     }
 
     /// The schema of the batches that [`Fit::apply`] gives.
@@ -141,6 +160,33 @@ impl Fit {
     }
 }
 
+/// The columns of an upload, one by one.
+#[derive(Default)]
+struct Columns {
+    names: Vec<String>,
+    sql_types: Vec<String>,
+    new: Vec<bool>,
+    imported: Vec<FieldRef>,
+    casts: bool,
+}
+
+impl Columns {
+    fn push(&mut self, name: &str, sql_type: String, new: bool, imported: FieldRef) {
+        self.casts |= !imports_as(&imported, &sql_type);
+        self.names.push(name.to_owned());
+        self.sql_types.push(sql_type);
+        self.new.push(new);
+        self.imported.push(imported);
+    }
+
+    /// Lets DuckDB read the last column as an extension type.
+    fn read_last_as(&mut self, extension: Option<&str>) {
+        if let (Some(name), Some(last)) = (extension, self.imported.last_mut()) {
+            *last = with_extension(last, name);
+        }
+    }
+}
+
 /// The statement that makes a table for an upload.
 pub(super) fn create_table(name: &FullName, schema: &Schema, replace: bool) -> Result<String> {
     check_distinct(schema)?;
@@ -173,12 +219,16 @@ fn check_distinct(schema: &Schema) -> Result<()> {
     Ok(())
 }
 
-fn mismatch(column: &str, reason: &str) -> Error {
+/// A refusal that names the column.
+pub(super) fn mismatch(column: &str, reason: &str) -> Error {
     Error::SchemaMismatch(format!("column {}: {reason}", quote(column)))
 }
 
 /// Every value of the upload's column must have its place in the table's.
 fn check_column(field: &Field, column: &Column) -> Result<()> {
+    if column.generated {
+        return Err(mismatch(field.name(), "the table computes this column itself; leave it out"));
+    }
     let words: Vec<_> = column.sql_type.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
     let has = |word: &str| words.contains(&word);
     // What leaves as a BIT's bytes, DuckDB would read as other bits; and it would take the text of a VARIANT

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Ack, Collected, Entry, IngestRequest, Pending,
     bulk::{PIECE_BYTES, PIECES_WAITING},
-    fit::Fit,
+    merge_stage::MergeStage,
     pieces::{Step, append_pieces},
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
         catalog::{self, FullName, TEMPORARY, TableInfo},
         database::Database,
         error::Class,
+        ffi::Connection,
         open_writes::unless,
         workspace::{Taken, Workspace},
     },
@@ -63,9 +64,10 @@ impl Engine {
         let taken = workspace.take(self.seat_wait()).await?;
         let (mut taken, table) = self.look_up_in(taken, name.clone()).await?;
         let entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
-        if entry.create.is_some() && !request.temporary {
-            let replaced = table.map(|_| Exclusion::of_table(&name.table));
-            self.give_turn(&mut taken, replaced.unwrap_or_else(Exclusion::nothing)).await?;
+        if entry.needs_turn() && !request.temporary {
+            let changed = table.as_ref().filter(|_| entry.create.is_some());
+            let changed = changed.map(|_| Exclusion::of_table(&name.table));
+            self.give_turn(&mut taken, changed.unwrap_or_else(Exclusion::nothing)).await?;
         }
         if !request.temporary {
             self.shared.database.disk.check(collected.bytes as u64)?;
@@ -74,12 +76,9 @@ impl Engine {
         let committed = taken.seat().transaction.is_none();
         let ended = taken.seat().has_to_end();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
-        let appender = Appender {
-            target: Target { table: name, columns: entry.fit.columns().to_vec(), casts: entry.fit.casts() },
-            fit: entry.fit,
-            create: entry.create,
-            database: Arc::clone(&self.shared.database),
-        };
+        let is_there = table.is_some() && (entry.create.is_none() || entry.widens);
+        let database = Arc::clone(&self.shared.database);
+        let appender = Appender { name, entry, is_there, database };
         // Gone together with whoever waits for the answer.
         let waiting = Arc::new(());
         let listener = Arc::downgrade(&waiting);
@@ -134,9 +133,10 @@ impl Engine {
 
 /// Appends the pieces of one upload, on a thread that may block.
 struct Appender {
-    target: Target,
-    fit: Fit,
-    create: Option<String>,
+    name: FullName,
+    entry: Entry,
+    /// The table has rows that stay.
+    is_there: bool,
     database: Arc<Database>,
 }
 
@@ -150,10 +150,11 @@ impl Appender {
         if let Some(open) = &mut seat.transaction {
             open.forget_plan();
         }
+        let creates = self.entry.create.is_some() && self.name.catalog != TEMPORARY;
         let outcome = self.append(&mut taken, &mut steps);
         let seat = taken.seat();
         if let Some(open) = &mut seat.transaction {
-            open.schemas |= self.create.is_some() && self.target.table.catalog != TEMPORARY;
+            open.schemas |= creates;
         }
         match (own, &outcome) {
             (true, Ok(())) => seat.commit_temporary()?,
@@ -169,14 +170,34 @@ impl Appender {
         outcome
     }
 
-    fn append(&self, taken: &mut Taken, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+    fn append(self, taken: &mut Taken, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
         let connection = &taken.seat().connection;
-        if let Some(create) = &self.create {
-            connection.execute(create)?;
-        }
         // Whatever the client has set: without it readers see rows before they are committed.
         connection.execute("SET SESSION preserve_insertion_order = true")?;
-        let sink = Sink::open(connection, &self.database.scans, &self.target)?;
-        append_pieces(sink, &self.fit, &self.database.disk, steps)
+        if self.entry.matching.is_some() {
+            return self.merge(connection, steps);
+        }
+        let Entry { fit, create, .. } = self.entry;
+        if let Some(create) = &create {
+            connection.execute(create)?;
+        }
+        let target = Target { table: self.name, columns: fit.columns().to_vec(), casts: fit.casts() };
+        let sink = Sink::open(connection, &self.database.scans, &target)?;
+        append_pieces(sink, &fit, &self.database.disk, steps)
+    }
+
+    /// The same for rows that are matched with those that are there.
+    fn merge(self, connection: &Connection, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+        let Entry { fit, create, matching, .. } = self.entry;
+        let stage = MergeStage::open(connection, &self.name, fit, matching)?;
+        append_pieces(
+            stage.sink(connection, &self.database.scans)?,
+            stage.fit(),
+            &self.database.disk,
+            steps,
+        )?;
+        stage.settle(connection)?;
+        stage.enter_as_staged(connection, &self.name, create.as_deref(), self.is_there)?;
+        stage.close(connection)
     }
 }

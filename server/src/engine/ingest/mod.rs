@@ -8,9 +8,13 @@
 mod again;
 mod budget;
 mod bulk;
+mod entry;
 mod fit;
 mod hashing;
 mod in_workspace;
+mod matching;
+mod merge;
+mod merge_stage;
 mod pending;
 mod pieces;
 mod staged;
@@ -35,8 +39,10 @@ use super::{
 };
 pub(crate) use budget::Budget;
 pub(crate) use bulk::places as bulk_places;
+use entry::Entry;
 use fit::Fit;
 use hashing::Hashing;
+use matching::Matching;
 pub use pending::Pending;
 
 /// What to do when the table is not there.
@@ -155,9 +161,15 @@ impl Ack {
 pub(super) struct Admission {
     name: FullName,
     fit: Fit,
-    /// The statement that creates or replaces the table.
+    /// The statements that create, replace or widen the table.
     create: Option<String>,
+    /// The table was not there, or is replaced.
+    makes_table: bool,
     replaces: bool,
+    /// How its rows are matched with those that are there.
+    matching: Option<Matching>,
+    /// An append to the table at the same time may make the two fail.
+    collides: bool,
     held: Held,
 }
 
@@ -208,17 +220,33 @@ impl Engine {
             }
         }
         let keyed = batches.finish(&request);
-        if let Some(ack) = self.repeated(keyed.as_ref(), collected.bytes).await? {
+        let bytes = collected.bytes;
+        if let Some(ack) = self.repeated(keyed.as_ref(), bytes).await? {
             return Ok(Pending::answered(ack));
         }
-        let admission = match self.admit(&request, &schema, self.shared.options.wait).await {
-            Ok(admission) => admission,
+        match self.queue(writer, &request, schema, collected, keyed.clone()).await {
             // Its first copy may have been committed meanwhile, and have made the table.
-            Err(error) => {
-                let repeated = self.repeated(keyed.as_ref(), collected.bytes).await?;
-                return repeated.map(Pending::answered).ok_or(error);
-            }
-        };
+            Err(error) => match self.repeated(keyed.as_ref(), bytes).await? {
+                Some(ack) => Ok(Pending::answered(ack)),
+                None => Err(error),
+            },
+            queued => queued,
+        }
+    }
+
+    /// Gives an upload that is complete to the writer.
+    async fn queue(
+        &self,
+        writer: &WriterHandle,
+        request: &IngestRequest,
+        schema: SchemaRef,
+        collected: Collected,
+        keyed: Option<Keyed>,
+    ) -> Result<Pending> {
+        if request.merge.is_some() && collected.rows > 0 {
+            return self.merge_collected(writer, request, schema, collected, keyed).await;
+        }
+        let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         if collected.rows == 0 && admission.create.is_none() && keyed.is_none() {
             let ack = Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false };
             return Ok(Pending::answered(ack));
@@ -259,17 +287,31 @@ impl Engine {
         loop {
             let appending = self.shared.turn.appending_within(&name, patience).await?;
             let table = self.table_info(&name).await?;
-            let Entry { fit, create } = Entry::decide(&name, table.as_deref(), request, schema)?;
-            if create.is_some() && turn.is_none() {
+            let entry = Entry::decide(&name, table.as_deref(), request, schema)?;
+            if entry.needs_turn() && turn.is_none() {
                 drop(appending);
                 turn = Some(self.shared.turn.take_within(patience).await?);
                 continue;
             }
             // Somebody else created it while we waited: no need to hold the turn any longer.
-            let turn = if create.is_some() { turn } else { None };
-            let alone = Excluding::default();
-            let held = Held { budget: None, slot: None, appending: Some(appending), alone, bulk: None, turn };
-            return Ok(Admission { name, fit, replaces: table.is_some() && create.is_some(), create, held });
+            let turn = if entry.needs_turn() { turn } else { None };
+            let mut held = Held {
+                budget: None,
+                slot: None,
+                appending: Some(appending),
+                alone: Excluding::default(),
+                place: None,
+                open: None,
+                turn,
+            };
+            if entry.widens {
+                self.shut_out_appends(&name, &mut held, patience).await?;
+            }
+            let collides = entry.matching.is_some() && table.as_ref().is_some_and(|table| table.keys.unique);
+            let Entry { fit, create, matching, widens } = entry;
+            let makes_table = create.is_some() && !widens;
+            let replaces = makes_table && table.is_some();
+            return Ok(Admission { name, fit, create, makes_table, replaces, matching, collides, held });
         }
     }
 
@@ -287,34 +329,6 @@ impl Engine {
         }
         let (catalog, name) = (Arc::clone(&self.shared.catalog), name.clone());
         self.blocking(move || catalog.look_up(&name)).await
-    }
-}
-
-/// How rows enter their table, and what is done to the table before.
-struct Entry {
-    fit: Fit,
-    /// The statement that creates or replaces it.
-    create: Option<String>,
-}
-
-impl Entry {
-    fn decide(
-        name: &FullName,
-        table: Option<&TableInfo>,
-        request: &IngestRequest,
-        schema: &SchemaRef,
-    ) -> Result<Self> {
-        match (table, request.if_missing, request.if_exists) {
-            (Some(table), _, IfExists::Append) => {
-                Ok(Self { fit: Fit::to_table(schema, table)?, create: None })
-            }
-            (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
-            (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
-            (existing, _, _) => Ok(Self {
-                create: Some(fit::create_table(name, schema, existing.is_some())?),
-                fit: Fit::to_new_table(schema),
-            }),
-        }
     }
 }
 

@@ -34,6 +34,7 @@ use crate::{
         gates::Excluding,
         open_writes::OpenWrite,
         types::imports_as,
+        writer::Held,
     },
     sql::{Exclusion, INTERNAL_PREFIX, literal, quote},
 };
@@ -73,7 +74,8 @@ impl Engine {
         let (rows, bytes) = fed?;
         let stage = filled?;
 
-        let admission = open.unless_ended(self.admit_staged(request, &schema)).await?;
+        let patience = self.shared.options.wait.max(self.shared.options.stall_timeout);
+        let admission = open.unless_ended(self.admit_staged(request, &schema, patience)).await?;
         let creates = admission.create.is_some();
         let database = Arc::clone(&self.shared.database);
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
@@ -82,23 +84,37 @@ impl Engine {
         Ok(Uploaded { connection, rows, bytes, creates, held })
     }
 
-    /// As [`Engine::admit`], for an upload that is complete: it is more patient, and a replacement keeps
-    /// appends away, if those under way end soon.
-    async fn admit_staged(&self, request: &IngestRequest, schema: &SchemaRef) -> Result<Admission> {
-        let patience = self.shared.options.wait.max(self.shared.options.stall_timeout);
+    /// As [`Engine::admit`], for an upload that is complete: a replacement, and what may collide with appends,
+    /// keeps them away, if those under way end soon.
+    pub(super) async fn admit_staged(
+        &self,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+        patience: Duration,
+    ) -> Result<Admission> {
         let mut admission = self.admit(request, schema, patience).await?;
-        if admission.replaces {
-            admission.held.appending = None;
-            let target = Exclusion::of_table(&admission.name.table);
-            match self.shared.turn.exclude_within(&target, &Excluding::default(), APPENDS_END).await {
-                Ok(alone) => admission.held.alone = alone,
-                Err(_) => {
-                    let appending = self.shared.turn.appending_within(&admission.name, patience).await?;
-                    admission.held.appending = Some(appending);
-                }
-            }
+        let Admission { name, held, replaces, collides, .. } = &mut admission;
+        if (*replaces || *collides)
+            && held.appending.is_some()
+            && self.shut_out_appends(name, held, APPENDS_END).await.is_err()
+        {
+            held.appending = Some(self.shared.turn.appending_within(name, patience).await?);
         }
         Ok(admission)
+    }
+
+    /// Waits for appends to a table to end, within a bound, and keeps new ones out. The caller has the turn, so
+    /// that the table stays as it is meanwhile.
+    pub(super) async fn shut_out_appends(
+        &self,
+        name: &FullName,
+        held: &mut Held,
+        patience: Duration,
+    ) -> Result<()> {
+        held.appending = None;
+        let table = Exclusion::of_table(&name.table);
+        held.alone = self.shared.turn.exclude_within(&table, &Excluding::default(), patience).await?;
+        Ok(())
     }
 }
 
@@ -118,7 +134,7 @@ impl Stage {
     /// Opens the transaction and makes the staging table. What would keep the target from being made is found
     /// out here, before the client has sent the rest; the admission is held until then.
     fn open(database: &Arc<Database>, admission: Admission, schema: &Schema) -> Result<Self> {
-        let Admission { name, fit, create, replaces, held } = admission;
+        let Admission { name, fit, create, replaces, held, .. } = admission;
         let connection = database.private_connection()?;
         if !(replaces && identity(&connection, &name)?.is_some()) {
             try_out(&connection, create.as_deref().unwrap_or_default())?;

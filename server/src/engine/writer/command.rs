@@ -77,8 +77,10 @@ pub(crate) struct Held {
     pub(crate) appending: Option<Appending>,
     /// Keeps appends away, where the upload replaces its table.
     pub(crate) alone: Excluding,
-    /// The place of a bulk upload, and its entry among the open writes.
-    pub(crate) bulk: Option<(OwnedSemaphorePermit, OpenWrite)>,
+    /// The place of a bulk upload.
+    pub(crate) place: Option<OwnedSemaphorePermit>,
+    /// Its transaction among the open writes.
+    pub(crate) open: Option<OpenWrite>,
     /// The turn, where the upload changes what tables there are. It outlives what was excluded under it.
     pub(crate) turn: Option<TurnPermit>,
 }

@@ -313,7 +313,8 @@ fn unit(
             slot: None,
             appending: None,
             alone: Excluding::default(),
-            bulk: None,
+            place: None,
+            open: None,
             turn: None,
         },
     }

@@ -1,0 +1,58 @@
+//! How an upload enters its table: what is done to the table before, and how rows meet those that are there.
+
+use arrow_schema::SchemaRef;
+
+use super::{
+    IfExists, IfMissing, IngestRequest, Matching,
+    fit::{self, Fit},
+};
+use crate::engine::{
+    Error, Result,
+    catalog::{FullName, TableInfo},
+};
+
+/// How rows enter their table, and what is done to the table before.
+pub(super) struct Entry {
+    pub(super) fit: Fit,
+    /// The statements that create, replace or widen it.
+    pub(super) create: Option<String>,
+    /// Those statements add columns to a table that is there.
+    pub(super) widens: bool,
+    /// How rows are matched with those that are there, or with each other; `None` adds them all.
+    pub(super) matching: Option<Matching>,
+}
+
+impl Entry {
+    pub(super) fn decide(
+        name: &FullName,
+        table: Option<&TableInfo>,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+    ) -> Result<Self> {
+        match (table, request.if_missing, request.if_exists) {
+            (Some(table), _, IfExists::Append) => {
+                let fit = Fit::to_table(schema, table, request.new_columns)?;
+                let matching = Matching::decide(request, &fit, Some(table))?;
+                // Rows that are there may be updated without it.
+                if matching.is_none() {
+                    fit.check_missing(table)?;
+                }
+                let create = fit.widening(name);
+                Ok(Self { fit, widens: create.is_some(), create, matching })
+            }
+            (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
+            (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
+            (existing, _, _) => {
+                let create = Some(fit::create_table(name, schema, existing.is_some())?);
+                let fit = Fit::to_new_table(schema);
+                let matching = Matching::decide(request, &fit, None)?;
+                Ok(Self { fit, create, widens: false, matching })
+            }
+        }
+    }
+
+    /// Whether nobody else may write meanwhile, but for appends.
+    pub(super) fn needs_turn(&self) -> bool {
+        self.create.is_some() || self.matching.is_some()
+    }
+}

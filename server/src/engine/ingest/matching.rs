@@ -1,0 +1,58 @@
+//! Which rows are the same: by key columns that the loader names, or else by the table's primary key.
+
+use super::{
+    IngestRequest, OnConflict,
+    fit::{Fit, mismatch},
+};
+use crate::engine::{Error, Result, catalog::TableInfo};
+
+/// How the rows of an upload are matched with those that are there, and with each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Matching {
+    /// Places of the key columns in the upload, ascending.
+    pub(super) keys: Vec<usize>,
+    /// What becomes of a match.
+    pub(super) on_conflict: OnConflict,
+}
+
+impl Matching {
+    /// What the request asks for; `None` when rows are not matched. `table` is the table that is kept.
+    pub(super) fn decide(
+        request: &IngestRequest,
+        fit: &Fit,
+        table: Option<&TableInfo>,
+    ) -> Result<Option<Self>> {
+        let Some(merge) = &request.merge else { return Ok(None) };
+        let names = match (&merge.keys[..], table) {
+            ([], Some(table)) => &table.keys.primary[..],
+            (named, _) => named,
+        };
+        if names.is_empty() {
+            let reason = match table {
+                Some(_) => {
+                    "the table has no primary key by which rows could be matched; name the key columns in merge_keys"
+                }
+                None => {
+                    "a table that is created has no primary key by which rows could be matched; name the key columns in merge_keys"
+                }
+            };
+            return Err(Error::SchemaMismatch(reason.into()));
+        }
+        let mut keys = names.iter().map(|name| place(name, fit, table)).collect::<Result<Vec<_>>>()?;
+        keys.sort_unstable();
+        keys.dedup();
+        Ok(Some(Self { keys, on_conflict: merge.on_conflict }))
+    }
+}
+
+/// Where the key column is in the upload; the table must have it before.
+fn place(key: &str, fit: &Fit, table: Option<&TableInfo>) -> Result<usize> {
+    let is_in_table =
+        table.is_none_or(|table| table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(key)));
+    if !is_in_table {
+        return Err(mismatch(key, "it is a key by which rows are matched, and the table has no such column"));
+    }
+    fit.columns().iter().position(|column| column.eq_ignore_ascii_case(key)).ok_or_else(|| {
+        mismatch(key, "it is a key by which rows are matched, and the upload has no such column")
+    })
+}

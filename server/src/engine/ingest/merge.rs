@@ -1,0 +1,130 @@
+//! Uploads that change what is there: rows that are matched by key, and large ones that bring new columns.
+//!
+//! Their rows are staged on a connection of their own while they arrive, with nothing held. Once all are there,
+//! the upload takes the turn, because it conflicts with whoever else updates rows, and goes in in a transaction
+//! of now; the COMMIT goes through the writer. So a merge into a large table delays no append: neither the
+//! writer's thread nor a gate waits for it, unless something in the table must be unique, or columns are added.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::{Stream, stream};
+use tokio::sync::mpsc;
+
+use super::{
+    Admission, Collected, Entry, IngestRequest, NewColumns, Pending,
+    bulk::{self, PIECE_BYTES, PIECES_WAITING, Uploaded},
+    merge_stage::{Entering, MergeStage},
+    pieces::{Step, append_pieces},
+};
+use crate::engine::{
+    Engine, Result,
+    catalog::FullName,
+    database::{Database, Pooled},
+    ledger::Keyed,
+    open_writes::Kind,
+    writer::WriterHandle,
+};
+
+impl Engine {
+    /// Whether an upload changes rows or columns that are there, by what is known before it is complete.
+    pub(super) async fn changes_what_is_there(
+        &self,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+    ) -> Result<bool> {
+        if request.merge.is_some() {
+            return Ok(true);
+        }
+        if request.new_columns == NewColumns::Refuse {
+            return Ok(false);
+        }
+        let name = self.full_name(request);
+        let table = self.table_info(&name).await?;
+        Ok(Entry::decide(&name, table.as_deref(), request, schema)?.widens)
+    }
+
+    /// Merges an upload that is complete.
+    pub(super) async fn merge_collected(
+        &self,
+        writer: &WriterHandle,
+        request: &IngestRequest,
+        schema: SchemaRef,
+        collected: Collected,
+        keyed: Option<Keyed>,
+    ) -> Result<Pending> {
+        if keyed.is_some() && !self.shared.ledger_table.exists() {
+            writer.make_ledger().await?;
+        }
+        self.shared.database.writes.admitted().await?;
+        let uploaded = self.merge(request, schema, collected, &mut stream::empty()).await?;
+        bulk::commit(writer, uploaded, &self.full_name(request), keyed).await
+    }
+
+    /// Stages an upload of which `collected` has arrived, then brings it into its table.
+    pub(super) async fn merge(
+        &self,
+        request: &IngestRequest,
+        schema: SchemaRef,
+        collected: Collected,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+    ) -> Result<Uploaded> {
+        let name = self.full_name(request);
+        let table = self.table_info(&name).await?;
+        let entry = Entry::decide(&name, table.as_deref(), request, &schema)?;
+        let (steps, received) = mpsc::channel(PIECES_WAITING);
+        let database = Arc::clone(&self.shared.database);
+        let staging = self.blocking(move || Staged::fill(&database, &name, entry, received));
+        // Feeding ends by itself when staging fails, because the channel closes.
+        let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), staging);
+        let (rows, bytes) = fed?;
+        let staged = staged?;
+
+        let mut admission = self.admit_staged(request, &schema, self.shared.options.wait).await?;
+        admission.held.open = Some(self.shared.database.writes.open(Kind::Upload));
+        let creates = admission.create.is_some();
+        // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
+        let entering = self.blocking(move || Ok((staged.enter(&admission)?, admission.held)));
+        let (connection, held) = entering.await?;
+        Ok(Uploaded { connection, rows, bytes, creates, held })
+    }
+}
+
+/// An upload that is complete on its own connection.
+struct Staged {
+    connection: Pooled,
+    stage: MergeStage,
+}
+
+impl Staged {
+    /// Takes the pieces of the upload, in a transaction that concerns the temporary table alone.
+    fn fill(
+        database: &Arc<Database>,
+        name: &FullName,
+        entry: Entry,
+        mut steps: mpsc::Receiver<Step>,
+    ) -> Result<Self> {
+        let connection = database.private_connection()?;
+        connection.execute("BEGIN TRANSACTION")?;
+        let stage = MergeStage::open(&connection, name, entry.fit, entry.matching)?;
+        append_pieces(stage.sink(&connection, &database.scans)?, stage.fit(), &database.disk, &mut steps)?;
+        stage.settle(&connection)?;
+        connection.execute("COMMIT")?;
+        Ok(Self { connection, stage })
+    }
+
+    /// Returns the connection whose COMMIT is all that is missing.
+    fn enter(self, admission: &Admission) -> Result<Pooled> {
+        self.connection.execute("BEGIN TRANSACTION")?;
+        let entering = Entering {
+            name: &admission.name,
+            fit: &admission.fit,
+            matching: admission.matching.as_ref(),
+            create: admission.create.as_deref(),
+            is_there: !admission.makes_table,
+        };
+        self.stage.enter(&self.connection, &entering)?;
+        Ok(self.connection)
+    }
+}

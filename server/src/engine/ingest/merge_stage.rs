@@ -1,0 +1,218 @@
+//! A temporary table that holds the rows of an upload until they enter their table, so that they can be
+//! compared with each other and with what is there. It lives on one connection, spills to disk like any
+//! temporary table, and nobody else sees it.
+//!
+//! Rows that match are updated, and all others inserted, by statements of their own. One MERGE would do both,
+//! but not in slices, which an insert into a visible table needs (see [`crate::engine::append`]) and an update
+//! does not.
+
+use std::sync::Arc;
+
+use arrow_array::{Array, cast::AsArray, types::Int64Type};
+
+use super::{
+    Matching, OnConflict,
+    fit::{Fit, mismatch},
+};
+use crate::{
+    engine::{
+        Error, Result,
+        append::{INSERT_ROWS, Sink, Target},
+        catalog::FullName,
+        error::Class,
+        ffi::{Connection, ScanRegistry},
+    },
+    sql::{INTERNAL_PREFIX, quote},
+};
+
+/// The staged rows of one upload. Its columns are `c0`, `c1` and so on, in the upload's order.
+pub(super) struct MergeStage {
+    table: FullName,
+    fit: Fit,
+    matching: Option<Matching>,
+}
+
+/// What is done with the rows, decided when they are complete.
+pub(super) struct Entering<'a> {
+    pub(super) name: &'a FullName,
+    /// How they fit the table as it is now.
+    pub(super) fit: &'a Fit,
+    pub(super) matching: Option<&'a Matching>,
+    /// The statements that create, replace or widen the table first.
+    pub(super) create: Option<&'a str>,
+    /// The table has rows to be matched.
+    pub(super) is_there: bool,
+}
+
+impl MergeStage {
+    /// Makes the temporary table, with the types of the target's columns as they are now.
+    pub(super) fn open(
+        connection: &Connection,
+        name: &FullName,
+        fit: Fit,
+        matching: Option<Matching>,
+    ) -> Result<Self> {
+        let table = FullName::temporary(&format!("{INTERNAL_PREFIX}stage"));
+        let columns = fit.columns().iter().zip(fit.sql_types()).zip(fit.new_columns()).enumerate();
+        let columns: Vec<_> = columns
+            .map(|(at, ((column, sql_type), new))| match new {
+                true => format!("NULL::{sql_type} AS c{at}"),
+                false => format!("{} AS c{at}", quote(column)),
+            })
+            .collect();
+        let from = match fit.new_columns().contains(&false) {
+            true => format!("FROM {}", name.sql()),
+            false => String::new(),
+        };
+        connection.execute(&format!(
+            "CREATE TEMPORARY TABLE {} AS SELECT {} {from} LIMIT 0",
+            quote(&table.table),
+            columns.join(", ")
+        ))?;
+        Ok(Self { table, fit, matching })
+    }
+
+    /// Takes the rows of the upload.
+    pub(super) fn sink<'a>(
+        &self,
+        connection: &'a Connection,
+        scans: &'a Arc<ScanRegistry>,
+    ) -> Result<Sink<'a>> {
+        let columns = (0..self.fit.columns().len()).map(|at| format!("c{at}")).collect();
+        let target = Target { table: self.table.clone(), columns, casts: self.fit.casts() };
+        Ok(Sink::open(connection, scans, &target)?)
+    }
+
+    pub(super) fn fit(&self) -> &Fit {
+        &self.fit
+    }
+
+    /// Leaves one row of each key, as if the rows came one after the other: the last where rows are updated, the
+    /// first where they are ignored.
+    pub(super) fn settle(&self, connection: &Connection) -> Result<()> {
+        let Some(matching) = &self.matching else { return Ok(()) };
+        let keys: Vec<_> = matching.keys.iter().map(|at| format!("c{at}")).collect();
+        let table = self.table.sql();
+        let nulls: Vec<_> = keys.iter().map(|key| format!("count(*) - count({key})")).collect();
+        let nulls = numbers(connection, &format!("SELECT {} FROM {table}", nulls.join(", ")))?;
+        if let Some(at) = nulls.iter().position(|count| *count != Some(0)) {
+            let column = &self.fit.columns()[matching.keys[at]];
+            return Err(mismatch(column, "it is a key by which rows are matched, and a row has NULL there"));
+        }
+        let which = match matching.on_conflict {
+            OnConflict::Update => "max",
+            OnConflict::Ignore => "min",
+        };
+        let keys = keys.join(", ");
+        connection.execute(&format!(
+            "DELETE FROM {table} WHERE rowid NOT IN (SELECT {which}(rowid) FROM {table} GROUP BY {keys})"
+        ))?;
+        Ok(())
+    }
+
+    /// Brings the rows into the table, in the transaction that is open.
+    pub(super) fn enter(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
+        if entering.matching != self.matching.as_ref() {
+            return Err(Error::Duck {
+                class: Class::Conflict,
+                message: "the primary key of the table was changed while the upload arrived".into(),
+            });
+        }
+        if let Some(create) = entering.create {
+            connection.execute(create)?;
+        }
+        if let Some(matching) = entering.matching.filter(|_| entering.is_there) {
+            self.update(connection, entering, matching)?;
+        }
+        self.insert(connection, entering)
+    }
+
+    /// The same where nobody else can have changed the table meanwhile.
+    pub(super) fn enter_as_staged(
+        &self,
+        connection: &Connection,
+        name: &FullName,
+        create: Option<&str>,
+        is_there: bool,
+    ) -> Result<()> {
+        let matching = self.matching.as_ref();
+        self.enter(connection, &Entering { name, fit: &self.fit, matching, create, is_there })
+    }
+
+    /// Ends it where the connection goes on.
+    pub(super) fn close(self, connection: &Connection) -> Result<()> {
+        connection.execute(&format!("DROP TABLE {}", self.table.sql()))?;
+        Ok(())
+    }
+
+    /// Updates the rows that match, and keeps only those that do not.
+    fn update(&self, connection: &Connection, entering: &Entering<'_>, matching: &Matching) -> Result<()> {
+        let columns = entering.fit.columns();
+        let is_key = |at: &usize| matching.keys.contains(at);
+        let matches: Vec<_> = matching
+            .keys
+            .iter()
+            .map(|&at| format!("target.{} = {}", quote(&columns[at]), self.value(at, entering.fit)))
+            .collect();
+        let matches = matches.join(" AND ");
+        let (target, stage) = (entering.name.sql(), self.table.sql());
+        let changes: Vec<_> = (0..columns.len())
+            .filter(|at| !is_key(at))
+            .map(|at| format!("{} = {}", quote(&columns[at]), self.value(at, entering.fit)))
+            .collect();
+        if matching.on_conflict == OnConflict::Update && !changes.is_empty() {
+            connection.execute(&format!(
+                "UPDATE {target} AS target SET {} FROM {stage} AS staged WHERE {matches}",
+                changes.join(", ")
+            ))?;
+        }
+        connection
+            .execute(&format!("DELETE FROM {stage} AS staged USING {target} AS target WHERE {matches}"))?;
+        Ok(())
+    }
+
+    /// Inserts what is staged, a slice at a time.
+    fn insert(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
+        let stage = self.table.sql();
+        let ends = numbers(connection, &format!("SELECT min(rowid), max(rowid) FROM {stage}"))?;
+        let [Some(first), Some(last)] = ends[..] else { return Ok(()) };
+        let columns: Vec<_> = entering.fit.columns().iter().map(|column| quote(column)).collect();
+        let values: Vec<_> = (0..columns.len()).map(|at| self.value(at, entering.fit)).collect();
+        let insert = format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {stage} AS staged",
+            entering.name.sql(),
+            columns.join(", "),
+            values.join(", ")
+        );
+        for start in (first..=last).step_by(INSERT_ROWS) {
+            let end = start + INSERT_ROWS as i64;
+            connection.execute(&format!("{insert} WHERE rowid >= {start} AND rowid < {end}"))?;
+        }
+        Ok(())
+    }
+
+    /// A staged value as the table takes it; its type may be another than when the upload began.
+    fn value(&self, at: usize, fit: &Fit) -> String {
+        let sql_type = &fit.sql_types()[at];
+        match *sql_type == self.fit.sql_types()[at] {
+            true => format!("staged.c{at}"),
+            false => format!("CAST(staged.c{at} AS {sql_type})"),
+        }
+    }
+}
+
+/// The numbers in the first row of a result; NULL is none.
+fn numbers(connection: &Connection, sql: &str) -> Result<Vec<Option<i64>>> {
+    let mut rows = connection.extract(sql)?.prepare(0)?.execute()?;
+    let mut numbers = Vec::new();
+    while let Some(batch) = rows.next()? {
+        if batch.num_rows() > 0 {
+            let of = |column: &Arc<dyn Array>| {
+                let column = column.as_primitive::<Int64Type>();
+                column.is_valid(0).then(|| column.value(0))
+            };
+            numbers = batch.columns().iter().map(of).collect();
+        }
+    }
+    Ok(numbers)
+}
