@@ -96,7 +96,7 @@ const EVERYTHING: &str = "
     CREATE SEQUENCE numbers START 5;
     CREATE TYPE mood AS ENUM ('fine', 'so so');
     CREATE TABLE parent (id INT PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-    CREATE TABLE child (id BIGINT DEFAULT nextval('numbers'), parent INT REFERENCES parent (id), mood mood,
+    CREATE TABLE child (id BIGINT DEFAULT nextval('numbers'), parent INT REFERENCES Parent (id), mood mood,
         twice INT GENERATED ALWAYS AS (parent * 2), CHECK (id > 0));
     CREATE TABLE a_tree (id INT PRIMARY KEY, above INT REFERENCES a_tree (id), name TEXT);
     CREATE TABLE other.\"odd.na\"\"me\" (x INT, nested STRUCT(a INT[], b MAP(TEXT, INT)));

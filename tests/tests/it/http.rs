@@ -6,7 +6,6 @@ use merganser_tests::{TestServer, Upload, integer, put, soon, unit, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    spawn,
 };
 
 async fn server() -> (TestServer, SocketAddr) {
@@ -92,15 +91,17 @@ async fn a_server_is_ready_until_it_stops_and_alive_until_it_has() {
     upload.send(unit(1, 7));
     // By the time of this answer the server has read the upload, and will wait for its end.
     put(&client, "beside", unit(1, 1)).await.unwrap();
-    let stopping = spawn(server.shutdown());
-    until("the server says that it stops", async || {
-        get(address, "/readyz").await.is_some_and(|(status, body)| (status, &*body) == (503, "stopping\n"))
-    })
-    .await;
-    assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
-    upload.finish().await.unwrap();
-    drop(client);
-    soon("the end", stopping).await.unwrap();
+    let meanwhile = async {
+        until("the server says that it stops", async || {
+            let answer = get(address, "/readyz").await;
+            answer.is_some_and(|(status, body)| status == 503 && body == "stopping\n")
+        })
+        .await;
+        assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
+        upload.finish().await.unwrap();
+        drop(client);
+    };
+    tokio::join!(server.shutdown(), meanwhile);
     assert_eq!(get(address, "/healthz").await, None);
 }
 

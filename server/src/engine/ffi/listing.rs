@@ -151,7 +151,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use arrow_array::{
-        Array, ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray, cast::AsArray, types::Int64Type,
+        ArrayRef, Int64Array, StringArray, TimestampMicrosecondArray, cast::AsArray, types::Int64Type,
     };
     use arrow_schema::{DataType, Field, Schema, TimeUnit};
 

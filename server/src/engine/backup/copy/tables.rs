@@ -43,7 +43,7 @@ impl Table {
     }
 
     fn own_keys(&self) -> impl Iterator<Item = &ForeignKey> {
-        self.foreign_keys.iter().filter(|key| key.referenced == self.name)
+        self.foreign_keys.iter().filter(|key| same(&key.referenced, &self.name))
     }
 
     /// The condition, as SQL, that a row `original` is not in `backup` yet, and all that it refers to is.
@@ -66,17 +66,21 @@ impl Table {
 
 /// All tables of a database as the connection's transaction sees them, each after those that it refers to.
 pub(super) fn tables(connection: &Connection, catalog: &str) -> Result<Vec<Table>> {
-    let of_catalog = format!("database_name = {} AND NOT internal", literal(catalog));
+    let mut tables = with_columns(connection, catalog)?;
+    add_foreign_keys(connection, catalog, &mut tables)?;
+    Ok(in_order(tables))
+}
+
+fn with_columns(connection: &Connection, catalog: &str) -> Result<Vec<Table>> {
+    let sql = format!(
+        "SELECT schema_name, table_name, column_name, (column_default IS NOT NULL)::VARCHAR \
+         FROM duckdb_columns() JOIN duckdb_tables() USING (database_name, schema_name, table_name) \
+         WHERE database_name = {} AND NOT duckdb_tables.internal AND NOT temporary \
+         ORDER BY schema_name, table_name, column_index",
+        literal(catalog)
+    );
     let mut tables: Vec<Table> = Vec::new();
-    for [schema, name, column, has_default] in texts(
-        connection,
-        &format!(
-            "SELECT schema_name, table_name, column_name, (column_default IS NOT NULL)::VARCHAR \
-             FROM duckdb_columns() JOIN duckdb_tables() USING (database_name, schema_name, table_name) \
-             WHERE {} ORDER BY schema_name, table_name, column_index",
-            of_catalog.replace("NOT internal", "NOT duckdb_tables.internal AND NOT temporary")
-        ),
-    )? {
+    for [schema, name, column, has_default] in texts(connection, &sql)? {
         if tables.last().is_none_or(|last| last.schema != schema || last.name != name) {
             tables.push(Table { schema, name, ..Table::default() });
         }
@@ -86,17 +90,19 @@ pub(super) fn tables(connection: &Connection, catalog: &str) -> Result<Vec<Table
             table.columns.push(column);
         }
     }
+    Ok(tables)
+}
+
+fn add_foreign_keys(connection: &Connection, catalog: &str, tables: &mut [Table]) -> Result<()> {
+    let sql = format!(
+        "SELECT schema_name, table_name, concat_ws(' ', table_oid, constraint_index), referenced_table, \
+         unnest(constraint_column_names), unnest(referenced_column_names) \
+         FROM duckdb_constraints() WHERE database_name = {} AND constraint_type = 'FOREIGN KEY' \
+         ORDER BY table_oid, constraint_index",
+        literal(catalog)
+    );
     let mut previous = String::new();
-    for [schema, name, key, referenced, from, to] in texts(
-        connection,
-        &format!(
-            "SELECT schema_name, table_name, concat_ws(' ', table_oid, constraint_index), referenced_table, \
-             unnest(constraint_column_names), unnest(referenced_column_names) \
-             FROM duckdb_constraints() WHERE database_name = {} AND constraint_type = 'FOREIGN KEY' \
-             ORDER BY table_oid, constraint_index",
-            literal(catalog)
-        ),
-    )? {
+    for [schema, name, key, referenced, from, to] in texts(connection, &sql)? {
         let Some(table) = tables.iter_mut().find(|table| table.schema == schema && table.name == name) else {
             continue;
         };
@@ -108,17 +114,18 @@ pub(super) fn tables(connection: &Connection, catalog: &str) -> Result<Vec<Table
             key.columns.push((from, to));
         }
     }
-    Ok(in_order(tables))
+    Ok(())
 }
 
 /// Each table after those that it refers to. Circles cannot be made in DuckDB; the rest of one would come last.
 fn in_order(mut tables: Vec<Table>) -> Vec<Table> {
     let mut ordered: Vec<Table> = Vec::new();
     let mut done: HashSet<(String, String)> = HashSet::new();
+    let id = |schema: &str, table: &str| (schema.to_lowercase(), table.to_lowercase());
     while !tables.is_empty() {
         let is_next = |table: &Table| {
             table.foreign_keys.iter().all(|key| {
-                key.referenced == table.name || done.contains(&(table.schema.clone(), key.referenced.clone()))
+                same(&key.referenced, &table.name) || done.contains(&id(&table.schema, &key.referenced))
             })
         };
         let (next, later): (Vec<_>, Vec<_>) = tables.into_iter().partition(is_next);
@@ -126,10 +133,15 @@ fn in_order(mut tables: Vec<Table>) -> Vec<Table> {
         if next.is_empty() {
             ordered.append(&mut tables);
         }
-        done.extend(next.iter().map(|table| (table.schema.clone(), table.name.clone())));
+        done.extend(next.iter().map(|table| id(&table.schema, &table.name)));
         ordered.extend(next);
     }
     ordered
+}
+
+/// Names as DuckDB compares them; a foreign key keeps its table's name as it was written there.
+fn same(left: &str, right: &str) -> bool {
+    left.to_lowercase() == right.to_lowercase()
 }
 
 /// Whether DuckDB computes the column: its lists show that as a default, and only an INSERT is told. This one
@@ -177,7 +189,7 @@ mod tests {
     #[test]
     fn tables_come_after_those_that_they_refer_to() {
         let tables =
-            vec![table("a", &["b", "a"]), table("b", &["c"]), table("c", &[]), table("d", &["a", "c"])];
+            vec![table("a", &["B", "A"]), table("b", &["c"]), table("c", &[]), table("d", &["a", "c"])];
         let names: Vec<_> = in_order(tables).into_iter().map(|table| table.name).collect();
         assert_eq!(names, ["c", "b", "a", "d"]);
     }
