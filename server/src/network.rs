@@ -17,7 +17,7 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
-use crate::session::ConnectionId;
+use crate::{metrics, session::ConnectionId};
 
 /// The other end of a connection, as requests see it.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,7 @@ pub(crate) fn accept(
         }
         let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
         let peer = Peer { connection, address: stream.peer_addr().ok() };
+        metrics::connection_opened();
         tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
         Ok(Connection { stream, peer, closed: closed.clone() })
     })
@@ -64,6 +65,7 @@ impl Connected for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        metrics::connection_closed();
         tracing::debug!(connection = self.peer.connection.0, "closed");
         // During shutdown nobody listens any more.
         let _ = self.closed.send(self.peer.connection);

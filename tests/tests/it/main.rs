@@ -4,6 +4,7 @@
 
 mod atomic_uploads;
 mod authentication;
+mod backup;
 mod bad_arrow;
 mod bulk_uploads;
 mod command_line;
@@ -12,6 +13,7 @@ mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
 mod health;
+mod http;
 mod long_writes;
 mod metadata;
 mod open_modes;
