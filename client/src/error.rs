@@ -42,7 +42,7 @@ pub enum Error {
 
     /// A [`Loader`](crate::Loader) has come to its end: this unit is not known to be stored, and so is none
     /// after it.
-    #[error("{cause} (unit {key})")]
+    #[error("{cause}{}", unit_unless_named(key, cause))]
     Unit {
         /// The first unit that is not acknowledged.
         key: IngestKey,
@@ -161,6 +161,12 @@ impl From<FlightError> for Error {
             },
         }
     }
+}
+
+/// The server names the unit in most of what it says of a long stream.
+fn unit_unless_named(key: &IngestKey, cause: &Error) -> String {
+    let key = key.to_string();
+    if cause.to_string().contains(&key) { String::new() } else { format!(" (unit {key})") }
 }
 
 /// Splits `SLUG: text`; none when the text does not begin with a slug.

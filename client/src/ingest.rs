@@ -12,8 +12,8 @@ use futures::{Stream, StreamExt, stream};
 use merganser_proto::IngestAck;
 
 use crate::{
-    Client, Error, IngestMode, IngestOptions, RetryPolicy, TablePath, client::descriptor, retry::Retries,
-    split::Splitter, upload,
+    Client, Error, IngestMode, IngestOptions, RetryPolicy, TablePath, client::descriptor, split::Splitter,
+    upload,
 };
 
 impl Client {
@@ -86,14 +86,11 @@ impl Client {
         policy: &RetryPolicy,
     ) -> Result<IngestAck, Error> {
         let schema = schema_of(batches)?;
-        let mut retries = Retries::new(*policy, options.key.is_some());
-        loop {
+        let send = || {
             let rows = stream::iter(batches.to_vec()).map(Ok::<_, Error>);
-            match self.ingest_with(table, options, schema.clone(), rows).await {
-                Ok(acknowledged) => return Ok(acknowledged),
-                Err(error) => retries.wait_after(self, error).await?,
-            }
-        }
+            self.ingest_with(table, options, schema.clone(), rows)
+        };
+        policy.run(self, options.key.is_some(), send).await
     }
 }
 

@@ -42,12 +42,15 @@ impl RetryPolicy {
     ///
     /// # Errors
     /// Those of `call`.
-    pub async fn run<T>(
+    pub async fn run<T, F>(
         &self,
         client: &Client,
         harmless: bool,
-        mut call: impl AsyncFnMut() -> Result<T, Error>,
-    ) -> Result<T, Error> {
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let mut retries = Retries::new(*self, harmless);
         loop {
             match call().await {

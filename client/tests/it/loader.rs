@@ -32,8 +32,12 @@ fn options() -> LoaderOptions {
 
 async fn open(options: LoaderOptions) -> (Loader, Server) {
     let (client, server) = Server::connect().await;
-    let loader = Loader::open(&client, &TablePath::new("ledger"), options).await.unwrap();
-    (loader, server)
+    // In a task of its own, as applications do.
+    let opening = tokio::spawn(async move {
+        let loader = Loader::open(&client, &TablePath::new("ledger"), options).await;
+        loader.unwrap()
+    });
+    (opening.await.unwrap(), server)
 }
 
 fn break_with(server: &Server, acknowledged: usize, stored: usize, code: Code, message: &'static str) {

@@ -8,6 +8,7 @@ mod backup;
 mod bad_arrow;
 mod bulk_uploads;
 mod command_line;
+mod continued_loads;
 mod crash;
 mod disguised_writes;
 mod failure_isolation;

@@ -1,6 +1,10 @@
 //! Files side by side, each whole or not at all.
 
-use std::{cell::Cell, collections::VecDeque, path::Path, path::PathBuf};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 use futures::{StreamExt, stream};
 use merganser::{Client, Error, IngestMode, IngestOptions};
@@ -67,12 +71,15 @@ async fn send(
 ) -> Result<u64, Error> {
     let options = IngestOptions { mode, ..args.ingest() };
     let source = args.source(path)?;
-    let policy = args.retry();
-    let acknowledged = policy.run(client, false, async || {
+    let try_once = || {
         *tries += 1;
         bar.tries(*tries);
-        let (schema, batches) = source.clone().open(bar.clone()).await?;
-        client.ingest_with(&args.table, &options, schema, batches).await
-    });
-    Ok(acknowledged.await?.rows)
+        let opening = source.clone().open(bar.clone());
+        async {
+            let (schema, batches) = opening.await?;
+            client.ingest_with(&args.table, &options, schema, batches).await
+        }
+    };
+    let acknowledged = args.retry().run(client, false, try_once).await?;
+    Ok(acknowledged.rows)
 }
