@@ -1,5 +1,7 @@
 //! Logging in, and the token that every call carries from then on.
 
+use std::sync::{Mutex, PoisonError};
+
 use arrow_flight::{HandshakeRequest, flight_service_client::FlightServiceClient};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{TryStreamExt, stream};
@@ -27,8 +29,40 @@ impl Interceptor for Bearer {
     }
 }
 
+/// Who a client is: what it logs in with, and the token it has for it.
+#[derive(Debug)]
+pub(crate) struct LogIn {
+    credentials: Option<Credentials>,
+    bearer: Mutex<Bearer>,
+}
+
+impl LogIn {
+    /// Logs in, when there are credentials.
+    pub(crate) async fn open(channel: Channel, credentials: Option<Credentials>) -> Result<Self, Error> {
+        let bearer = match &credentials {
+            Some(credentials) => log_in(channel, credentials).await?,
+            None => Bearer::default(),
+        };
+        Ok(Self { credentials, bearer: Mutex::new(bearer) })
+    }
+
+    pub(crate) fn bearer(&self) -> Bearer {
+        self.bearer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Exchanges the password for another token; false when there is none.
+    pub(crate) async fn again(&self, channel: Channel) -> Result<bool, Error> {
+        let Some(credentials @ Credentials::Password { .. }) = &self.credentials else {
+            return Ok(false);
+        };
+        let bearer = log_in(channel, credentials).await?;
+        *self.bearer.lock().unwrap_or_else(PoisonError::into_inner) = bearer;
+        Ok(true)
+    }
+}
+
 /// The token of a log-in: the one that is there, or one for a user and a password, by Flight's Handshake.
-pub(crate) async fn log_in(channel: Channel, credentials: &Credentials) -> Result<Bearer, Error> {
+async fn log_in(channel: Channel, credentials: &Credentials) -> Result<Bearer, Error> {
     let (user, password) = match credentials {
         Credentials::Password { user, password } => (user, password),
         Credentials::Token(token) => return known(token),

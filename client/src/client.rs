@@ -1,6 +1,6 @@
 //! The connection, and the calls that are one request each.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use arrow_flight::{
     FlightData, FlightDescriptor, FlightInfo,
@@ -16,7 +16,7 @@ use tonic::{
 
 use crate::{
     ClientOptions, Error, RowStream, TlsOptions,
-    auth::{Bearer, log_in},
+    auth::{Bearer, LogIn},
     error::root_cause,
     upload::acknowledgement,
     url::endpoint_uri,
@@ -42,7 +42,7 @@ pub(crate) type Flight = FlightServiceClient<Transport>;
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
-    bearer: Bearer,
+    log_in: Arc<LogIn>,
 }
 
 impl Client {
@@ -84,11 +84,8 @@ impl Client {
                 let reason = root_cause(&error);
                 Error::Connect(format!("cannot connect to {authority}: {reason}"))
             })?;
-        let bearer = match &options.credentials {
-            Some(credentials) => log_in(channel.clone(), credentials).await?,
-            None => Bearer::default(),
-        };
-        Ok(Self { channel, bearer })
+        let log_in = LogIn::open(channel.clone(), options.credentials.clone()).await?;
+        Ok(Self { channel, log_in: Arc::new(log_in) })
     }
 
     /// Runs one SQL statement and streams its rows. Dropping the stream cancels the query on the server.
@@ -128,7 +125,16 @@ impl Client {
     }
 
     pub(crate) fn transport(&self) -> Transport {
-        InterceptedService::new(self.channel.clone(), self.bearer.clone())
+        InterceptedService::new(self.channel.clone(), self.log_in.bearer())
+    }
+
+    /// Gets a new token for this client and its clones, when the old one has expired or the server that gave it
+    /// was started again. False when there is no password to get one with.
+    ///
+    /// # Errors
+    /// [`Error::Server`] when the password is refused, and those of the connection.
+    pub async fn log_in_again(&self) -> Result<bool, Error> {
+        self.log_in.again(self.channel.clone()).await
     }
 }
 

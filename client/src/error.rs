@@ -1,10 +1,17 @@
 //! What can go wrong, in words a person can act on.
 
-use std::{error::Error as StdError, io};
+use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 
 use arrow_flight::error::FlightError;
 use arrow_schema::ArrowError;
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataMap};
+
+use crate::IngestKey;
+
+/// gRPC's name for how many milliseconds the server wants to be left alone.
+const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
+/// Refused with a code that invites to try again, although the same call can never succeed.
+const LOST_FOR_GOOD: [&str; 3] = ["FENCED", "TRANSACTION_LOST", "SESSION_LOST"];
 
 /// An error of this library. Its `Display` is one message for a person; most begin with a slug in
 /// capitals (`TABLE_NOT_FOUND: ...`) that a program may match on.
@@ -29,6 +36,18 @@ pub enum Error {
         slug: String,
         /// What is wrong, without the slug.
         message: String,
+        /// How long the server asks to wait before another try, if it says so.
+        retry_after: Option<Duration>,
+    },
+
+    /// A [`Loader`](crate::Loader) has come to its end: this unit is not known to be stored, and so is none
+    /// after it.
+    #[error("{cause}{}", unit_unless_named(key, cause))]
+    Unit {
+        /// The first unit that is not acknowledged.
+        key: IngestKey,
+        /// Why.
+        cause: Arc<Error>,
     },
 
     /// The server answered something that Flight SQL does not allow here.
@@ -56,13 +75,49 @@ impl Error {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Connect(_) => true,
-            Self::Server { code, .. } => {
+            Self::Server { code, slug, .. } => {
                 matches!(code, Code::Unavailable | Code::Aborted | Code::ResourceExhausted)
+                    && !LOST_FOR_GOOD.contains(&slug.as_str())
             }
+            Self::Unit { cause, .. } => cause.retryable(),
             Self::Disconnected(_) | Self::Protocol(_) | Self::Arrow(_) | Self::Io(_) | Self::Usage(_) => {
                 false
             }
         }
+    }
+
+    /// Whether a call that does no harm when it is done twice may succeed later: a query, or a unit with an
+    /// [`IngestKey`]. Besides what is [`retryable`](Self::retryable), that is what leaves open whether the unit
+    /// was committed.
+    pub fn retryable_with_key(&self) -> bool {
+        match self {
+            Self::Disconnected(_) => true,
+            Self::Unit { cause, .. } => cause.retryable_with_key(),
+            _ => self.retryable() || self.slug() == Some("COMMIT_UNKNOWN"),
+        }
+    }
+
+    /// The stable name of what the server refused, such as `SCHEMA_MISMATCH`; none when it was not the server.
+    pub fn slug(&self) -> Option<&str> {
+        match self {
+            Self::Server { slug, .. } => Some(slug),
+            Self::Unit { cause, .. } => cause.slug(),
+            _ => None,
+        }
+    }
+
+    /// How long the server asks to wait before another try, if it says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Server { retry_after, .. } => *retry_after,
+            Self::Unit { cause, .. } => cause.retry_after(),
+            _ => None,
+        }
+    }
+
+    /// Whether the token is no good (any more).
+    pub(crate) fn unauthenticated(&self) -> bool {
+        matches!(self, Self::Server { code: Code::Unauthenticated, .. })
     }
 }
 
@@ -80,8 +135,15 @@ impl From<Status> for Error {
         let code = status.code();
         let (slug, message) =
             split_slug(status.message()).unwrap_or_else(|| (code_name(code), status.message()));
-        Self::Server { code, slug: slug.to_owned(), message: message.to_owned() }
+        let retry_after = pushback(status.metadata());
+        Self::Server { code, slug: slug.to_owned(), message: message.to_owned(), retry_after }
     }
+}
+
+/// What cannot be read is no wish.
+fn pushback(metadata: &MetadataMap) -> Option<Duration> {
+    let milliseconds = metadata.get(PUSHBACK_HEADER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(milliseconds))
 }
 
 impl From<FlightError> for Error {
@@ -99,6 +161,12 @@ impl From<FlightError> for Error {
             },
         }
     }
+}
+
+/// The server names the unit in most of what it says of a long stream.
+fn unit_unless_named(key: &IngestKey, cause: &Error) -> String {
+    let key = key.to_string();
+    if cause.to_string().contains(&key) { String::new() } else { format!(" (unit {key})") }
 }
 
 /// Splits `SLUG: text`; none when the text does not begin with a slug.
@@ -182,6 +250,32 @@ mod tests {
         assert!(!Error::from(Status::unknown("x")).retryable());
         assert!(!Error::from(Status::invalid_argument("x")).retryable());
         assert!(!Error::Disconnected("reset".into()).retryable());
+        for slug in LOST_FOR_GOOD {
+            let error = Error::from(Status::aborted(format!("{slug}: gone")));
+            assert!(!error.retryable() && !error.retryable_with_key(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_key_makes_it_harmless_not_to_know() {
+        let unknown = Error::from(Status::unknown("COMMIT_UNKNOWN: look before sending again"));
+        let unit = |cause| Error::Unit { key: IngestKey::new("a", 1, 2), cause: Arc::new(cause) };
+        for error in [unknown, Error::Disconnected("reset".into())] {
+            assert!(!error.retryable() && error.retryable_with_key(), "{error}");
+            assert!(unit(error).retryable_with_key());
+        }
+        let other = unit(Error::from(Status::unknown("x")));
+        assert!(!other.retryable_with_key());
+        assert_eq!((other.slug(), other.to_string().as_str()), (Some("UNKNOWN"), "UNKNOWN: x (unit a/1/2)"));
+    }
+
+    #[test]
+    fn the_server_may_say_how_long_to_wait() {
+        for (text, wanted) in [("250", Some(Duration::from_millis(250))), ("-1", None), ("soon", None)] {
+            let mut status = Status::resource_exhausted("QUEUE_FULL: full");
+            status.metadata_mut().insert(PUSHBACK_HEADER, text.parse().unwrap());
+            assert_eq!(Error::from(status).retry_after(), wanted, "{text}");
+        }
     }
 
     #[test]

@@ -11,21 +11,10 @@ use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt, stream};
 use merganser_proto::IngestAck;
 
-use crate::{Client, Error, TablePath, client::descriptor, split::Splitter, upload};
-
-/// What an ingest does about the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum IngestMode {
-    /// Create the table; fail if it exists.
-    Create,
-    /// Append to the table; fail if it does not exist.
-    Append,
-    /// Drop the table if it exists, and create it anew.
-    Replace,
-    /// Append to the table; create it first if it does not exist.
-    #[default]
-    CreateOrAppend,
-}
+use crate::{
+    Client, Error, IngestMode, IngestOptions, RetryPolicy, TablePath, client::descriptor, split::Splitter,
+    upload,
+};
 
 impl Client {
     /// Sends rows to a table as one atomic unit: once this returns, all of them are on disk; after an
@@ -47,22 +36,78 @@ impl Client {
         S: Stream<Item = Result<RecordBatch, E>> + Send + 'static,
         E: Into<Error>,
     {
+        let options = IngestOptions { mode, ..IngestOptions::default() };
+        self.ingest_with(table, &options, schema, batches).await
+    }
+
+    /// Sends rows like [`ingest`](Self::ingest), with a key or other options.
+    ///
+    /// A unit with a key may be sent again after any error that is
+    /// [`retryable_with_key`](Error::retryable_with_key); if it was committed before, the acknowledgement says
+    /// `duplicate` and nothing is written.
+    ///
+    /// # Errors
+    /// Those of [`ingest`](Self::ingest); what the ledger refuses, such as `KEY_REUSED`, `SEQ_GAP` and `FENCED`.
+    pub async fn ingest_with<S, E>(
+        &self,
+        table: &TablePath,
+        options: &IngestOptions,
+        schema: SchemaRef,
+        batches: S,
+    ) -> Result<IngestAck, Error>
+    where
+        S: Stream<Item = Result<RecordBatch, E>> + Send + 'static,
+        E: Into<Error>,
+    {
         let splitter = Splitter::new(&schema);
         let encoder = FlightDataEncoderBuilder::new()
             .with_schema(schema.clone())
             .with_max_flight_data_size(splitter.encoder_limit())
-            .with_flight_descriptor(Some(target(table, mode)));
+            .with_flight_descriptor(Some(target(table, options)?));
         let pieces = batches.map(move |batch| checked(batch, &schema)).flat_map(move |batch| match batch {
             Ok(batch) => stream::iter(splitter.split(batch).into_iter().map(Ok).collect::<Vec<_>>()),
             Err(error) => stream::iter(vec![Err(FlightError::ExternalError(Box::new(error)))]),
         });
         upload::put(self.transport(), encoder.build(pieces)).await
     }
+
+    /// Sends a unit that is in memory, again and again until it is on disk, fails for good, or the policy's time
+    /// is over. With a key it is stored once, whatever happens in between. Without one it is sent again only when
+    /// it was surely not stored, so that [`Error::Disconnected`] ends it.
+    ///
+    /// # Errors
+    /// Those of [`ingest_with`](Self::ingest_with); [`Error::Usage`] when there is not a single batch, be it
+    /// without rows, since it tells the columns.
+    pub async fn ingest_unit(
+        &self,
+        table: &TablePath,
+        options: &IngestOptions,
+        batches: &[RecordBatch],
+        policy: &RetryPolicy,
+    ) -> Result<IngestAck, Error> {
+        let schema = schema_of(batches)?;
+        let send = || {
+            let rows = stream::iter(batches.to_vec()).map(Ok::<_, Error>);
+            self.ingest_with(table, options, schema.clone(), rows)
+        };
+        policy.run(self, options.key.is_some(), send).await
+    }
+}
+
+/// The columns of a unit.
+pub(crate) fn schema_of(batches: &[RecordBatch]) -> Result<SchemaRef, Error> {
+    let first = batches.first().map(RecordBatch::schema);
+    first.ok_or_else(|| {
+        Error::Usage("a unit needs a batch, be it without rows: it tells the columns".to_owned())
+    })
 }
 
 /// The encoder trusts that every batch has the schema it announced; a batch that has not would be
 /// decoded wrongly on the other side.
-fn checked<E: Into<Error>>(batch: Result<RecordBatch, E>, schema: &SchemaRef) -> Result<RecordBatch, Error> {
+pub(crate) fn checked<E: Into<Error>>(
+    batch: Result<RecordBatch, E>,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, Error> {
     let batch = batch.map_err(Into::into)?;
     if batch.schema_ref().fields() == schema.fields() {
         Ok(batch)
@@ -71,17 +116,19 @@ fn checked<E: Into<Error>>(batch: Result<RecordBatch, E>, schema: &SchemaRef) ->
     }
 }
 
-/// Where the rows go. The default mode is plain Flight's; the others need a Flight SQL command.
-fn target(table: &TablePath, mode: IngestMode) -> FlightDescriptor {
-    let (if_not_exist, if_exists) = match mode {
-        IngestMode::CreateOrAppend => {
-            return FlightDescriptor::new_path(table.parts().map(str::to_owned).collect());
+/// Where the rows go. What plain Flight can say is said by it; the rest needs a Flight SQL command.
+pub(crate) fn target(table: &TablePath, options: &IngestOptions) -> Result<FlightDescriptor, Error> {
+    let named = options.named()?;
+    let (if_not_exist, if_exists) = match options.mode {
+        IngestMode::CreateOrAppend if named.is_empty() => {
+            return Ok(FlightDescriptor::new_path(table.parts().map(str::to_owned).collect()));
         }
+        IngestMode::CreateOrAppend => (TableNotExistOption::Create, TableExistsOption::Append),
         IngestMode::Create => (TableNotExistOption::Create, TableExistsOption::Fail),
         IngestMode::Append => (TableNotExistOption::Fail, TableExistsOption::Append),
         IngestMode::Replace => (TableNotExistOption::Create, TableExistsOption::Replace),
     };
-    descriptor(CommandStatementIngest {
+    Ok(descriptor(CommandStatementIngest {
         table_definition_options: Some(TableDefinitionOptions {
             if_not_exist: if_not_exist.into(),
             if_exists: if_exists.into(),
@@ -89,8 +136,9 @@ fn target(table: &TablePath, mode: IngestMode) -> FlightDescriptor {
         table: table.table().to_owned(),
         schema: table.schema().map(str::to_owned),
         catalog: table.catalog().map(str::to_owned),
+        options: named,
         ..CommandStatementIngest::default()
-    })
+    }))
 }
 
 #[cfg(test)]
@@ -102,17 +150,28 @@ mod tests {
     use prost::Message;
 
     use super::*;
+    use crate::IngestKey;
 
-    fn command(mode: IngestMode) -> CommandStatementIngest {
+    fn options(mode: IngestMode) -> IngestOptions {
+        IngestOptions { mode, ..IngestOptions::default() }
+    }
+
+    fn command(options: &IngestOptions) -> CommandStatementIngest {
         let table = TablePath::new("t").with_catalog("c", "s");
-        let any = Any::decode(target(&table, mode).cmd).unwrap();
+        let any = Any::decode(target(&table, options).unwrap().cmd).unwrap();
         any.unpack().unwrap().unwrap()
     }
 
     #[test]
-    fn create_or_append_is_a_plain_path() {
+    fn create_or_append_is_a_plain_path_unless_there_is_more_to_say() {
         let table = TablePath::new("t").with_schema("s");
-        assert_eq!(target(&table, IngestMode::CreateOrAppend).path, ["s", "t"]);
+        assert_eq!(target(&table, &options(IngestMode::CreateOrAppend)).unwrap().path, ["s", "t"]);
+        let key = Some(IngestKey::new("größe", 1, 2));
+        let command = command(&IngestOptions { key, ..IngestOptions::default() });
+        let table_options = command.table_definition_options.unwrap();
+        assert_eq!(table_options.if_not_exist(), TableNotExistOption::Create);
+        assert_eq!(table_options.if_exists(), TableExistsOption::Append);
+        assert_eq!(command.options["ingest_key"], "größe/1/2");
     }
 
     #[test]
@@ -122,7 +181,7 @@ mod tests {
             (IngestMode::Append, TableNotExistOption::Fail, TableExistsOption::Append),
             (IngestMode::Replace, TableNotExistOption::Create, TableExistsOption::Replace),
         ] {
-            let command = command(mode);
+            let command = command(&options(mode));
             let options = command.table_definition_options.unwrap();
             assert_eq!(options.if_not_exist(), if_not_exist, "{mode:?}");
             assert_eq!(options.if_exists(), if_exists, "{mode:?}");

@@ -2,7 +2,8 @@
 //!
 //! A [`Client`] is one connection that any number of tasks share: clone it freely. Queries come back as
 //! a [`RowStream`] of Arrow record batches; [`Client::ingest`] sends record batches to a table as one
-//! atomic unit and returns once they are on disk.
+//! atomic unit and returns once they are on disk. A [`Loader`] sends many units over one stream and loses and
+//! repeats none, whatever breaks in between.
 //!
 //! ```no_run
 //! use futures::TryStreamExt;
@@ -29,7 +30,10 @@ mod client;
 mod codec;
 mod error;
 mod ingest;
+mod ingest_options;
+mod loader;
 mod options;
+mod retry;
 mod rows;
 mod split;
 mod table_path;
@@ -39,9 +43,11 @@ mod url;
 
 pub use client::Client;
 pub use error::Error;
-pub use ingest::IngestMode;
+pub use ingest_options::{IngestKey, IngestMode, IngestOptions, Merge, NewColumns, OnConflict};
+pub use loader::{Acknowledged, Committed, Loader, LoaderOptions, Start, Window};
 pub use merganser_proto::IngestAck;
 pub use options::{ClientOptions, Credentials, TlsOptions};
+pub use retry::RetryPolicy;
 pub use rows::RowStream;
 pub use table_path::TablePath;
 pub use tables::TableInfo;

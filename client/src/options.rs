@@ -22,7 +22,8 @@ impl Default for ClientOptions {
 /// How to log in.
 #[derive(Clone)]
 pub enum Credentials {
-    /// Exchanged once for the bearer token that every later call carries.
+    /// Exchanged for the bearer token that every later call carries; kept, to get another one when a retried
+    /// call finds it expired.
     Password {
         /// Name of the user; it has no colon, because HTTP Basic authentication ends the name there.
         user: String,

@@ -46,11 +46,19 @@ where
     M: Message + Default,
     S: Stream<Item = Result<FlightData, FlightError>> + Unpin + Send + 'static,
 {
+    acknowledgement(open(transport, upload).await?).await
+}
+
+/// Opens a DoPut whose request may fail on this side, and returns the answers to come.
+pub(crate) async fn open<S>(transport: Transport, request: S) -> Result<Streaming<PutResult>, Status>
+where
+    S: Stream<Item = Result<FlightData, Status>> + Send + 'static,
+{
     let mut grpc = Grpc::new(transport);
     grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
     let path = PathAndQuery::from_static(DO_PUT);
-    let answers = grpc.streaming(upload.into_streaming_request(), path, PutCodec).await?;
-    acknowledgement(answers.into_inner()).await
+    let answers = grpc.streaming(request.into_streaming_request(), path, PutCodec).await?;
+    Ok(answers.into_inner())
 }
 
 /// Reads the single acknowledgement of a DoPut, and on to the status that confirms it.

@@ -64,7 +64,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 #[track_caller]
 pub fn refused<T: Debug>(result: Result<T, Error>, code: Code, slug: &str) -> String {
     match result {
-        Err(Error::Server { code: its_code, slug: its_slug, message })
+        Err(Error::Server { code: its_code, slug: its_slug, message, .. })
             if its_code == code && its_slug == slug =>
         {
             message

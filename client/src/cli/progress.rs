@@ -84,7 +84,7 @@ impl FileBars {
     pub(crate) fn add(&self, name: &OsStr) -> FileBar {
         let name = name.to_string_lossy().into_owned();
         let bar = self.0.add(ProgressBar::no_length().with_prefix(name));
-        bar.set_style(style("{prefix:30!} {spinner}"));
+        bar.set_style(style("{prefix:30!} {spinner} {msg}"));
         FileBar(bar)
     }
 
@@ -111,16 +111,23 @@ impl FileBar {
         reader: R,
         length: u64,
     ) -> indicatif::ProgressBarIter<R> {
-        self.0.set_style(style("{prefix:30!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
+        self.0.set_style(style("{prefix:30!} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}"));
         self.0.set_length(length);
         self.0.wrap_read(reader)
     }
 
     /// Measures by rows: for files that know how many they have.
     pub(crate) fn count_rows(&self, length: u64) -> ProgressBar {
-        self.0.set_style(style("{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {eta}"));
+        self.0.set_style(style("{prefix:30!} [{bar:30}] {human_pos}/{human_len} rows {eta} {msg}"));
         self.0.set_length(length);
         self.0.clone()
+    }
+
+    /// Says the how manieth try it is, unless it is the first.
+    pub(crate) fn tries(&self, number: u64) {
+        if number > 1 {
+            self.0.set_message(format!("try {number}"));
+        }
     }
 
     /// Takes the bar off the screen.

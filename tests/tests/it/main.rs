@@ -10,6 +10,7 @@ mod bulk_uploads;
 mod checkpoints;
 mod command_line;
 mod constraints;
+mod continued_loads;
 mod crash;
 mod disguised_writes;
 mod failure_isolation;

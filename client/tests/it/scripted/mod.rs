@@ -1,6 +1,15 @@
 //! A Flight SQL server that does as it is told and reports what it sees.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod ledger;
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_flight::{
@@ -21,6 +30,8 @@ use prost::Message;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
+pub(crate) use self::ledger::{Break, Ledger};
+
 /// Far longer than anything here takes, and shorter than anybody waits for a test that hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,6 +47,9 @@ pub(crate) enum Seen {
 /// The server; it stops when it is dropped.
 pub(crate) struct Server {
     pub(crate) url: String,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Ingests that come to nothing yet: each takes one, and is refused.
+    pub(crate) refusals: Arc<AtomicU64>,
     seen: mpsc::UnboundedReceiver<Seen>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -45,10 +59,12 @@ impl Server {
         let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let url = format!("grpc://{}", incoming.local_addr().unwrap());
         let (sender, seen) = mpsc::unbounded_channel();
-        let service = FlightServiceServer::new(Scripted(sender));
+        let (ledger, refusals) = (Arc::<Ledger>::default(), Arc::<AtomicU64>::default());
+        let service = Scripted(sender, ledger.clone(), refusals.clone());
+        let service = FlightServiceServer::new(service);
         let server = tonic::transport::Server::builder().add_service(service);
         let task = tokio::spawn(server.serve_with_incoming(incoming));
-        Self { url, seen, task }
+        Self { url, ledger, refusals, seen, task }
     }
 
     pub(crate) async fn connect() -> (Client, Self) {
@@ -71,7 +87,7 @@ impl Drop for Server {
 }
 
 #[derive(Clone)]
-struct Scripted(mpsc::UnboundedSender<Seen>);
+struct Scripted(mpsc::UnboundedSender<Seen>, Arc<Ledger>, Arc<AtomicU64>);
 
 type Answers<T> = Response<Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>>;
 
@@ -142,6 +158,9 @@ impl FlightSqlService for Scripted {
         let info = FlightInfo::new().with_endpoint(FlightEndpoint::new().with_ticket(ticket));
         let info = match command.query.as_str() {
             "endless" => info.try_with_schema(&batch().schema()).unwrap(),
+            sql if sql.contains("merganser_ingest()") => {
+                info.try_with_schema(&Ledger::row().schema()).unwrap()
+            }
             "dml" => info.try_with_schema(&Schema::empty()).unwrap().with_total_records(7),
             "whoami" => {
                 let token = request.metadata().get("authorization").unwrap();
@@ -157,9 +176,19 @@ impl FlightSqlService for Scripted {
 
     async fn do_get_statement(
         &self,
-        _ticket: TicketStatementQuery,
+        ticket: TicketStatementQuery,
         _request: Request<Ticket>,
     ) -> Result<Response<<Self as FlightService>::DoGetStream>, Status> {
+        if ticket.statement_handle.ends_with(b"'known'") {
+            let rows = stream::iter([Ok(Ledger::row())]);
+            let data = FlightDataEncoderBuilder::new().build(rows);
+            return Ok(Response::new(data.map_err(Status::from).boxed()));
+        }
+        if ticket.statement_handle.starts_with(b"SELECT epoch") {
+            let rows = stream::empty();
+            let data = FlightDataEncoderBuilder::new().with_schema(Ledger::row().schema()).build(rows);
+            return Ok(Response::new(data.map_err(Status::from).boxed()));
+        }
         let report = CancelReport(self.0.clone());
         let batches = stream::repeat_with(move || {
             let _ = &report;
@@ -174,6 +203,14 @@ impl FlightSqlService for Scripted {
         request: Request<PeekableFlightDataStream>,
         _message: Any,
     ) -> Result<Response<<Self as FlightService>::DoPutStream>, Status> {
+        let mut request = request;
+        let first = request.get_mut().peek().await.unwrap().as_ref().unwrap();
+        if first.flight_descriptor.as_ref().unwrap().path == ["ledger"] {
+            let answers = self.1.clone().answer(request.into_inner());
+            let answers =
+                stream::unfold(answers, |mut answers| async { Some((answers.recv().await?, answers)) });
+            return Ok(Response::new(answers.boxed()));
+        }
         let answer = self.clone().drain(request.into_inner()).map_ok(|rows| {
             let result = DoPutUpdateResult { record_count: rows };
             PutResult { app_metadata: result.encode_to_vec().into() }
@@ -183,9 +220,17 @@ impl FlightSqlService for Scripted {
 
     async fn do_put_statement_ingest(
         &self,
-        _command: CommandStatementIngest,
+        command: CommandStatementIngest,
         request: Request<PeekableFlightDataStream>,
     ) -> Result<i64, Status> {
+        let less = |left: u64| left.checked_sub(1);
+        if self.2.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+            return Err(match command.table.as_str() {
+                "expired" => Status::unauthenticated("UNAUTHENTICATED: the token has expired"),
+                "unknown" => Status::unknown("COMMIT_UNKNOWN: look before sending again"),
+                _ => Status::unavailable("ENGINE_DOWN: try again in a moment"),
+            });
+        }
         self.clone().drain(request.into_inner()).await
     }
 

@@ -1,14 +1,11 @@
-//! The library against a scripted Flight SQL server: what goes over the wire when things go wrong.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod scripted;
+//! Uploads, results and log-ins.
 
 use std::{sync::Arc, time::Duration};
 
+use crate::scripted::{Seen, Server};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use futures::{StreamExt, TryStreamExt, stream};
 use merganser::{Client, ClientOptions, Credentials, Error, IngestAck, IngestMode, TablePath};
-use scripted::{Seen, Server};
 
 /// The scripted server answers the headers of a plain put at once, and those of a Flight SQL ingest with
 /// the result: HTTP/2 resets behave differently before and after them.

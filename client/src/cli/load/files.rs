@@ -1,0 +1,85 @@
+//! Files side by side, each whole or not at all.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
+
+use futures::{StreamExt, stream};
+use merganser::{Client, Error, IngestMode, IngestOptions};
+
+use super::{LoadArgs, total::Total};
+use crate::cli::{
+    progress::{FileBar, FileBars},
+    terminal,
+};
+
+/// Loads the files; prints the error of each that fails.
+pub(super) async fn load(args: &LoadArgs, client: &Client, bars: &FileBars) -> Total {
+    let total = Cell::new(Total::default());
+    let add = |change: &dyn Fn(&mut Total)| {
+        let mut sum = total.take();
+        change(&mut sum);
+        total.set(sum);
+    };
+    let load = async |path: PathBuf, mode: IngestMode| {
+        let bar = bars.add(path.file_name().unwrap_or(path.as_os_str()));
+        let mut tries = 0;
+        let sent = send(args, client, &bar, &path, mode, &mut tries).await;
+        bar.clear();
+        add(&|total| total.retries += tries.max(1) - 1);
+        match &sent {
+            Ok(rows) => add(&|total| {
+                total.loaded += 1;
+                total.rows += rows;
+            }),
+            Err(error) => {
+                add(&|total| total.failed += 1);
+                let name = path.display();
+                bars.suspend(|| terminal::print_error(&format_args!("{name}: {error}")));
+            }
+        }
+        sent.is_ok()
+    };
+
+    let mut pending = VecDeque::from(args.files.clone());
+    let mut mode = IngestMode::from(args.mode);
+    // Only one file may make the table. Should it fail, the next has to make it.
+    while mode == IngestMode::Create || mode == IngestMode::Replace {
+        let Some(path) = pending.pop_front() else {
+            break;
+        };
+        if load(path, mode).await {
+            mode = IngestMode::Append;
+        }
+    }
+    let load = &load;
+    let others = stream::iter(pending).map(|path| async move { load(path, mode).await });
+    others.buffer_unordered(usize::from(args.parallel)).for_each(async |_| ()).await;
+    total.take()
+}
+
+/// Sends one file as one unit. Another try reads the file again from its beginning.
+async fn send(
+    args: &LoadArgs,
+    client: &Client,
+    bar: &FileBar,
+    path: &Path,
+    mode: IngestMode,
+    tries: &mut u64,
+) -> Result<u64, Error> {
+    let options = IngestOptions { mode, ..args.ingest() };
+    let source = args.source(path)?;
+    let try_once = || {
+        *tries += 1;
+        bar.tries(*tries);
+        let opening = source.clone().open(bar.clone());
+        async {
+            let (schema, batches) = opening.await?;
+            client.ingest_with(&args.table, &options, schema, batches).await
+        }
+    };
+    let acknowledged = args.retry().run(client, false, try_once).await?;
+    Ok(acknowledged.rows)
+}

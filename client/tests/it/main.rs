@@ -1,0 +1,6 @@
+//! The library against a scripted Flight SQL server: what goes over the wire when things go wrong.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod loader;
+mod scripted;
+mod wire;
