@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "a fixture fails by panicking")]
 
 mod certificates;
+mod process;
 mod proxy;
 mod rows;
 mod server;
@@ -14,6 +15,7 @@ mod upload;
 use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
+pub use process::Process;
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};

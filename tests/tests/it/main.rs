@@ -23,3 +23,6 @@ mod shutdown;
 mod snapshots;
 mod statement_timeout;
 mod tls;
+
+/// The binary under test, for [`merganser_tests::Process`].
+const SERVER: &str = env!("CARGO_BIN_EXE_merganser-server-under-test");
