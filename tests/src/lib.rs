@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "a fixture fails by panicking")]
 
 mod certificates;
+mod keyed;
 mod process;
 mod proxy;
 mod rows;
@@ -15,6 +16,7 @@ mod upload;
 use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
+pub use keyed::put_keyed;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};

@@ -6,13 +6,17 @@ mod atomic_uploads;
 mod authentication;
 mod bad_arrow;
 mod bulk_uploads;
+mod changing_tables;
 mod command_line;
 mod crash;
+mod cut_log;
 mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
 mod health;
 mod long_writes;
+mod lost_answers;
+mod many_connections;
 mod metadata;
 mod open_modes;
 mod overload;
@@ -22,6 +26,8 @@ mod schema_changes;
 mod shutdown;
 mod snapshots;
 mod statement_timeout;
+#[cfg(target_os = "linux")]
+mod synced;
 mod tls;
 
 /// The binary under test, for [`merganser_tests::Process`].
