@@ -173,11 +173,12 @@ impl Course {
             }
             Moment::Checkpoint => {
                 let late = Instant::now() + PATIENCE;
-                while !self.site.checkpoints() && Instant::now() < late {
+                let under_way = || self.site.checkpoints(moment.checkpoint_size());
+                while !under_way() && Instant::now() < late {
                     tokio::time::sleep(LOOK).await;
                 }
                 tokio::time::sleep(self.numbers.milliseconds(0, 5)).await;
-                self.site.checkpoints()
+                under_way()
             }
         }
     }

@@ -35,13 +35,13 @@ impl Moment {
         }
     }
 
-    /// The server's option for a round that ends so. A small size makes it checkpoint several times a second; a
-    /// large one leaves it a log that takes a while to read.
-    pub(crate) fn checkpoint_size(self) -> &'static str {
+    /// The server's option for a round that ends so, in bytes. A small size makes it checkpoint several times a
+    /// second; a large one leaves it a log that takes a while to read.
+    pub(crate) fn checkpoint_size(self) -> u64 {
         match self {
-            Self::Checkpoint => "1MiB",
-            Self::Load | Self::BulkUpload => "16MiB",
-            Self::StartUp => "1GiB",
+            Self::Checkpoint => 1 << 20,
+            Self::Load | Self::BulkUpload => 16 << 20,
+            Self::StartUp => 1 << 30,
         }
     }
 }

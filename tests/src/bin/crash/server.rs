@@ -57,19 +57,22 @@ impl Site {
         format!("http://{}", self.address)
     }
 
-    /// Whether the server is writing its log into the database file. DuckDB keeps what is committed meanwhile in a
-    /// second log.
-    pub(crate) fn checkpoints(&self) -> bool {
-        self.database.with_extension("duckdb.checkpoint.wal").exists()
+    /// Whether the server, started with this checkpoint size, is writing its log into the database file: it begins
+    /// to when the log has that size, and ends with a log that is empty.
+    pub(crate) fn checkpoints(&self, size: u64) -> bool {
+        let log = |name| self.database.with_extension(name).metadata().map_or(0, |file| file.len());
+        // The second log is of what is committed meanwhile.
+        log("duckdb.wal") >= size || log("duckdb.wal.checkpoint") > 0
     }
 
     /// Starts the server, which checkpoints at this size of its log.
-    pub(crate) fn start(&self, checkpoint_size: &str) -> Result<Server, Failure> {
+    pub(crate) fn start(&self, checkpoint_size: u64) -> Result<Server, Failure> {
         let mut child = Command::new(&self.program)
             .arg("--database")
             .arg(&self.database)
             .args(["--listen", &self.address.to_string()])
-            .args(["--bulk-size", BULK_SIZE, "--checkpoint-size", checkpoint_size, "--log-level", "error"])
+            .args(["--checkpoint-size", &format!("{checkpoint_size}B")])
+            .args(["--bulk-size", BULK_SIZE, "--log-level", "error"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .process_group(0)
