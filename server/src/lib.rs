@@ -17,8 +17,13 @@
 pub mod config;
 pub mod engine;
 mod flight;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hash_password;
+mod http;
+mod metrics;
 mod network;
+mod readiness;
 pub mod server;
 mod services;
 mod session;

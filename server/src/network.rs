@@ -20,7 +20,7 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
-use crate::session::ConnectionId;
+use crate::{metrics, session::ConnectionId};
 
 /// The other end of a connection, as requests see it.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +46,7 @@ pub(crate) fn accept(
             let place = place(&stream, &places)?;
             let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
             let peer = Peer { connection, address: stream.peer_addr().ok() };
+            metrics::connection_opened();
             tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
             Some(Connection { stream, peer, closed: closed.clone(), _place: place })
         });
@@ -84,6 +85,7 @@ impl Connected for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        metrics::connection_closed();
         tracing::debug!(connection = self.peer.connection.0, "closed");
         // During shutdown nobody listens any more.
         let _ = self.closed.send(self.peer.connection);

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
 };
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
@@ -15,7 +15,10 @@ use crate::{
     config::{Config, Network, Tls},
     engine::{self, Engine},
     flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
-    network, services,
+    http::Http,
+    metrics, network,
+    readiness::{Phase, Readiness},
+    services,
     session::Sessions,
 };
 
@@ -65,16 +68,27 @@ pub enum ServerError {
 pub struct Server {
     engine: Engine,
     authenticator: Arc<Authenticator>,
+    readiness: Readiness,
+    http: Option<Http>,
     listener: TcpListener,
     config: Config,
 }
 
 impl Server {
-    /// Opens the database, then binds. The order means that a port that answers is a server that works.
+    /// Opens the database, then binds. The order means that a port that answers is a server that works; only
+    /// metrics and health answer before.
     ///
     /// # Errors
     /// [`ServerError::Open`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        let readiness = Readiness::starting();
+        let http = match config.network.http {
+            Some(address) => {
+                let started = Http::start(address, readiness.clone()).await;
+                Some(started.map_err(|reason| ServerError::Bind { address, reason })?)
+            }
+            None => None,
+        };
         let authenticator = Arc::new(Authenticator::new(&config.security).map_err(ServerError::Random)?);
         let options = config.engine.clone();
         let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
@@ -83,7 +97,7 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
         warn_of_risks(&config);
-        Ok(Self { engine, authenticator, listener, config })
+        Ok(Self { engine, authenticator, readiness, http, listener, config })
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -92,6 +106,11 @@ impl Server {
     /// Whatever the system says.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where metrics and health are served over HTTP, if anywhere.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
     }
 
     /// The address as clients write it.
@@ -116,11 +135,16 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
         let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
+        if let Some(http) = &self.http {
+            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions)));
+        }
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
         let (door, slow) = (&self.authenticator, self.config.log.slow_query);
-        let flight = Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door));
+        let stopping = CancellationToken::new();
+        let flight =
+            Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door), stopping.clone());
         let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
@@ -139,11 +163,14 @@ impl Server {
                 async { drop(draining.await) },
             );
         tokio::pin!(serving);
+        self.readiness.enter(Phase::Serving);
         let served = tokio::select! {
             served = &mut serving => served,
             () = stop => {
                 tracing::info!("stopping: no new connections");
+                self.readiness.enter(Phase::Stopping);
                 reporter.stopping().await;
+                stopping.cancel();
                 let _ = drain.send(());
                 match tokio::time::timeout(network.drain_timeout, &mut serving).await {
                     Ok(served) => served,
@@ -157,8 +184,26 @@ impl Server {
         };
         sessions.close_all();
         self.engine.shutdown().await;
+        if let Some(http) = self.http {
+            http.stop().await;
+        }
         tracing::info!("stopped");
         Ok(served?)
+    }
+}
+
+/// What is measured when somebody asks for the metrics.
+fn sample(engine: Engine, sessions: Arc<Sessions>) -> impl Fn() + Send + Sync {
+    move || {
+        metrics::now(&metrics::QUEUE_UNITS, engine.units_queued() as u64);
+        metrics::now(&metrics::QUEUE_BYTES, engine.bytes_queued() as u64);
+        metrics::now(&metrics::BULK_UPLOADS, engine.bulk_uploads_in_progress() as u64);
+        metrics::now(&metrics::READS, engine.reads_in_progress() as u64);
+        metrics::now(&metrics::SESSIONS, sessions.count() as u64);
+        metrics::now(&metrics::WAL_BYTES, engine.wal_bytes());
+        if let Some(free) = engine.disk_free_bytes() {
+            metrics::now(&metrics::DISK_FREE_BYTES, free);
+        }
     }
 }
 
@@ -183,6 +228,9 @@ fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, tr
 /// What is allowed, but had better be known.
 fn warn_of_risks(config: &Config) {
     let security = &config.security;
+    if config.network.http.is_some_and(|address| !address.ip().is_loopback()) {
+        tracing::warn!("metrics and health over HTTP can be read by whoever can connect");
+    }
     if config.network.listen.ip().is_loopback() {
         return;
     }

@@ -55,6 +55,7 @@ fn is_open(file: &Path) -> bool {
 /// A server that runs in this process until [`shutdown`](Self::shutdown), or until the test ends.
 pub struct TestServer {
     address: SocketAddr,
+    http: Option<SocketAddr>,
     scheme: &'static str,
     engine: Engine,
     stop: oneshot::Sender<()>,
@@ -95,6 +96,7 @@ impl TestServer {
         let (stop, stopped) = oneshot::channel();
         Self {
             address: server.address().expect("the server is bound"),
+            http: server.http_address(),
             scheme,
             engine: server.engine(),
             stop,
@@ -106,6 +108,11 @@ impl TestServer {
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics and health over HTTP, if anywhere.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
     }
 
     /// The file under it.

@@ -1,5 +1,6 @@
 //! The command line: arguments, exit codes, Ctrl-C. Each subcommand has a file of its own.
 
+mod backup;
 mod human;
 mod infer;
 mod load;
@@ -77,6 +78,8 @@ enum Command {
     Load(load::LoadArgs),
     /// List the tables and views of the server
     Tables,
+    /// Write a copy of the database to a new file on the server's machine, while it is in use
+    Backup(backup::BackupArgs),
 }
 
 /// Runs the command line of this process.
@@ -107,6 +110,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Query(args) => query::run(args, connection).await,
         Command::Load(args) => load::run(args, connection).await,
         Command::Tables => tables::run(connection).await,
+        Command::Backup(args) => backup::run(args, connection).await,
     }
 }
 

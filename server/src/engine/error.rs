@@ -180,6 +180,11 @@ pub enum Error {
         /// DuckDB's text.
         reason: String,
     },
+    /// A schema of the name that the server's own has, with something else in it.
+    #[error(
+        "the schema {0} of the database holds something that is not this server's; rename it with DuckDB, then start again"
+    )]
+    LedgerClash(String),
     /// A bug of ours.
     #[error("something went wrong inside the server; the log has the details")]
     Internal(String),

@@ -5,6 +5,7 @@
 //! its `workspace`.
 
 mod append;
+mod backup;
 mod batch_stream;
 mod catalog;
 mod clock;
@@ -15,6 +16,7 @@ mod error;
 mod execution;
 mod ffi;
 mod gates;
+mod gauges;
 mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
@@ -43,17 +45,20 @@ pub use catalog::{
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use ffi::StatementKind;
-pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict};
+pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
+
+use parking_lot::Mutex;
 
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 use ingest::Budget;
+use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
 use writer::WriterHandle;
 
@@ -145,6 +150,8 @@ struct Shared {
     bulks: Arc<tokio::sync::Semaphore>,
     reads: Arc<tokio::sync::Semaphore>,
     turn: Turn,
+    ledger: SharedLedger,
+    ledger_table: Arc<LedgerTable>,
     writer: Option<WriterHandle>,
 }
 
@@ -156,10 +163,12 @@ impl Engine {
     pub fn open(options: Options) -> Result<Self> {
         let database = Arc::new(Database::open(&options)?);
         let clock = Arc::new(CommitClock::default());
+        let (ledger_table, ledger) = open_ledger(&database)?;
         let writer = if options.read_only {
             None
         } else {
-            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
+            let ledger = (Arc::clone(&ledger_table), Arc::clone(&ledger));
+            Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), ledger, &options)?)
         };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -168,6 +177,8 @@ impl Engine {
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
+                ledger,
+                ledger_table,
                 options,
                 database,
                 clock,
@@ -213,4 +224,18 @@ impl Engine {
             writer.shutdown().await;
         }
     }
+}
+
+/// The table function that tells of loaders.
+const INGEST_LISTING: &str = "merganser_ingest";
+
+/// What the database knows of keyed units.
+fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
+    let connection = database.connection()?;
+    let table = LedgerTable::find(&connection, &database.catalog)?;
+    let ledger = Arc::new(Mutex::new(table.load(&connection)?));
+    let listed = Arc::clone(&ledger);
+    let rows = Arc::new(move || ledger::report(&listed.lock()));
+    ffi::register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
+    Ok((Arc::new(table), ledger))
 }

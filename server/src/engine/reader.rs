@@ -38,6 +38,9 @@ impl Engine {
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadBusy`], [`Error::MultiStatement`], [`Error::Timeout`].
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
+        if sql::backup(&statement.sql).is_some() {
+            return self.write(place, statement).await;
+        }
         let names = match place {
             Place::Shared(names) => names,
             Place::Own(workspace) => {

@@ -44,6 +44,14 @@ pub struct Description {
     pub typed: bool,
 }
 
+impl Description {
+    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied.
+    fn of_backup() -> Self {
+        let nothing = || Arc::new(Schema::empty());
+        Self { kind: StatementKind::Copy, schema: nothing(), parameters: nothing(), typed: true }
+    }
+}
+
 /// What a statement gave.
 pub enum Outcome {
     /// Rows, as they are computed.
@@ -165,6 +173,9 @@ impl Engine {
     /// # Errors
     /// Syntax and binder errors; [`Error::MultiStatement`]; [`Error::Empty`].
     pub async fn describe(&self, place: &Place, sql: &str) -> Result<Description> {
+        if let Some(file) = sql::backup(sql) {
+            return file.map(|_| Description::of_backup()).map_err(Error::from);
+        }
         let names = match place {
             Place::Shared(names) => names.clone(),
             Place::Own(workspace) => return self.describe_in(workspace, sql).await,

@@ -61,6 +61,9 @@ impl Engine {
     ) -> Result<Outcome> {
         execution
             .or_stopped(async {
+                if let Some(file) = sql::backup(&statement.sql) {
+                    return self.backup(file?, execution).await;
+                }
                 match place {
                     Place::Shared(names) => self.write_with(names.clone(), statement, execution).await,
                     Place::Own(workspace) => self.run_in(workspace, statement, execution).await,

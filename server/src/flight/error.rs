@@ -63,7 +63,7 @@ pub(super) fn engine_status(error: Error) -> Status {
             );
         }
         Error::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
-        Error::InitSql { .. } => return internal(&text),
+        Error::InitSql { .. } | Error::LedgerClash(_) => return internal(&text),
         Error::Internal(detail) => return internal(&detail),
     };
     status(code, slug, &text)

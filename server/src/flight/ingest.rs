@@ -4,6 +4,7 @@ use arrow_flight::{
     PutResult,
     sql::{CommandStatementIngest, TableDefinitionOptions, TableExistsOption, TableNotExistOption},
 };
+use arrow_schema::SchemaRef;
 use merganser_proto::IngestAck;
 use tonic::Status;
 
@@ -16,46 +17,32 @@ use super::{
     upload::Upload,
 };
 use crate::{
-    engine::{IfExists, IfMissing, IngestRequest, TableRef},
-    session::Session,
+    engine::{Ack, IfExists, IfMissing, IngestKey, IngestRequest, TableRef},
+    metrics,
+    session::{Session, SessionError},
 };
 
-impl Flight {
-    /// Appends an upload; the answer is sent after COMMIT.
-    pub(super) async fn ingest(
-        &self,
-        session: &Session,
-        transaction: &[u8],
-        upload: &mut Upload,
-        request: IngestRequest,
-    ) -> Reply<Answers<PutResult>> {
-        let sequence = request.key.as_ref().map_or(0, |key| key.sequence);
-        let mut entry = self.log.begin("ingest", &request.table.table);
-        let schema = upload.schema().await.map_err(engine_status)?;
-        let ack = session.ingest(transaction, request, schema, upload).await;
-        let ack = ack.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
-        entry.rows(ack.rows);
-        entry.bytes(ack.bytes);
-        let ack = IngestAck {
-            rows: ack.rows,
-            commit_id: ack.commit,
-            committed: ack.committed,
-            duplicate: ack.duplicate,
-            units: 1,
-            sequence,
-        };
-        Ok(stream::one(put_result(&ack)))
+/// Where the rows of a DoPut go.
+pub(super) struct RowsAsked {
+    pub(super) request: IngestRequest,
+    /// The handle of the transaction that they belong to; mostly empty.
+    pub(super) transaction: Vec<u8>,
+}
+
+impl RowsAsked {
+    /// Plain Flight: a path.
+    pub(super) fn of_path(table: TableRef, options: &IngestOptions, loader: u64) -> Result<Self, Status> {
+        let mut request = IngestRequest::append(table, loader);
+        options.apply(&mut request)?;
+        Ok(Self { request, transaction: Vec::new() })
     }
 
     /// CommandStatementIngest, in every mode.
-    pub(super) async fn statement_ingest(
-        &self,
-        session: &Session,
-        upload: &mut Upload,
+    pub(super) fn of_command(
         command: CommandStatementIngest,
         options: IngestOptions,
         loader: u64,
-    ) -> Reply<Answers<PutResult>> {
+    ) -> Result<Self, Status> {
         let (if_missing, if_exists) = mode(command.table_definition_options.as_ref())?;
         let path: Vec<String> = match (command.catalog, command.schema) {
             (Some(catalog), schema) => vec![catalog, schema.unwrap_or_else(|| "main".into()), command.table],
@@ -75,9 +62,52 @@ impl Flight {
             ..IngestRequest::append(TableRef::from_path(&path).map_err(engine_status)?, loader)
         };
         options.and(command.options)?.apply(&mut request)?;
-        let transaction = command.transaction_id.unwrap_or_default();
-        self.ingest(session, &transaction, upload, request).await
+        Ok(Self { request, transaction: command.transaction_id.unwrap_or_default().to_vec() })
     }
+}
+
+impl Flight {
+    /// Takes an upload that is one unit; the answer is sent after COMMIT.
+    pub(super) async fn ingest(
+        &self,
+        session: &Session,
+        upload: &mut Upload,
+        rows: RowsAsked,
+        schema: SchemaRef,
+    ) -> Reply<Answers<PutResult>> {
+        let RowsAsked { request, transaction } = rows;
+        let key = request.key.clone();
+        let mut entry = self.log.begin("ingest", &request.table.table);
+        let ack = match session.begin_ingest(&transaction, request, schema, upload).await {
+            Ok(pending) => pending.committed().await.map_err(SessionError::from),
+            Err(error) => Err(error),
+        };
+        let ack = ack
+            .inspect_err(|error| entry.failed(error))
+            .map_err(session_status)
+            .inspect_err(count_refusal)?;
+        entry.rows(ack.rows);
+        entry.bytes(ack.bytes);
+        Ok(stream::one(put_result(&acknowledgement(&ack, key.as_ref(), 1))))
+    }
+}
+
+/// What a client is told of a unit that is committed, the how manieth of its stream.
+pub(super) fn acknowledgement(ack: &Ack, key: Option<&IngestKey>, units: u64) -> IngestAck {
+    IngestAck {
+        rows: ack.rows,
+        commit_id: ack.commit,
+        committed: ack.committed,
+        duplicate: ack.duplicate,
+        units,
+        sequence: key.map_or(0, |key| key.sequence),
+    }
+}
+
+/// Every status begins with its slug.
+pub(super) fn count_refusal(status: &Status) {
+    let slug = status.message().split_once(':').map_or("OTHER", |(slug, _)| slug);
+    metrics::unit_refused(slug);
 }
 
 /// The mode of a statement ingest. Unset options mean: create, and fail where it exists.

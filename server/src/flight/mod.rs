@@ -11,6 +11,8 @@ mod caller;
 mod cancel;
 mod credentials;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod handshake;
 mod info;
 mod ingest;
@@ -24,6 +26,7 @@ mod statement_log;
 mod stream;
 mod ticket;
 mod transaction;
+mod units;
 mod update;
 mod upload;
 
@@ -34,6 +37,7 @@ use arrow_flight::{
     HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket, flight_service_server::FlightService,
 };
 use futures::Stream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -63,15 +67,18 @@ pub(crate) struct Flight {
     polls: Arc<poll::Polls>,
     log: Arc<StatementLog>,
     authenticator: Arc<Authenticator>,
+    /// Cancelled when the server stops: streams that could go on for ever end.
+    stopping: CancellationToken,
 }
 
 impl Flight {
-    /// Serves `engine`; a statement that takes longer than `slow` is logged with its text.
+    /// Serves `engine` until `stopping`; a statement that takes longer than `slow` is logged with its text.
     pub(crate) fn new(
         engine: Engine,
         sessions: Arc<Sessions>,
         slow: Duration,
         authenticator: Arc<Authenticator>,
+        stopping: CancellationToken,
     ) -> Self {
         Self {
             engine,
@@ -83,6 +90,7 @@ impl Flight {
             polls: Arc::default(),
             log: Arc::new(StatementLog::new(slow)),
             authenticator,
+            stopping,
         }
     }
 }

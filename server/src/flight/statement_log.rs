@@ -11,7 +11,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 
-use crate::{engine::Error, sql::may_hold_secrets};
+use crate::{engine::Error, metrics, sql::may_hold_secrets};
 
 /// Characters of a slow statement's text that the log shows.
 const TEXT_SHOWN: usize = 500;
@@ -90,6 +90,7 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let elapsed = self.started.elapsed();
+        metrics::statement_ended(self.kind, self.error.is_some(), elapsed);
         let milliseconds = elapsed.as_millis() as u64;
         let Self { id, kind, rows, bytes, text, error, .. } = self;
         // DuckDB's messages quote the statement.

@@ -1,28 +1,54 @@
 //! DoPut of statements that are run for their effect, and of parameters.
 
 use arrow_flight::{
-    FlightData, PutResult,
+    FlightData, FlightDescriptor, PutResult,
     sql::{Command, CommandPreparedStatementQuery, DoPutPreparedStatementResult, DoPutUpdateResult},
 };
 use prost::Message;
-use tonic::{Code, Request, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::{
     Answers, Flight, Reply,
     asked::{Asked, Query},
     caller::connection_of,
-    error::{bad_request, session_status, unimplemented},
+    error::{bad_request, engine_status, session_status, unimplemented},
+    ingest::RowsAsked,
     ingest_options::IngestOptions,
     stream,
+    units::Destination,
     upload::Upload,
 };
 use crate::{
-    engine::{IngestRequest, Outcome, Statement},
+    engine::{Outcome, Statement},
     session::Session,
 };
 
 /// A statement's rows are not its effect; the protocol's word for "unknown".
 const UNKNOWN_COUNT: i64 = -1;
+
+/// What a DoPut is.
+enum Put {
+    Rows(RowsAsked),
+    Command(Box<Command>),
+}
+
+impl Put {
+    fn of(descriptor: &FlightDescriptor, options: IngestOptions, loader: u64) -> Result<Self, Status> {
+        match Asked::of(descriptor)? {
+            Asked::Table(table) => RowsAsked::of_path(table, &options, loader).map(Self::Rows),
+            Asked::Sql(_) => Err(bad_request(
+                "BAD_COMMAND",
+                "DoPut takes a table path or a Flight SQL command; send SQL text as a ticket or the action \"query\"",
+            )),
+            Asked::Command(command) => match *command {
+                Command::CommandStatementIngest(command) => {
+                    RowsAsked::of_command(command, options, loader).map(Self::Rows)
+                }
+                other => Ok(Self::Command(Box::new(other))),
+            },
+        }
+    }
+}
 
 impl Flight {
     /// DoPut: the first message's descriptor says what the stream is.
@@ -31,9 +57,17 @@ impl Flight {
         let loader = connection_of(&request).map_or(0, |connection| connection.0);
         let options = IngestOptions::of_headers(request.metadata());
         let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
-        let answer = match options {
-            Ok(options) => self.put_asked(&session, &mut upload, options, loader).await,
-            Err(refusal) => Err(refusal),
+        let asked = options.and_then(|options| Put::of(upload.descriptor(), options, loader));
+        let answer = match asked {
+            Ok(Put::Rows(rows)) => match upload.schema().await.map_err(engine_status) {
+                Ok(schema) if upload.is_long_stream() => {
+                    return self.put_units(Destination { session, rows, schema }, upload).await;
+                }
+                Ok(schema) => self.ingest(&session, &mut upload, rows, schema).await,
+                Err(status) => Err(status),
+            },
+            Ok(Put::Command(command)) => self.put_command(&session, &mut upload, *command).await,
+            Err(status) => Err(status),
         };
         if answer.as_ref().is_err_and(|status| status.code() != Code::Aborted) {
             // A client that is still sending would otherwise see a broken pipe in place of the reason. One
@@ -43,27 +77,12 @@ impl Flight {
         answer
     }
 
-    async fn put_asked(
+    async fn put_command(
         &self,
         session: &Session,
         upload: &mut Upload,
-        options: IngestOptions,
-        loader: u64,
+        command: Command,
     ) -> Reply<Answers<PutResult>> {
-        let command = match Asked::of(upload.descriptor())? {
-            Asked::Table(table) => {
-                let mut request = IngestRequest::append(table, loader);
-                options.apply(&mut request)?;
-                return self.ingest(session, &[], upload, request).await;
-            }
-            Asked::Sql(_) => {
-                return Err(bad_request(
-                    "BAD_COMMAND",
-                    "DoPut takes a table path or a Flight SQL command; send SQL text as a ticket or the action \"query\"",
-                ));
-            }
-            Asked::Command(command) => *command,
-        };
         match command {
             Command::CommandStatementUpdate(update) => {
                 let query = Query {
@@ -71,9 +90,6 @@ impl Flight {
                     ..Query::new(Statement::new(update.query))
                 };
                 self.update(session, query).await
-            }
-            Command::CommandStatementIngest(command) => {
-                self.statement_ingest(session, upload, command, options, loader).await
             }
             Command::CommandPreparedStatementQuery(query) => self.bind(session, upload, query).await,
             Command::CommandPreparedStatementUpdate(update) => {

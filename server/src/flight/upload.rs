@@ -3,15 +3,20 @@
 use std::{
     panic::AssertUnwindSafe,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use arrow_array::RecordBatch;
-use arrow_flight::{FlightData, FlightDescriptor, decode::FlightRecordBatchStream, error::FlightError};
+use arrow_flight::{
+    FlightData, FlightDescriptor,
+    decode::{DecodedPayload, FlightDataDecoder},
+    error::FlightError,
+};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
-use futures::{FutureExt, Stream, StreamExt};
+use bytes::Bytes;
+use futures::{FutureExt, Stream, StreamExt, channel::mpsc, stream::BoxStream};
 use tonic::{Code, Status, Streaming};
 
 use super::error::{bad_request, engine_status};
@@ -27,12 +32,26 @@ const MAX_PARAMETER_BYTES: usize = 64 << 20;
 /// An upload whose first message has been read.
 pub(super) struct Upload {
     descriptor: FlightDescriptor,
-    batches: FlightRecordBatchStream,
+    /// What the client sends,
+    messages: BoxStream<'static, Result<FlightData, Status>>,
+    /// the way of those messages that hold Arrow data to their decoder; gone once they have ended,
+    arrow: Option<mpsc::UnboundedSender<Result<FlightData, FlightError>>>,
+    decoder: FlightDataDecoder,
+    schema: Option<SchemaRef>,
     /// A decoder that panicked is not asked again.
     broken: bool,
-    first: Option<RecordBatch>,
+    first: Option<Message>,
     /// How long the client may send nothing.
     patience: Duration,
+}
+
+/// A message after the schema.
+#[derive(Debug)]
+pub(super) struct Message {
+    /// Its rows; a message may be metadata alone.
+    pub(super) rows: Option<RecordBatch>,
+    /// What the client says of them; mostly nothing.
+    pub(super) metadata: Bytes,
 }
 
 impl Upload {
@@ -46,10 +65,13 @@ impl Upload {
         };
         let first = within(patience, data.message()).await.map_err(engine_status)??.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
-        let all = futures::stream::iter([Ok(first)]).chain(data).map(|data| data.map_err(FlightError::from));
+        let (arrow, decoded) = mpsc::unbounded();
         Ok(Self {
             descriptor,
-            batches: FlightRecordBatchStream::new_from_flight_data(all),
+            messages: futures::stream::iter([Ok(first)]).chain(data).boxed(),
+            arrow: Some(arrow),
+            decoder: FlightDataDecoder::new(decoded),
+            schema: None,
             broken: false,
             first: None,
             patience,
@@ -60,15 +82,73 @@ impl Upload {
         &self.descriptor
     }
 
-    /// The schema, which is known once the first batch or the end has come.
+    /// The schema, which is known once the first message behind it or the end has come.
     pub(super) async fn schema(&mut self) -> Result<SchemaRef, Error> {
-        if self.batches.schema().is_none() {
-            self.first = within(self.patience, self.next()).await?.transpose()?;
+        if self.schema.is_none() {
+            self.first = within(self.patience, self.message()).await?.transpose()?;
         }
-        self.batches
-            .schema()
-            .cloned()
-            .ok_or_else(|| Error::BadArrow("the upload ended without a schema".into()))
+        self.schema.clone().ok_or_else(|| Error::BadArrow("the upload ended without a schema".into()))
+    }
+
+    /// Whether the client says of its rows which unit they belong to; after [`Upload::schema`].
+    pub(super) fn is_long_stream(&self) -> bool {
+        self.first.as_ref().is_some_and(|first| !first.metadata.is_empty())
+    }
+
+    /// The next message, however long it takes.
+    pub(super) async fn message(&mut self) -> Option<Result<Message, Error>> {
+        std::future::poll_fn(|context| self.poll_message(context)).await
+    }
+
+    /// The next message.
+    pub(super) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
+        loop {
+            if let Poll::Ready(decoded) = self.poll_decoder(context) {
+                return Poll::Ready(decoded);
+            }
+            let Some(arrow) = &self.arrow else { return Poll::Pending };
+            match ready!(self.messages.poll_next_unpin(context)) {
+                Some(Ok(alone)) if alone.data_header.is_empty() && !alone.app_metadata.is_empty() => {
+                    return Poll::Ready(Some(Ok(Message { rows: None, metadata: alone.app_metadata })));
+                }
+                // The decoder lives as long as this.
+                Some(message) => drop(arrow.unbounded_send(message.map_err(FlightError::from))),
+                None => self.arrow = None,
+            }
+        }
+    }
+
+    /// What the decoder has made of the messages so far.
+    fn poll_decoder(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
+        while !self.broken {
+            // Decoding a hostile schema can panic inside the Arrow library.
+            let next = AssertUnwindSafe(self.decoder.next()).catch_unwind().poll_unpin(context);
+            let Ok(next) = ready!(next) else {
+                self.broken = true;
+                return Poll::Ready(Some(Err(Error::BadArrow("the message is malformed".into()))));
+            };
+            let Some(decoded) = next else { return Poll::Ready(None) };
+            let decoded = match decoded {
+                Ok(decoded) => decoded,
+                Err(error) => return Poll::Ready(Some(Err(upload_error(error)))),
+            };
+            match decoded.payload {
+                DecodedPayload::None => {}
+                DecodedPayload::Schema(_) if self.schema.is_some() => {
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(Error::BadArrow("the upload has a second schema".into()))));
+                }
+                DecodedPayload::Schema(schema) => self.schema = Some(schema),
+                DecodedPayload::RecordBatch(rows) => {
+                    let metadata = decoded.inner.app_metadata;
+                    return Poll::Ready(Some(Ok(Message { rows: Some(rows), metadata })));
+                }
+            }
+        }
+        Poll::Ready(None)
     }
 
     /// All rows as one batch of parameters; `None` when there are none to bind.
@@ -99,29 +179,22 @@ impl Upload {
 
     /// Reads on without keeping anything, for a bounded time.
     pub(super) async fn drain(&mut self) {
-        let rest = async { while let Some(Ok(_)) = self.next().await {} };
+        let rest = async { while let Some(Ok(_)) = self.message().await {} };
         let _ = tokio::time::timeout(DRAIN, rest).await;
     }
 }
 
+/// The rows of an upload that is one unit.
 impl Stream for Upload {
     type Item = Result<RecordBatch, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
-        }
-        if self.broken {
-            return Poll::Ready(None);
-        }
-        // Decoding a hostile schema can panic inside the Arrow library.
-        let next = AssertUnwindSafe(self.batches.next()).catch_unwind().poll_unpin(context);
-        match next {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(next)) => Poll::Ready(next.map(|batch| batch.map_err(upload_error))),
-            Poll::Ready(Err(_)) => {
-                self.broken = true;
-                Poll::Ready(Some(Err(Error::BadArrow("the message is malformed".into()))))
+        loop {
+            match ready!(self.poll_message(context)) {
+                Some(Ok(Message { rows: Some(rows), .. })) => return Poll::Ready(Some(Ok(rows))),
+                Some(Ok(Message { rows: None, .. })) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
             }
         }
     }

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        Ack, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names, Outcome,
-        Place, Statement, Workspace,
+        CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names, Outcome,
+        Pending, Place, Statement, Workspace,
     },
     sql,
 };
@@ -155,14 +155,14 @@ impl Session {
     }
 
     /// Takes an upload: into the open transaction or a temporary table where there is one, else through the
-    /// writer.
-    pub(crate) async fn ingest(
+    /// writer. Returns when all of its rows have come; see [`Engine::begin_ingest`].
+    pub(crate) async fn begin_ingest(
         &self,
         transaction: &[u8],
         mut request: IngestRequest,
         schema: SchemaRef,
         batches: impl Stream<Item = Result<RecordBatch, Error>> + Unpin + Send,
-    ) -> Result<Ack, SessionError> {
+    ) -> Result<Pending, SessionError> {
         request.names = self.state.lock().names.clone();
         let workspace = match self.transaction(transaction)? {
             Some(workspace) => Some(workspace),
@@ -178,7 +178,7 @@ impl Session {
         };
         Ok(match workspace {
             Some(workspace) => self.engine.ingest_in(&workspace, request, schema, batches).await?,
-            None => self.engine.ingest(request, schema, batches).await?,
+            None => self.engine.begin_ingest(request, schema, batches).await?,
         })
     }
 

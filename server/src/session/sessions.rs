@@ -78,6 +78,11 @@ impl Sessions {
         Self { engine, limits, known: Mutex::default() }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.known.lock().by_id.len()
+    }
+
     /// The session of a client, which begins with its first request.
     ///
     /// # Errors

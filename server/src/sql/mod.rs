@@ -2,10 +2,12 @@
 //! to be known before that parser may see the text, because extracting statements already evaluates
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
+mod backup;
 mod exclusion;
 mod lexer;
 mod state;
 
+pub(crate) use backup::backup;
 pub(crate) use exclusion::{Exclusion, exclusion};
 use lexer::{Token, tokens};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
@@ -17,7 +19,7 @@ pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
 const MAX_NESTING: usize = 1000;
 
 /// What begins so is the server's own (how uploads enter) and not for clients.
-pub(crate) const INTERNAL_PREFIX: &str = "__merganser_";
+pub(crate) const INTERNAL_PREFIX: &str = "__merganser";
 
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod atomic_uploads;
 mod authentication;
+mod backup;
 mod bad_arrow;
 mod bulk_uploads;
 mod changing_tables;
@@ -14,6 +15,7 @@ mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
 mod health;
+mod http;
 mod long_writes;
 mod lost_answers;
 mod many_connections;

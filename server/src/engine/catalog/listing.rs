@@ -6,7 +6,10 @@ use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
 use arrow_schema::{Schema, SchemaRef};
 
 use super::{CatalogView, ask, column_types::ColumnTypes, text};
-use crate::{engine::Result, sql::literal};
+use crate::{
+    engine::Result,
+    sql::{INTERNAL_PREFIX, literal},
+};
 
 /// DuckDB's own catalogs, listed only for those who name them.
 const INTERNAL_CATALOGS: [&str; 2] = ["system", "temp"];
@@ -193,7 +196,9 @@ impl RelationFilter {
 fn in_schemas(catalog: Option<&str>, pattern: Option<&str>) -> String {
     let internal = catalog.is_some_and(|catalog| INTERNAL_CATALOGS.contains(&catalog))
         || pattern.is_some_and(|pattern| INTERNAL_SCHEMAS.contains(&pattern.replace('\\', "").as_str()));
-    let mut conditions = if internal { "true" } else { "database_name NOT IN ('system', 'temp')" }.to_owned();
+    let internal = if internal { "true" } else { "database_name NOT IN ('system', 'temp')" };
+    // The server's own schema is not for clients.
+    let mut conditions = format!("{internal} AND schema_name <> {}", literal(INTERNAL_PREFIX));
     if let Some(catalog) = catalog {
         conditions += &format!(" AND database_name = {}", literal(catalog));
     }

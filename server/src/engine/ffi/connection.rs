@@ -1,6 +1,9 @@
 //! A connection and its interrupt.
 
-use std::{ptr, sync::Arc};
+use std::{
+    ptr,
+    sync::{Arc, Weak},
+};
 
 use libduckdb_sys as c;
 
@@ -31,6 +34,11 @@ impl RawConnection {
     /// Another connection to the same instance.
     pub(super) fn another(&self) -> Result<Connection, DuckError> {
         Connection::open(Arc::clone(&self.database))
+    }
+
+    /// The instance, without keeping it open.
+    pub(super) fn instance(&self) -> Weak<RawDatabase> {
+        Arc::downgrade(&self.database)
     }
 
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
@@ -89,6 +97,11 @@ impl Connection {
             c::duckdb_destroy_result(&mut result);
             outcome
         }
+    }
+
+    /// What stops the statement that the connection runs.
+    pub(crate) fn interrupt(&self) -> Interrupt {
+        Interrupt::of(&self.raw)
     }
 
     /// Parses a script without running it.

@@ -122,7 +122,7 @@ impl Recast {
 
 /// Makes the function known to the whole instance.
 pub(crate) fn register_recast(connection: &Connection) -> Result<(), DuckError> {
-    register(connection, RECAST_FUNCTION, &Callbacks { bind, init, produce }, None)
+    register(connection, RECAST_FUNCTION, &Callbacks { takes_key: true, bind, init, produce }, None)
 }
 
 unsafe extern "C" fn release(source: *mut c_void) {

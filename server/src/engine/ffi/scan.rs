@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     ffi::{CString, c_void},
-    panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::Arc,
 };
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     ArrowImport, Class, Connection, DataChunk, DuckError, VECTOR_ROWS,
-    table_function::{Callbacks, key_argument, random_key, reference, register},
+    table_function::{Callbacks, guard, key_argument, random_key, reference, register},
 };
 
 /// The function's name in SQL.
@@ -100,7 +99,12 @@ pub(crate) fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> +
 /// Makes the function known to the whole instance.
 pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry>) -> Result<(), DuckError> {
     let extra = Arc::into_raw(Arc::clone(registry)).cast_mut().cast();
-    register(connection, SCAN_FUNCTION, &Callbacks { bind, init, produce }, Some((extra, release_registry)))
+    register(
+        connection,
+        SCAN_FUNCTION,
+        &Callbacks { takes_key: true, bind, init, produce },
+        Some((extra, release_registry)),
+    )
 }
 
 unsafe extern "C" fn release_registry(registry: *mut c_void) {
@@ -111,16 +115,6 @@ unsafe extern "C" fn release_registry(registry: *mut c_void) {
 unsafe extern "C" fn release_source(source: *mut c_void) {
     // SAFETY: the pointer came from `Arc::into_raw` in `bind_source` and is given back once.
     drop(unsafe { Arc::from_raw(source.cast_const().cast::<Source>()) });
-}
-
-/// Runs a callback's body; an error or a panic becomes the text that DuckDB reports.
-fn guard(body: impl FnOnce() -> Result<(), DuckError>) -> Option<CString> {
-    let text = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return None,
-        Ok(Err(error)) => error.message,
-        Err(_) => "the scan failed inside the server".into(),
-    };
-    Some(CString::new(text.replace('\0', " ")).unwrap_or_default())
 }
 
 unsafe extern "C" fn bind(info: c::duckdb_bind_info) {

@@ -1,6 +1,10 @@
-//! What the server's own table functions share: each has one argument, a random key of what it reads.
+//! What the server's own table functions share. Those that read for a single statement have one argument, a
+//! random key of what they read.
 
-use std::ffi::c_void;
+use std::{
+    ffi::{CString, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use libduckdb_sys as c;
 
@@ -8,6 +12,8 @@ use super::{Class, Connection, DuckError, c_string};
 
 /// What DuckDB calls.
 pub(super) struct Callbacks {
+    /// The function has one argument, the key of what it reads; else it has none.
+    pub(super) takes_key: bool,
     pub(super) bind: unsafe extern "C" fn(c::duckdb_bind_info),
     pub(super) init: unsafe extern "C" fn(c::duckdb_init_info),
     pub(super) produce: unsafe extern "C" fn(c::duckdb_function_info, c::duckdb_data_chunk),
@@ -15,6 +21,16 @@ pub(super) struct Callbacks {
 
 /// What every call finds as its extra info, and how it is given back.
 pub(super) type Extra = (*mut c_void, unsafe extern "C" fn(*mut c_void));
+
+/// Runs a callback's body; an error or a panic becomes the text that DuckDB reports.
+pub(super) fn guard(body: impl FnOnce() -> Result<(), DuckError>) -> Option<CString> {
+    let text = match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error.message,
+        Err(_) => "the scan failed inside the server".into(),
+    };
+    Some(CString::new(text.replace('\0', " ")).unwrap_or_default())
+}
 
 /// A key that no client can guess.
 pub(super) fn random_key() -> Result<u64, DuckError> {
@@ -36,7 +52,9 @@ pub(super) fn register(
         let mut function = c::duckdb_create_table_function();
         let mut key_type = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT);
         c::duckdb_table_function_set_name(function, c_name.as_ptr());
-        c::duckdb_table_function_add_parameter(function, key_type);
+        if callbacks.takes_key {
+            c::duckdb_table_function_add_parameter(function, key_type);
+        }
         if let Some((extra, release)) = extra {
             c::duckdb_table_function_set_extra_info(function, extra, Some(release));
         }

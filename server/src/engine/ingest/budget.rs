@@ -25,6 +25,11 @@ impl Budget {
         Self { units: Arc::new(Semaphore::new(total as usize)), total, wait }
     }
 
+    /// Bytes that are taken, to the kilobyte.
+    pub(crate) fn taken(&self) -> usize {
+        (self.total as usize - self.units.available_permits()) * UNIT
+    }
+
     /// So many bytes, if they are free just now.
     pub(super) fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.units).try_acquire_many_owned(self.units_for(bytes)).ok()

@@ -6,7 +6,7 @@
 //! they are committed; see [`crate::engine::append`]. Nobody reads a table that is not committed itself: that
 //! is what [`super::staged`] makes use of.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -14,7 +14,7 @@ use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Ack, Admission, Collected, IngestRequest,
+    Admission, Collected, Hashing, IngestRequest, Pending,
     fit::Fit,
     pieces::{Step, append_pieces},
 };
@@ -45,16 +45,29 @@ pub(super) struct Uploaded {
 
 impl Engine {
     /// Goes on with an upload of which `collected` has arrived.
-    pub(super) async fn bulk(
+    pub(super) async fn begin_bulk(
         &self,
         writer: &WriterHandle,
         request: &IngestRequest,
         schema: SchemaRef,
         collected: Collected,
-        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
-    ) -> Result<Ack> {
+        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+    ) -> Result<Pending> {
+        if self.is_repeat(request.key.as_ref()) {
+            let bytes = collected.bytes;
+            drop(collected);
+            let bytes = bytes + self.read_through(&mut batches).await?;
+            let keyed = batches.finish(request);
+            if let Some(ack) = self.repeated(keyed.as_ref(), bytes).await? {
+                return Ok(Pending::answered(ack));
+            }
+            return Err(Error::EngineDown);
+        }
         let _place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
+        if request.key.is_some() && !self.shared.ledger_table.exists() {
+            writer.make_ledger().await?;
+        }
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         let uploaded = if admission.create.is_some() {
             self.stage(request, schema, admission, collected, &mut batches).await?
@@ -63,8 +76,20 @@ impl Engine {
         };
         let Uploaded { connection, rows, bytes, creates, held } = uploaded;
         let (answer, answered) = oneshot::channel();
-        let span = tracing::Span::current();
-        writer.commit(BulkCommit { connection, rows, bytes, creates, answer, span, held }, answered).await
+        let commit = BulkCommit {
+            connection,
+            rows,
+            bytes,
+            creates,
+            table: self.full_name(request).to_string(),
+            keyed: batches.finish(request),
+            received: Instant::now(),
+            answer,
+            span: tracing::Span::current(),
+            held,
+        };
+        writer.commit(commit).await?;
+        Ok(Pending::queued(answered))
     }
 
     async fn append_in_pieces(

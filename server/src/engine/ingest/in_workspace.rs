@@ -9,7 +9,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Ack, Collected, Entry, IngestRequest,
+    Ack, Collected, Entry, IngestRequest, Pending,
     bulk::{PIECE_BYTES, PIECES_WAITING},
     fit::Fit,
     pieces::{Step, append_pieces},
@@ -38,7 +38,13 @@ impl Engine {
         request: IngestRequest,
         schema: SchemaRef,
         mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
-    ) -> Result<Ack> {
+    ) -> Result<Pending> {
+        if request.key.is_some() {
+            return Err(Error::KeyNotHere(
+                "a key cannot be used inside an explicit transaction or for a temporary table: what makes a unit \
+                 safe to send again is its own commit; leave the key out, or end the transaction",
+            ));
+        }
         if self.read_only() && !request.temporary {
             return Err(Error::ReadOnly);
         }
@@ -77,7 +83,8 @@ impl Engine {
         match (fed, appended) {
             (Err(error), Err(Error::Disconnected)) | (_, Err(error)) | (Err(error), Ok(())) => Err(error),
             (Ok((rows, bytes)), Ok(())) => {
-                Ok(Ack { rows: rows as u64, bytes: bytes as u64, commit: 0, committed, duplicate: false })
+                let (rows, bytes) = (rows as u64, bytes as u64);
+                Ok(Pending::answered(Ack { rows, bytes, commit: 0, committed, duplicate: false }))
             }
         }
     }

@@ -5,14 +5,20 @@
 //! being appended to, which keeps ALTER and DROP away until the commit. See [`fit`] for what may be
 //! appended where, and [`bulk`] and [`staged`] for uploads that are too large to be collected.
 
+mod again;
 mod budget;
 mod bulk;
 mod fit;
+mod hashing;
 mod in_workspace;
+mod pending;
 mod pieces;
 mod staged;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -24,12 +30,14 @@ use super::{
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
     gates::Excluding,
-    ledger::IngestKey,
+    ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
 pub(crate) use budget::Budget;
 pub(crate) use bulk::places as bulk_places;
 use fit::Fit;
+use hashing::Hashing;
+pub use pending::Pending;
 
 /// What to do when the table is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +143,14 @@ pub struct Ack {
     pub duplicate: bool,
 }
 
+impl Ack {
+    /// For a unit that was committed before.
+    pub(crate) fn of_duplicate(committed: Committed, bytes: u64) -> Self {
+        let Committed { rows, commit, .. } = committed;
+        Self { rows, bytes, commit, committed: true, duplicate: true }
+    }
+}
+
 /// How an upload enters its table: decided when its rows are ready.
 pub(super) struct Admission {
     name: FullName,
@@ -157,26 +173,65 @@ impl Engine {
     /// # Errors
     /// What is wrong with the rows ([`Error::SchemaMismatch`], [`Error::BadArrow`], constraint errors of
     /// DuckDB), with the table ([`Error::TableMissing`], [`Error::TableExists`]), or with the moment
-    /// ([`Error::QueueFull`], [`Error::WriteBusy`], [`Error::Stalled`], [`Error::Stopping`]).
+    /// ([`Error::QueueFull`], [`Error::WriteBusy`], [`Error::Stalled`], [`Error::Stopping`]); of a key
+    /// [`Error::KeyReused`], [`Error::SequenceGap`], [`Error::Fenced`], [`Error::KeyExpired`],
+    /// [`Error::KeyNotHere`].
     pub async fn ingest(
         &self,
         request: IngestRequest,
         schema: SchemaRef,
-        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Ack> {
+        self.begin_ingest(request, schema, batches).await?.committed().await
+    }
+
+    /// The same, but for the wait for the commit: returns when all rows have come and are queued. Uploads that a
+    /// caller begins one after the other are committed in that order.
+    ///
+    /// # Errors
+    /// As [`Engine::ingest`].
+    pub async fn begin_ingest(
+        &self,
+        request: IngestRequest,
+        schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+    ) -> Result<Pending> {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
+        let name = self.full_name(&request);
+        self.check_key(&request, &name)?;
+        let mut batches = Hashing::new(batches, &request, &name, &schema);
         let mut collected = Collected::default();
         while let Some(batch) = self.next_batch(&mut batches).await? {
             collected.add(batch, &self.shared.budget).await?;
             if collected.bytes > self.shared.options.bulk_bytes {
-                return self.bulk(writer, &request, schema, collected, batches).await;
+                return self.begin_bulk(writer, &request, schema, collected, batches).await;
             }
         }
-        let admission = self.admit(&request, &schema, self.shared.options.wait).await?;
-        if collected.rows == 0 && admission.create.is_none() {
-            return Ok(Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false });
+        let keyed = batches.finish(&request);
+        if let Some(ack) = self.repeated(keyed.as_ref(), collected.bytes).await? {
+            return Ok(Pending::answered(ack));
         }
-        append(writer, admission, collected, request.loader).await
+        let admission = match self.admit(&request, &schema, self.shared.options.wait).await {
+            Ok(admission) => admission,
+            // Its first copy may have been committed meanwhile, and have made the table.
+            Err(error) => {
+                let repeated = self.repeated(keyed.as_ref(), collected.bytes).await?;
+                return repeated.map(Pending::answered).ok_or(error);
+            }
+        };
+        if collected.rows == 0 && admission.create.is_none() && keyed.is_none() {
+            let ack = Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false };
+            return Ok(Pending::answered(ack));
+        }
+        append(writer, admission, collected, keyed, request.loader).await
+    }
+
+    /// The acknowledgement of an upload whose key was committed before.
+    async fn repeated(&self, keyed: Option<&Keyed>, bytes: usize) -> Result<Option<Ack>> {
+        match keyed {
+            Some(keyed) => self.committed_before(keyed, bytes).await,
+            None => Ok(None),
+        }
     }
 
     /// The next batch of an upload, unless its client stalls.
@@ -263,13 +318,14 @@ impl Entry {
     }
 }
 
-/// Gives a collected upload to the writer and waits for its commit.
+/// Gives a collected upload to the writer.
 async fn append(
     writer: &WriterHandle,
     admission: Admission,
     collected: Collected,
+    keyed: Option<Keyed>,
     loader: u64,
-) -> Result<Ack> {
+) -> Result<Pending> {
     let (answer, answered) = oneshot::channel();
     let unit = Unit {
         target: admission.target(),
@@ -278,11 +334,14 @@ async fn append(
         bytes: collected.bytes,
         create: admission.create,
         loader,
+        keyed,
+        received: Instant::now(),
         answer,
         span: tracing::Span::current(),
         held: Held { budget: collected.budget, ..admission.held },
     };
-    writer.append(unit, answered).await
+    writer.append(unit).await?;
+    Ok(Pending::queued(answered))
 }
 
 /// The rows of an upload so far, and their share of the byte budget.

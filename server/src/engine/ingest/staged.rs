@@ -246,7 +246,7 @@ fn identity(connection: &Connection, name: &FullName) -> Result<Option<String>> 
 /// A name that nobody else has.
 fn unique_name(what: &str) -> Result<String> {
     let random = getrandom::u64().map_err(|error| Error::Internal(error.to_string()))?;
-    Ok(format!("{INTERNAL_PREFIX}{what}_{random:016x}"))
+    Ok(format!("{INTERNAL_PREFIX}_{what}_{random:016x}"))
 }
 
 /// The rows in lots of `rows`, but for the last, which may have fewer; nothing is copied.

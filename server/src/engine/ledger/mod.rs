@@ -1,5 +1,306 @@
 //! Which keyed units are committed: what makes it harmless to send a unit again.
+//!
+//! A row of the ledger commits together with the rows of its unit ([`table`]). What the writer needs to decide is
+//! kept in memory as well: of each loader the epoch, the last sequence, and the latest units. The writer is the
+//! only one that adds to it, in the order of commits, so nothing else has to keep keys unique.
 
+mod content;
+mod draft;
 mod key;
+mod report;
+mod table;
 
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{Error, Result};
+use crate::metrics;
+pub(crate) use content::Content;
+pub(crate) use draft::{Draft, Placed};
 pub use key::IngestKey;
+pub(crate) use report::{report, report_schema};
+pub(crate) use table::{LedgerTable, Retention};
+
+/// Units of one loader that are known without asking the database. Who sends again sends what was in doubt, which
+/// is the latest.
+const REMEMBERED: usize = 1024;
+
+/// The ledger, as it is shared between the writer, who changes it, and those who look.
+pub(crate) type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// What is committed, in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    loaders: HashMap<Arc<str>, Loader>,
+    /// The highest number of a commit that it holds.
+    commit: u64,
+}
+
+/// One loader.
+#[derive(Debug)]
+struct Loader {
+    epoch: u64,
+    /// The sequence of the first unit in `latest`.
+    first: u64,
+    /// Never empty: a loader is known by its last unit.
+    latest: VecDeque<Committed>,
+    last: Last,
+    counts: Counts,
+}
+
+/// What is told of a loader's last unit.
+#[derive(Debug, Clone)]
+struct Last {
+    table: Arc<str>,
+    /// Microseconds since 1970.
+    at: i64,
+    /// All its rows and units so far.
+    total: Total,
+}
+
+/// Rows and units of one loader since ever.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Total {
+    pub(crate) rows: u64,
+    pub(crate) units: u64,
+}
+
+/// What is counted since the start of the server.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    duplicates: u64,
+    failures: u64,
+    lag: Duration,
+}
+
+/// A unit that is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Committed {
+    pub(crate) hash: u128,
+    pub(crate) commit: u64,
+    pub(crate) rows: u64,
+}
+
+/// What makes a unit known again: its name, and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    pub(crate) key: IngestKey,
+    pub(crate) hash: u128,
+}
+
+/// One row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) key: IngestKey,
+    pub(crate) table: Arc<str>,
+    pub(crate) committed: Committed,
+    /// Microseconds since 1970.
+    pub(crate) at: i64,
+    /// Of the loader, this unit included.
+    pub(crate) total: Total,
+}
+
+/// What the ledger says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is the loader's next.
+    Next,
+    /// It is committed.
+    Known(Committed),
+    /// It lies before what is remembered; the table may know it.
+    Older,
+}
+
+impl Ledger {
+    /// Judges a key by what is committed.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`]; [`Error::SequenceGap`].
+    pub(crate) fn judge(&self, key: &IngestKey) -> Result<Verdict> {
+        let Some(loader) = self.loaders.get(&key.loader) else {
+            return match key.sequence {
+                0 | 1 => Ok(Verdict::Next),
+                _ => Err(Error::SequenceGap { key: key.to_string(), expected: 1 }),
+            };
+        };
+        if key.epoch < loader.epoch {
+            return Err(Error::Fenced { key: key.to_string(), epoch: loader.epoch });
+        }
+        let next = loader.next();
+        match key.sequence {
+            sequence if sequence < loader.first => Ok(Verdict::Older),
+            sequence if sequence < next => {
+                Ok(Verdict::Known(loader.latest[(sequence - loader.first) as usize]))
+            }
+            sequence if sequence == next => Ok(Verdict::Next),
+            _ => Err(Error::SequenceGap { key: key.to_string(), expected: next }),
+        }
+    }
+
+    /// The sequence that a loader's next unit must have; of a new loader 1, though 0 will do as well.
+    pub(crate) fn expected(&self, loader: &str) -> u64 {
+        self.loaders.get(loader).map_or(1, Loader::next)
+    }
+
+    /// The highest number of a commit that it holds.
+    pub(crate) fn highest_commit(&self) -> u64 {
+        self.commit
+    }
+
+    /// Takes a unit that is committed, the next of its loader.
+    pub(crate) fn record(&mut self, entry: Entry) {
+        let Entry { key, table, committed, at, total } = entry;
+        let last = Last { table, at, total };
+        self.commit = self.commit.max(committed.commit);
+        match self.loaders.get_mut(&key.loader) {
+            Some(loader) => {
+                loader.epoch = key.epoch;
+                loader.push(key.sequence, committed);
+                loader.last = last;
+            }
+            None => {
+                let latest = VecDeque::from([committed]);
+                let counts = Counts::default();
+                let loader = Loader { epoch: key.epoch, first: key.sequence, latest, last, counts };
+                self.loaders.insert(key.loader, loader);
+            }
+        }
+    }
+
+    /// Counts a unit that was there already.
+    pub(crate) fn count_duplicate(&mut self, loader: &str) {
+        metrics::unit_duplicate();
+        self.count(loader, |counts| counts.duplicates += 1);
+    }
+
+    /// Counts a unit that was refused, of a loader that has committed before.
+    pub(crate) fn count_failure(&mut self, loader: &str) {
+        self.count(loader, |counts| counts.failures += 1);
+    }
+
+    /// Notes how long a unit waited from its last byte to its commit.
+    pub(crate) fn note_lag(&mut self, loader: &str, lag: Duration) {
+        self.count(loader, |counts| counts.lag = lag);
+    }
+
+    fn count(&mut self, loader: &str, change: impl FnOnce(&mut Counts)) {
+        if let Some(loader) = self.loaders.get_mut(loader) {
+            change(&mut loader.counts);
+        }
+    }
+
+    /// Takes over what another has counted since the start of the server; for a ledger that was read again.
+    pub(crate) fn keep_counts_of(&mut self, before: &Self) {
+        for (name, loader) in &mut self.loaders {
+            if let Some(before) = before.loaders.get(name) {
+                loader.counts = before.counts;
+            }
+        }
+    }
+}
+
+impl Loader {
+    fn next(&self) -> u64 {
+        self.first + self.latest.len() as u64
+    }
+
+    fn push(&mut self, sequence: u64, committed: Committed) {
+        if sequence != self.next() {
+            // What was forgotten on disk is forgotten here.
+            self.latest.clear();
+            self.first = sequence;
+        }
+        self.latest.push_back(committed);
+        if self.latest.len() > REMEMBERED {
+            self.latest.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+/// What a unit is told that is committed already.
+///
+/// # Errors
+/// [`Error::KeyReused`] where it was another one.
+pub(crate) fn compare(keyed: &Keyed, committed: Committed, expected: u64) -> Result<Committed> {
+    if keyed.hash == committed.hash {
+        Ok(committed)
+    } else {
+        Err(Error::KeyReused { key: keyed.key.to_string(), expected })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(epoch: u64, sequence: u64) -> IngestKey {
+        IngestKey { loader: "a".into(), epoch, sequence }
+    }
+
+    fn entry(epoch: u64, sequence: u64) -> Entry {
+        Entry {
+            key: key(epoch, sequence),
+            table: "t".into(),
+            committed: Committed { hash: u128::from(sequence), commit: sequence + 100, rows: 1 },
+            at: 0,
+            total: Total::default(),
+        }
+    }
+
+    fn ledger(sequences: std::ops::RangeInclusive<u64>) -> Ledger {
+        let mut ledger = Ledger::default();
+        sequences.for_each(|sequence| ledger.record(entry(1, sequence)));
+        ledger
+    }
+
+    #[test]
+    fn a_new_loader_begins_at_0_or_1() {
+        let ledger = Ledger::default();
+        for sequence in [0, 1] {
+            assert_eq!(ledger.judge(&key(7, sequence)).unwrap(), Verdict::Next);
+        }
+        assert!(matches!(ledger.judge(&key(7, 2)), Err(Error::SequenceGap { expected: 1, .. })));
+    }
+
+    #[test]
+    fn sequences_go_on_over_epochs() {
+        let ledger = ledger(1..=3);
+        assert_eq!(ledger.judge(&key(2, 4)).unwrap(), Verdict::Next);
+        let third = Committed { hash: 3, commit: 103, rows: 1 };
+        assert_eq!(ledger.judge(&key(2, 3)).unwrap(), Verdict::Known(third));
+        assert!(matches!(ledger.judge(&key(1, 5)), Err(Error::SequenceGap { expected: 4, .. })));
+    }
+
+    #[test]
+    fn an_older_epoch_is_fenced_whatever_it_sends() {
+        let mut ledger = ledger(1..=3);
+        ledger.record(entry(5, 4));
+        for sequence in 1..=6 {
+            assert!(matches!(ledger.judge(&key(4, sequence)), Err(Error::Fenced { epoch: 5, .. })));
+        }
+    }
+
+    #[test]
+    fn memory_of_a_loader_is_bounded() {
+        let many = REMEMBERED as u64 + 10;
+        let ledger = ledger(1..=many);
+        assert_eq!(ledger.judge(&key(1, 10)).unwrap(), Verdict::Older);
+        assert!(matches!(ledger.judge(&key(1, 11)).unwrap(), Verdict::Known(_)));
+        assert_eq!(ledger.judge(&key(1, many + 1)).unwrap(), Verdict::Next);
+        assert_eq!(ledger.highest_commit(), many + 100);
+    }
+
+    #[test]
+    fn the_same_key_with_other_content_is_refused() {
+        let there = Committed { hash: 1, commit: 9, rows: 5 };
+        let again = |hash| compare(&Keyed { key: key(1, 1), hash }, there, 2);
+        assert_eq!(again(1).unwrap(), there);
+        assert!(matches!(again(2), Err(Error::KeyReused { expected: 2, .. })));
+    }
+}

@@ -1,5 +1,7 @@
 //! What the writer is asked to do.
 
+use std::time::Instant;
+
 use arrow_array::RecordBatch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -9,6 +11,7 @@ use crate::engine::{
     database::Pooled,
     gates::{Appending, Excluding},
     ingest::Ack,
+    ledger::Keyed,
     turn::TurnPermit,
 };
 
@@ -18,6 +21,8 @@ pub(super) enum Command {
     Unit(Box<Unit>),
     /// Commit an upload that has appended on a connection of its own.
     Bulk(Box<BulkCommit>),
+    /// Make the ledger, so that a transaction that begins afterwards can write to it.
+    MakeLedger(oneshot::Sender<Result<()>>),
     /// Finish what was accepted, checkpoint, and end.
     Shutdown(oneshot::Sender<()>),
 }
@@ -32,6 +37,10 @@ pub(crate) struct Unit {
     pub(crate) create: Option<String>,
     /// Whose upload it is: one that just failed runs apart for a while.
     pub(crate) loader: u64,
+    /// By what it is known when it is sent again.
+    pub(crate) keyed: Option<Keyed>,
+    /// When its last byte had come.
+    pub(crate) received: Instant,
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
     pub(crate) span: tracing::Span,
     pub(crate) held: Held,
@@ -45,6 +54,12 @@ pub(crate) struct BulkCommit {
     pub(crate) bytes: usize,
     /// The table was created or replaced in the same transaction.
     pub(crate) creates: bool,
+    /// The name of the table.
+    pub(crate) table: String,
+    /// By what it is known when it is sent again.
+    pub(crate) keyed: Option<Keyed>,
+    /// When its last byte had come.
+    pub(crate) received: Instant,
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
     pub(crate) span: tracing::Span,
     pub(crate) held: Held,

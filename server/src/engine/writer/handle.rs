@@ -12,8 +12,16 @@ use super::{
     BulkCommit, Unit,
     actor::Actor,
     command::{Command, Held},
+    group::DuckStorage,
 };
-use crate::engine::{Error, Options, Result, clock::CommitClock, database::Database, ingest::Ack, permit};
+use crate::engine::{
+    Error, Options, Result,
+    append::Imports,
+    clock::CommitClock,
+    database::Database,
+    ledger::{LedgerTable, SharedLedger},
+    permit,
+};
 
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
 /// is taken before anything is sent.
@@ -25,7 +33,12 @@ pub(crate) struct WriterHandle {
 
 impl WriterHandle {
     /// Starts the thread, which opens its connection itself and reports the result.
-    pub(crate) fn spawn(database: Arc<Database>, clock: Arc<CommitClock>, options: &Options) -> Result<Self> {
+    pub(crate) fn spawn(
+        database: Arc<Database>,
+        clock: Arc<CommitClock>,
+        (table, ledger): (Arc<LedgerTable>, SharedLedger),
+        options: &Options,
+    ) -> Result<Self> {
         let (commands, received) = mpsc::channel();
         let (report, opened) = mpsc::channel();
         let checkpoint_bytes = options.checkpoint_bytes;
@@ -34,7 +47,9 @@ impl WriterHandle {
             .spawn(move || match database.private_connection() {
                 Ok(connection) => {
                     let _ = report.send(Ok(()));
-                    Actor::new(database, connection, clock, checkpoint_bytes).run(&received);
+                    let imports = Imports::default();
+                    let storage = DuckStorage { connection, database, ledger: table, clock, imports };
+                    Actor::new(storage, ledger, checkpoint_bytes).run(&received);
                 }
                 Err(error) => drop(report.send(Err(error))),
             })
@@ -47,22 +62,28 @@ impl WriterHandle {
         })
     }
 
-    /// Queues a unit and waits until it is committed or refused.
-    pub(crate) async fn append(&self, mut unit: Unit, answer: oneshot::Receiver<Result<Ack>>) -> Result<Ack> {
+    /// Queues a unit, behind what was queued before. Its answer comes when it is committed or refused.
+    pub(crate) async fn append(&self, mut unit: Unit) -> Result<()> {
         self.take_slot(&mut unit.held).await?;
-        self.send(Command::Unit(Box::new(unit)))?;
-        answered(answer).await
+        self.send(Command::Unit(Box::new(unit)))
     }
 
-    /// Queues the COMMIT of a bulk upload and waits for it.
-    pub(crate) async fn commit(
-        &self,
-        mut bulk: BulkCommit,
-        answer: oneshot::Receiver<Result<Ack>>,
-    ) -> Result<Ack> {
+    /// Queues the COMMIT of a bulk upload.
+    pub(crate) async fn commit(&self, mut bulk: BulkCommit) -> Result<()> {
         self.take_slot(&mut bulk.held).await?;
-        self.send(Command::Bulk(Box::new(bulk)))?;
-        answered(answer).await
+        self.send(Command::Bulk(Box::new(bulk)))
+    }
+
+    /// Waits until the ledger is there, for a transaction that is to write to it.
+    pub(crate) async fn make_ledger(&self) -> Result<()> {
+        let (done, made) = oneshot::channel();
+        self.send(Command::MakeLedger(done))?;
+        made.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    /// Units that may still be sent before one has to wait.
+    pub(crate) fn free_slots(&self) -> usize {
+        self.slots.available_permits()
     }
 
     async fn take_slot(&self, held: &mut Held) -> Result<()> {
@@ -87,8 +108,4 @@ impl WriterHandle {
             let _ = ended.await;
         }
     }
-}
-
-async fn answered(answer: oneshot::Receiver<Result<Ack>>) -> Result<Ack> {
-    answer.await.unwrap_or_else(|_| Err(Error::CommitUnknown("the writer ended before it answered".into())))
 }

@@ -1,12 +1,17 @@
 //! The single writer: one named thread that ingests into the database, in order, committing in groups.
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
-//! loop; [`group`] is one transaction. While one commit runs, the next group gathers: no timer.
+//! loop; [`committer`] decides who is committed with whom and who is to blame; [`group`] is one transaction, behind
+//! [`storage`]; [`doubt`] is what a failed COMMIT leaves. While one commit runs, the next group gathers: no timer.
 
 mod actor;
+mod bulk_commit;
 mod command;
+mod committer;
+mod doubt;
 mod group;
 mod handle;
+mod storage;
 
 pub(crate) use actor::commit_error;
 pub(crate) use command::{BulkCommit, Held, Unit};

@@ -1,0 +1,84 @@
+//! Uploads that may be committed already: what can be answered without the writer.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use futures::Stream;
+
+use super::{Ack, IngestRequest};
+use crate::engine::{
+    Engine, Error, IngestKey, Result,
+    catalog::FullName,
+    ledger::{Keyed, Verdict, compare},
+};
+
+impl Engine {
+    /// Refuses a key where the ledger could not commit together with the rows.
+    pub(super) fn check_key(&self, request: &IngestRequest, name: &FullName) -> Result<()> {
+        if request.key.is_some() && name.catalog != self.default_catalog() {
+            return Err(Error::KeyNotHere(
+                "a key is for tables of the server's own database: rows of an attached one cannot commit together \
+                 with the ledger",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The acknowledgement of a unit that was committed before; `None` where the writer has to decide. Whatever
+    /// else has happened to its table since does not matter then.
+    ///
+    /// # Errors
+    /// [`Error::KeyReused`], [`Error::KeyExpired`].
+    pub(super) async fn committed_before(&self, keyed: &Keyed, bytes: usize) -> Result<Option<Ack>> {
+        let (verdict, expected) = {
+            let ledger = self.shared.ledger.lock();
+            (ledger.judge(&keyed.key), ledger.expected(&keyed.key.loader))
+        };
+        let committed = match verdict {
+            Ok(Verdict::Known(committed)) => committed,
+            Ok(Verdict::Older) => self
+                .look_up(&keyed.key)
+                .await?
+                .ok_or_else(|| Error::KeyExpired { key: keyed.key.to_string(), expected })?,
+            // What waits in the writer's queue may still change these.
+            Ok(Verdict::Next) | Err(_) => return Ok(None),
+        };
+        let committed = compare(keyed, committed, expected);
+        let mut ledger = self.shared.ledger.lock();
+        match committed {
+            Ok(committed) => {
+                ledger.count_duplicate(&keyed.key.loader);
+                Ok(Some(Ack::of_duplicate(committed, bytes as u64)))
+            }
+            Err(error) => {
+                ledger.count_failure(&keyed.key.loader);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether a unit of this key is committed, so that its rows need only be compared.
+    pub(super) fn is_repeat(&self, key: Option<&IngestKey>) -> bool {
+        key.is_some_and(|key| {
+            matches!(self.shared.ledger.lock().judge(key), Ok(Verdict::Known(_) | Verdict::Older))
+        })
+    }
+
+    /// Reads the rest of an upload without keeping it; gives the number of bytes.
+    pub(super) async fn read_through(
+        &self,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
+    ) -> Result<usize> {
+        let mut bytes = 0;
+        while let Some(batch) = self.next_batch(batches).await? {
+            bytes += super::bytes_of(&batch);
+        }
+        Ok(bytes)
+    }
+
+    async fn look_up(&self, key: &IngestKey) -> Result<Option<crate::engine::ledger::Committed>> {
+        let (database, table, key) =
+            (Arc::clone(&self.shared.database), Arc::clone(&self.shared.ledger_table), key.clone());
+        self.blocking(move || table.look_up(&*database.connection()?, &key)).await
+    }
+}

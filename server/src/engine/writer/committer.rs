@@ -1,0 +1,241 @@
+//! Commits groups and answers for them: finds out who is to blame for a failure, and keeps the ledger.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Unit,
+    doubt::{Doubt, Doubtful},
+    storage::{Failure, Storage},
+};
+use crate::{
+    engine::{
+        Error, Result,
+        ingest::Ack,
+        ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare},
+    },
+    metrics,
+};
+
+/// A group that met a conflict is tried this many times before its members are tried alone.
+const CONFLICT_TRIES: usize = 3;
+/// A loader whose unit failed commits alone for this long, so that a broken one costs the others nothing.
+const APART: Duration = Duration::from_secs(10);
+
+/// Commits to one storage. The units of one loader are committed in the order in which they come.
+pub(super) struct Committer<S> {
+    pub(super) storage: S,
+    pub(super) ledger: SharedLedger,
+    /// The number of the last commit.
+    pub(super) commits: u64,
+    apart: HashMap<u64, Instant>,
+}
+
+/// Which units of a group go into its commit.
+#[derive(Default)]
+struct Sorted {
+    here: Vec<Unit>,
+    entries: Vec<Entry>,
+    /// Can be judged only once `here` is committed, or not.
+    later: Vec<Unit>,
+    /// Need no commit: they are committed already, or never will be.
+    settled: Vec<(Unit, Result<Committed>)>,
+    /// Are older than what the ledger remembers.
+    older: Vec<Unit>,
+}
+
+impl<S: Storage> Committer<S> {
+    pub(super) fn new(storage: S, ledger: SharedLedger) -> Self {
+        let commits = ledger.lock().highest_commit();
+        Self { storage, ledger, commits, apart: HashMap::new() }
+    }
+
+    /// A unit that creates its table, or whose loader just failed, shares its transaction with nobody.
+    pub(super) fn runs_alone(&mut self, unit: &Unit) -> bool {
+        if unit.create.is_some() {
+            return true;
+        }
+        match self.apart.get(&unit.loader) {
+            Some(until) if *until > Instant::now() => true,
+            Some(_) => {
+                self.apart.remove(&unit.loader);
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// Commits a group; on a failure finds the members that are to blame and commits the others. Everyone is
+    /// answered, unless the database has to be opened again first.
+    pub(super) fn commit(&mut self, group: Vec<Unit>) -> Result<(), Doubt> {
+        let mut groups = vec![group];
+        while let Some(group) = groups.pop() {
+            let Sorted { here, entries, later, settled, older } = self.sort(group);
+            settled.into_iter().for_each(|(unit, outcome)| self.settle(unit, outcome));
+            older.into_iter().for_each(|unit| self.settle_older(unit));
+            if !later.is_empty() {
+                groups.push(later);
+            }
+            if here.is_empty() {
+                continue;
+            }
+            let started = Instant::now();
+            match self.try_commit(&here, &entries) {
+                Ok(()) => self.acknowledge(here, entries, started),
+                Err(failure) if failure.is_in_doubt() => {
+                    let untried = groups.into_iter().rev().flatten().collect();
+                    let in_doubt = here.into_iter().map(Doubtful::from).collect();
+                    return Err(Doubt { error: failure.error, in_doubt, untried });
+                }
+                Err(failure) if here.len() == 1 || failure.concerns_all() => {
+                    here.into_iter().for_each(|unit| self.refuse(unit, &failure.error));
+                }
+                Err(failure) => groups.extend(divided(here, failure.unit)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells apart what is to be written and what the ledger has an answer for.
+    fn sort(&self, group: Vec<Unit>) -> Sorted {
+        let mut sorted = Sorted::default();
+        if group.iter().all(|unit| unit.keyed.is_none()) {
+            return Sorted { here: group, ..sorted };
+        }
+        let ledger = self.ledger.lock();
+        let mut draft = Draft::new(&ledger, self.commits + 1, now());
+        for unit in group {
+            let Some(keyed) = &unit.keyed else {
+                sorted.here.push(unit);
+                continue;
+            };
+            match draft.place(keyed, &unit.target.table.to_string(), unit.rows as u64) {
+                Ok(Placed::Here) => sorted.here.push(unit),
+                Ok(Placed::Later) => sorted.later.push(unit),
+                Ok(Placed::Older) => sorted.older.push(unit),
+                Ok(Placed::Known(committed)) => {
+                    let outcome = compare(keyed, committed, ledger.expected(&keyed.key.loader));
+                    sorted.settled.push((unit, outcome));
+                }
+                Err(error) => sorted.settled.push((unit, Err(error))),
+            }
+        }
+        sorted.entries = draft.into_entries();
+        sorted
+    }
+
+    /// One transaction, again while it meets conflicts.
+    fn try_commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.storage.commit(units, entries) {
+                Err(failure) if failure.is_conflict() && tries < CONFLICT_TRIES => {
+                    tracing::debug!(tries, error = %failure.error, "ingest met a conflict and is tried again");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, units: Vec<Unit>, entries: Vec<Entry>, started: Instant) {
+        self.record(entries);
+        let rows: usize = units.iter().map(|unit| unit.rows).sum();
+        let bytes = units.iter().map(|unit| unit.bytes).sum();
+        metrics::group_committed(units.len(), rows, bytes, started.elapsed());
+        let micros = started.elapsed().as_micros() as u64;
+        tracing::debug!(commit = self.commits, units = units.len(), rows, micros, "committed a group");
+        for unit in units {
+            if let Some(keyed) = &unit.keyed {
+                self.ledger.lock().note_lag(&keyed.key.loader, unit.received.elapsed());
+            }
+            let ack = Ack {
+                rows: unit.rows as u64,
+                bytes: unit.bytes as u64,
+                commit: self.commits,
+                committed: true,
+                duplicate: false,
+            };
+            // A loader that has gone learns of its rows when it asks; they are there.
+            let _ = unit.answer.send(Ok(ack));
+        }
+    }
+
+    /// Takes what has just been committed into the ledger.
+    pub(super) fn record(&mut self, entries: Vec<Entry>) {
+        self.commits += 1;
+        if !entries.is_empty() {
+            let mut ledger = self.ledger.lock();
+            entries.into_iter().for_each(|entry| ledger.record(entry));
+        }
+    }
+
+    /// Answers a unit that needs no commit.
+    fn settle(&mut self, unit: Unit, outcome: Result<Committed>) {
+        match outcome {
+            Ok(committed) => {
+                if let Some(keyed) = &unit.keyed {
+                    self.ledger.lock().count_duplicate(&keyed.key.loader);
+                }
+                let _ = unit.answer.send(Ok(Ack::of_duplicate(committed, unit.bytes as u64)));
+            }
+            Err(error) => {
+                self.note_failure(&unit, &error);
+                let _ = unit.answer.send(Err(error));
+            }
+        }
+    }
+
+    fn settle_older(&mut self, unit: Unit) {
+        let Some(keyed) = unit.keyed.clone() else { return };
+        let outcome = self.storage.look_up(&keyed.key).and_then(|known| self.judge_older(&keyed, known));
+        self.settle(unit, outcome);
+    }
+
+    fn judge_older(&self, keyed: &Keyed, known: Option<Committed>) -> Result<Committed> {
+        let expected = self.ledger.lock().expected(&keyed.key.loader);
+        match known {
+            Some(committed) => compare(keyed, committed, expected),
+            None => Err(Error::KeyExpired { key: keyed.key.to_string(), expected }),
+        }
+    }
+
+    fn refuse(&mut self, unit: Unit, error: &Error) {
+        self.note_failure(&unit, error);
+        let now = Instant::now();
+        self.apart.retain(|_, until| *until > now);
+        self.apart.insert(unit.loader, now + APART);
+        let _ = unit.answer.send(Err(error.clone()));
+    }
+
+    fn note_failure(&self, unit: &Unit, error: &Error) {
+        unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
+        if let Some(keyed) = &unit.keyed {
+            self.ledger.lock().count_failure(&keyed.key.loader);
+        }
+    }
+}
+
+/// The parts of a group that failed, the last to be tried first in the list: around the culprit, so that its own
+/// error is what it is told, or else two halves.
+fn divided(mut group: Vec<Unit>, culprit: Option<usize>) -> Vec<Vec<Unit>> {
+    let parts = match culprit {
+        Some(index) => {
+            let after = group.split_off(index + 1);
+            let culprit = group.split_off(index);
+            vec![after, culprit, group]
+        }
+        None => {
+            let later = group.split_off(group.len() / 2);
+            vec![later, group]
+        }
+    };
+    parts.into_iter().filter(|part| !part.is_empty()).collect()
+}
+
+/// Microseconds since 1970.
+pub(super) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}

@@ -1,0 +1,69 @@
+//! Units of which nobody knows whether they are committed, until the database has been opened again.
+
+use tokio::sync::oneshot;
+
+use super::{BulkCommit, Unit, command::Held};
+use crate::engine::{
+    Error, Result,
+    ingest::Ack,
+    ledger::{Keyed, Ledger, Verdict},
+};
+
+/// What a failed commit leaves behind.
+pub(super) struct Doubt {
+    /// What went wrong.
+    pub(super) error: Error,
+    /// Those whose COMMIT may have succeeded.
+    pub(super) in_doubt: Vec<Doubtful>,
+    /// Those that were to come after them.
+    pub(super) untried: Vec<Unit>,
+}
+
+/// A unit that may be committed. Its rows are no longer needed.
+pub(super) struct Doubtful {
+    keyed: Option<Keyed>,
+    rows: u64,
+    bytes: u64,
+    answer: oneshot::Sender<Result<Ack>>,
+    _held: Held,
+}
+
+impl From<Unit> for Doubtful {
+    fn from(unit: Unit) -> Self {
+        let Unit { keyed, rows, bytes, answer, held, .. } = unit;
+        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, _held: held }
+    }
+}
+
+impl From<BulkCommit> for Doubtful {
+    /// Drops the connection, which belongs to the instance that has failed.
+    fn from(bulk: BulkCommit) -> Self {
+        let BulkCommit { keyed, rows, bytes, answer, held, .. } = bulk;
+        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, _held: held }
+    }
+}
+
+impl Doubtful {
+    /// Answers by a ledger that was read after the failure; `None` where it could not be read.
+    pub(super) fn settle(self, ledger: Option<&Ledger>, error: &Error) {
+        let outcome = match (&self.keyed, ledger) {
+            (Some(keyed), Some(ledger)) => match ledger.judge(&keyed.key) {
+                Ok(Verdict::Known(committed)) if committed.hash == keyed.hash => Ok(Ack {
+                    rows: self.rows,
+                    bytes: self.bytes,
+                    commit: committed.commit,
+                    committed: true,
+                    duplicate: false,
+                }),
+                _ => Err(Error::EngineDown),
+            },
+            // The key makes it harmless to send the unit again.
+            (Some(_), None) => Err(Error::EngineDown),
+            (None, _) => Err(match error {
+                Error::CommitUnknown(_) => error.clone(),
+                other => Error::CommitUnknown(other.to_string()),
+            }),
+        };
+        let _ = self.answer.send(outcome);
+    }
+}

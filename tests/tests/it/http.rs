@@ -1,0 +1,114 @@
+//! Metrics and health over HTTP.
+
+use std::net::SocketAddr;
+
+use merganser_tests::{TestServer, Upload, integer, put, soon, unit, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    spawn,
+};
+
+async fn server() -> (TestServer, SocketAddr) {
+    let server =
+        TestServer::with(|config| config.network.http = Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await;
+    let address = server.http_address().unwrap();
+    (server, address)
+}
+
+/// The status and the body of an answer; `None` when nobody answers.
+async fn get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: merganser\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    soon("an answer", stream.read_to_string(&mut answer)).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+}
+
+/// The value of a metric, which may have labels.
+fn value(text: &str, metric: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_shows_in_the_metrics() {
+    let (server, address) = server().await;
+    let client = server.client().await;
+    for number in 0..3 {
+        put(&client, "t", unit(number, 7)).await.unwrap();
+    }
+    client.execute("CREATE TABLE narrow (id BIGINT)").await.unwrap();
+    put(&client, "narrow", unit(1, 1)).await.unwrap_err();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 21);
+
+    let statements = r#"merganser_statements_total{kind="read",outcome="ok"}"#;
+    let mut text = String::new();
+    // A statement is counted when its stream is dropped, just after its client has its last row.
+    until("the read is counted", async || {
+        text = get(address, "/metrics").await.unwrap().1;
+        value(&text, statements).is_some()
+    })
+    .await;
+    // Other tests of this process are counted as well.
+    for (metric, least) in [
+        ("merganser_ingested_units_total", 3.0),
+        ("merganser_ingested_rows_total", 21.0),
+        ("merganser_ingested_bytes_total", 21.0 * 16.0),
+        ("merganser_group_units_sum", 3.0),
+        ("merganser_group_rows_bucket{le=\"+Inf\"}", 1.0),
+        ("merganser_commit_seconds_count", 1.0),
+        (r#"merganser_refused_units_total{slug="SCHEMA_MISMATCH"}"#, 1.0),
+        (r#"merganser_statement_seconds_count{kind="ingest"}"#, 4.0),
+        ("merganser_sessions", 1.0),
+        ("merganser_connections", 1.0),
+        ("merganser_disk_free_bytes", 1.0),
+        ("merganser_wal_bytes", 0.0),
+        ("merganser_queue_units", 0.0),
+        ("merganser_queue_bytes", 0.0),
+        ("merganser_bulk_uploads", 0.0),
+        ("merganser_reads", 0.0),
+        ("merganser_duplicate_units_total", 0.0),
+    ] {
+        let found = value(&text, metric).unwrap_or_else(|| panic!("no {metric} in\n{text}"));
+        assert!(found >= least, "{metric} is {found}");
+    }
+    assert!(text.contains("# HELP merganser_group_units Units that one commit of the writer holds"));
+    drop(client);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_ready_until_it_stops_and_alive_until_it_has() {
+    let (server, address) = server().await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(get(address, path).await.unwrap().0, 200, "{path}");
+    }
+    assert_eq!(get(address, "/elsewhere").await.unwrap().0, 404);
+
+    let client = server.client().await;
+    let upload = Upload::start(&client, "t", unit(1, 7).schema());
+    upload.send(unit(1, 7));
+    // By the time of this answer the server has read the upload, and will wait for its end.
+    put(&client, "beside", unit(1, 1)).await.unwrap();
+    let stopping = spawn(server.shutdown());
+    until("the server says that it stops", async || {
+        get(address, "/readyz").await.is_some_and(|(status, body)| (status, &*body) == (503, "stopping\n"))
+    })
+    .await;
+    assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
+    upload.finish().await.unwrap();
+    drop(client);
+    soon("the end", stopping).await.unwrap();
+    assert_eq!(get(address, "/healthz").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_ends_its_request_does_not_hold_up_the_stop() {
+    let (server, address) = server().await;
+    let mut stalled = TcpStream::connect(address).await.unwrap();
+    stalled.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(get(address, "/healthz").await.unwrap().0, 200);
+    server.shutdown().await;
+}
