@@ -9,6 +9,7 @@ mod bad_arrow;
 mod bulk_uploads;
 mod changing_tables;
 mod command_line;
+mod corpus;
 mod crash;
 mod cut_log;
 mod disguised_writes;
