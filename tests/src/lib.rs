@@ -16,7 +16,7 @@ mod upload;
 use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
-pub use keyed::put_keyed;
+pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};

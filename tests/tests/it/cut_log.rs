@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use futures::{StreamExt, stream};
 use merganser::IngestAck;
-use merganser_tests::{DatabaseFile, Process, TestServer, integer, integers, messages, put_keyed, unit};
+use merganser_tests::{DatabaseFile, Process, TestServer, integer, integers, messages, put_streamed, unit};
 use tonic::{
     Status,
     transport::{Channel, Endpoint},
@@ -19,7 +19,7 @@ const ROWS: usize = 5;
 /// Puts unit `number`, from 1.
 async fn put_unit(flight: &FlightServiceClient<Channel>, number: i64) -> Result<IngestAck, Status> {
     let upload = stream::iter(messages("t", vec![unit(number, ROWS)]));
-    put_keyed(flight, &format!("loader/1/{number}"), upload).await
+    put_streamed(flight, &format!("loader/1/{number}"), upload).await
 }
 
 /// A database file and its log, as a killed server leaves them.

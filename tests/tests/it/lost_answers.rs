@@ -8,7 +8,7 @@ use std::sync::{
 use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
 use futures::{future::join_all, stream};
 use merganser::IngestAck;
-use merganser_tests::{DatabaseFile, Process, integer, messages, put_keyed, soon, unit, until};
+use merganser_tests::{DatabaseFile, Process, integer, messages, put_streamed, soon, unit, until};
 use tokio::sync::{Notify, watch};
 use tonic::{
     Code, Status,
@@ -63,7 +63,7 @@ async fn attempt(
 ) -> Option<Result<IngestAck, Status>> {
     let messages = stream::iter(upload(loader, sequence));
     let key = key(loader, sequence);
-    let put = put_keyed(flight, &key, messages);
+    let put = put_streamed(flight, &key, messages);
     match fate {
         Fate::Answered => Some(put.await),
         Fate::ThrownAway => {

@@ -17,6 +17,8 @@ mod failure_isolation;
 mod group_commit;
 mod health;
 mod http;
+mod keys;
+mod long_streams;
 mod long_writes;
 mod lost_answers;
 mod many_connections;

@@ -11,6 +11,8 @@ mod committer;
 mod doubt;
 mod group;
 mod handle;
+#[cfg(test)]
+mod model_tests;
 mod storage;
 
 pub(crate) use actor::commit_error;

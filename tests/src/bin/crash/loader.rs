@@ -16,7 +16,7 @@ use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
 use clap::Args;
 use futures::{Stream, StreamExt, future::try_join_all, stream};
 use merganser::{Error, IngestAck};
-use merganser_tests::put_keyed;
+use merganser_tests::put_streamed;
 use tokio::{io::AsyncWriteExt, net::UnixStream};
 use tonic::{
     Code,
@@ -150,7 +150,7 @@ impl Loader {
 
     async fn put(&self, unit: Unit, messages: Vec<FlightData>) -> Result<IngestAck, Error> {
         let key = unit.key();
-        let put = put_keyed(&self.flight, &key, paced(unit, messages));
+        let put = put_streamed(&self.flight, &key, paced(unit, messages));
         match tokio::time::timeout(PATIENCE, put).await {
             Ok(answer) => answer.map_err(Error::from),
             Err(_) => Err(Error::Protocol("no answer came within a minute".into())),

@@ -1,0 +1,241 @@
+//! Units with keys: sending them again is harmless.
+
+use arrow_array::RecordBatch;
+use arrow_flight::{
+    FlightData, FlightDescriptor,
+    sql::{CommandStatementUpdate, ProstMessageExt},
+};
+use futures::stream;
+use merganser_tests::{
+    TestServer, Upload, ids, integer, integers, messages, put, put_keyed, put_with, refused, texts, unit,
+    wide,
+};
+use prost::Message;
+use tonic::Code;
+
+const ROWS: usize = 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_is_acknowledged_with_the_first_commit_and_writes_nothing() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let first = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    assert_eq!((first.rows, first.duplicate, first.sequence, first.units), (10, false, 1, 1));
+    put(&client, "t", unit(100, ROWS)).await.unwrap();
+
+    // However the rows are cut into batches.
+    let rows = unit(1, ROWS);
+    let cut = vec![rows.slice(0, 3), rows.slice(3, 7)];
+    let again = put_keyed(&flight, "t", "a/1/1", cut).await.unwrap();
+    assert_eq!((again.rows, again.commit_id, again.duplicate), (10, first.commit_id, true));
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = 1").await, 10);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_is_refused_for_says_what_was_expected() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let send =
+        async |key: &str, table: &str, number| put_keyed(&flight, table, key, vec![unit(number, ROWS)]).await;
+    assert!(refused(send("a/1/2", "t", 1).await, Code::FailedPrecondition, "SEQ_GAP").contains("sequence 1"));
+    send("a/2/1", "t", 1).await.unwrap();
+    assert!(refused(send("a/2/3", "t", 3).await, Code::FailedPrecondition, "SEQ_GAP").contains("sequence 2"));
+    assert!(refused(send("a/2/1", "t", 2).await, Code::AlreadyExists, "KEY_REUSED").contains("a/2/1"));
+    refused(send("a/2/1", "another", 1).await, Code::AlreadyExists, "KEY_REUSED");
+    assert!(refused(send("a/1/2", "t", 2).await, Code::Aborted, "FENCED").contains("epoch 2"));
+    // A sequence goes on in the next epoch.
+    send("a/3/2", "t", 2).await.unwrap();
+    refused(send("a/2/3", "t", 3).await, Code::Aborted, "FENCED");
+    refused(send("a/x/3", "t", 3).await, Code::InvalidArgument, "BAD_KEY");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20);
+    assert_eq!(
+        integer(&client, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'another'").await,
+        0
+    );
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_survive_restarts_and_commits_keep_counting() {
+    let server = TestServer::start().await;
+    let flight = server.flight().await;
+    let first = put_keyed(&flight, "t", "a/1/0", vec![unit(0, ROWS)]).await.unwrap();
+    let second = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    assert!(second.commit_id > first.commit_id);
+    let file = server.shutdown().await;
+
+    let server = TestServer::open(file, |_| ()).await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    assert_eq!((again.duplicate, again.commit_id), (true, second.commit_id));
+    let third = put_keyed(&flight, "t", "a/1/2", vec![unit(2, ROWS)]).await.unwrap();
+    assert!(third.commit_id > second.commit_id);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 30);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_without_rows_advances_the_sequence() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    let empty = put_keyed(&flight, "t", "a/1/2", vec![unit(2, 0)]).await.unwrap();
+    assert_eq!((empty.rows, empty.duplicate), (0, false));
+    assert!(empty.commit_id > 0);
+    put_keyed(&flight, "t", "a/1/3", vec![unit(3, ROWS)]).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_is_refused_leaves_its_key_free() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await.unwrap();
+    put_keyed(&flight, "t", "a/1/1", vec![ids([1, 2])]).await.unwrap();
+    refused(put_keyed(&flight, "t", "a/1/2", vec![ids([3, 1])]).await, Code::AlreadyExists, "DUPLICATE_KEY");
+    put_keyed(&flight, "t", "a/1/2", vec![ids([3, 4])]).await.unwrap();
+    assert_eq!(integers(&client, "SELECT id FROM t ORDER BY id").await.unwrap(), [1, 2, 3, 4]);
+    let shown = "SELECT failures FROM merganser_ingest() WHERE loader = 'a'";
+    assert_eq!(integer(&client, shown).await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_units_have_keys_too() {
+    const WIDE: i64 = 2_000;
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 1 << 20).await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let bulk = |from: i64| vec![wide(from..from + WIDE), wide(from + WIDE..from + 2 * WIDE)];
+    // One that makes the table, and one that appends to it.
+    for (sequence, from) in [(1, 0), (2, 10_000)] {
+        let key = format!("a/1/{sequence}");
+        let first = put_keyed(&flight, "t", &key, bulk(from)).await.unwrap();
+        assert_eq!((first.rows, first.duplicate), (4_000, false));
+        let again = put_keyed(&flight, "t", &key, bulk(from)).await.unwrap();
+        assert_eq!((again.commit_id, again.duplicate), (first.commit_id, true));
+    }
+    refused(put_keyed(&flight, "t", "a/1/2", bulk(20_000)).await, Code::AlreadyExists, "KEY_REUSED");
+    refused(put_keyed(&flight, "t", "a/1/4", bulk(20_000)).await, Code::FailedPrecondition, "SEQ_GAP");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 8_000);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_creates_or_replaces_its_table_does_so_once() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let first = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    client.execute("DROP TABLE t").await.unwrap();
+    let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    assert_eq!((again.commit_id, again.duplicate), (first.commit_id, true));
+    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 't'").await, 0);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_unit_sent_twice_at_once_is_stored_once() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    for number in 0..20_i64 {
+        let key = format!("a/1/{number}");
+        let send = async || put_keyed(&server.flight().await, "t", &key, vec![unit(number, ROWS)]).await;
+        let (one, other) = tokio::join!(send(), send());
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.commit_id, other.commit_id);
+        assert_ne!(one.duplicate, other.duplicate);
+    }
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 200);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_older_than_memory_is_looked_up() {
+    let server = TestServer::start().await;
+    let flight = server.flight().await;
+    let one = |number: i64| vec![unit(number, 1)];
+    let mut commits = Vec::new();
+    for sequence in 0..1_100 {
+        let key = format!("a/1/{sequence}");
+        commits.push(put_keyed(&flight, "t", &key, one(sequence)).await.unwrap().commit_id);
+    }
+    let again = put_keyed(&flight, "t", "a/1/3", one(3)).await.unwrap();
+    assert_eq!((again.duplicate, again.commit_id), (true, commits[3]));
+    refused(put_keyed(&flight, "t", "a/1/3", one(4)).await, Code::AlreadyExists, "KEY_REUSED");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_does_not_go_with_a_transaction_or_another_database() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    client.execute("ATTACH ':memory:' AS other").await.unwrap();
+    let mut elsewhere = messages("t", vec![unit(1, ROWS)]);
+    elsewhere[0].flight_descriptor.as_mut().unwrap().path = vec!["other".into(), "main".into(), "t".into()];
+    let sent = put_with(&flight, &[("x-merganser-ingest-key", "a/1/1")], elsewhere).await;
+    assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("attached"));
+
+    // A session belongs to its connection, and so does its transaction.
+    let begin = CommandStatementUpdate { query: "BEGIN".into(), transaction_id: None };
+    let begin = FlightData::new().with_descriptor(FlightDescriptor::new_cmd(begin.as_any().encode_to_vec()));
+    let mut same = flight.clone();
+    same.do_put(stream::iter([begin])).await.unwrap();
+    let sent = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await;
+    assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("transaction"));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loaders_show_in_the_ledger_and_the_ledger_is_not_for_clients() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    assert!(texts(&client, "SELECT loader FROM merganser_ingest()").await.unwrap().is_empty());
+    for sequence in 1..=3 {
+        put_keyed(&flight, "t", &format!("b/4/{sequence}"), vec![unit(sequence, ROWS)]).await.unwrap();
+    }
+    put_keyed(&flight, "t", "b/4/3", vec![unit(3, ROWS)]).await.unwrap();
+    put_keyed(&flight, "t", "a/1/1", vec![unit(9, ROWS)]).await.unwrap();
+    let row = "SELECT concat_ws(' ', last_key, epoch, sequence, rows, commits, duplicates, failures, lag_ms > 0, \
+               last_commit > 0, last_commit_at > now() - INTERVAL 1 MINUTE, last_table) FROM merganser_ingest()";
+    let table = "\"test\".\"main\".\"t\"";
+    assert_eq!(
+        texts(&client, row).await.unwrap(),
+        [
+            format!("a/1/1 1 1 10 1 0 0 true true true {table}"),
+            format!("b/4/3 4 3 30 3 1 0 true true true {table}"),
+        ]
+    );
+    for sql in [
+        "SELECT * FROM __merganser.ingest_ledger",
+        "DELETE FROM __merganser.ingest_ledger",
+        "DROP SCHEMA \"__merganser\" CASCADE",
+    ] {
+        refused(client.execute(sql).await, Code::PermissionDenied, "NOT_ALLOWED");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_a_key_makes_no_ledger() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    put(&client, "t", unit(1, ROWS)).await.unwrap();
+    let schemas = "SELECT count(*) FROM duckdb_schemas() WHERE schema_name LIKE '\\_\\_%' ESCAPE '\\' \
+                   AND database_name = current_database()";
+    assert_eq!(integer(&client, schemas).await, 0);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyed_unit_that_is_cut_off_leaves_its_key_free() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let rows: RecordBatch = unit(1, ROWS);
+    let cut_off = Upload::start(&client, "t", rows.schema());
+    cut_off.send(rows.clone());
+    cut_off.abandon().await;
+    put_keyed(&flight, "t", "a/1/1", vec![rows]).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 10);
+    server.shutdown().await;
+}
