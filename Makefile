@@ -3,8 +3,11 @@
 CARGO ?= cargo
 DATABASE ?= merganser.duckdb
 LISTEN ?= 127.0.0.1:8815
+ROUNDS ?= 20
+SEED ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: help demo serve build test check bench fmt clean
+.PHONY: help demo serve build test check bench crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -21,7 +24,9 @@ build: .duckdb ## Release binaries in target/release
 
 test: .duckdb ## Unit, integration and interop tests
 	$(CARGO) build -p merganser-server -p merganser
+	scripts/system-tools
 	$(CARGO) test --workspace
+	target/debug/merganser-crash --server target/debug/merganser-server-under-test --rounds $(ROUNDS)
 	CARGO="$(CARGO)" scripts/interop-env
 	.venv/bin/python -m pytest tests/interop
 
@@ -34,6 +39,13 @@ check: .duckdb ## Format, lints, dependency direction, documentation
 bench: build ## Compare with the peers, side by side (arguments in ARGS)
 	scripts/python-env tests/interop/requirements.txt bench/requirements.txt
 	bench/run $(ARGS)
+
+crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what is lost, doubled or torn
+	$(CARGO) build --release --workspace --bins
+	target/release/merganser-crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
+
+fuzz: .duckdb ## Fuzz tickets, uploads and the SQL gate, FUZZ_SECONDS each
+	CARGO="$(CARGO)" scripts/fuzz $(FUZZ_SECONDS)
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -17,6 +17,8 @@
 pub mod config;
 pub mod engine;
 mod flight;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hash_password;
 mod http;
 mod metrics;

@@ -1,10 +1,13 @@
-//! Accepted connections: each has a number, and tells when it is gone.
+//! Accepted connections: each has a number and one of a limited number of places, and tells when it is gone.
 
 use std::{
-    io,
+    future, io,
     net::SocketAddr,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -12,7 +15,7 @@ use futures::{Stream, StreamExt};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
@@ -28,24 +31,40 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
 }
 
-/// Accepts connections; each is reported to `closed` when it is gone.
+/// Accepts connections; each is reported to `closed` when it is gone. One that comes while `most` are open is
+/// closed at once: its client learns so immediately, and can try again, where one that is left waiting cannot tell
+/// a full server from a dead one.
 pub(crate) fn accept(
     listener: TcpListener,
+    most: usize,
     closed: mpsc::UnboundedSender<ConnectionId>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let next = AtomicU64::new(1);
-    TcpListenerStream::new(listener).map(move |accepted| {
-        let stream = accepted?;
-        // Small answers must not wait for more bytes.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-        let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
-        let peer = Peer { connection, address: stream.peer_addr().ok() };
-        metrics::connection_opened();
-        tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
-        Ok(Connection { stream, peer, closed: closed.clone() })
+    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+    TcpListenerStream::new(listener).filter_map(move |accepted| {
+        let connection = accepted.map(|stream| {
+            let place = place(&stream, &places)?;
+            let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
+            let peer = Peer { connection, address: stream.peer_addr().ok() };
+            metrics::connection_opened();
+            tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
+            Some(Connection { stream, peer, closed: closed.clone(), _place: place })
+        });
+        future::ready(connection.transpose())
     })
+}
+
+/// A place for a connection; `None` when all are taken.
+fn place(stream: &TcpStream, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    let Ok(place) = places.clone().try_acquire_owned() else {
+        tracing::warn!("a connection was closed at once, because max-connections are open");
+        return None;
+    };
+    // Small answers must not wait for more bytes.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection keeps its delay");
+    }
+    Some(place)
 }
 
 /// An accepted connection.
@@ -53,6 +72,7 @@ pub(crate) struct Connection {
     stream: TcpStream,
     peer: Peer,
     closed: mpsc::UnboundedSender<ConnectionId>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {

@@ -158,9 +158,10 @@ impl Server {
             .add_service(Authenticated::new(older_reflection, door))
             // A load balancer that asks for health has no user.
             .add_service(health)
-            .serve_with_incoming_shutdown(network::accept(self.listener, closed), async {
-                drop(draining.await)
-            });
+            .serve_with_incoming_shutdown(
+                network::accept(self.listener, network.max_connections, closed),
+                async { drop(draining.await) },
+            );
         tokio::pin!(serving);
         self.readiness.enter(Phase::Serving);
         let served = tokio::select! {

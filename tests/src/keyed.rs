@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_flight::{FlightData, PutResult, flight_service_client::FlightServiceClient};
-use futures::{StreamExt, TryStreamExt, channel::mpsc, stream};
+use futures::{Stream, StreamExt, TryStreamExt, channel::mpsc, stream};
 use merganser::{Error, IngestAck};
 use merganser_proto::IngestUnit;
 use prost::Message;
@@ -44,6 +44,25 @@ pub async fn put_with(
     let answers = soon("an answer", flight.clone().do_put(request)).await?.into_inner();
     let answers: Vec<PutResult> = soon("the end of the answers", answers.try_collect()).await?;
     Ok(decoded(answers.last().expect("one answer")))
+}
+
+/// Sends one unit with a key, message by message as they come. It waits for the answer for as long as that takes.
+///
+/// # Errors
+/// What the server or the transport answers; INTERNAL for an answer that is no acknowledgement, INVALID_ARGUMENT
+/// for a key that fits into no header.
+pub async fn put_streamed(
+    flight: &FlightServiceClient<Channel>,
+    key: &str,
+    messages: impl Stream<Item = FlightData> + Send + 'static,
+) -> Result<IngestAck, Status> {
+    let mut request = Request::new(messages);
+    let key = key.parse().map_err(|_| Status::invalid_argument("the key fits into no header"))?;
+    request.metadata_mut().insert("x-merganser-ingest-key", key);
+    let answers: Vec<_> = flight.clone().do_put(request).await?.into_inner().try_collect().await?;
+    let answer = answers.last().ok_or_else(|| Status::internal("an upload without an answer"))?;
+    IngestAck::decode(&*answer.app_metadata)
+        .map_err(|_| Status::internal("an answer that is no acknowledgement"))
 }
 
 fn decoded(answer: &PutResult) -> IngestAck {

@@ -7,6 +7,7 @@
 
 mod certificates;
 mod keyed;
+mod process;
 mod proxy;
 mod put;
 mod rows;
@@ -17,7 +18,8 @@ mod upload;
 use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
-pub use keyed::{LongStream, put_keyed, put_with};
+pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
+pub use process::Process;
 pub use proxy::Proxy;
 pub use put::Put;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};

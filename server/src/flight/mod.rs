@@ -11,6 +11,8 @@ mod caller;
 mod cancel;
 mod credentials;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod handshake;
 mod info;
 mod ingest;

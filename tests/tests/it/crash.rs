@@ -1,66 +1,16 @@
 //! The real binary: killed, told to stop, and started twice.
 
-use std::{
-    collections::BTreeSet,
-    path::Path,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use futures::StreamExt;
 use merganser::{Client, IngestMode};
-use merganser_tests::{DatabaseFile, TestServer, Upload, ids, integer, integers, put, soon, unit};
+use merganser_tests::{DatabaseFile, Process, TestServer, Upload, ids, integer, integers, put, soon, unit};
 use predicates::prelude::*;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 
-const SERVER: &str = env!("CARGO_BIN_EXE_merganser-server-under-test");
+use crate::SERVER;
+
 const ROWS: usize = 7;
-
-/// The server as a process of its own, killed when dropped.
-struct Process {
-    child: Child,
-    url: String,
-}
-
-impl Process {
-    /// Starts it and waits for the line that says that it is ready.
-    async fn start(database: &Path, options: &[&str]) -> Self {
-        let mut child = Command::new(SERVER)
-            .arg("--database")
-            .arg(database)
-            .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = soon("the server is ready", lines.next_line()).await.unwrap().unwrap();
-        let url = line.strip_prefix("listening on ").unwrap().to_owned();
-        Self { child, url }
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(&self.url).await.unwrap()
-    }
-
-    /// SIGKILL: no chance to tidy up.
-    async fn kill(mut self) {
-        self.child.kill().await.unwrap();
-    }
-
-    /// SIGTERM; returns how the process ended.
-    async fn terminate(mut self) -> ExitStatus {
-        let id = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
-        assert!(sent.success());
-        soon("the server ends", self.child.wait()).await.unwrap()
-    }
-}
 
 /// Puts one unit after the other until the server is gone.
 async fn load(client: Client, first: i64, acknowledged: mpsc::UnboundedSender<i64>) {
@@ -78,7 +28,7 @@ async fn after_sigkill_every_acknowledged_unit_is_there_and_every_unit_is_whole(
     let file = DatabaseFile::new();
     let mut kept = BTreeSet::new();
     for round in 0..3 {
-        let server = Process::start(file.path(), &[]).await;
+        let server = Process::start(SERVER, file.path(), &[]).await;
         let (acknowledge, mut acknowledged) = mpsc::unbounded_channel();
         for loader in 0..LOADERS {
             let first = (round * LOADERS + loader) * 1_000_000;
@@ -100,7 +50,7 @@ async fn after_sigkill_every_acknowledged_unit_is_there_and_every_unit_is_whole(
 
 /// Starts a server on what the killed one left, and compares.
 async fn check(database: &Path, kept: &BTreeSet<i64>) {
-    let server = Process::start(database, &[]).await;
+    let server = Process::start(SERVER, database, &[]).await;
     let client = server.client().await;
     let whole = format!(
         "SELECT unit FROM t GROUP BY unit HAVING count(*) = {ROWS} AND count(DISTINCT part) = {ROWS}"
@@ -119,7 +69,7 @@ async fn after_sigkill_a_bulk_upload_into_a_new_table_is_there_whole_or_not_at_a
     const ROWS: i64 = 300_000;
     let file = DatabaseFile::new();
     for round in 0..4 {
-        let server = Process::start(file.path(), &["--bulk-size", "64KiB"]).await;
+        let server = Process::start(SERVER, file.path(), &["--bulk-size", "64KiB"]).await;
         let client = server.client().await;
         assert_eq!(integer(&client, TABLES).await, i64::from(round > 0));
         let upload = Upload::with_mode(&client, "t", ids([]).schema(), IngestMode::Replace);
@@ -138,7 +88,7 @@ async fn after_sigkill_a_bulk_upload_into_a_new_table_is_there_whole_or_not_at_a
         }
         server.kill().await;
 
-        let server = Process::start(file.path(), &[]).await;
+        let server = Process::start(SERVER, file.path(), &[]).await;
         let client = server.client().await;
         // The upload that was cut off has left what was there before it.
         let last = if finished { round } else { round - 1 };
@@ -153,7 +103,7 @@ async fn after_sigkill_a_bulk_upload_into_a_new_table_is_there_whole_or_not_at_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_to_stop_ends_the_server_well_although_clients_stall() {
     let file = DatabaseFile::new();
-    let server = Process::start(file.path(), &["--drain-timeout", "300ms"]).await;
+    let server = Process::start(SERVER, file.path(), &["--drain-timeout", "300ms"]).await;
     let client = server.client().await;
     put(&client, "t", unit(1, ROWS)).await.unwrap();
     let upload = Upload::start(&client, "t", unit(2, ROWS).schema());

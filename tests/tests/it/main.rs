@@ -7,11 +7,14 @@ mod authentication;
 mod backup;
 mod bad_arrow;
 mod bulk_uploads;
+mod changing_tables;
 mod checkpoints;
 mod command_line;
 mod constraints;
 mod continued_loads;
+mod corpus;
 mod crash;
+mod cut_log;
 mod disguised_writes;
 mod failure_isolation;
 mod group_commit;
@@ -20,6 +23,8 @@ mod http;
 mod keys;
 mod long_streams;
 mod long_writes;
+mod lost_answers;
+mod many_connections;
 mod metadata;
 mod new_columns;
 mod no_room;
@@ -31,5 +36,10 @@ mod schema_changes;
 mod shutdown;
 mod snapshots;
 mod statement_timeout;
+#[cfg(target_os = "linux")]
+mod synced;
 mod tls;
 mod upserts;
+
+/// The binary under test, for [`merganser_tests::Process`].
+const SERVER: &str = env!("CARGO_BIN_EXE_merganser-server-under-test");

@@ -1,0 +1,122 @@
+//! The judgement: what was acknowledged against what is there.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::unit::{Sums, Unit};
+
+/// Examples that are kept for a person to look at.
+const EXAMPLES: usize = 10;
+
+/// What a comparison found. Nothing but zeros under the first four is a pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Verdict {
+    /// Units that were acknowledged and are not there.
+    pub(crate) lost: u64,
+    /// Units that are there more than once.
+    pub(crate) doubled: u64,
+    /// Units that are there in part, or with other rows.
+    pub(crate) partial: u64,
+    /// Answers that break a rule of keys, such as a gap where there is none.
+    pub(crate) wrong_answers: u64,
+    /// Units that were acknowledged so far.
+    pub(crate) acknowledged: u64,
+    /// Of these, how many had been committed before a crash without their loader's knowledge.
+    pub(crate) answers_lost: u64,
+    /// Units that were sent again although they had been acknowledged.
+    pub(crate) repeated: u64,
+    /// Units that this comparison found whole.
+    pub(crate) whole: u64,
+    /// Some of what is wrong, in words.
+    pub(crate) examples: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether every promise was kept.
+    pub(crate) fn passes(&self) -> bool {
+        self.lost + self.doubled + self.partial + self.wrong_answers == 0
+    }
+
+    /// Keeps a few words about something wrong.
+    pub(crate) fn example(&mut self, text: impl FnOnce() -> String) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(text());
+        }
+    }
+
+    /// Compares the units of one loader that were acknowledged, `sequences`, with what was found.
+    pub(crate) fn expect(
+        &mut self,
+        loader: u64,
+        sequences: impl Iterator<Item = u64>,
+        found: &HashMap<(u64, u64), Sums>,
+    ) {
+        for sequence in sequences {
+            if !found.contains_key(&(loader, sequence)) {
+                self.lost += 1;
+                self.example(|| format!("loader {loader}, unit {sequence}: acknowledged and not there"));
+            }
+        }
+    }
+
+    /// Looks at one unit that is there.
+    pub(crate) fn examine(&mut self, unit: Unit, found: Sums) {
+        let whole = unit.sums();
+        if found == whole {
+            self.whole += 1;
+            return;
+        }
+        let times = found.rows / whole.rows;
+        let is_multiple = times > 1
+            && found.rows == times * whole.rows
+            && found.parts == times * whole.parts
+            && found.values == times * whole.values;
+        if is_multiple {
+            self.doubled += 1;
+        } else {
+            self.partial += 1;
+        }
+        self.example(|| {
+            let Unit { loader, sequence } = unit;
+            format!("loader {loader}, unit {sequence}: {} rows of {}", found.rows, whole.rows)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNIT: Unit = Unit { loader: 3, sequence: 5 };
+
+    fn examined(change: impl FnOnce(&mut Sums)) -> Verdict {
+        let mut sums = UNIT.sums();
+        change(&mut sums);
+        let mut verdict = Verdict::default();
+        verdict.examine(UNIT, sums);
+        assert_eq!(verdict.passes(), verdict.examples.is_empty());
+        verdict
+    }
+
+    #[test]
+    fn a_whole_unit_passes_and_any_other_does_not() {
+        assert!(examined(|_| ()).passes());
+        let doubled = examined(|sums| {
+            let Sums { rows, parts, values } = *sums;
+            *sums = Sums { rows: 2 * rows, parts: 2 * parts, values: 2 * values };
+        });
+        assert_eq!((doubled.doubled, doubled.partial), (1, 0));
+        assert_eq!(examined(|sums| sums.rows -= 1).partial, 1);
+        assert_eq!(examined(|sums| sums.values += 1).partial, 1);
+        assert_eq!(examined(|sums| sums.rows *= 2).partial, 1);
+    }
+
+    #[test]
+    fn an_acknowledged_unit_that_is_not_there_is_lost() {
+        let mut verdict = Verdict::default();
+        let found = HashMap::from([((3, 5), UNIT.sums())]);
+        verdict.expect(3, 4..=6, &found);
+        assert_eq!((verdict.lost, verdict.passes()), (2, false));
+    }
+}

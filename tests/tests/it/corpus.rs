@@ -1,0 +1,137 @@
+//! The corpus of the fuzz targets, and what lies close to it, through the same functions, without a fuzzer.
+//!
+//! `UPDATE_CORPUS=1` writes the seeds anew. What a fuzzer finds is added to the folder with a name of its own.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use arrow_flight::{
+    FlightData, FlightDescriptor,
+    sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt, TicketStatementQuery},
+};
+use merganser_server::fuzz;
+use merganser_tests::{ids, messages, wide};
+use prost::Message;
+
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+/// A target: its name, its function and its seeds. Those that begin with `good-` are taken, with `bad-` refused.
+const TARGETS: [(&str, fn(&[u8]) -> bool, fn() -> Seeds); 3] =
+    [("ticket", fuzz::ticket, tickets), ("upload", fuzz::upload, uploads), ("sql", fuzz::sql, texts)];
+
+fn tickets() -> Seeds {
+    let query = CommandStatementQuery { query: "SELECT 1".into(), transaction_id: None };
+    let tables = CommandGetTables { db_schema_filter_pattern: Some("main".into()), ..Default::default() };
+    let foreign = TicketStatementQuery { statement_handle: vec![7; 40].into() };
+    vec![
+        ("good-text", b"SELECT 1".to_vec()),
+        ("good-path", b"main/t".to_vec()),
+        ("good-statement", query.as_any().encode_to_vec()),
+        ("good-tables", tables.as_any().encode_to_vec()),
+        ("bad-seal", foreign.as_any().encode_to_vec()),
+        ("bad-text", vec![0xff, 0xfe]),
+    ]
+}
+
+/// Messages as the body of a request has them: not compressed, its length, the message.
+fn body(messages: &[FlightData]) -> Vec<u8> {
+    let frame = |message: &FlightData| {
+        let message = message.encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0][..], &length, &message].concat()
+    };
+    messages.iter().flat_map(frame).collect()
+}
+
+fn uploads() -> Seeds {
+    let honest = || messages("t", vec![wide([1, 2]), wide([3])]);
+    let mut without_descriptor = honest();
+    without_descriptor[0].flight_descriptor = None;
+    let mut schema_twice = honest();
+    schema_twice.insert(1, honest().swap_remove(0));
+    let mut short = honest();
+    let rows = &mut short[1].data_body;
+    rows.truncate(rows.len() / 2);
+    let mut command = messages("t", vec![ids([1])]);
+    let query = CommandStatementQuery { query: "SELECT ?".into(), transaction_id: None };
+    command[0].flight_descriptor = Some(FlightDescriptor::new_cmd(query.as_any().encode_to_vec()));
+    let half = body(&honest());
+    vec![
+        ("good-numbers", body(&messages("t", vec![ids(0..100)]))),
+        ("good-texts", body(&honest())),
+        ("good-parameters", body(&command)),
+        ("bad-descriptor", body(&without_descriptor)),
+        ("bad-schema", body(&schema_twice)),
+        ("bad-rows", body(&short)),
+        ("bad-end", half[..half.len() / 2].to_vec()),
+        ("bad-length", vec![0, 0xff, 0xff, 0xff, 0xff]),
+        ("bad-nothing", Vec::new()),
+    ]
+}
+
+fn texts() -> Seeds {
+    [
+        ("good-query", "SELECT x, 'it''s', $$;$$, \"a;b\" FROM t -- end\nWHERE x > 1e5 /* a /* b */ */"),
+        ("good-state", "SET threads = 1; USE a.b; BEGIN TRANSACTION READ ONLY; COMMIT"),
+        ("good-change", "ALTER TABLE a.\"b\" ADD COLUMN c INTEGER; DROP SCHEMA s CASCADE"),
+        ("good-write", "INSERT INTO t SELECT * FROM u RETURNING x"),
+        ("good-pragma", "PRAGMA table_info('t')"),
+        ("bad-pragma", "PRAGMA table_info(nextval('s'))"),
+        ("bad-checkpoint", "force /* x */ checkpoint"),
+        ("bad-name", "FROM \"__Merganser_scan\"(1)"),
+        ("bad-zero", "SELECT '\0'"),
+    ]
+    .map(|(name, text)| (name, text.as_bytes().to_vec()))
+    .into()
+}
+
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
+/// The same damage at every run: a bit turned, a byte lost, or an end cut off.
+fn damaged(bytes: &[u8], number: usize) -> Vec<u8> {
+    let mut damaged = bytes.to_vec();
+    if bytes.is_empty() {
+        return damaged;
+    }
+    let at = number.wrapping_mul(0x9e37_79b9) % bytes.len();
+    match number % 3 {
+        0 => damaged[at] ^= 1 << (number % 8),
+        1 => drop(damaged.remove(at)),
+        _ => damaged.truncate(at),
+    }
+    damaged
+}
+
+#[test]
+fn everything_in_the_corpus_and_close_to_it_is_taken_or_refused() {
+    for (target, function, seeds) in TARGETS {
+        let folder = folder(target);
+        for (name, bytes) in seeds() {
+            let path = folder.join(name);
+            if env::var_os("UPDATE_CORPUS").is_some() {
+                fs::create_dir_all(&folder).unwrap();
+                fs::write(&path, &bytes).unwrap();
+            }
+            assert_eq!(
+                fs::read(&path).unwrap(),
+                bytes,
+                "{target}/{name}: write it anew with UPDATE_CORPUS=1"
+            );
+        }
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let bytes = fs::read(&path).unwrap();
+            let taken = function(&bytes);
+            assert!(!name.starts_with("good-") || taken, "{target}/{name} is refused");
+            assert!(!name.starts_with("bad-") || !taken, "{target}/{name} is taken");
+            for number in 0..200 {
+                function(&damaged(&bytes, number));
+            }
+        }
+    }
+}
