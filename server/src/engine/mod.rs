@@ -20,12 +20,15 @@ mod import;
 pub mod in_process;
 mod ingest;
 mod ledger;
+mod log_head;
 mod names;
+mod outage;
 mod permit;
 mod plans;
 mod reader;
 mod spool;
 mod statement;
+mod supervisor;
 mod turn;
 mod types;
 mod update;
@@ -46,6 +49,7 @@ pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict};
 pub use ledger::IngestKey;
 pub use names::Names;
+pub use outage::Condition;
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
@@ -161,6 +165,7 @@ impl Engine {
         } else {
             Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), &options)?)
         };
+        supervisor::start(&database, Arc::clone(&clock))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
@@ -206,11 +211,26 @@ impl Engine {
         ingest::bulk_places(self.shared.options.queue_bytes) - self.shared.bulks.available_permits()
     }
 
+    /// Closes the database and opens it again, as after a failure, for this reason. What runs ends with
+    /// [`Error::EngineDown`].
+    pub fn reopen(&self, reason: &str) {
+        self.shared.database.invalidate(reason);
+    }
+
+    /// Follows whether the database works, is being opened again after a failure, or is lost.
+    pub fn condition(&self) -> tokio::sync::watch::Receiver<Condition> {
+        self.shared.database.condition()
+    }
+
     /// Commits what the writer has accepted, checkpoints, and stops it. Later writes get
-    /// [`Error::Stopping`].
+    /// [`Error::Stopping`]. A database that has failed is not waited for.
     pub async fn shutdown(&self) {
+        if !self.shared.database.is_open() {
+            self.shared.database.stop();
+        }
         if let Some(writer) = &self.shared.writer {
             writer.shutdown().await;
         }
+        self.shared.database.stop();
     }
 }

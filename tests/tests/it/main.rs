@@ -22,6 +22,7 @@ mod schema_changes;
 mod shutdown;
 mod snapshots;
 mod statement_timeout;
+mod supervision;
 mod tls;
 
 /// The binary under test, for [`merganser_tests::Process`].

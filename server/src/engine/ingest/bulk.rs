@@ -56,11 +56,15 @@ impl Engine {
         let _place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
-        let uploaded = if admission.create.is_some() {
-            self.stage(request, schema, admission, collected, &mut batches).await?
-        } else {
-            self.append_in_pieces(admission, collected, &mut batches).await?
+        let uploading = async {
+            if admission.create.is_some() {
+                self.stage(request, schema, admission, collected, &mut batches).await
+            } else {
+                self.append_in_pieces(admission, collected, &mut batches).await
+            }
         };
+        // An upload may wait for its client for long, and with it what it holds of the instance.
+        let uploaded = self.shared.database.while_open(uploading).await?;
         let Uploaded { connection, rows, bytes, creates, held } = uploaded;
         let (answer, answered) = oneshot::channel();
         let span = tracing::Span::current();

@@ -10,6 +10,7 @@ use super::{
     BulkCommit, Unit,
     command::Command,
     group::{self, Failure},
+    outage,
 };
 use crate::engine::{
     Error, Result,
@@ -90,12 +91,15 @@ impl Actor {
 
     /// The next command; while there is none, uses the time to checkpoint.
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
-        if let Some(command) = self.waiting.pop_front() {
-            return Some(command);
-        }
         loop {
+            if self.connection.is_lost() {
+                outage::sit_out(&self.database, &mut self.connection, commands, &mut self.waiting)?;
+            }
+            if let Some(command) = self.waiting.pop_front() {
+                return Some(command);
+            }
             match commands.recv_timeout(IDLE) {
-                Ok(command) => return Some(command),
+                Ok(command) => self.waiting.push_back(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if self.database.wal_bytes() >= IDLE_CHECKPOINT_BYTES.min(self.checkpoint_bytes) {
@@ -272,9 +276,10 @@ impl Actor {
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
 pub(crate) fn commit_error(error: Error) -> Error {
     match error {
-        Error::Duck { class: Class::Io | Class::Fatal | Class::DiskFull | Class::Other, message } => {
-            Error::CommitUnknown(message)
-        }
+        Error::Duck {
+            class: Class::Io | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
+            message,
+        } => Error::CommitUnknown(message),
         other => other,
     }
 }

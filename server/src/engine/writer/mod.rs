@@ -7,6 +7,7 @@ mod actor;
 mod command;
 mod group;
 mod handle;
+mod outage;
 
 pub(crate) use actor::commit_error;
 pub(crate) use command::{BulkCommit, Held, Unit};
