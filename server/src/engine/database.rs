@@ -1,6 +1,9 @@
 //! Opening the database, its settings, and the pool of connections.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, Weak},
+};
 
 use arrow_schema::Schema;
 use parking_lot::Mutex;
@@ -108,7 +111,7 @@ impl Database {
             Some(idle) => idle,
             None => instance.connect()?,
         };
-        let mut pooled = Pooled { idle: Some(idle), instance, private: false };
+        let mut pooled = Pooled::new(idle, &instance, false);
         pooled.use_names(names)?;
         Ok(pooled)
     }
@@ -120,7 +123,7 @@ impl Database {
         let instance = self.standing.instance()?;
         let idle = instance.connect()?;
         idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
-        Ok(Pooled { idle: Some(idle), instance, private: true })
+        Ok(Pooled::new(idle, &instance, true))
     }
 
     /// A view over batches that are to come; on a connection of its own.
@@ -194,12 +197,19 @@ struct Idle {
 /// A connection on loan from the pool.
 pub(crate) struct Pooled {
     idle: Option<Idle>,
-    instance: Arc<Instance>,
+    /// Where it goes back to. A loan that is over must not keep the instance open, nor need one that goes on.
+    instance: Weak<Instance>,
+    pulse: Arc<Pulse>,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
 }
 
 impl Pooled {
+    fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
+        let pulse = Arc::clone(instance.pulse());
+        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, private }
+    }
+
     /// Ends the loan without giving the connection back, because its state is not known.
     pub(crate) fn discard(mut self) {
         self.idle = None;
@@ -212,7 +222,7 @@ impl Pooled {
 
     /// True when the instance under it has failed, and the connection with it.
     pub(crate) fn is_lost(&self) -> bool {
-        self.instance.pulse().has_failed()
+        self.pulse.has_failed()
     }
 
     /// Makes unqualified names mean `names`.
@@ -221,7 +231,10 @@ impl Pooled {
         if idle.names.as_ref() != names {
             let use_sql = match names {
                 Some(names) => names.use_sql(),
-                None => Names { catalog: self.instance.catalog.clone(), schema: "main".into() }.use_sql(),
+                None => {
+                    let catalog = self.instance.upgrade().ok_or(Error::EngineDown)?.catalog.clone();
+                    Names { catalog, schema: "main".into() }.use_sql()
+                }
             };
             idle.connection.execute(&use_sql)?;
             idle.names = names.cloned();
@@ -261,7 +274,8 @@ impl Drop for Pooled {
         if self.private || self.is_lost() || std::thread::panicking() {
             return;
         }
-        let mut idle = self.instance.idle.lock();
+        let Some(instance) = self.instance.upgrade() else { return };
+        let mut idle = instance.idle.lock();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push(connection);
         }

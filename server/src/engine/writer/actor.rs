@@ -93,6 +93,8 @@ impl Actor {
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
             if self.connection.is_lost() {
+                // They hold a part of the instance, too.
+                self.imports = Imports::default();
                 outage::sit_out(&self.database, &mut self.connection, commands, &mut self.waiting)?;
             }
             if let Some(command) = self.waiting.pop_front() {

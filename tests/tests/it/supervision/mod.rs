@@ -20,7 +20,8 @@ async fn reopen(server: &TestServer) {
     let mut condition = server.engine().condition();
     condition.borrow_and_update();
     server.engine().reopen("a test wants it");
-    soon("the database is down", condition.wait_for(|now| *now == Condition::Down)).await.unwrap();
+    // Where nobody holds a part of it, it may be open again before this task learns that it was down.
+    soon("the database is down", condition.changed()).await.unwrap();
     soon("the database is open", condition.wait_for(|now| *now == Condition::Open)).await.unwrap();
 }
 
@@ -88,7 +89,9 @@ async fn uploads_that_stall_do_not_keep_the_old_instance() {
     })
     .await;
     let client = server.client().await;
-    put(&client, "appended", ids([0])).await.unwrap();
+    for table in ["appended", "in_transaction"] {
+        put(&client, table, ids([0])).await.unwrap();
+    }
     let other = server.client().await;
     other.execute("CREATE TEMP TABLE held AS SELECT 1::BIGINT AS id; BEGIN").await.unwrap();
     let uploads = [
@@ -106,7 +109,7 @@ async fn uploads_that_stall_do_not_keep_the_old_instance() {
         down(upload.refusal().await);
     }
     assert_eq!(integer(&client, "SELECT count(*) FROM appended").await, 1);
-    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables()").await, 1);
+    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables()").await, 2);
     put(&client, "appended", ids(1..100_000)).await.unwrap();
     server.bulk_uploads(0).await;
     server.shutdown().await;
@@ -121,6 +124,8 @@ async fn load(client: Client, first: i64, rounds: tokio::sync::watch::Receiver<b
         }
         match put(&client, "t", unit(number, 7)).await {
             Ok(_) => kept.push(number),
+            // The failure met its commit.
+            Err(Error::Server { code: Code::Unknown, slug, .. }) if slug == "COMMIT_UNKNOWN" => {}
             other => down(other),
         }
     }

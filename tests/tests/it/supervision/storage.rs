@@ -9,15 +9,17 @@ use std::{
 };
 
 use futures::StreamExt;
-use merganser::Client;
+use merganser::{Client, Error};
 use merganser_tests::{Process, integer, put, soon, unit, until};
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
 };
 
+use super::read as read_all;
 use crate::SERVER;
 
 /// Tests on full disks let the server use all of theirs.
@@ -98,6 +100,23 @@ async fn fail_checkpoint(client: &Client) {
     );
 }
 
+/// A query that notices no interrupt, because it waits for the system: for whoever writes to a pipe.
+async fn hang(server: &Process, disk: &Disk) -> (JoinHandle<Result<(), Error>>, fs::File) {
+    let pipe = disk.database().with_file_name("pipe");
+    run(Command::new("mkfifo").arg(&pipe));
+    let client = server.client().await;
+    let columns = "auto_detect = false, header = false, columns = {'line': 'VARCHAR'}";
+    let read = format!("FROM read_csv('{}', {columns})", pipe.display());
+    let hung = tokio::spawn(async move { read_all(&client, &read).await });
+    let mut silent = None;
+    until("somebody reads the pipe", async || {
+        silent = silent.take().or_else(|| other_end(&pipe));
+        silent.is_some()
+    })
+    .await;
+    (hung, silent.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_fatal_error_the_database_is_opened_again() {
     let disk = Disk::new("24m");
@@ -109,9 +128,13 @@ async fn after_a_fatal_error_the_database_is_opened_again() {
     let mut health = watch(&server).await;
     hear(&mut health, ServingStatus::Serving).await;
 
+    let (held_up, pipe) = hang(&server, &disk).await;
     disk.fill();
     fail_checkpoint(&client).await;
     hear(&mut health, ServingStatus::NotServing).await;
+    merganser_tests::refused(client.execute("FROM t").await, Code::Unavailable, "ENGINE_DOWN");
+    drop(pipe);
+    soon("the read fails", held_up).await.unwrap().unwrap_err();
     hear(&mut health, ServingStatus::Serving).await;
     // The disk is still full: reads work, and writes do not.
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 200_000);
@@ -135,19 +158,7 @@ async fn an_instance_that_cannot_be_got_rid_of_ends_the_process_with_70() {
     let server = Process::start(SERVER, &disk.database(), &OPTIONS).await;
     let client = server.client().await;
     load(&client).await;
-    // Nobody ever writes to it, and DuckDB notices no interrupt while it waits for the system.
-    let pipe = disk.database().with_file_name("pipe");
-    run(Command::new("mkfifo").arg(&pipe));
-    let hanging = server.client().await;
-    let columns = "auto_detect = false, header = false, columns = {'line': 'VARCHAR'}";
-    let read = format!("FROM read_csv('{}', {columns})", pipe.display());
-    let hung = tokio::spawn(async move { hanging.query(&read).await.map(drop) });
-    let mut silent = None;
-    until("somebody reads the pipe", async || {
-        silent = silent.take().or_else(|| other_end(&pipe));
-        silent.is_some()
-    })
-    .await;
+    let (hung, _pipe) = hang(&server, &disk).await;
 
     disk.fill();
     fail_checkpoint(&client).await;
