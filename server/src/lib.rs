@@ -49,3 +49,16 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
         }
     })
 }
+
+/// Lets writes beyond the process's limit on file sizes fail like writes to a full disk, where the signal
+/// would end the process. Call it inside a runtime.
+///
+/// # Errors
+/// When the process cannot listen for signals.
+pub fn survive_file_limit() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    /// SIGXFSZ, which has this number on every Unix that the server runs on.
+    const FILE_LIMIT: i32 = 25;
+    // The handler stays when the listener goes.
+    signal(SignalKind::from_raw(FILE_LIMIT)).map(drop)
+}

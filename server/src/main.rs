@@ -1,12 +1,13 @@
 //! The `merganser-server` command.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use merganser_server::{
-    Config, Server,
+    Config, Server, ServerError,
     config::{Command, ConfigError},
-    hash_password, stop_signal, telemetry,
+    hash_password, stop_signal, survive_file_limit, telemetry,
 };
+use tokio::runtime::Runtime;
 
 /// Batches of megabytes are made and freed thousands of times a second; glibc gives each back to the kernel
 /// and faults it in again, a quarter of the time of a long read.
@@ -15,6 +16,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
+/// How long threads may take to end after a server that ended well.
+const LAST_THREADS: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let config = match Command::from_process() {
@@ -27,15 +30,22 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     telemetry::start(&config.log);
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error.as_ref(), 1),
-    }
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, 1),
+    };
+    let code = match runtime.block_on(run(config)) {
+        Ok(()) => 0,
+        Err(error) => report(error.as_ref(), error.downcast_ref().map_or(1, ServerError::exit_code)),
+    };
+    // Returning would wait for threads without end, and one may hang in a database that has failed.
+    runtime.shutdown_timeout(if code == 0 { LAST_THREADS } else { Duration::ZERO });
+    std::process::exit(code.into())
 }
 
-#[tokio::main]
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let stop = stop_signal()?;
+    survive_file_limit()?;
     let server = Server::start(config).await?;
     println!("listening on {}", server.url()?);
     Ok(server.run(stop).await?)
@@ -52,6 +62,10 @@ fn print_hash() -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    ExitCode::from(report(error, code))
+}
+
+fn report(error: &dyn std::error::Error, code: u8) -> u8 {
     eprintln!("merganser-server: {error}");
-    ExitCode::from(code)
+    code
 }

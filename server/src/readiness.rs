@@ -10,7 +10,6 @@ pub(crate) enum Phase {
     /// Requests are answered.
     Serving,
     /// The engine has failed and is being opened again.
-    #[allow(dead_code, reason = "whoever supervises the engine says so")]
     Down,
     /// Requests under way may end; new ones are refused. Nothing comes after it.
     Stopping,

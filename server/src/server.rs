@@ -17,7 +17,7 @@ use crate::{
     flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
     http::Http,
     metrics, network,
-    readiness::{Phase, Readiness},
+    readiness::Readiness,
     services,
     session::Sessions,
 };
@@ -37,6 +37,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// A TLS handshake that takes longer is given up. Others go on meanwhile.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// `EX_DATAERR` of sysexits.h: starting again will not help.
+const DAMAGED: u8 = 65;
+/// `EX_SOFTWARE` of sysexits.h: starting again will.
+const LOST: u8 = 70;
+
 /// Why the server did not start or ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -48,6 +53,22 @@ pub enum ServerError {
         /// DuckDB's reason.
         reason: engine::Error,
     },
+    /// The write-ahead log is damaged, so that the database cannot be opened. Nothing was touched.
+    #[error(
+        "cannot open the database {database}: its write-ahead log {database}.wal cannot be replayed: {reason}\n\
+         Nothing was changed. Either restore a backup of the database, or move {database}.wal out of the way and \
+         start again: then the database is as of its last checkpoint, and everything committed since is lost. Keep \
+         a copy of both files."
+    )]
+    WriteAheadLog {
+        /// The file as it was given.
+        database: String,
+        /// DuckDB's reason.
+        reason: String,
+    },
+    /// The database failed while the server ran, and cannot be opened again in this process.
+    #[error("the database failed and cannot be opened again in this process: {0}; start the server again")]
+    Lost(String),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {reason}")]
     Bind {
@@ -62,6 +83,17 @@ pub enum ServerError {
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] transport::Error),
+}
+
+impl ServerError {
+    /// The exit code of a process that ends by this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::WriteAheadLog { .. } => DAMAGED,
+            Self::Lost(_) => LOST,
+            Self::Open { .. } | Self::Bind { .. } | Self::Random(_) | Self::Transport(_) => 1,
+        }
+    }
 }
 
 /// A server that is open and bound, and serves once it is run.
@@ -79,7 +111,7 @@ impl Server {
     /// metrics and health answer before.
     ///
     /// # Errors
-    /// [`ServerError::Open`], [`ServerError::Bind`].
+    /// [`ServerError::Open`], [`ServerError::WriteAheadLog`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
         let readiness = Readiness::starting();
         let http = match config.network.http {
@@ -92,7 +124,10 @@ impl Server {
         let authenticator = Arc::new(Authenticator::new(&config.security).map_err(ServerError::Random)?);
         let options = config.engine.clone();
         let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
-        let engine = Engine::open(options).map_err(|reason| ServerError::Open { database, reason })?;
+        let engine = Engine::open(options).map_err(|reason| match reason {
+            engine::Error::WalUnreadable(reason) => ServerError::WriteAheadLog { database, reason },
+            reason => ServerError::Open { database, reason },
+        })?;
         let address = config.network.listen;
         let listener =
             TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
@@ -131,7 +166,8 @@ impl Server {
     /// drain time, commits what the writer holds, and checkpoints.
     ///
     /// # Errors
-    /// [`ServerError::Transport`].
+    /// [`ServerError::Transport`]; [`ServerError::Lost`], after which threads may still hang in the engine, so
+    /// that the process had better end at once.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
         let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
@@ -141,6 +177,7 @@ impl Server {
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
+        let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
         let (door, slow) = (&self.authenticator, self.config.log.slow_query);
         let stopping = CancellationToken::new();
         let flight =
@@ -148,7 +185,7 @@ impl Server {
         let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
-        let (reporter, health) = services::health().await;
+        let (reporter, health) = services::health(self.readiness.clone()).await;
         let (reflection, older_reflection) = services::reflection();
         let (drain, draining) = oneshot::channel::<()>();
         let serving = builder(network, self.config.security.tls.as_ref())?
@@ -163,13 +200,12 @@ impl Server {
                 async { drop(draining.await) },
             );
         tokio::pin!(serving);
-        self.readiness.enter(Phase::Serving);
         let served = tokio::select! {
             served = &mut serving => served,
+            reason = reporter.follow(self.engine.condition()) => return Err(ServerError::Lost(reason)),
             () = stop => {
                 tracing::info!("stopping: no new connections");
-                self.readiness.enter(Phase::Stopping);
-                reporter.stopping().await;
+                reporter.clone().stopping().await;
                 stopping.cancel();
                 let _ = drain.send(());
                 match tokio::time::timeout(network.drain_timeout, &mut serving).await {

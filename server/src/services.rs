@@ -2,6 +2,7 @@
 //! grpcurl.
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::sync::watch;
 use tonic_health::{
     ServingStatus,
     pb::health_server::{Health, HealthServer},
@@ -9,30 +10,65 @@ use tonic_health::{
 };
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
-use crate::flight::Flight;
+use crate::{
+    engine::Condition,
+    flight::Flight,
+    readiness::{Phase, Readiness},
+};
 
 /// The names that health is asked by: the server as a whole, and Flight.
 const NAMES: [&str; 2] = ["", <FlightServiceServer<Flight> as tonic::server::NamedService>::NAME];
 
 /// Says whether the server serves.
-pub(crate) struct Reporter(HealthReporter);
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    grpc: HealthReporter,
+    readiness: Readiness,
+}
 
 /// The health service, which says that all is well, and the means to say something else.
-pub(crate) async fn health() -> (Reporter, HealthServer<impl Health>) {
+pub(crate) async fn health(readiness: Readiness) -> (Reporter, HealthServer<impl Health>) {
     let (reporter, service) = health_reporter();
-    for name in NAMES {
-        reporter.set_service_status(name, ServingStatus::Serving).await;
-    }
-    (Reporter(reporter), service)
+    let reporter = Reporter { grpc: reporter, readiness };
+    reporter.says(true).await;
+    (reporter, service)
 }
 
 impl Reporter {
+    /// Says whether the server serves, for as long as the database fails and is opened again; returns when it
+    /// is lost, with the reason.
+    pub(crate) async fn follow(&self, mut condition: watch::Receiver<Condition>) -> String {
+        loop {
+            let now = condition.borrow_and_update().clone();
+            self.says(now == Condition::Open).await;
+            if let Condition::Lost(reason) = now {
+                return reason;
+            }
+            if condition.changed().await.is_err() {
+                // The engine is gone, and with it the server; there is nothing left to say.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn says(&self, serves: bool) {
+        let (status, phase) = match serves {
+            true => (ServingStatus::Serving, Phase::Serving),
+            false => (ServingStatus::NotServing, Phase::Down),
+        };
+        self.readiness.enter(phase);
+        for name in NAMES {
+            self.grpc.set_service_status(name, status).await;
+        }
+    }
+
     /// Tells everybody who watches that the server stops serving, and ends their streams: one that stays
     /// open would hold up the stop.
     pub(crate) async fn stopping(mut self) {
+        self.readiness.enter(Phase::Stopping);
         for name in NAMES {
-            self.0.set_service_status(name, ServingStatus::NotServing).await;
-            self.0.clear_service_status(name).await;
+            self.grpc.set_service_status(name, ServingStatus::NotServing).await;
+            self.grpc.clear_service_status(name).await;
         }
     }
 }

@@ -2,8 +2,7 @@
 
 use std::{
     ops::Deref,
-    path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use arrow_schema::Schema;
@@ -12,9 +11,15 @@ use parking_lot::Mutex;
 use super::{
     Error, Options, Result,
     disk::DiskRoom,
-    ffi::{self, BatchView, Connection, ScanRegistry, attach_views, register_recast, register_scan},
+    ffi::{
+        self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
+        register_recast, register_scan,
+    },
+    ledger::{self, SharedLedger},
+    log_head,
     names::Names,
     open_writes::OpenWrites,
+    outage::Standing,
     plans::Plans,
 };
 use crate::sql::literal;
@@ -22,10 +27,10 @@ use crate::sql::literal;
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
 
-/// The open instance and its idle connections.
+/// The database: one instance of DuckDB at a time, which is replaced when it has failed; see
+/// [`super::supervisor`].
 pub(crate) struct Database {
-    instance: ffi::Database,
-    idle: Mutex<Vec<Idle>>,
+    pub(super) standing: Standing,
     pub(crate) scans: Arc<ScanRegistry>,
     /// The name of the catalog that the file is, and where unqualified names live.
     pub(crate) catalog: String,
@@ -33,17 +38,34 @@ pub(crate) struct Database {
     pub(crate) disk: DiskRoom,
     /// The write transactions that are open beside the writer's.
     pub(crate) writes: Arc<OpenWrites>,
-    path: Option<PathBuf>,
+    /// What is known of keyed units.
+    pub(crate) ledger: SharedLedger,
+    pub(super) options: Options,
 }
 
-impl Database {
+/// The table function that tells of loaders.
+const INGEST_LISTING: &str = "merganser_ingest";
+
+/// An open instance and its idle connections.
+pub(super) struct Instance {
+    raw: ffi::Database,
+    idle: Mutex<Vec<Idle>>,
+    catalog: String,
+}
+
+impl Instance {
     /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL.
-    pub(crate) fn open(options: &Options) -> Result<Self> {
-        let instance = ffi::Database::open(options.path.as_deref(), &settings(options))?;
-        let connection = instance.connect()?;
-        let scans = Arc::default();
-        register_scan(&connection, &scans)?;
+    pub(super) fn open(options: &Options, scans: &Arc<ScanRegistry>, ledger: &SharedLedger) -> Result<Self> {
+        if let Some(path) = &options.path {
+            log_head::check(path)?;
+        }
+        let raw = ffi::Database::open(options.path.as_deref(), &settings(options)).map_err(open_error)?;
+        let connection = raw.connect()?;
+        register_scan(&connection, scans)?;
         register_recast(&connection)?;
+        let listed = Arc::clone(ledger);
+        let rows = Arc::new(move || ledger::report(&listed.lock()));
+        register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
@@ -52,22 +74,40 @@ impl Database {
         }
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
-            instance
-                .connect()?
+            raw.connect()?
                 .execute(&script.sql)
                 .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
+        // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
+        // of before.
+        Ok(Self { raw, idle: Mutex::default(), catalog })
+    }
+
+    /// Whether it lives, also for those who must not keep it open.
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        self.raw.pulse()
+    }
+
+    fn connect(&self) -> Result<Idle> {
+        Ok(Idle { connection: self.raw.connect()?, plans: Plans::default(), names: None })
+    }
+}
+
+impl Database {
+    /// Opens the database for the first time.
+    pub(crate) fn open(options: &Options) -> Result<Self> {
+        let scans = Arc::default();
+        let ledger = SharedLedger::default();
+        let instance = Instance::open(options, &scans, &ledger)?;
         Ok(Self {
-            instance,
-            // The connection that pinned the settings is not one of them: its own layout of Arrow data is of
-            // before.
-            idle: Mutex::default(),
             scans,
-            catalog,
+            catalog: instance.catalog.clone(),
             disk: DiskRoom::new(options.path.as_deref(), options.disk_reserve_bytes),
             writes: Arc::new(OpenWrites::new(options.wait)),
-            path: options.path.clone(),
+            standing: Standing::new(instance),
+            ledger,
+            options: options.clone(),
         })
     }
 
@@ -78,8 +118,9 @@ impl Database {
 
     /// An idle connection on which unqualified names mean `names`; `None` is the default.
     pub(crate) fn connection_with(self: &Arc<Self>, names: Option<&Names>) -> Result<Pooled> {
+        let instance = self.standing.instance()?;
         let idle = {
-            let mut idle = self.idle.lock();
+            let mut idle = instance.idle.lock();
             let fitting = idle.iter().rposition(|idle| idle.names.as_ref() == names);
             match fitting {
                 Some(at) => Some(idle.swap_remove(at)),
@@ -88,9 +129,9 @@ impl Database {
         };
         let idle = match idle {
             Some(idle) => idle,
-            None => self.connect()?,
+            None => instance.connect()?,
         };
-        let mut pooled = Pooled { idle: Some(idle), database: Arc::clone(self), private: false };
+        let mut pooled = Pooled::new(idle, &instance, false);
         pooled.use_names(names)?;
         Ok(pooled)
     }
@@ -99,26 +140,21 @@ impl Database {
     /// open. Rows keep their order on it, whatever the start-up SQL says: with
     /// `preserve_insertion_order = false` readers see rows before they are committed (DuckDB 1.5.5).
     pub(crate) fn private_connection(self: &Arc<Self>) -> Result<Pooled> {
-        let idle = self.connect()?;
+        let instance = self.standing.instance()?;
+        let idle = instance.connect()?;
         idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
-        Ok(Pooled { idle: Some(idle), database: Arc::clone(self), private: true })
+        Ok(Pooled::new(idle, &instance, true))
     }
 
     /// A view over batches that are to come; on a connection of its own.
     pub(crate) fn batch_view(&self, name: String, schema: &Schema) -> Result<BatchView> {
-        Ok(BatchView::new(self.instance.connect()?, name, schema)?)
-    }
-
-    fn connect(&self) -> Result<Idle> {
-        Ok(Idle { connection: self.instance.connect()?, plans: Plans::default(), names: None })
+        Ok(BatchView::new(self.standing.instance()?.raw.connect()?, name, schema)?)
     }
 
     /// Bytes in the write-ahead log; 0 for a database in memory.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        let Some(path) = &self.path else { return 0 };
-        let mut wal = path.clone().into_os_string();
-        wal.push(".wal");
-        std::fs::metadata(Path::new(&wal)).map_or(0, |file| file.len())
+        let Some(path) = &self.options.path else { return 0 };
+        std::fs::metadata(log_head::log_of(path)).map_or(0, |file| file.len())
     }
 
     /// Whether a checkpoint can be expected to find room, of which `in_file` bytes are inside the file.
@@ -126,7 +162,7 @@ impl Database {
     /// # Errors
     /// [`Error::DiskFull`].
     pub(crate) fn check_checkpoint(&self, in_file: u64) -> Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
+        let Some(path) = &self.options.path else { return Ok(()) };
         let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
         self.disk.check_checkpoint(self.wal_bytes(), file_bytes, in_file)
     }
@@ -139,6 +175,14 @@ impl Database {
         );
         first_text(connection, &sql).ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
     }
+}
+
+/// A log that cannot be replayed is for its operator to decide on; nothing else about opening is.
+fn open_error(error: DuckError) -> Error {
+    if error.message.contains("replaying WAL") {
+        return Error::WalUnreadable(error.message);
+    }
+    error.into()
 }
 
 /// The Arrow layout is one for all clients and for the life of the process: a schema that was announced
@@ -193,15 +237,32 @@ struct Idle {
 /// A connection on loan from the pool.
 pub(crate) struct Pooled {
     idle: Option<Idle>,
-    database: Arc<Database>,
+    /// Where it goes back to. A loan that is over must not keep the instance open, nor need one that goes on.
+    instance: Weak<Instance>,
+    pulse: Arc<Pulse>,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
 }
 
 impl Pooled {
+    fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
+        let pulse = Arc::clone(instance.pulse());
+        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, private }
+    }
+
     /// Ends the loan without giving the connection back, because its state is not known.
     pub(crate) fn discard(mut self) {
         self.idle = None;
+    }
+
+    /// Closes the connection for good; only a new one in its place may be used.
+    pub(crate) fn close(&mut self) {
+        self.idle = None;
+    }
+
+    /// True when the instance under it has failed, and the connection with it.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.pulse.has_failed()
     }
 
     /// Makes unqualified names mean `names`.
@@ -210,7 +271,10 @@ impl Pooled {
         if idle.names.as_ref() != names {
             let use_sql = match names {
                 Some(names) => names.use_sql(),
-                None => Names { catalog: self.database.catalog.clone(), schema: "main".into() }.use_sql(),
+                None => {
+                    let catalog = self.instance.upgrade().ok_or(Error::EngineDown)?.catalog.clone();
+                    Names { catalog, schema: "main".into() }.use_sql()
+                }
             };
             idle.connection.execute(&use_sql)?;
             idle.names = names.cloned();
@@ -247,10 +311,11 @@ impl Drop for Pooled {
     fn drop(&mut self) {
         let Some(connection) = self.idle.take() else { return };
         // A panic may have left a transaction open.
-        if self.private || std::thread::panicking() {
+        if self.private || self.is_lost() || std::thread::panicking() {
             return;
         }
-        let mut idle = self.database.idle.lock();
+        let Some(instance) = self.instance.upgrade() else { return };
+        let mut idle = instance.idle.lock();
         if idle.len() < IDLE_CONNECTIONS {
             idle.push(connection);
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use arrow_array::RecordBatch;
 use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Error, Result, batch_stream::Cancel, coalesce::Coalescer, error::Class, ffi::Rows, spool::Spool,
@@ -15,6 +16,8 @@ pub(crate) struct Delivery {
     pub(crate) cancel: Cancel,
     pub(crate) send: mpsc::Sender<RecordBatch>,
     pub(crate) runtime: Handle,
+    /// Cancelled when the rows will never come, because the instance that computes them has failed.
+    pub(crate) failure: CancellationToken,
 }
 
 /// What became of a batch that was to be sent.
@@ -79,6 +82,7 @@ impl Delivery {
             tokio::select! {
                 sent = self.send.send(batch) => sent.map_err(|_| cancelled()),
                 () = self.cancel.cancelled() => Err(cancelled()),
+                () = self.failure.cancelled() => Err(Error::EngineDown),
             }
         })
     }
@@ -93,6 +97,7 @@ impl Delivery {
                 }
                 () = wanted.wanted() => Ok(Sent::NotNow(batch)),
                 () = self.cancel.cancelled() => Err(cancelled()),
+                () = self.failure.cancelled() => Err(Error::EngineDown),
             }
         })
     }

@@ -177,6 +177,9 @@ pub enum Error {
     /// The server is going down, or its writer is gone.
     #[error("the server is shutting down; try again when it is back")]
     Stopping,
+    /// The write-ahead log is damaged. Nothing was touched.
+    #[error("the write-ahead log cannot be replayed: {0}")]
+    WalUnreadable(String),
     /// The start-up SQL failed.
     #[error("the start-up SQL in {name} failed: {reason}")]
     InitSql {

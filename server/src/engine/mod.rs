@@ -24,13 +24,16 @@ pub mod in_process;
 mod ingest;
 mod ledger;
 mod limits;
+mod log_head;
 mod names;
 mod open_writes;
+mod outage;
 mod permit;
 mod plans;
 mod reader;
 mod spool;
 mod statement;
+mod supervisor;
 mod turn;
 mod types;
 mod update;
@@ -51,10 +54,9 @@ pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
 pub use ledger::IngestKey;
 pub use names::Names;
+pub use outage::Condition;
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
-
-use parking_lot::Mutex;
 
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
@@ -173,6 +175,7 @@ impl Engine {
             let ledger = (Arc::clone(&ledger_table), Arc::clone(&ledger));
             Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), ledger, &options)?)
         };
+        supervisor::start(&database, Arc::clone(&clock))?;
         Ok(Self {
             shared: Arc::new(Shared {
                 catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
@@ -220,25 +223,34 @@ impl Engine {
         ingest::bulk_places(self.shared.options.queue_bytes) - self.shared.bulks.available_permits()
     }
 
+    /// Closes the database and opens it again, as after a failure, for this reason. What runs ends with
+    /// [`Error::EngineDown`].
+    pub fn reopen(&self, reason: &str) {
+        self.shared.database.invalidate(reason);
+    }
+
+    /// Follows whether the database works, is being opened again after a failure, or is lost.
+    pub fn condition(&self) -> tokio::sync::watch::Receiver<Condition> {
+        self.shared.database.condition()
+    }
+
     /// Commits what the writer has accepted, checkpoints, and stops it. Later writes get
-    /// [`Error::Stopping`].
+    /// [`Error::Stopping`]. A database that has failed is not waited for.
     pub async fn shutdown(&self) {
+        if !self.shared.database.is_open() {
+            self.shared.database.stop();
+        }
         if let Some(writer) = &self.shared.writer {
             writer.shutdown().await;
         }
+        self.shared.database.stop();
     }
 }
-
-/// The table function that tells of loaders.
-const INGEST_LISTING: &str = "merganser_ingest";
 
 /// What the database knows of keyed units.
 fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
     let connection = database.connection()?;
     let table = LedgerTable::find(&connection, &database.catalog)?;
-    let ledger = Arc::new(Mutex::new(table.load(&connection)?));
-    let listed = Arc::clone(&ledger);
-    let rows = Arc::new(move || ledger::report(&listed.lock()));
-    ffi::register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
-    Ok((Arc::new(table), ledger))
+    *database.ledger.lock() = table.load(&connection)?;
+    Ok((Arc::new(table), Arc::clone(&database.ledger)))
 }

@@ -64,7 +64,12 @@ impl Engine {
         let read = Read {
             statement,
             names,
-            delivery: Delivery { cancel: cancel.0.clone(), send, runtime: Handle::current() },
+            delivery: Delivery {
+                cancel: cancel.0.clone(),
+                send,
+                runtime: Handle::current(),
+                failure: database.failure(),
+            },
             clock: Arc::clone(&self.shared.clock),
             _permit: permit,
         };

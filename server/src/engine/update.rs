@@ -11,6 +11,7 @@ use super::{
     clock::CommitClock,
     coalesce::Coalescer,
     database::Pooled,
+    error::Class,
     ffi::{Prepared, Rows},
     gates::Excluding,
     open_writes::Kind,
@@ -147,8 +148,13 @@ impl Write {
             if outcome.is_ok() {
                 ended.map_err(|error| commit_error(error.into()))?;
             }
+            return outcome;
         }
-        outcome
+        // Outside a transaction the statement commits itself, and that may be what failed.
+        outcome.map_err(|error| match error.class() {
+            Some(Class::Fatal) => commit_error(error),
+            _ => error,
+        })
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) fn engine_status(error: Error) -> Status {
             );
         }
         Error::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
-        Error::InitSql { .. } | Error::LedgerClash(_) => return internal(&text),
+        Error::InitSql { .. } | Error::LedgerClash(_) | Error::WalUnreadable(_) => return internal(&text),
         Error::Internal(detail) => return internal(&detail),
     };
     status(code, slug, &text)
@@ -88,6 +88,7 @@ fn duck_status(class: Class, message: &str) -> Status {
         Class::Permission => (Code::PermissionDenied, "PERMISSION"),
         Class::Unsupported => (Code::Unimplemented, "UNSUPPORTED"),
         Class::Other => (Code::Unknown, "ENGINE"),
+        Class::Down => return engine_status(Error::EngineDown),
         Class::DiskFull | Class::Locked | Class::Fatal => {
             tracing::error!(error = message, "the engine failed");
             return match class {
@@ -99,7 +100,7 @@ fn duck_status(class: Class, message: &str) -> Status {
                 _ => status(
                     Code::Unavailable,
                     "ENGINE_DOWN",
-                    "the database must be opened again; the server's log says why",
+                    "the database has failed and is being opened again; try again in a moment",
                 ),
             };
         }

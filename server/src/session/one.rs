@@ -1,7 +1,10 @@
 //! One client's session: what its names mean, the connection on which its settings and temporary tables
 //! live, and its transactions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -45,6 +48,10 @@ struct State {
     /// Something lives on `own`, so that every statement has to run there.
     stateful: bool,
     transactions: HashMap<Vec<u8>, Arc<Workspace>>,
+    /// What it had is gone, and it has not been told yet.
+    lost: bool,
+    /// The handles of transactions that are gone: their clients may still want to roll them back.
+    lost_transactions: HashSet<Vec<u8>>,
 }
 
 impl State {
@@ -61,6 +68,20 @@ impl State {
     /// True while a transaction with a handle is open on a workspace.
     fn has_handle(&self, workspace: &Arc<Workspace>) -> bool {
         self.transactions.values().any(|other| Arc::ptr_eq(other, workspace))
+    }
+
+    /// Lets go of what was lost together with the database's instance.
+    fn let_go(&mut self) {
+        if let Some(own) = self.own.take_if(|own| own.is_lost()) {
+            self.lost |= self.stateful || own.in_transaction();
+            self.stateful = false;
+            own.interrupt();
+        }
+        for (handle, workspace) in self.transactions.extract_if(|_, workspace| workspace.is_lost()) {
+            self.lost = true;
+            self.lost_transactions.insert(handle);
+            workspace.interrupt();
+        }
     }
 
     /// The transaction that a statement belongs to which names none: the only one that is open.
@@ -95,6 +116,7 @@ impl Session {
 
     /// Plans a statement where it would run.
     pub(crate) async fn describe(&self, transaction: &[u8], sql: &str) -> Result<Description, SessionError> {
+        self.tell_loss()?;
         let place = self.place(transaction, sql).await?;
         Ok(self.engine.describe(&place, sql).await?)
     }
@@ -141,6 +163,7 @@ impl Session {
         statement: Statement,
         for_effect: Option<&Execution>,
     ) -> Result<Outcome, SessionError> {
+        self.tell_loss()?;
         if sql::is_use(&statement.sql) {
             return self.change_names(&statement.sql).await;
         }
@@ -163,6 +186,7 @@ impl Session {
         schema: SchemaRef,
         batches: impl Stream<Item = Result<RecordBatch, Error>> + Unpin + Send,
     ) -> Result<Pending, SessionError> {
+        self.tell_loss()?;
         request.names = self.state.lock().names.clone();
         let workspace = match self.transaction(transaction)? {
             Some(workspace) => Some(workspace),
@@ -195,6 +219,7 @@ impl Session {
 
     /// Begins a transaction and returns its handle.
     pub(crate) async fn begin(&self) -> Result<Vec<u8>, SessionError> {
+        self.tell_loss()?;
         let _opening = self.opening.lock().await;
         let open = self.state.lock().transactions.len();
         if open >= MAX_TRANSACTIONS {
@@ -215,7 +240,16 @@ impl Session {
 
     /// Ends a transaction; its handle is forgotten whatever comes of it.
     pub(crate) async fn end(&self, handle: &[u8], commit: bool) -> Result<(), SessionError> {
-        let workspace = self.state.lock().transactions.remove(handle);
+        let workspace = {
+            let mut state = self.state.lock();
+            state.let_go();
+            if state.lost_transactions.remove(handle) {
+                // With this answer the client knows; a rollback has what it wants.
+                state.lost = false;
+                return if commit { Err(Error::SessionLost.into()) } else { Ok(()) };
+            }
+            state.transactions.remove(handle)
+        };
         let workspace = workspace.ok_or(SessionError::UnknownTransaction)?;
         // In a task of its own: a client that does not wait for the answer must leave nothing open that no
         // handle names any more.
@@ -309,6 +343,19 @@ impl Session {
         let own = self.engine.workspace(names).await?;
         self.state.lock().own = Some(Arc::clone(&own));
         Ok(own)
+    }
+
+    /// Fails once when something of the session is gone with a failed instance: what its client sends next may
+    /// rely on it.
+    fn tell_loss(&self) -> Result<(), SessionError> {
+        let mut state = self.state.lock();
+        state.let_go();
+        if std::mem::take(&mut state.lost) { Err(Error::SessionLost.into()) } else { Ok(()) }
+    }
+
+    /// Lets go of what was lost together with the database's instance, which cannot go before.
+    pub(super) fn let_go(&self) {
+        self.state.lock().let_go();
     }
 
     pub(super) fn has_workspaces(&self) -> bool {

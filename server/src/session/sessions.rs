@@ -10,7 +10,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{Principal, Session, SessionError, TokenId, new_handle};
-use crate::engine::{Engine, IdleLimits};
+use crate::engine::{Condition, Engine, IdleLimits};
+
+/// A session may still open a connection at the moment of the failure, so it is looked for again.
+const LET_GO_AGAIN: Duration = Duration::from_millis(50);
 
 /// By what a client is recognised from one request to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -183,6 +186,24 @@ impl Sessions {
         let known = std::mem::take(&mut *self.known.lock());
         for entry in known.by_id.into_values() {
             entry.session.interrupt();
+        }
+    }
+
+    /// Lets go of what sessions have left on an instance of the database that has failed, as often as that
+    /// happens, for as long as the server runs.
+    pub(crate) async fn let_go_when_down(self: Arc<Self>) {
+        let mut condition = self.engine.condition();
+        while condition.wait_for(|condition| *condition == Condition::Down).await.is_ok() {
+            let mut ticks = tokio::time::interval(LET_GO_AGAIN);
+            while *condition.borrow_and_update() == Condition::Down {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    changed = condition.changed() => if changed.is_err() { return },
+                }
+                let sessions: Vec<_> =
+                    self.known.lock().by_id.values().map(|entry| Arc::clone(&entry.session)).collect();
+                sessions.iter().for_each(|session| session.let_go());
+            }
         }
     }
 

@@ -36,6 +36,7 @@ mod schema_changes;
 mod shutdown;
 mod snapshots;
 mod statement_timeout;
+mod supervision;
 #[cfg(target_os = "linux")]
 mod synced;
 mod tls;

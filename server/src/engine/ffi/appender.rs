@@ -12,7 +12,7 @@ use super::{Connection, DataChunk, DuckError, c_string, connection::RawConnectio
 /// flushed on purpose never reach the table, whatever happens to the transaction afterwards.
 pub(crate) struct Appender {
     raw: c::duckdb_appender,
-    _connection: Arc<RawConnection>,
+    connection: Arc<RawConnection>,
 }
 
 impl Drop for Appender {
@@ -44,7 +44,7 @@ impl Appender {
                 table.as_ptr(),
                 &mut raw,
             );
-            let appender = Self { raw, _connection: connection };
+            let appender = Self { raw, connection };
             appender.check(state)?;
             appender
         };
@@ -73,7 +73,8 @@ impl Appender {
             return Ok(());
         }
         // SAFETY: the appender is live; the error data is ours and freed by `from_error_data`.
-        unsafe { DuckError::from_error_data(c::duckdb_appender_error_data(self.raw)) }?;
+        unsafe { DuckError::from_error_data(c::duckdb_appender_error_data(self.raw)) }
+            .map_err(|error| self.connection.examine(error))?;
         Err(DuckError::from_message("Unknown Error: the appender failed without a reason".into()))
     }
 }

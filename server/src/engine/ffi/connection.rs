@@ -7,7 +7,7 @@ use std::{
 
 use libduckdb_sys as c;
 
-use super::{Class, DuckError, Statements, c_string, database::RawDatabase, text};
+use super::{Class, DuckError, Pulse, Statements, c_string, database::RawDatabase, text};
 
 /// One connection, used by one thread at a time.
 pub(crate) struct Connection {
@@ -41,6 +41,11 @@ impl RawConnection {
         Arc::downgrade(&self.database)
     }
 
+    /// Looks at an error before it goes on: whether it condemns the instance.
+    pub(super) fn examine(&self, error: DuckError) -> DuckError {
+        self.database.pulse.examine(error)
+    }
+
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
     pub(super) fn arrow_options(&self) -> c::duckdb_arrow_options {
         self.options
@@ -64,12 +69,20 @@ impl Connection {
         let mut options = ptr::null_mut();
         // SAFETY: the database handle is live; both out-pointers are locals.
         unsafe {
-            if c::duckdb_connect(database.0, &mut raw) != c::duckdb_state_DuckDBSuccess {
-                return Err(DuckError::new(Class::Fatal, "the database takes no more connections"));
+            if c::duckdb_connect(database.raw, &mut raw) != c::duckdb_state_DuckDBSuccess {
+                let error = DuckError::new(Class::Fatal, "the database takes no more connections");
+                return Err(database.pulse.examine(error));
             }
             c::duckdb_connection_get_arrow_options(raw, &mut options);
         }
-        Ok(Self { raw: Arc::new(RawConnection { raw, options, database }) })
+        let raw = Arc::new(RawConnection { raw, options, database });
+        raw.database.pulse.connected(&raw);
+        Ok(Self { raw })
+    }
+
+    /// Whether its instance lives.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.raw.database.pulse
     }
 
     /// The same connection, from what was made of it.
@@ -92,7 +105,7 @@ impl Connection {
             let outcome = if state == c::duckdb_state_DuckDBSuccess {
                 Ok(c::duckdb_rows_changed(&mut result))
             } else {
-                Err(DuckError::from_raw(c::duckdb_result_error(&mut result)))
+                Err(self.raw.examine(DuckError::from_raw(c::duckdb_result_error(&mut result))))
             };
             c::duckdb_destroy_result(&mut result);
             outcome

@@ -4,7 +4,7 @@ use std::{ffi::c_char, path::Path, ptr, sync::Arc};
 
 use libduckdb_sys as c;
 
-use super::{Connection, DuckError, c_string, text};
+use super::{Connection, DuckError, Pulse, c_string, text};
 
 /// An open database; closes when the last clone and the last connection are gone.
 #[derive(Clone)]
@@ -12,7 +12,10 @@ pub(crate) struct Database {
     raw: Arc<RawDatabase>,
 }
 
-pub(super) struct RawDatabase(pub(super) c::duckdb_database);
+pub(super) struct RawDatabase {
+    pub(super) raw: c::duckdb_database,
+    pub(super) pulse: Arc<Pulse>,
+}
 
 // SAFETY: a `duckdb_database` is a reference-counted handle; DuckDB locks inside connect and close.
 unsafe impl Send for RawDatabase {}
@@ -22,7 +25,8 @@ unsafe impl Sync for RawDatabase {}
 impl Drop for RawDatabase {
     fn drop(&mut self) {
         // SAFETY: the handle was opened once and every connection holds a count on this object.
-        unsafe { c::duckdb_close(&mut self.0) };
+        unsafe { c::duckdb_close(&mut self.raw) };
+        self.pulse.closed();
     }
 }
 
@@ -62,7 +66,12 @@ impl Database {
                 return Err(error);
             }
         }
-        Ok(Self { raw: Arc::new(RawDatabase(raw)) })
+        Ok(Self { raw: Arc::new(RawDatabase { raw, pulse: Arc::default() }) })
+    }
+
+    /// Whether the instance lives, also for those who must not keep it open.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.raw.pulse
     }
 
     /// Another connection to this instance.

@@ -45,6 +45,8 @@ pub enum Class {
     Unsupported,
     /// The instance is invalidated; nothing works until it is opened again.
     Fatal,
+    /// Stopped or refused, because something else has invalidated the instance.
+    Down,
     /// Everything else.
     Other,
 }
@@ -109,14 +111,19 @@ fn plain(message: String) -> String {
     }
 }
 
+/// What the system says when there is no room: on the device, for the user, for the process.
+const FULL: [&str; 3] = ["No space left on device", "Disk quota exceeded", "File too large"];
+
 /// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
     let has = |part: &str| message.contains(part);
-    if has("database has been invalidated") || head == "FATAL" {
+    // By the head alone: other texts may quote what a client has written.
+    if head == "FATAL" {
         return Class::Fatal;
     }
-    if has("No space left on device") || has("Disk quota exceeded") {
+    let is_of_storage = matches!(head, "IO" | "TransactionContext" | "Transaction" | "Out of Memory" | "");
+    if is_of_storage && FULL.iter().any(|full| has(full)) {
         return Class::DiskFull;
     }
     if has("Could not set lock on file") || has("already open in") {
@@ -188,6 +195,10 @@ mod tests {
                 Class::Fatal,
             ),
             ("IO Error: Could not write file: No space left on device", Class::DiskFull),
+            (
+                "TransactionContext Error: Failed to commit: Could not write file \"a.wal\": File too large",
+                Class::DiskFull,
+            ),
         ] {
             assert_eq!(DuckError::from_message(message.into()).class, class, "{message}");
         }

@@ -112,7 +112,7 @@ impl Recast {
                 c::duckdb_destroy_data_chunk(&mut cast);
                 outcome
             } else {
-                Err(DuckError::from_raw(c::duckdb_result_error(&mut result)))
+                Err(self.prepared.examine(DuckError::from_raw(c::duckdb_result_error(&mut result))))
             };
             c::duckdb_destroy_result(&mut result);
             outcome

@@ -38,9 +38,9 @@ impl Drop for RawResult {
 }
 
 impl RawResult {
-    fn error(&mut self) -> DuckError {
+    fn error(&mut self, connection: &RawConnection) -> DuckError {
         // SAFETY: the result is live; the text is copied.
-        unsafe { DuckError::from_raw(c::duckdb_result_error(&mut self.0)) }
+        connection.examine(unsafe { DuckError::from_raw(c::duckdb_result_error(&mut self.0)) })
     }
 
     fn names_and_types(&mut self) -> (Vec<String>, LogicalTypes) {
@@ -66,7 +66,7 @@ impl Rows {
     ) -> Result<Self, DuckError> {
         let mut result = RawResult(result);
         if state != c::duckdb_state_DuckDBSuccess {
-            return Err(result.error());
+            return Err(result.error(&connection));
         }
         let (names, types) = result.names_and_types();
         let logical = types.read();
@@ -109,7 +109,7 @@ impl Rows {
             let mut chunk = c::duckdb_fetch_chunk(self.result.0);
             if chunk.is_null() {
                 // The end and a failure look the same here; only the error text tells them apart.
-                let error = self.result.error();
+                let error = self.result.error(&self.connection);
                 return if error.message.is_empty() { Ok(None) } else { Err(error) };
             }
             let batch = self.export(chunk);

@@ -120,7 +120,7 @@ impl Statements {
             let statements = Self { raw, count: count as usize, connection };
             let message = text(c::duckdb_extract_statements_error(raw));
             if count == 0 && !message.is_empty() {
-                return Err(DuckError::from_message(message));
+                return Err(statements.connection.examine(DuckError::from_message(message)));
             }
             Ok(statements)
         }
@@ -146,7 +146,7 @@ impl Statements {
             );
             let prepared = Prepared { raw, connection: Arc::clone(&self.connection) };
             if state != c::duckdb_state_DuckDBSuccess {
-                return Err(DuckError::from_raw(c::duckdb_prepare_error(raw)));
+                return Err(self.connection.examine(DuckError::from_raw(c::duckdb_prepare_error(raw))));
             }
             Ok(prepared)
         }
@@ -229,6 +229,11 @@ impl Prepared {
 
     pub(super) fn raw(&self) -> c::duckdb_prepared_statement {
         self.raw
+    }
+
+    /// Looks at an error before it goes on: whether it condemns the instance.
+    pub(super) fn examine(&self, error: DuckError) -> DuckError {
+        self.connection.examine(error)
     }
 
     /// Names of the parameters in order: `1`, `2` for positional ones.

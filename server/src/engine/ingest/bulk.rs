@@ -86,7 +86,8 @@ impl Engine {
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
     ) -> Result<Uploaded> {
         if self.changes_what_is_there(request, &schema).await? {
-            return self.merge(request, schema, collected, batches).await;
+            let merging = self.merge(request, schema, collected, batches);
+            return self.shared.database.while_open(merging).await;
         }
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         if admission.create.is_some() && !admission.makes_table {
@@ -95,11 +96,15 @@ impl Engine {
             return Err(Error::Duck { class: Class::Conflict, message });
         }
         let open = self.shared.database.writes.open(Kind::Upload);
-        let mut uploaded = if admission.makes_table {
-            self.stage(request, schema, &open, admission, collected, batches).await?
-        } else {
-            self.append_in_pieces(&open, admission, collected, batches).await?
+        let uploading = async {
+            if admission.makes_table {
+                self.stage(request, schema, &open, admission, collected, batches).await
+            } else {
+                self.append_in_pieces(&open, admission, collected, batches).await
+            }
         };
+        // An upload may wait for its client for long, and with it what it holds of the instance.
+        let mut uploaded = self.shared.database.while_open(uploading).await?;
         uploaded.held.open = Some(open);
         Ok(uploaded)
     }

@@ -39,6 +39,17 @@ impl Engine {
         workspace: &Arc<Workspace>,
         request: IngestRequest,
         schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+    ) -> Result<Pending> {
+        // An upload may wait for its client for long, and with it what it holds of the instance.
+        self.shared.database.while_open(self.ingest_on(workspace, request, schema, batches)).await
+    }
+
+    async fn ingest_on(
+        &self,
+        workspace: &Arc<Workspace>,
+        request: IngestRequest,
+        schema: SchemaRef,
         mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Pending> {
         if request.key.is_some() {

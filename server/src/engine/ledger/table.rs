@@ -77,8 +77,17 @@ impl LedgerTable {
         let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() };
         let columns = columns().map(|(name, _)| name.to_owned()).collect();
         let found = Self { target: Target { table, columns, casts: false }, exists: AtomicBool::new(false) };
-        found.exists.store(found.is_there(connection)?, Ordering::SeqCst);
+        found.look_again(connection)?;
         Ok(found)
+    }
+
+    /// Looks whether it is there; for a database that was opened again.
+    ///
+    /// # Errors
+    /// As [`LedgerTable::find`].
+    pub(crate) fn look_again(&self, connection: &Connection) -> Result<()> {
+        self.exists.store(self.is_there(connection)?, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Whether it has been made.

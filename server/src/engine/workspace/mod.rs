@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Engine, Error, Names, Result,
@@ -47,6 +48,8 @@ pub struct Workspace {
     wanted: Wanted,
     standing: Mutex<Standing>,
     running: Mutex<Option<WeakCancel>>,
+    /// Of the instance under the connection.
+    failure: CancellationToken,
 }
 
 /// What can be seen without taking the seat.
@@ -67,6 +70,7 @@ struct Standing {
 impl Workspace {
     fn new(seat: Seat) -> Self {
         Self {
+            failure: seat.connection.pulse().failed().clone(),
             seat: Arc::new(tokio::sync::Mutex::new(seat)),
             wanted: Wanted::default(),
             standing: Mutex::new(Standing {
@@ -98,6 +102,11 @@ impl Workspace {
     /// True while a transaction is open indeed: it has not been rolled back meanwhile.
     pub fn is_open(&self) -> bool {
         self.standing.lock().open
+    }
+
+    /// True when the instance under it has failed: what lived here is gone.
+    pub fn is_lost(&self) -> bool {
+        self.failure.is_cancelled()
     }
 
     /// Stops what runs here; for a client that has gone.

@@ -78,7 +78,12 @@ impl Engine {
             let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
             let run = Run {
                 statement: statement.clone(),
-                delivery: Delivery { cancel: cancel.0.clone(), send, runtime: Handle::current() },
+                delivery: Delivery {
+                    cancel: cancel.0.clone(),
+                    send,
+                    runtime: Handle::current(),
+                    failure: self.shared.database.failure(),
+                },
                 permit: if grant.is_none() { Some(self.read_permit().await?) } else { None },
                 grant: grant.take(),
                 clock: Arc::clone(&self.shared.clock),

@@ -13,9 +13,12 @@ use super::{
     committer::Committer,
     doubt::Doubt,
     group::DuckStorage,
+    outage,
 };
 use crate::engine::{
     Error,
+    append::Imports,
+    database::Database,
     error::Class,
     ledger::{Retention, SharedLedger},
 };
@@ -32,6 +35,7 @@ const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// The state of the writer's thread.
 pub(super) struct Actor {
     committer: Committer<DuckStorage>,
+    database: Arc<Database>,
     checkpoints: Checkpoints,
     pruned: Instant,
     /// Commands that were taken and belong to a later group.
@@ -42,6 +46,7 @@ impl Actor {
     pub(super) fn new(storage: DuckStorage, ledger: SharedLedger, sizes: Sizes) -> Self {
         Self {
             checkpoints: Checkpoints::new(Arc::clone(&storage.database), Arc::clone(&storage.clock), sizes),
+            database: Arc::clone(&storage.database),
             committer: Committer::new(storage, ledger),
             pruned: Instant::now(),
             waiting: VecDeque::new(),
@@ -70,8 +75,10 @@ impl Actor {
                     return;
                 }
             };
-            if let Err(doubt) = served {
-                self.recover(doubt);
+            if let Err(doubt) = served
+                && self.recover(doubt, commands).is_none()
+            {
+                return;
             }
             self.checkpoints.between_groups(&self.committer.storage.connection);
         }
@@ -79,12 +86,16 @@ impl Actor {
 
     /// The next command; while there is none, uses the time to tidy up.
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
-        if let Some(command) = self.waiting.pop_front() {
-            return Some(command);
-        }
         loop {
+            if self.committer.storage.connection.is_lost() {
+                self.sit_out(commands)?;
+            }
+            if let Some(command) = self.waiting.pop_front() {
+                return Some(command);
+            }
             match commands.recv_timeout(self.checkpoints.rest()) {
-                Ok(command) => return Some(command),
+                // What has come while the writer rested may have come from a database that is lost.
+                Ok(command) => self.waiting.push_back(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
             }
@@ -120,23 +131,36 @@ impl Actor {
         group
     }
 
-    /// Reads the ledger again, which says what became of the units in doubt.
-    fn recover(&mut self, doubt: Doubt) {
+    /// Has the database opened again, and reads in its ledger what became of the units in doubt; `None` when the
+    /// writer is to end.
+    fn recover(&mut self, doubt: Doubt, commands: &mpsc::Receiver<Command>) -> Option<()> {
         let Doubt { error, in_doubt, untried } = doubt;
         tracing::error!(%error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
-        let DuckStorage { ledger: table, connection, .. } = &self.committer.storage;
-        let read = table.load(connection).map(|mut fresh| {
-            let mut ledger = self.committer.ledger.lock();
-            fresh.keep_counts_of(&ledger);
-            *ledger = fresh;
-        });
-        {
-            let ledger = self.committer.ledger.lock();
-            let known = read.is_ok().then_some(&*ledger);
-            in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
-        }
-        for unit in untried.into_iter().rev() {
-            self.waiting.push_front(Command::Unit(Box::new(unit)));
+        self.database.invalidate(&error.to_string());
+        let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
+        untried.for_each(|command| self.waiting.push_front(command));
+        let open = self.sit_out(commands);
+        let ledger = self.committer.ledger.lock();
+        let known = open.map(|()| &*ledger);
+        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
+        open
+    }
+
+    /// Waits until the database is open again, and believes what its ledger says; `None` when the writer is to
+    /// end.
+    fn sit_out(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
+        loop {
+            let storage = &mut self.committer.storage;
+            // They hold a part of the instance, too.
+            storage.imports = Imports::default();
+            outage::sit_out(&self.database, &mut storage.connection, commands, &mut self.waiting)?;
+            match self.committer.read_ledger() {
+                Ok(()) => return Some(()),
+                Err(error) => {
+                    tracing::error!(%error, "the ledger cannot be read");
+                    self.database.invalidate("the ledger cannot be read");
+                }
+            }
         }
     }
 
@@ -155,9 +179,10 @@ impl Actor {
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
 pub(crate) fn commit_error(error: Error) -> Error {
     match error {
-        Error::Duck { class: Class::Io | Class::Fatal | Class::DiskFull | Class::Other, message } => {
-            Error::CommitUnknown(message)
-        }
+        Error::Duck {
+            class: Class::Io | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
+            message,
+        } => Error::CommitUnknown(message),
         other => other,
     }
 }

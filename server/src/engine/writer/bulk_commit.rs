@@ -29,6 +29,17 @@ enum Found {
 }
 
 impl Committer<DuckStorage> {
+    /// Takes the ledger as it is on disk; for a database that was opened again.
+    pub(super) fn read_ledger(&mut self) -> Result<()> {
+        let DuckStorage { ledger: table, connection, .. } = &self.storage;
+        table.look_again(connection)?;
+        let mut fresh = table.load(connection)?;
+        let mut ledger = self.ledger.lock();
+        fresh.keep_counts_of(&ledger);
+        *ledger = fresh;
+        Ok(())
+    }
+
     /// Commits and answers, unless the database has to be opened again first.
     pub(super) fn commit_bulk(&mut self, bulk: BulkCommit) -> Result<(), Doubt> {
         let span = bulk.span.clone();

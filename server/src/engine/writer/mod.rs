@@ -15,6 +15,7 @@ mod group;
 mod handle;
 #[cfg(test)]
 mod model_tests;
+mod outage;
 mod storage;
 
 pub(crate) use actor::commit_error;

@@ -39,11 +39,11 @@ impl Failure {
     /// What the group is to blame for as a whole, so that looking for a culprit in it is no use.
     pub(super) fn concerns_all(&self) -> bool {
         matches!(self.error, Error::CommitUnknown(_) | Error::DiskFull | Error::EngineDown)
-            || matches!(self.error.class(), Some(Class::Fatal | Class::DiskFull))
+            || matches!(self.error.class(), Some(Class::Fatal | Class::Down | Class::DiskFull))
     }
 
     /// Whether the database has to be opened again before anybody knows what became of the group.
     pub(super) fn is_in_doubt(&self) -> bool {
-        matches!(self.error, Error::CommitUnknown(_)) || self.error.class() == Some(Class::Fatal)
+        matches!(self.error, Error::CommitUnknown(_))
     }
 }

@@ -1,0 +1,86 @@
+//! A look at the write-ahead log before DuckDB has one.
+//!
+//! DuckDB checks a log entry by entry, but not its head: one whose first bytes are damaged it takes for empty,
+//! opens the database without it, and writes a new log over it.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+};
+
+use super::{Error, Result};
+
+/// How a log begins: its first entry is of kind 98 and has the version in its second field, which DuckDB
+/// checks.
+const HEAD: [u8; 5] = [0x64, 0x00, 0x62, 0x65, 0x00];
+
+/// The log of a database.
+pub(super) fn log_of(database: &Path) -> PathBuf {
+    let mut log = database.to_owned().into_os_string();
+    log.push(".wal");
+    log.into()
+}
+
+/// Refuses a log whose head is damaged. One that is empty, or was cut off before its head was written, is
+/// none; neither is one of zeros, which a loss of power leaves of a log that was never synced.
+///
+/// # Errors
+/// [`Error::WalUnreadable`].
+pub(super) fn check(database: &Path) -> Result<()> {
+    match has_sound_head(&log_of(database)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::WalUnreadable("its first bytes are not those of a log".into())),
+        // There is none; or DuckDB will say what is wrong.
+        Err(_) => Ok(()),
+    }
+}
+
+fn has_sound_head(log: &Path) -> io::Result<bool> {
+    let mut log = File::open(log)?;
+    let mut head = [0; HEAD.len()];
+    match log.read_exact(&mut head) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(true),
+        read => read?,
+    }
+    Ok(head == HEAD || (head == [0; HEAD.len()] && is_all_zeros(log)?))
+}
+
+fn is_all_zeros(mut log: File) -> io::Result<bool> {
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        let read = log.read(&mut piece)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if piece[..read].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_head_is_told_from_a_log_that_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        assert!(check(&database).is_ok(), "no log");
+        let whole = [&HEAD[..], &[2, 0xff, 0xff, 1, 2, 3]].concat();
+        let damaged = [&[0x65], &whole[1..]].concat();
+        let zeroed_head = [&[0; HEAD.len()], &whole[HEAD.len()..]].concat();
+        for (log, sound) in [
+            (whole.clone(), true),
+            (Vec::new(), true),
+            (whole[..3].to_vec(), true),
+            (vec![0; 100_000], true),
+            (damaged, false),
+            (zeroed_head, false),
+        ] {
+            std::fs::write(log_of(&database), &log).unwrap();
+            assert_eq!(check(&database).is_ok(), sound, "{log:?}");
+        }
+    }
+}

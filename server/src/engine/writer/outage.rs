@@ -1,0 +1,67 @@
+//! The writer while the database is down.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use super::command::Command;
+use crate::engine::{
+    Error,
+    database::{Database, Pooled},
+};
+
+/// How long a command may wait for its refusal. Bulk uploads among them hold connections to the failed
+/// instance, which has to go.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Closes the writer's connection and refuses everything until the database is open again, when it gets a new
+/// one; `None` when the writer is to end.
+///
+/// An open database means that nothing is left of the old instance, so no command can still hold a part of it.
+pub(super) fn sit_out(
+    database: &Arc<Database>,
+    connection: &mut Pooled,
+    commands: &mpsc::Receiver<Command>,
+    waiting: &mut VecDeque<Command>,
+) -> Option<()> {
+    connection.close();
+    loop {
+        let open = database.check_open();
+        if open.is_ok()
+            && let Ok(new) = database.private_connection()
+        {
+            *connection = new;
+            return Some(());
+        }
+        let command = match waiting.pop_front() {
+            Some(command) => command,
+            None => match commands.recv_timeout(LOOK_AGAIN) {
+                Ok(command) => command,
+                Err(mpsc::RecvTimeoutError::Timeout) => continue,
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+            },
+        };
+        if refuse(command, open.err().unwrap_or(Error::EngineDown)) {
+            return None;
+        }
+    }
+}
+
+/// Tells whoever waits that nothing was written; true when that was the command to end.
+fn refuse(command: Command, error: Error) -> bool {
+    match command {
+        Command::Unit(unit) => drop(unit.answer.send(Err(error))),
+        Command::Bulk(bulk) => {
+            drop(bulk.connection);
+            drop(bulk.answer.send(Err(error)));
+        }
+        Command::MakeLedger(done) => drop(done.send(Err(error))),
+        Command::Shutdown(done) => {
+            let _ = done.send(());
+            return true;
+        }
+    }
+    false
+}
