@@ -128,7 +128,7 @@ fn classify(message: &str) -> Class {
     if has("Transaction conflict") || has("write-write conflict") || has("Conflict on ") {
         return Class::Conflict;
     }
-    if has("constraint failed") || has("constraint violated") {
+    if has("constraint failed") || has("constraint violated") || has("Violates foreign key constraint") {
         return Class::Constraint;
     }
     if has("read-only") && (head == "TransactionContext" || head == "Invalid Input" || head == "Catalog") {
@@ -172,6 +172,10 @@ mod tests {
                 Class::DuplicateKey,
             ),
             ("Failed to append: NOT NULL constraint failed: t.id", Class::Constraint),
+            (
+                "Failed to append: Violates foreign key constraint because key \"id: 2\" does not exist",
+                Class::Constraint,
+            ),
             ("v is not an table", Class::Binder),
             (
                 "Transaction conflict: attempting to insert into table \"t\" but it has been altered",
