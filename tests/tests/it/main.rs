@@ -40,6 +40,7 @@ mod supervision;
 #[cfg(target_os = "linux")]
 mod synced;
 mod tls;
+mod unknown_commits;
 mod upserts;
 
 /// The binary under test, for [`merganser_tests::Process`].
