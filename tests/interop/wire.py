@@ -1,6 +1,6 @@
 """Flight on the wire, by hand: what the tests say that a Flight library would refuse to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -27,15 +27,18 @@ def message(*fields):
 
 @dataclass
 class IngestAck:
-    """What a put is answered with: rows, the commit's number, whether it is durable."""
+    """What a put is answered with. What concerns keys and streams does not count when two are compared."""
 
     rows: int = 0
     commit_id: int = 0
     committed: bool = False
+    duplicate: bool = field(default=False, compare=False)
+    units: int = field(default=0, compare=False)
+    sequence: int = field(default=0, compare=False)
 
     @classmethod
     def decode(cls, data):
-        """Three varint fields; proto3 leaves out those that are zero."""
+        """All fields are varints; proto3 leaves out those that are zero."""
         numbers, value, shift = [], 0, 0
         for byte in data:
             value |= (byte & 0x7F) << shift
@@ -44,7 +47,8 @@ class IngestAck:
                 numbers.append(value)
                 value = shift = 0
         fields = {tag >> 3: value for tag, value in zip(numbers[::2], numbers[1::2], strict=True)}
-        return cls(fields.get(1, 0), fields.get(2, 0), bool(fields.get(3, 0)))
+        rows, commit_id, committed, duplicate, units, sequence = (fields.get(number, 0) for number in range(1, 7))
+        return cls(rows, commit_id, bool(committed), bool(duplicate), units, sequence)
 
 
 def sql_command(name, *fields):

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, reason = "a fixture fails by panicking")]
 
 mod certificates;
+mod failing_syncs;
 mod keyed;
 mod process;
 mod proxy;
@@ -18,6 +19,7 @@ mod upload;
 use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
+pub use failing_syncs::FailingSyncs;
 pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
 pub use process::Process;
 pub use proxy::Proxy;

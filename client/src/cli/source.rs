@@ -11,7 +11,7 @@ use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow_ipc::reader::{FileReader, StreamReader};
 use arrow_schema::SchemaRef;
 use clap::ValueEnum;
-use futures::{Stream, stream};
+use futures::{Stream, StreamExt, stream};
 use merganser::Error;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -162,6 +162,8 @@ fn read_ahead(reader: Reader) -> impl Stream<Item = Result<RecordBatch, Error>> 
         };
         Some((item, (receiver, thread)))
     })
+    // Whoever cuts the batches into units may ask once more at the end.
+    .fuse()
 }
 
 /// What became of the reading thread: nothing to tell, or that it panicked.
@@ -173,7 +175,7 @@ async fn outcome(thread: JoinHandle<()>) -> Option<Error> {
 #[cfg(test)]
 mod tests {
     use arrow_schema::{ArrowError, Schema};
-    use futures::{StreamExt, TryStreamExt};
+    use futures::TryStreamExt;
 
     use super::*;
 

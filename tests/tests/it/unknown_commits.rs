@@ -2,14 +2,10 @@
 //! opened again. The ledger tells of units with keys; of others the client is told that it is not known.
 #![cfg(target_os = "linux")]
 
-use std::process::Stdio;
-
 use arrow_flight::flight_service_client::FlightServiceClient;
 use merganser::{Client, Error, IngestAck};
-use merganser_tests::{DatabaseFile, Process, integer, put, put_keyed, refused, soon, unit, until};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+use merganser_tests::{
+    DatabaseFile, FailingSyncs, Process, integer, put, put_keyed, refused, soon, unit, until,
 };
 use tonic::{
     Code,
@@ -20,37 +16,11 @@ use crate::SERVER;
 
 const ROWS: usize = 10;
 
-/// Makes the next sync to disk of each of the server's threads fail, until dropped.
-struct FailingSyncs {
-    strace: Child,
-}
-
-impl FailingSyncs {
-    async fn begin(server: &Process) -> Self {
-        let mut strace = Command::new("strace")
-            .args(["-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1"])
-            .args(["-p", &server.id().to_string()])
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("strace, which scripts/system-tools installs");
-        let mut lines = BufReader::new(strace.stderr.take().unwrap()).lines();
-        let first = soon("strace is attached", lines.next_line()).await.unwrap().unwrap();
-        assert!(first.contains("attached"), "{first}");
-        // What it writes later must not fill the pipe.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { strace }
-    }
-
-    /// Lets go of the server, and waits until it serves again.
-    async fn end(mut self, server: &Process) -> Client {
-        let id = self.strace.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().await.unwrap().success());
-        soon("strace lets go", self.strace.wait()).await.unwrap();
-        let client = server.client().await;
-        until("the database is open again", async || client.execute("SELECT 1").await.is_ok()).await;
-        client
-    }
+/// A client of the server once it serves again.
+async fn serving(server: &Process) -> Client {
+    let client = server.client().await;
+    until("the database is open again", async || client.execute("SELECT 1").await.is_ok()).await;
+    client
 }
 
 async fn flight(server: &Process) -> FlightServiceClient<Channel> {
@@ -68,7 +38,8 @@ async fn the_ledger_says_what_became_of_a_unit_with_a_key() {
     }
     let failing = FailingSyncs::begin(&server).await;
     let first: Result<IngestAck, Error> = put_keyed(&flight, "t", "a/1/3", vec![unit(3, ROWS)]).await;
-    let client = failing.end(&server).await;
+    failing.end().await;
+    let client = serving(&server).await;
     let stored = integer(&client, "SELECT count(*) FROM t WHERE unit = 3").await;
     match first {
         // It is there, and the ledger has said so.
@@ -94,7 +65,8 @@ async fn of_a_unit_without_a_key_it_is_said_that_nobody_knows() {
     let failing = FailingSyncs::begin(&server).await;
     let text = refused(put(&client, "t", unit(2, ROWS)).await, Code::Unknown, "COMMIT_UNKNOWN");
     assert!(text.contains("check before"), "{text}");
-    let client = failing.end(&server).await;
+    failing.end().await;
+    let client = serving(&server).await;
     let stored = integer(&client, "SELECT count(*) FROM t WHERE unit = 2").await;
     assert!([0, 10].contains(&stored), "{stored} rows of a unit of 10");
     put(&client, "t", unit(3, ROWS)).await.unwrap();

@@ -1,17 +1,10 @@
-//! Failures of DuckDB that a full disk provokes, in the real binary.
+//! Failures of the disk under DuckDB, in the real binary.
 
-use std::{
-    fs,
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, process::Command};
 
 use futures::StreamExt;
 use merganser::{Client, Error};
-use merganser_tests::{Process, integer, put, soon, unit, until};
-use tempfile::TempDir;
+use merganser_tests::{DatabaseFile, FailingSyncs, Process, integer, put, refused, soon, unit, until};
 use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Endpoint};
 use tonic_health::pb::{
@@ -21,50 +14,6 @@ use tonic_health::pb::{
 
 use super::read as read_all;
 use crate::SERVER;
-
-/// Tests on full disks let the server use all of theirs.
-const OPTIONS: [&str; 2] = ["--disk-reserve", "0B"];
-
-/// A small disk of its own; gone when dropped.
-struct Disk {
-    folder: TempDir,
-}
-
-impl Disk {
-    fn new(size: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder.path()));
-        Self { folder }
-    }
-
-    fn database(&self) -> PathBuf {
-        self.folder.path().join("full.duckdb")
-    }
-
-    /// Leaves no room at all.
-    fn fill(&self) {
-        let mut ballast = fs::File::create(self.ballast()).unwrap();
-        for piece in [1 << 16, 1 << 12, 1] {
-            while ballast.write_all(&vec![1; piece]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.ballast()).unwrap();
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.folder.path().join("ballast")
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: a server that is being killed may still be there.
-        run(Command::new("umount").arg("-l").arg(self.folder.path()));
-    }
-}
 
 fn run(command: &mut Command) {
     let status = command.status().unwrap();
@@ -84,25 +33,9 @@ async fn hear(statuses: &mut Streaming<HealthCheckResponse>, status: ServingStat
     assert_eq!(heard.status(), status);
 }
 
-/// Loads so much that a checkpoint needs more room than a full disk has.
-async fn load(client: &Client) {
-    for number in 0..10 {
-        put(client, "t", unit(number, 20_000)).await.unwrap();
-    }
-}
-
-/// A checkpoint without room invalidates the instance.
-async fn fail_checkpoint(client: &Client) {
-    let error = client.execute("CHECKPOINT").await.unwrap_err();
-    assert!(
-        error.to_string().contains("ENGINE_DOWN") || error.to_string().contains("COMMIT_UNKNOWN"),
-        "{error}"
-    );
-}
-
 /// A query that notices no interrupt, because it waits for the system: for whoever writes to a pipe.
-async fn hang(server: &Process, disk: &Disk) -> (JoinHandle<Result<(), Error>>, fs::File) {
-    let pipe = disk.database().with_file_name("pipe");
+async fn hang(server: &Process, file: &DatabaseFile) -> (JoinHandle<Result<(), Error>>, fs::File) {
+    let pipe = file.path().with_file_name("pipe");
     run(Command::new("mkfifo").arg(&pipe));
     let client = server.client().await;
     let columns = "auto_detect = false, header = false, columns = {'line': 'VARCHAR'}";
@@ -119,54 +52,58 @@ async fn hang(server: &Process, disk: &Disk) -> (JoinHandle<Result<(), Error>>, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_fatal_error_the_database_is_opened_again() {
-    let disk = Disk::new("24m");
-    let server = Process::start(SERVER, &disk.database(), &OPTIONS).await;
+    let file = DatabaseFile::new();
+    let server = Process::start(SERVER, file.path(), &[]).await;
     let client = server.client().await;
-    load(&client).await;
+    put(&client, "t", unit(1, 20_000)).await.unwrap();
     let session = server.client().await;
     session.execute("CREATE TEMP TABLE mine AS SELECT 1 AS i").await.unwrap();
     let mut health = watch(&server).await;
     hear(&mut health, ServingStatus::Serving).await;
 
-    let (held_up, pipe) = hang(&server, &disk).await;
-    disk.fill();
-    fail_checkpoint(&client).await;
+    let (held_up, pipe) = hang(&server, &file).await;
+    let failing = FailingSyncs::begin(&server).await;
+    let put_in_doubt = {
+        let client = client.clone();
+        tokio::spawn(async move { put(&client, "t", unit(2, 1)).await })
+    };
     hear(&mut health, ServingStatus::NotServing).await;
-    merganser_tests::refused(client.execute("FROM t").await, Code::Unavailable, "ENGINE_DOWN");
+    failing.end().await;
+    refused(client.execute("FROM t").await, Code::Unavailable, "ENGINE_DOWN");
     drop(pipe);
     soon("the read fails", held_up).await.unwrap().unwrap_err();
     hear(&mut health, ServingStatus::Serving).await;
-    // The disk is still full: reads work, and writes do not.
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 200_000);
-    put(&client, "t", unit(10, 20_000)).await.unwrap_err();
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 200_000);
-    merganser_tests::refused(session.execute("FROM mine").await, Code::Aborted, "SESSION_LOST");
-    assert_eq!(integer(&session, "SELECT count(*) FROM t").await, 200_000);
+    let told = soon("the put is answered", put_in_doubt).await.unwrap();
+    refused(told, Code::Unknown, "COMMIT_UNKNOWN");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = 1").await, 20_000);
+    refused(session.execute("FROM mine").await, Code::Aborted, "SESSION_LOST");
+    assert_eq!(integer(&session, "SELECT count(*) FROM t WHERE unit = 1").await, 20_000);
 
-    disk.make_room();
-    until("rows are taken", async || put(&client, "t", unit(11, 1)).await.is_ok()).await;
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 200_001);
+    put(&client, "t", unit(3, 1)).await.unwrap();
     assert_eq!(server.terminate().await.code(), Some(0));
-    let server = Process::start(SERVER, &disk.database(), &OPTIONS).await;
-    assert_eq!(integer(&server.client().await, "SELECT count(*) FROM t").await, 200_001);
+    let server = Process::start(SERVER, file.path(), &[]).await;
+    let kept = "SELECT count(*) FROM t WHERE unit <> 2";
+    assert_eq!(integer(&server.client().await, kept).await, 20_001);
     server.kill().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_cannot_be_got_rid_of_ends_the_process_with_70() {
-    let disk = Disk::new("24m");
-    let server = Process::start(SERVER, &disk.database(), &OPTIONS).await;
+    let file = DatabaseFile::new();
+    let server = Process::start(SERVER, file.path(), &[]).await;
     let client = server.client().await;
-    load(&client).await;
-    let (hung, _pipe) = hang(&server, &disk).await;
+    put(&client, "t", unit(1, 20_000)).await.unwrap();
+    let (hung, _pipe) = hang(&server, &file).await;
 
-    disk.fill();
-    fail_checkpoint(&client).await;
+    let failing = FailingSyncs::begin(&server).await;
+    let in_doubt = tokio::spawn(async move { put(&client, "t", unit(2, 1)).await });
     assert_eq!(server.ended().await.code(), Some(70));
+    drop(failing);
     soon("the read fails", hung).await.unwrap().unwrap_err();
-    disk.make_room();
-    let server = Process::start(SERVER, &disk.database(), &OPTIONS).await;
-    assert_eq!(integer(&server.client().await, "SELECT count(*) FROM t").await, 200_000);
+    soon("the put fails", in_doubt).await.unwrap().unwrap_err();
+    let server = Process::start(SERVER, file.path(), &[]).await;
+    let kept = "SELECT count(*) FROM t WHERE unit = 1";
+    assert_eq!(integer(&server.client().await, kept).await, 20_000);
     server.kill().await;
 }
 
@@ -178,8 +115,8 @@ fn other_end(pipe: &Path) -> Option<fs::File> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_on_file_sizes_is_a_full_disk_and_no_signal_ends_the_server() {
-    let file = merganser_tests::DatabaseFile::new();
-    let server = Process::start(SERVER, file.path(), &OPTIONS).await;
+    let file = DatabaseFile::new();
+    let server = Process::start(SERVER, file.path(), &["--disk-reserve", "0B"]).await;
     let client = server.client().await;
     put(&client, "t", unit(1, 7)).await.unwrap();
     let limit = |bytes: &str| {
