@@ -28,21 +28,23 @@ const UNKNOWN_COUNT: i64 = -1;
 
 /// What a DoPut is.
 enum Put {
-    Rows(RowsAsked),
+    Rows(Box<RowsAsked>),
     Command(Box<Command>),
 }
 
 impl Put {
     fn of(descriptor: &FlightDescriptor, options: IngestOptions, loader: u64) -> Result<Self, Status> {
         match Asked::of(descriptor)? {
-            Asked::Table(table) => RowsAsked::of_path(table, &options, loader).map(Self::Rows),
+            Asked::Table(table) => {
+                RowsAsked::of_path(table, &options, loader).map(|rows| Self::Rows(Box::new(rows)))
+            }
             Asked::Sql(_) => Err(bad_request(
                 "BAD_COMMAND",
                 "DoPut takes a table path or a Flight SQL command; send SQL text as a ticket or the action \"query\"",
             )),
             Asked::Command(command) => match *command {
                 Command::CommandStatementIngest(command) => {
-                    RowsAsked::of_command(command, options, loader).map(Self::Rows)
+                    RowsAsked::of_command(command, options, loader).map(|rows| Self::Rows(Box::new(rows)))
                 }
                 other => Ok(Self::Command(Box::new(other))),
             },
@@ -61,9 +63,9 @@ impl Flight {
         let answer = match asked {
             Ok(Put::Rows(rows)) => match upload.schema().await.map_err(engine_status) {
                 Ok(schema) if upload.is_long_stream() => {
-                    return self.put_units(Destination { session, rows, schema }, upload).await;
+                    return self.put_units(Destination { session, rows: *rows, schema }, upload).await;
                 }
-                Ok(schema) => self.ingest(&session, &mut upload, rows, schema).await,
+                Ok(schema) => self.ingest(&session, &mut upload, *rows, schema).await,
                 Err(status) => Err(status),
             },
             Ok(Put::Command(command)) => self.put_command(&session, &mut upload, *command).await,

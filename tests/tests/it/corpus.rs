@@ -18,7 +18,9 @@ use prost::Message;
 type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 /// A target: its name, its function and its seeds. Those that begin with `good-` are taken, with `bad-` refused.
-const TARGETS: [(&str, fn(&[u8]) -> bool, fn() -> Seeds); 3] =
+type Target = (&'static str, fn(&[u8]) -> bool, fn() -> Seeds);
+
+const TARGETS: [Target; 3] =
     [("ticket", fuzz::ticket, tickets), ("upload", fuzz::upload, uploads), ("sql", fuzz::sql, texts)];
 
 fn tickets() -> Seeds {

@@ -70,7 +70,7 @@ impl Left {
             }
         };
         // In front of them is the version, an entry of another form. From nowhere else do they meet the end.
-        (0..512).find_map(entries_from).expect("the form of the log's entries")
+        (0..512).find_map(entries_from).unwrap()
     }
 
     /// Units that must be there at this length.

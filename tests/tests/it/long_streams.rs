@@ -117,7 +117,8 @@ async fn what_is_no_unit_is_refused_and_writes_nothing() {
     let server = TestServer::start().await;
     let (flight, client) = (server.flight().await, server.client().await);
     let garbage = || FlightData { app_metadata: vec![0xff; 9].into(), ..FlightData::default() };
-    let cases: [(&str, &dyn Fn(&LongStream)); 4] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&LongStream));
+    let cases: [Case<'_>; 4] = [
         ("no IngestUnit", &|stream| stream.send_raw(garbage())),
         ("begins before", &|stream| {
             stream.send_part(&key(2), unit(2, ROWS), true);

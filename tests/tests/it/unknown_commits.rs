@@ -4,9 +4,7 @@
 
 use arrow_flight::flight_service_client::FlightServiceClient;
 use merganser::{Client, Error, IngestAck};
-use merganser_tests::{
-    DatabaseFile, FailingSyncs, Process, integer, put, put_keyed, refused, soon, unit, until,
-};
+use merganser_tests::{DatabaseFile, FailingSyncs, Process, integer, put, put_keyed, refused, unit, until};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},

@@ -63,6 +63,7 @@ impl Job {
     fn run(self) -> Result<u64> {
         let target = Target::new(&self.file, self.own.as_deref())?;
         let connection = self.database.private_connection()?;
+        connection.forgive();
         let source = copy::Source { connection: &connection, catalog: &self.database.catalog };
         // What is in the write-ahead log is not in the file yet.
         let needed = source.bytes()?.saturating_add(self.database.wal_bytes()).saturating_add(self.reserve);

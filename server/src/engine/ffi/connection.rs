@@ -2,7 +2,10 @@
 
 use std::{
     ptr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use libduckdb_sys as c;
@@ -17,6 +20,8 @@ pub(crate) struct Connection {
 pub(super) struct RawConnection {
     raw: c::duckdb_connection,
     options: c::duckdb_arrow_options,
+    /// What fails here may concern a second database alone.
+    forgiven: AtomicBool,
     /// Keeps the instance open for as long as the connection.
     database: Arc<RawDatabase>,
 }
@@ -43,7 +48,10 @@ impl RawConnection {
 
     /// Looks at an error before it goes on: whether it condemns the instance.
     pub(super) fn examine(&self, error: DuckError) -> DuckError {
-        self.database.pulse.examine(error)
+        match self.forgiven.load(Ordering::Relaxed) {
+            true => error,
+            false => self.database.pulse.examine(error),
+        }
     }
 
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
@@ -75,9 +83,15 @@ impl Connection {
             }
             c::duckdb_connection_get_arrow_options(raw, &mut options);
         }
-        let raw = Arc::new(RawConnection { raw, options, database });
+        let raw = Arc::new(RawConnection { raw, options, forgiven: AtomicBool::new(false), database });
         raw.database.pulse.connected(&raw);
         Ok(Self { raw })
+    }
+
+    /// From now on a fatal error on this connection does not condemn the instance: DuckDB says so of a database
+    /// that is attached beside it, too. What concerns the instance is met by the other connections.
+    pub(crate) fn forgive(&self) {
+        self.raw.forgiven.store(true, Ordering::Relaxed);
     }
 
     /// Whether its instance lives.

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, process::Command};
 
 use futures::StreamExt;
-use merganser::{Client, Error};
+use merganser::Error;
 use merganser_tests::{DatabaseFile, FailingSyncs, Process, integer, put, refused, soon, unit, until};
 use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Endpoint};
