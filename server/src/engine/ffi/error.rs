@@ -109,6 +109,14 @@ fn plain(message: String) -> String {
     }
 }
 
+/// What DuckDB says when memory or the room to spill ran out.
+const OUT_OF_MEMORY: [&str; 4] = [
+    "failed to offload data block",
+    "failed to allocate data of size",
+    "failed to pin block of size",
+    "could not allocate block of size",
+];
+
 /// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
@@ -118,6 +126,10 @@ fn classify(message: &str) -> Class {
     }
     if has("No space left on device") || has("Disk quota exceeded") {
         return Class::DiskFull;
+    }
+    // A commit that runs out of memory has no name of a class in front.
+    if OUT_OF_MEMORY.iter().any(|text| has(text)) {
+        return Class::OutOfMemory;
     }
     if has("Could not set lock on file") || has("already open in") {
         return Class::Locked;
@@ -183,6 +195,7 @@ mod tests {
                 "FATAL Error: Failed: database has been invalidated because of a previous fatal error.",
                 Class::Fatal,
             ),
+            ("Failed to commit: failed to offload data block of size 256.0 KiB", Class::OutOfMemory),
             ("IO Error: Could not write file: No space left on device", Class::DiskFull),
         ] {
             assert_eq!(DuckError::from_message(message.into()).class, class, "{message}");

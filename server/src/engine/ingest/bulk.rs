@@ -22,7 +22,6 @@ use crate::engine::{
     Engine, Error, Result,
     append::{Sink, Target},
     database::{Database, Pooled},
-    open_writes::{Kind, OpenWrite},
     permit,
     writer::{BulkCommit, Held, WriterHandle},
 };
@@ -58,11 +57,11 @@ impl Engine {
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         self.shared.database.writes.admitted().await?;
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
-        let open = self.shared.database.writes.open(Kind::Upload);
         let uploaded = if admission.create.is_some() {
-            self.stage(request, schema, &open, admission, collected, &mut batches).await?
+            self.stage(request, schema, admission, collected, &mut batches).await?
         } else {
-            self.append_in_pieces(&open, admission, collected, &mut batches).await?
+            // One that only appends stands in no checkpoint's way.
+            self.append_in_pieces(admission, collected, &mut batches).await?
         };
         let Uploaded { connection, rows, bytes, creates, held } = uploaded;
         let (answer, answered) = oneshot::channel();
@@ -72,7 +71,6 @@ impl Engine {
 
     async fn append_in_pieces(
         &self,
-        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
@@ -83,8 +81,7 @@ impl Engine {
         let job = Inserter { target, fit, database: Arc::clone(&self.shared.database) };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
-        let feeding = open.unless_ended(self.feed(PIECE_BYTES, collected, batches, steps));
-        let (fed, inserted) = tokio::join!(feeding, inserting);
+        let (fed, inserted) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), inserting);
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
     }

@@ -32,7 +32,7 @@ use crate::{
         disk::DiskRoom,
         ffi::{BatchView, Connection},
         gates::Excluding,
-        open_writes::OpenWrite,
+        open_writes::Kind,
         types::imports_as,
     },
     sql::{Exclusion, INTERNAL_PREFIX, literal, quote},
@@ -57,11 +57,11 @@ impl Engine {
         &self,
         request: &IngestRequest,
         schema: SchemaRef,
-        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
     ) -> Result<Uploaded> {
+        let open = self.shared.database.writes.open(Kind::Upload);
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));
         let stage = self.blocking(move || Stage::open(&database, admission, &columns)).await?;
         let (steps, received) = mpsc::channel(1);
