@@ -13,6 +13,9 @@ use super::{
 };
 use crate::sql;
 
+/// What a statement writes is not known before it has; so much is asked for.
+const STATEMENT_BYTES: u64 = 1 << 20;
+
 impl Engine {
     /// Stops a statement that reads once its time is over, or its snapshot too old.
     pub(super) fn limit_read(&self, cancel: &Cancel) {
@@ -49,7 +52,7 @@ impl Engine {
         if sql::mentions(sql, "checkpoint") {
             return database.check_checkpoint(0);
         }
-        if sql::makes_room(sql) { Ok(()) } else { database.disk.check(0) }
+        if sql::makes_room(sql) { Ok(()) } else { database.disk.check(STATEMENT_BYTES) }
     }
 }
 

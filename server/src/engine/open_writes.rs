@@ -1,4 +1,6 @@
-//! The write transactions that are open beside the writer's own: a checkpoint has to wait for each of them.
+//! The write transactions that are open beside the writer's own, for any of which a checkpoint may have to wait.
+//! DuckDB lets those pass that have only appended, so that uploads into a table that is there are not among them;
+//! what a transaction has done besides is not known from outside.
 //!
 //! While the write-ahead log is under its hard limit they only have a name here, so that the log can tell
 //! what stands in a checkpoint's way. At the limit no new one is admitted, and the oldest is ended, then the
@@ -28,7 +30,7 @@ pub(crate) enum Kind {
     Statement,
     /// An explicit transaction.
     Transaction,
-    /// An upload that appends while it arrives.
+    /// An upload that makes its table while it arrives.
     Upload,
 }
 

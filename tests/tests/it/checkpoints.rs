@@ -47,6 +47,8 @@ async fn the_log_stays_small_while_a_reader_is_held_open_through_10_000_units() 
     let server = TestServer::with(|config| config.engine.checkpoint_bytes = CHECKPOINT).await;
     let client = server.client().await;
     client.execute("CREATE TABLE held AS SELECT 1 AS id").await.unwrap();
+    // Made before the reader comes: a change of tables would make its snapshot an obstacle.
+    client.execute("CREATE TABLE t (unit BIGINT, part BIGINT)").await.unwrap();
     let reader = held(&client).await;
     let wal = wal_of(server.path());
     let loaders = (0..LOADERS).map(|loader| {
@@ -84,13 +86,15 @@ async fn load_until(client: &Client, what: &str, happened: impl Fn() -> bool) {
 async fn at_the_limit_a_stalled_upload_and_an_idle_transaction_are_rolled_back() {
     let server = TestServer::with(small).await;
     let client = server.client().await;
-    client.execute("CREATE TABLE slow (id BIGINT, text VARCHAR)").await.unwrap();
-    let stalled = Upload::start(&client, "slow", wide([]).schema());
+    client.execute("CREATE TABLE slow AS SELECT 1::BIGINT AS id, 'before' AS text").await.unwrap();
+    client.execute("CREATE TABLE loaded (id BIGINT, text VARCHAR)").await.unwrap();
+    let stalled = Upload::start(&client, "made", wide([]).schema());
     stalled.send(wide(0..200));
     server.bulk_uploads(1).await;
     let idle = server.client().await;
     idle.execute("BEGIN").await.unwrap();
-    idle.execute("INSERT INTO slow VALUES (1, 'idle')").await.unwrap();
+    // Rows that are only added would be in no checkpoint's way.
+    idle.execute("UPDATE slow SET text = 'idle'").await.unwrap();
 
     let wal = wal_of(server.path());
     load_until(&client, "the log reaches the checkpoint's size", || size(&wal) > CHECKPOINT).await;
@@ -102,7 +106,8 @@ async fn at_the_limit_a_stalled_upload_and_an_idle_transaction_are_rolled_back()
     let reason = refused(idle.execute("COMMIT").await, Code::Aborted, "TRANSACTION_LOST");
     assert!(reason.contains("write-ahead log"), "{reason}");
 
-    assert_eq!(integer(&client, "SELECT count(*) FROM slow").await, 0);
+    assert_eq!(integer(&client, "SELECT count(*) FROM slow WHERE text = 'before'").await, 1);
+    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'made'").await, 0);
     assert_eq!(idle.execute("INSERT INTO slow VALUES (2, 'admitted')").await.unwrap(), 1);
     let schema = wide([]).schema();
     let batches = stream::iter((0..4).map(|part| Ok::<_, Error>(wide(part * 100..(part + 1) * 100))));
@@ -143,6 +148,7 @@ async fn at_the_limit_new_writes_wait_and_small_units_go_on() {
 async fn at_the_limit_a_long_statement_is_ended_too() {
     let server = TestServer::with(small).await;
     let client = server.client().await;
+    client.execute("CREATE TABLE loaded (id BIGINT, text VARCHAR)").await.unwrap();
     let writer = server.client().await;
     let long = "CREATE TABLE endless AS SELECT count(*) FROM range(10000000) a, range(10000000) b";
     let long = tokio::spawn(async move { writer.execute(long).await });

@@ -13,7 +13,7 @@ const ROWS: i64 = 20;
 
 /// Rows of 1,024 bytes that no compression makes smaller.
 fn noise(number: i64, rows: i64) -> RecordBatch {
-    let mut state = number as u64 + 1;
+    let mut state = (number as u64).wrapping_add(1);
     let mut letter = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(b'!' + ((state >> 33) % 90) as u8)

@@ -114,6 +114,14 @@ fn plain(message: String) -> String {
 /// What the system says when there is no room: on the device, for the user, for the process.
 const FULL: [&str; 3] = ["No space left on device", "Disk quota exceeded", "File too large"];
 
+/// What DuckDB says when memory or the room to spill ran out.
+const OUT_OF_MEMORY: [&str; 4] = [
+    "failed to offload data block",
+    "failed to allocate data of size",
+    "failed to pin block of size",
+    "could not allocate block of size",
+];
+
 /// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
@@ -125,6 +133,10 @@ fn classify(message: &str) -> Class {
     let is_of_storage = matches!(head, "IO" | "TransactionContext" | "Transaction" | "Out of Memory" | "");
     if is_of_storage && FULL.iter().any(|full| has(full)) {
         return Class::DiskFull;
+    }
+    // A commit that runs out of memory has no name of a class in front.
+    if OUT_OF_MEMORY.iter().any(|text| has(text)) {
+        return Class::OutOfMemory;
     }
     if has("Could not set lock on file") || has("already open in") {
         return Class::Locked;
@@ -194,6 +206,7 @@ mod tests {
                 "FATAL Error: Failed: database has been invalidated because of a previous fatal error.",
                 Class::Fatal,
             ),
+            ("Failed to commit: failed to offload data block of size 256.0 KiB", Class::OutOfMemory),
             ("IO Error: Could not write file: No space left on device", Class::DiskFull),
             (
                 "TransactionContext Error: Failed to commit: Could not write file \"a.wal\": File too large",

@@ -25,7 +25,6 @@ use crate::engine::{
     database::{Database, Pooled},
     error::Class,
     ledger::Keyed,
-    open_writes::{Kind, OpenWrite},
     permit,
     writer::{BulkCommit, Held, WriterHandle},
 };
@@ -95,23 +94,20 @@ impl Engine {
             let message = format!("a column of {} was dropped meanwhile", admission.name);
             return Err(Error::Duck { class: Class::Conflict, message });
         }
-        let open = self.shared.database.writes.open(Kind::Upload);
         let uploading = async {
             if admission.makes_table {
-                self.stage(request, schema, &open, admission, collected, batches).await
+                self.stage(request, schema, admission, collected, batches).await
             } else {
-                self.append_in_pieces(&open, admission, collected, batches).await
+                // One that only appends stands in no checkpoint's way.
+                self.append_in_pieces(admission, collected, batches).await
             }
         };
         // An upload may wait for its client for long, and with it what it holds of the instance.
-        let mut uploaded = self.shared.database.while_open(uploading).await?;
-        uploaded.held.open = Some(open);
-        Ok(uploaded)
+        self.shared.database.while_open(uploading).await
     }
 
     async fn append_in_pieces(
         &self,
-        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
@@ -122,8 +118,7 @@ impl Engine {
         let job = Inserter { target, fit, database: Arc::clone(&self.shared.database) };
         let inserting = self.blocking(move || job.run(received));
         // Feeding ends by itself when inserting fails, because the channel closes.
-        let feeding = open.unless_ended(self.feed(PIECE_BYTES, collected, batches, steps));
-        let (fed, inserted) = tokio::join!(feeding, inserting);
+        let (fed, inserted) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), inserting);
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
     }

@@ -32,7 +32,7 @@ use crate::{
         disk::DiskRoom,
         ffi::{BatchView, Connection},
         gates::Excluding,
-        open_writes::OpenWrite,
+        open_writes::Kind,
         types::imports_as,
         writer::Held,
     },
@@ -58,11 +58,11 @@ impl Engine {
         &self,
         request: &IngestRequest,
         schema: SchemaRef,
-        open: &OpenWrite,
         admission: Admission,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
     ) -> Result<Uploaded> {
+        let open = self.shared.database.writes.open(Kind::Upload);
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));
         let stage = self.blocking(move || Stage::open(&database, admission, &columns)).await?;
         let (steps, received) = mpsc::channel(1);
@@ -81,6 +81,7 @@ impl Engine {
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
         let placing = self.blocking(move || Ok((stage.take_place(&database, &admission)?, admission.held)));
         let (connection, held) = placing.await?;
+        let held = Held { open: Some(open), ..held };
         Ok(Uploaded { connection, rows, bytes, creates, held })
     }
 

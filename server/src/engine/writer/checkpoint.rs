@@ -1,7 +1,7 @@
 //! When the write-ahead log is moved into the file: the writer decides, between two groups, and never inside
 //! a loader's commit.
 //!
-//! DuckDB refuses a checkpoint while another write transaction is open, and while a read is open whose
+//! DuckDB refuses a checkpoint while another write transaction is open that has not only appended, and while a read is open whose
 //! snapshot is older than an UPDATE, a DELETE or a change of tables. Then it is tried again, with a growing
 //! pause; at the hard limit of the log, what stands in the way is ended, oldest first.
 
