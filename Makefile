@@ -23,7 +23,6 @@ build: .duckdb ## Release binaries in target/release
 	$(CARGO) build --release --workspace --bins --exclude merganser-tests
 
 test: .duckdb ## Unit, integration and interop tests
-	$(CARGO) build -p merganser-server -p merganser
 	scripts/system-tools
 	$(CARGO) test --workspace
 	target/debug/merganser-crash --server target/debug/merganser-server-under-test --rounds $(ROUNDS)

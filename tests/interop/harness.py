@@ -18,7 +18,7 @@ import wire
 
 BINARY = Path(
     os.environ.get("MERGANSER_SERVER_BIN")
-    or Path(__file__).resolve().parents[2] / "target/debug/merganser-server"
+    or Path(__file__).resolve().parents[2] / "target/debug/merganser-server-under-test"
 ).absolute()
 # A developer's own settings must not leak into the servers under test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
