@@ -52,10 +52,7 @@ struct Measured {
 impl DiskRoom {
     /// The disk of a database file, of which `reserve` bytes are to stay free.
     pub(crate) fn new(database: Option<&Path>, reserve: u64) -> Self {
-        let folder = database.map(|file| match file.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        });
+        let folder = database.map(|file| folder_of(file).to_owned());
         Self { folder, reserve, state: Mutex::default() }
     }
 
@@ -121,6 +118,15 @@ impl DiskRoom {
             _ => Ok(()),
         }
     }
+}
+
+/// Bytes that are free on the disk of a file, which need not exist yet; `None` where the system does not tell.
+pub(super) fn free_bytes(file: &Path) -> Option<u64> {
+    measure(folder_of(file)).map(|measured| measured.free)
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What a checkpoint of so large a log may need beside it, before the log is gone.

@@ -1,8 +1,6 @@
 //! What the engine can tell about itself at any moment, for those who watch it. Each is cheap: a counter, or
 //! one call of the system.
 
-use std::path::Path;
-
 use super::Engine;
 
 impl Engine {
@@ -24,13 +22,6 @@ impl Engine {
     /// Bytes that this process may still write to the database's disk; `None` for a database in memory, and
     /// where the system does not tell.
     pub fn disk_free_bytes(&self) -> Option<u64> {
-        free_bytes(self.shared.options.path.as_deref()?)
+        self.shared.database.disk.free()
     }
-}
-
-/// Bytes that this process may still write to the disk of a file, which need not exist yet.
-pub(super) fn free_bytes(file: &Path) -> Option<u64> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

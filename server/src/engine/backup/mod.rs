@@ -14,8 +14,8 @@ use super::{
     batch_stream::{Cancel, CancelOnDrop},
     database::Database,
     delivery::cancelled,
+    disk::free_bytes,
     error::Class,
-    gauges::free_bytes,
 };
 
 impl Engine {
