@@ -148,7 +148,7 @@ impl Database {
     ///
     /// # Errors
     /// [`Error::Stopping`] when nobody will open it any more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for a writer that keeps no queue meanwhile"))]
+    #[cfg(test)]
     pub(crate) fn wait_until_open(&self) -> Result<()> {
         let mut held = self.standing.held.lock();
         loop {
