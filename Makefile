@@ -7,11 +7,11 @@ ROUNDS ?= 20
 SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo serve build test check bench crash fuzz fmt clean
+.PHONY: help demo serve build test check bench bench-durability crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build ## Four loaders and two readers on one fresh database, for 15 seconds
 	target/release/merganser-demo
@@ -38,6 +38,10 @@ check: .duckdb ## Format, lints, dependency direction, documentation
 bench: build ## Compare with the peers, side by side (arguments in ARGS)
 	scripts/python-env tests/interop/requirements.txt bench/requirements.txt
 	bench/run $(ARGS)
+
+bench-durability: build ## What keys, long streams and a long ledger cost (arguments in ARGS)
+	scripts/python-env bench/requirements.txt
+	bench/durability $(ARGS)
 
 crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what is lost, doubled or torn
 	$(CARGO) build --release --workspace --bins

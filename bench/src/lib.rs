@@ -30,20 +30,28 @@ pub fn schema() -> SchemaRef {
 /// # Errors
 /// Never for a row count that fits memory.
 pub fn events(batch_id: i64, rows: usize) -> Result<RecordBatch, ArrowError> {
-    let stamp = |row: usize| {
+    events_of(std::iter::repeat_n(batch_id, rows))
+}
+
+/// Events with a number each: a millisecond and a pseudo-random value a row.
+///
+/// # Errors
+/// Never for a row count that fits memory.
+pub fn events_of(batch_ids: impl IntoIterator<Item = i64>) -> Result<RecordBatch, ArrowError> {
+    let ids: Vec<i64> = batch_ids.into_iter().collect();
+    let rows = || ids.iter().enumerate();
+    let stamp = |(row, id): (usize, &i64)| {
         let (seconds, millis) = (row / 1000 % 60, row % 1000);
-        format!("2026-01-01T00:{:02}:{seconds:02}.{millis:03}", batch_id.rem_euclid(60))
+        format!("2026-01-01T00:{:02}:{seconds:02}.{millis:03}", id.rem_euclid(60))
     };
-    let mixed = |row: usize| (row as u64 + batch_id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = |(row, id): (usize, &i64)| (row as u64 + *id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let value = |row| mixed(row) as f64 / u64::MAX as f64 * 1000.0;
+    let category = |row| CATEGORIES[(mixed(row) >> 32) as usize % CATEGORIES.len()];
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_value(batch_id, rows)),
-        Arc::new(StringArray::from_iter_values((0..rows).map(stamp))),
-        Arc::new(Float64Array::from_iter_values(
-            (0..rows).map(|row| mixed(row) as f64 / u64::MAX as f64 * 1000.0),
-        )),
-        Arc::new(StringArray::from_iter_values(
-            (0..rows).map(|row| CATEGORIES[(mixed(row) >> 32) as usize % CATEGORIES.len()]),
-        )),
+        Arc::new(Int64Array::from(ids.clone())),
+        Arc::new(StringArray::from_iter_values(rows().map(stamp))),
+        Arc::new(Float64Array::from_iter_values(rows().map(value))),
+        Arc::new(StringArray::from_iter_values(rows().map(category))),
     ];
     RecordBatch::try_new(schema(), columns)
 }

@@ -1,0 +1,65 @@
+"""How soon a server with a long ledger is ready."""
+
+from statistics import median
+from time import perf_counter
+
+import duckdb
+
+from .settings import DATABASE, QUICK, Settings, load, remove, serving, verdict
+
+SECONDS = 2.0
+LEDGER = "__merganser.ingest_ledger"
+
+
+def measure(settings: Settings) -> list[tuple[str, str, str]]:
+    """A row for few loaders with many units each, and one for many with one each."""
+    units = settings.ledger_units
+    return [_measure(settings, loaders, units // loaders) for loaders in (10, units)]
+
+
+def _measure(settings: Settings, loaders: int, units: int) -> tuple[str, str, str]:
+    _fill(loaders, units)
+    try:
+        seconds = [_seconds_until_ready() for _ in range(settings.restarts)]
+    finally:
+        remove(DATABASE)
+    ready = median(seconds)
+    return (
+        f"start with a ledger of {loaders:,} loaders x {units:,} units",
+        f"ready after {ready:.2f} s, median of {len(seconds)} ({min(seconds):.2f} to {max(seconds):.2f})",
+        verdict(f"< {SECONDS:g} s", reached=ready < SECONDS),
+    )
+
+
+def _fill(loaders: int, units: int) -> None:
+    """A ledger as the server writes it: it makes the table itself, with a few units of its own."""
+    remove(DATABASE)
+    with serving(fresh=False) as server:
+        load(server, QUICK, "--keyed", "--loaders", "1", "--rows", "1")
+    with duckdb.connect(str(DATABASE)) as connection:
+        connection.execute(f"DELETE FROM {LEDGER}")
+        # In the order of commits, in which the loaders alternate.
+        connection.execute(
+            f"""
+            INSERT INTO {LEDGER} BY NAME
+            SELECT
+                'loader ' || number % {loaders} AS loader,
+                1 AS epoch,
+                number // {loaders} + 1 AS sequence,
+                'durability.main.events' AS table_name,
+                1000 AS rows,
+                hash(number) AS hash_high,
+                hash(number + 1) AS hash_low,
+                number // 8 + 1 AS commit_id,
+                1000 * (number // {loaders} + 1) AS total_rows,
+                number // {loaders} + 1 AS total_units,
+                now() AS committed_at
+            FROM range({loaders * units}) AS numbers(number)
+            """
+        )
+
+
+def _seconds_until_ready() -> float:
+    begin = perf_counter()
+    with serving(fresh=False):
+        return perf_counter() - begin
