@@ -8,6 +8,7 @@
 mod again;
 mod budget;
 mod bulk;
+mod columns;
 mod entry;
 mod fit;
 mod hashing;
@@ -27,7 +28,7 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     Engine, Error, Names, Result,
@@ -37,7 +38,7 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
 use entry::Entry;
 use fit::Fit;
@@ -209,13 +210,14 @@ impl Engine {
         batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Pending> {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
+        columns::check(&schema)?;
         let name = self.full_name(&request);
         self.check_key(&request, &name)?;
         let mut batches = Hashing::new(batches, &request, &name, &schema);
-        let mut collected = Collected::default();
+        let mut collected = Collected::of(request.loader);
         while let Some(batch) = self.next_batch(&mut batches).await? {
             collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.shared.options.bulk_bytes {
+            if collected.bytes > self.collected_at_most() {
                 return self.begin_bulk(writer, &request, schema, collected, batches).await;
             }
         }
@@ -260,6 +262,11 @@ impl Engine {
             Some(keyed) => self.committed_before(keyed, bytes).await,
             None => Ok(None),
         }
+    }
+
+    /// An upload larger than this is not collected any further.
+    fn collected_at_most(&self) -> usize {
+        self.shared.options.bulk_bytes.min(self.shared.budget.collectable())
     }
 
     /// The next batch of an upload, unless its client stalls.
@@ -359,25 +366,36 @@ async fn append(
 }
 
 /// The rows of an upload so far, and their share of the byte budget.
-#[derive(Default)]
 struct Collected {
+    loader: u64,
     batches: Vec<RecordBatch>,
     rows: usize,
     bytes: usize,
-    budget: budget::Share,
+    budget: Option<Share>,
 }
 
 impl Collected {
+    /// Nothing so far, of this loader.
+    fn of(loader: u64) -> Self {
+        Self { loader, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
+    }
+
+    /// Takes all of it out.
+    fn take(&mut self) -> Self {
+        let loader = self.loader;
+        std::mem::replace(self, Self::of(loader))
+    }
+
     /// Takes a batch, waiting for room in the budget.
     async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
-        let share = budget.take(bytes_of(&batch)).await?;
+        let share = budget.take(self.loader, bytes_of(&batch)).await?;
         self.push(batch, share);
         Ok(())
     }
 
     /// Takes a batch if there is room for it just now; gives it back if not.
     fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
-        match budget.try_take(bytes_of(&batch)) {
+        match budget.try_take(self.loader, bytes_of(&batch)) {
             Some(share) => {
                 self.push(batch, share);
                 None
@@ -392,13 +410,13 @@ impl Collected {
         self.rows += more.rows;
         self.bytes += more.bytes;
         if let Some(share) = more.budget {
-            budget::extend(&mut self.budget, share);
+            self.hold(share);
         }
     }
 
     /// Gives the first `rows` rows, and keeps the others with their share of the budget.
     fn split_front(&mut self, rows: usize) -> Self {
-        let mut front = std::mem::take(self);
+        let mut front = self.take();
         let mut taken = 0;
         for batch in std::mem::take(&mut front.batches) {
             let here = batch.num_rows().min(rows - taken);
@@ -415,12 +433,19 @@ impl Collected {
         }
         front.rows -= self.rows;
         front.bytes = front.bytes.saturating_sub(self.bytes);
-        self.budget = budget::split(&mut front.budget, self.bytes);
+        self.budget = front.budget.as_mut().map(|share| share.split(self.bytes));
         front
     }
 
-    fn push(&mut self, batch: RecordBatch, share: OwnedSemaphorePermit) {
-        budget::extend(&mut self.budget, share);
+    fn hold(&mut self, more: Share) {
+        match &mut self.budget {
+            Some(share) => share.merge(more),
+            None => self.budget = Some(more),
+        }
+    }
+
+    fn push(&mut self, batch: RecordBatch, share: Share) {
+        self.hold(share);
         self.rows += batch.num_rows();
         self.bytes += bytes_of(&batch);
         if batch.num_rows() > 0 {
