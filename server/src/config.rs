@@ -21,6 +21,9 @@ use crate::{engine, engine::IdleLimits, session::SessionLimits};
 pub use security::{PasswordError, PasswordHash, Security, Tls, User};
 use security::{TlsFiles, UserEntry};
 
+/// How long a new connection may take for its handshake.
+const BEGIN_WITHIN: Duration = Duration::from_secs(10);
+
 /// An Arrow Flight SQL server over one DuckDB database: many loaders write and many clients query at once.
 #[derive(Debug, Parser)]
 #[command(name = "merganser-server", version, about, max_term_width = 110)]
@@ -154,7 +157,7 @@ struct Given {
     #[arg(long, env = "MERGANSER_READ_AGE", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     read_age: Option<Duration>,
-    /// How long an upload may send nothing [default: 60s].
+    /// How long an upload may send nothing, and the client of a result take nothing [default: 60s].
     #[arg(long, env = "MERGANSER_STALL_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     stall_timeout: Option<Duration>,
@@ -347,6 +350,8 @@ pub struct Network {
     pub max_message_bytes: usize,
     /// Connections that may be open at once.
     pub max_connections: usize,
+    /// How long a new connection may take for its handshake, of TLS or of HTTP/2. Others go on meanwhile.
+    pub begin_within: Duration,
     /// Where metrics and health are served over HTTP, if anywhere.
     pub http: Option<SocketAddr>,
     /// Streams a connection.
@@ -474,6 +479,7 @@ impl Merged {
                 listen,
                 max_message_bytes: self.max_message_size.as_u64() as usize,
                 max_connections: self.max_connections,
+                begin_within: BEGIN_WITHIN,
                 http,
                 max_streams: self.max_streams,
                 drain_timeout: self.drain_timeout,

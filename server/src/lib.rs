@@ -19,6 +19,7 @@ pub mod engine;
 mod flight;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod greeting;
 pub mod hash_password;
 mod http;
 mod metrics;

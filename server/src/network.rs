@@ -8,7 +8,8 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt};
@@ -20,7 +21,7 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
-use crate::{metrics, session::ConnectionId};
+use crate::{greeting::Greeting, metrics, session::ConnectionId};
 
 /// The other end of a connection, as requests see it.
 #[derive(Debug, Clone, Copy)]
@@ -31,12 +32,13 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
 }
 
-/// Accepts connections; each is reported to `closed` when it is gone. One that comes while `most` are open is
-/// closed at once: its client learns so immediately, and can try again, where one that is left waiting cannot tell
-/// a full server from a dead one.
+/// Accepts connections; each has `patience` to begin, and is reported to `closed` when it is gone. One that comes
+/// while `most` are open is closed at once: its client learns so immediately, and can try again, where one that is
+/// left waiting cannot tell a full server from a dead one.
 pub(crate) fn accept(
     listener: TcpListener,
     most: usize,
+    patience: Duration,
     closed: mpsc::UnboundedSender<ConnectionId>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let next = AtomicU64::new(1);
@@ -48,7 +50,8 @@ pub(crate) fn accept(
             let peer = Peer { connection, address: stream.peer_addr().ok() };
             metrics::connection_opened();
             tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
-            Some(Connection { stream, peer, closed: closed.clone(), _place: place })
+            let greeting = Some(Greeting::within(patience));
+            Some(Connection { stream, greeting, peer, closed: closed.clone(), _place: place })
         });
         future::ready(connection.transpose())
     })
@@ -70,6 +73,8 @@ fn place(stream: &TcpStream, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePe
 /// An accepted connection.
 pub(crate) struct Connection {
     stream: TcpStream,
+    /// Until it has begun.
+    greeting: Option<Greeting>,
     peer: Peer,
     closed: mpsc::UnboundedSender<ConnectionId>,
     _place: OwnedSemaphorePermit,
@@ -98,7 +103,18 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let Self { stream, greeting, .. } = &mut *self;
+        let Some(expected) = greeting else { return Pin::new(stream).poll_read(context, buffer) };
+        // Asked each time, so that a byte now and then does not put it off.
+        if let Poll::Ready(late) = expected.poll_late(context) {
+            return Poll::Ready(Err(late));
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(stream).poll_read(context, buffer))?;
+        if expected.heard(buffer.filled().len() - before) {
+            *greeting = None;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

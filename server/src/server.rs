@@ -34,9 +34,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often idle sessions and transactions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// A TLS handshake that takes longer is given up. Others go on meanwhile.
-const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// `EX_DATAERR` of sysexits.h: starting again will not help.
 const DAMAGED: u8 = 65;
 /// `EX_SOFTWARE` of sysexits.h: starting again will.
@@ -196,7 +193,7 @@ impl Server {
             // A load balancer that asks for health has no user.
             .add_service(health)
             .serve_with_incoming_shutdown(
-                network::accept(self.listener, network.max_connections, closed),
+                network::accept(self.listener, network.max_connections, network.begin_within, closed),
                 async { drop(draining.await) },
             );
         tokio::pin!(serving);
@@ -254,7 +251,7 @@ fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, tr
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
     let Some(tls) = tls else { return Ok(builder) };
     let identity = Identity::from_pem(&tls.certificate, &tls.key);
-    let config = ServerTlsConfig::new().identity(identity).timeout(TLS_TIMEOUT);
+    let config = ServerTlsConfig::new().identity(identity).timeout(network.begin_within);
     builder.tls_config(match &tls.client_ca {
         Some(authority) => config.client_ca_root(Certificate::from_pem(authority)),
         None => config,

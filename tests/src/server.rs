@@ -88,6 +88,7 @@ impl TestServer {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 max_message_bytes: 64 << 20,
                 max_connections: 4096,
+                begin_within: Duration::from_secs(10),
                 http: None,
                 max_streams: 1024,
                 drain_timeout: Duration::from_secs(30),

@@ -14,14 +14,10 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, delivery::cancelled, error::Class, ffi::Interrupt};
-
-/// Batches that may wait between the query's thread and the network. With batches of about 2 MB this
-/// bounds what a stalled client can hold.
-pub(crate) const BATCHES_IN_FLIGHT: usize = 2;
+use super::{Error, delivery::cancelled, error::Class, ffi::Interrupt, outlet::Outlet};
 
 /// An interrupt is repeated so often.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
@@ -34,16 +30,12 @@ pub struct BatchStream {
 }
 
 enum Source {
-    Running(mpsc::Receiver<RecordBatch>),
+    Running(Outlet),
     Spooled(std::vec::IntoIter<RecordBatch>),
 }
 
 impl BatchStream {
-    pub(crate) fn running(
-        schema: SchemaRef,
-        batches: mpsc::Receiver<RecordBatch>,
-        cancel: CancelOnDrop,
-    ) -> Self {
+    pub(crate) fn running(schema: SchemaRef, batches: Outlet, cancel: CancelOnDrop) -> Self {
         Self { schema, batches: Source::Running(batches), cancel }
     }
 
@@ -63,7 +55,7 @@ impl Stream for BatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match &mut self.batches {
-            Source::Running(receiver) => match ready!(receiver.poll_recv(context)) {
+            Source::Running(batches) => match ready!(batches.poll_next(context)) {
                 Some(batch) => Poll::Ready(Some(Ok(batch))),
                 // The end of the channel is the end of the rows only if nothing failed: a query that was
                 // stopped while its client stalled must not look complete.

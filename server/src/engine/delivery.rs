@@ -1,23 +1,25 @@
 //! From a query's thread to its client: fetch, coalesce, send, and wait for room on the way.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use arrow_array::RecordBatch;
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, Result, batch_stream::Cancel, coalesce::Coalescer, error::Class, ffi::Rows, spool::Spool,
-    types::Wire, wanted::Watch,
+    Error, Result, batch_stream::Cancel, coalesce::Coalescer, error::Class, ffi::Rows, outlet::Inlet,
+    spool::Spool, types::Wire, wanted::Watch,
 };
 
 /// The way to one client.
 pub(crate) struct Delivery {
     pub(crate) cancel: Cancel,
-    pub(crate) send: mpsc::Sender<RecordBatch>,
+    pub(crate) send: Inlet,
     pub(crate) runtime: Handle,
     /// Cancelled when the rows will never come, because the instance that computes them has failed.
     pub(crate) failure: CancellationToken,
+    /// How long the client may take nothing before it loses its place.
+    pub(crate) patience: Duration,
 }
 
 /// What became of a batch that was to be sent.
@@ -80,19 +82,38 @@ impl Delivery {
         let Some(batch) = self.try_send(batch)? else { return Ok(()) };
         self.runtime.block_on(async {
             tokio::select! {
-                sent = self.send.send(batch) => sent.map_err(|_| cancelled()),
+                room = self.room() => {
+                    room?.send(batch);
+                    Ok(())
+                }
                 () = self.cancel.cancelled() => Err(cancelled()),
                 () = self.failure.cancelled() => Err(Error::EngineDown),
             }
         })
     }
 
+    /// Waits for room, but not for ever: whoever stalls would keep a place, a connection and a snapshot.
+    async fn room(&self) -> Result<mpsc::Permit<'_, RecordBatch>> {
+        loop {
+            match tokio::time::timeout(self.patience, self.send.sender().reserve()).await {
+                Ok(room) => return room.map_err(|_| cancelled()),
+                Err(_) => {
+                    let stalled = Error::NotTaken(self.patience);
+                    // The rows end here, so their client must find the reason behind them.
+                    if self.send.take_back(|| self.cancel.fail(stalled.clone())) {
+                        return Err(stalled);
+                    }
+                }
+            }
+        }
+    }
+
     fn send_unless_wanted(&self, batch: RecordBatch, wanted: &mut Watch) -> Result<Sent> {
         let Some(batch) = self.try_send(batch)? else { return Ok(Sent::Yes) };
         self.runtime.block_on(async {
             tokio::select! {
-                room = self.send.reserve() => {
-                    room.map_err(|_| cancelled())?.send(batch);
+                room = self.room() => {
+                    room?.send(batch);
                     Ok(Sent::Yes)
                 }
                 () = wanted.wanted() => Ok(Sent::NotNow(batch)),
@@ -104,7 +125,7 @@ impl Delivery {
 
     /// Sends if there is room just now; gives the batch back if not.
     fn try_send(&self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
-        match self.send.try_send(batch) {
+        match self.send.sender().try_send(batch) {
             Ok(()) if self.cancel.is_cancelled() => Err(cancelled()),
             Ok(()) => Ok(None),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(cancelled()),

@@ -154,6 +154,9 @@ pub enum Error {
     /// The upload sent nothing for too long.
     #[error("the upload sent nothing for {0:?}; nothing was written, send it again")]
     Stalled(Duration),
+    /// The client of a result took nothing for too long.
+    #[error("the client took no rows for {0:?}, so the statement was given up; read faster, or ask for less")]
+    NotTaken(Duration),
     /// The statement ran for longer than it may.
     #[error("the statement ran for longer than {0:?} and was stopped")]
     Timeout(Duration),

@@ -28,6 +28,7 @@ mod log_head;
 mod names;
 mod open_writes;
 mod outage;
+mod outlet;
 mod permit;
 mod plans;
 mod reader;
@@ -103,7 +104,7 @@ pub struct Options {
     pub queue_bytes: usize,
     /// An upload larger than this appends on a connection of its own.
     pub bulk_bytes: usize,
-    /// How long an upload may send nothing.
+    /// How long an upload may send nothing, and the client of a result take nothing.
     pub stall_timeout: Duration,
     /// The write-ahead log is checkpointed at this size even when the writer is never idle.
     pub checkpoint_bytes: u64,

@@ -8,18 +8,18 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, oneshot},
 };
 
 use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
-    batch_stream::{BATCHES_IN_FLIGHT, CancelOnDrop},
+    batch_stream::CancelOnDrop,
     clock::{CommitClock, Stamp},
     database::{Database, Pooled},
     delivery::Delivery,
     error::Class,
     ffi::Prepared,
-    permit,
+    outlet, permit,
     plans::Plan,
     statement::{bind, prepare_one},
     types::Wire,
@@ -60,7 +60,7 @@ impl Engine {
         let cancel = CancelOnDrop::default();
         self.limit_read(&cancel.0);
         let (start, started) = oneshot::channel();
-        let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
+        let (send, batches) = outlet::channel();
         let read = Read {
             statement,
             names,
@@ -69,6 +69,7 @@ impl Engine {
                 send,
                 runtime: Handle::current(),
                 failure: database.failure(),
+                patience: self.shared.options.stall_timeout,
             },
             clock: Arc::clone(&self.shared.clock),
             _permit: permit,

@@ -49,7 +49,7 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::DiskFull => (Code::ResourceExhausted, "DISK_FULL"),
         Error::EngineDown => (Code::Unavailable, "ENGINE_DOWN"),
         Error::SessionLost => (Code::Aborted, "SESSION_LOST"),
-        Error::Stalled(_) => (Code::Aborted, "STALLED"),
+        Error::Stalled(_) | Error::NotTaken(_) => (Code::Aborted, "STALLED"),
         Error::Timeout(_) => (Code::DeadlineExceeded, "QUERY_TIMEOUT"),
         Error::ReadTooOld(_) => (Code::DeadlineExceeded, "READ_TOO_OLD"),
         Error::ResultTooLarge(_) => (Code::FailedPrecondition, "RESULT_TOO_LARGE"),
@@ -124,6 +124,7 @@ pub(super) fn session_status(error: SessionError) -> Status {
             status(Code::ResourceExhausted, "TOO_MANY_TRANSACTIONS", &text)
         }
         SessionError::TooManyPolls(_) => status(Code::ResourceExhausted, "TOO_MANY_POLLS", &text),
+        SessionError::ParametersFull(_) => status(Code::ResourceExhausted, "PARAMETERS_FULL", &text),
         SessionError::TooManySessions(_) => status(Code::ResourceExhausted, "TOO_MANY_SESSIONS", &text),
     }
 }

@@ -96,7 +96,8 @@ impl Flight {
                 "a query takes one row of parameters; run it once for each row".into(),
             )));
         }
-        self.prepared.bind(handle, session.id(), parameters).then_some(()).ok_or_else(unknown_handle)
+        let bound = self.prepared.bind(handle, session.id(), parameters).map_err(session_status)?;
+        bound.then_some(()).ok_or_else(unknown_handle)
     }
 }
 

@@ -19,6 +19,10 @@ pub(crate) enum SessionError {
         "{0} statements that were started by polling run in this session; wait for some to end, or cancel them"
     )]
     TooManyPolls(usize),
+    #[error(
+        "prepared statements and their parameters have {0} bytes already; close some, or try again in a moment"
+    )]
+    ParametersFull(usize),
     #[error("there are {0} sessions already; close some, or try again later")]
     TooManySessions(usize),
 }

@@ -9,46 +9,124 @@ use parking_lot::Mutex;
 
 /// Values by handle. Full means that the one unused for longest goes.
 pub(crate) struct Expiring<V> {
-    entries: Mutex<HashMap<Vec<u8>, (Instant, V)>>,
+    entries: Mutex<Entries<V>>,
     capacity: usize,
+    /// Bytes of all values together.
+    bytes: usize,
+    weigh: fn(&V) -> usize,
     idle: Duration,
 }
 
+struct Entries<V> {
+    by_handle: HashMap<Vec<u8>, Entry<V>>,
+    bytes: usize,
+}
+
+struct Entry<V> {
+    used: Instant,
+    bytes: usize,
+    value: V,
+}
+
+/// The values have as many bytes as they may have.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
 impl<V: Clone> Expiring<V> {
+    /// For values of which only the number counts.
     pub(crate) fn new(capacity: usize, idle: Duration) -> Self {
-        Self { entries: Mutex::default(), capacity, idle }
+        Self::weighing(capacity, usize::MAX, |_| 0, idle)
+    }
+
+    /// For values that have so many `bytes` at the most, all together.
+    pub(crate) fn weighing(capacity: usize, bytes: usize, weigh: fn(&V) -> usize, idle: Duration) -> Self {
+        let entries = Entries { by_handle: HashMap::new(), bytes: 0 };
+        Self { entries: Mutex::new(entries), capacity, bytes, weigh, idle }
     }
 
     pub(crate) fn insert(&self, handle: Vec<u8>, value: V) {
+        let bytes = (self.weigh)(&value);
         let mut entries = self.entries.lock();
-        if entries.len() >= self.capacity {
-            entries.retain(|_, (used, _)| used.elapsed() < self.idle);
+        entries.remove(&handle);
+        let full = |entries: &Entries<V>| {
+            entries.by_handle.len() >= self.capacity || entries.bytes.saturating_add(bytes) > self.bytes
+        };
+        if full(&entries) {
+            entries.expire(self.idle);
         }
-        if entries.len() >= self.capacity {
-            let oldest = entries.iter().min_by_key(|(_, (used, _))| *used).map(|(handle, _)| handle.clone());
-            oldest.and_then(|handle| entries.remove(&handle));
-        }
-        entries.insert(handle, (Instant::now(), value));
+        while full(&entries) && entries.forget_oldest() {}
+        entries.put(handle, Entry { used: Instant::now(), bytes, value });
     }
 
     pub(crate) fn get(&self, handle: &[u8]) -> Option<V> {
-        self.update(handle, |value| value.clone())
-    }
-
-    /// Changes a value in place; `None` when the handle is unknown or expired.
-    pub(crate) fn update<T>(&self, handle: &[u8], change: impl FnOnce(&mut V) -> T) -> Option<T> {
         let mut entries = self.entries.lock();
-        let (used, value) = entries.get_mut(handle)?;
-        if used.elapsed() >= self.idle {
+        let entry = entries.by_handle.get_mut(handle)?;
+        if entry.used.elapsed() >= self.idle {
             entries.remove(handle);
             return None;
         }
-        *used = Instant::now();
-        Some(change(value))
+        entry.used = Instant::now();
+        Some(entry.value.clone())
+    }
+
+    /// Puts a value in another's place; false when there is none. Others make room only by expiring.
+    pub(crate) fn replace(&self, handle: &[u8], value: V) -> Result<bool, Full> {
+        let bytes = (self.weigh)(&value);
+        let mut entries = self.entries.lock();
+        if !entries.by_handle.contains_key(handle) {
+            return Ok(false);
+        }
+        let full = |entries: &Entries<V>| {
+            let before = entries.by_handle.get(handle).map_or(0, |entry| entry.bytes);
+            bytes > before && entries.bytes - before + bytes > self.bytes
+        };
+        if full(&entries) {
+            entries.expire(self.idle);
+        }
+        if full(&entries) {
+            return Err(Full);
+        }
+        entries.remove(handle);
+        entries.put(handle.to_vec(), Entry { used: Instant::now(), bytes, value });
+        Ok(true)
     }
 
     pub(crate) fn remove(&self, handle: &[u8]) {
         self.entries.lock().remove(handle);
+    }
+}
+
+impl<V> Entries<V> {
+    fn put(&mut self, handle: Vec<u8>, entry: Entry<V>) {
+        self.bytes += entry.bytes;
+        self.by_handle.insert(handle, entry);
+    }
+
+    fn remove(&mut self, handle: &[u8]) {
+        if let Some(entry) = self.by_handle.remove(handle) {
+            self.bytes -= entry.bytes;
+        }
+    }
+
+    fn expire(&mut self, idle: Duration) {
+        let bytes = &mut self.bytes;
+        self.by_handle.retain(|_, entry| {
+            let stays = entry.used.elapsed() < idle;
+            if !stays {
+                *bytes -= entry.bytes;
+            }
+            stays
+        });
+    }
+
+    /// False when there is none.
+    fn forget_oldest(&mut self) -> bool {
+        let oldest = self.by_handle.iter().min_by_key(|(_, entry)| entry.used);
+        let oldest = oldest.map(|(handle, _)| handle.clone());
+        oldest.is_some_and(|handle| {
+            self.remove(&handle);
+            true
+        })
     }
 }
 
@@ -71,5 +149,33 @@ mod tests {
         let map = Expiring::new(2, Duration::ZERO);
         map.insert(vec![1], 'a');
         assert_eq!(map.get(&[1]), None);
+    }
+
+    #[test]
+    fn what_is_heavy_makes_others_go_and_may_not_become_heavier() {
+        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, Duration::from_secs(60));
+        map.insert(vec![1], 40);
+        map.insert(vec![2], 40);
+        map.insert(vec![3], 70);
+        assert_eq!((map.get(&[1]), map.get(&[2]), map.get(&[3])), (None, None, Some(70)));
+        map.insert(vec![4], 10);
+        assert_eq!(map.replace(&[4], 31), Err(Full));
+        assert_eq!(map.replace(&[4], 30), Ok(true));
+        assert_eq!(map.replace(&[5], 1), Ok(false));
+        map.remove(&[3]);
+        assert_eq!(map.replace(&[4], 100), Ok(true));
+        // What is too heavy for all is kept alone.
+        map.insert(vec![6], 1_000);
+        assert_eq!((map.get(&[4]), map.get(&[6])), (None, Some(1_000)));
+        assert_eq!(map.replace(&[6], 900), Ok(true));
+        assert_eq!(map.entries.lock().bytes, 900);
+    }
+
+    #[test]
+    fn what_has_expired_makes_room() {
+        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, Duration::ZERO);
+        map.insert(vec![1], 90);
+        map.insert(vec![2], 90);
+        assert_eq!(map.entries.lock().bytes, 90);
     }
 }

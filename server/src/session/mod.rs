@@ -14,6 +14,7 @@ mod results;
 mod sessions;
 mod tokens;
 mod users;
+mod weight;
 
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;

@@ -5,11 +5,18 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 
-use super::{expiring::Expiring, new_handle};
+use super::{
+    SessionError,
+    expiring::{Expiring, Full},
+    new_handle,
+    weight::bytes_kept,
+};
 use crate::engine::Statement;
 
 /// Statements that are kept at once.
 const CAPACITY: usize = 10_000;
+/// Bytes of all of them, texts and parameters.
+const BYTES: usize = 256 << 20;
 /// A statement that is not used for so long is forgotten.
 pub(crate) const IDLE: Duration = Duration::from_secs(3600);
 
@@ -27,15 +34,22 @@ pub(crate) struct Prepared {
 /// Prepared statements by handle.
 pub(crate) struct PreparedStatements {
     statements: Expiring<Prepared>,
+    bytes: usize,
 }
 
 impl Default for PreparedStatements {
     fn default() -> Self {
-        Self { statements: Expiring::new(CAPACITY, IDLE) }
+        Self::of_bytes(BYTES)
     }
 }
 
 impl PreparedStatements {
+    fn of_bytes(bytes: usize) -> Self {
+        let weigh =
+            |prepared: &Prepared| prepared.statement.sql.len() + bytes_kept(&prepared.statement.parameters);
+        Self { statements: Expiring::weighing(CAPACITY, bytes, weigh, IDLE), bytes }
+    }
+
     /// Remembers a statement and returns its handle.
     pub(crate) fn insert(&self, statement: Prepared) -> Result<Vec<u8>, getrandom::Error> {
         let handle = new_handle()?;
@@ -49,15 +63,18 @@ impl PreparedStatements {
     }
 
     /// Replaces the parameters; false when the session has no such statement.
-    pub(crate) fn bind(&self, handle: &[u8], session: &[u8], parameters: Option<RecordBatch>) -> bool {
-        let bound = self.statements.update(handle, |prepared| {
-            let ours = prepared.session == session;
-            if ours {
-                prepared.statement.parameters = parameters;
-            }
-            ours
-        });
-        bound.unwrap_or(false)
+    ///
+    /// # Errors
+    /// [`SessionError::ParametersFull`]: nobody's statement is forgotten for somebody else's parameters.
+    pub(crate) fn bind(
+        &self,
+        handle: &[u8],
+        session: &[u8],
+        parameters: Option<RecordBatch>,
+    ) -> Result<bool, SessionError> {
+        let Some(mut prepared) = self.get(handle, session) else { return Ok(false) };
+        prepared.statement.parameters = parameters;
+        self.statements.replace(handle, prepared).map_err(|Full| SessionError::ParametersFull(self.bytes))
     }
 
     /// Forgets a statement of the session.
@@ -65,5 +82,46 @@ impl PreparedStatements {
         if self.get(handle, session).is_some() {
             self.statements.remove(handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    const SESSION: &[u8] = b"session";
+
+    fn parameters(bytes: i64) -> Option<RecordBatch> {
+        let value: ArrayRef = Arc::new(Int64Array::from_iter_values(0..bytes / 8));
+        Some(RecordBatch::try_from_iter([("p", value)]).unwrap())
+    }
+
+    fn prepare(statements: &PreparedStatements) -> Vec<u8> {
+        let statement = Statement::new("SELECT ?".to_owned());
+        let prepared = Prepared { statement, session: SESSION.to_vec(), transaction: Vec::new() };
+        statements.insert(prepared).unwrap()
+    }
+
+    #[test]
+    fn parameters_of_all_statements_are_bounded_and_closing_one_makes_room() {
+        let statements = PreparedStatements::of_bytes(10_000);
+        let handles: Vec<_> = (0..5).map(|_| prepare(&statements)).collect();
+        let bind = |handle: &[u8], bytes| statements.bind(handle, SESSION, parameters(bytes));
+        for handle in &handles[..2] {
+            assert!(bind(handle, 4_000).unwrap());
+        }
+        assert!(matches!(bind(&handles[2], 4_000), Err(SessionError::ParametersFull(10_000))));
+        assert!(statements.get(&handles[2], SESSION).unwrap().statement.parameters.is_none());
+        // Others for the same statement take the place of those before.
+        assert!(bind(&handles[1], 4_000).unwrap());
+        assert!(bind(&handles[3], 100).unwrap());
+        statements.remove(&handles[0], SESSION);
+        assert!(bind(&handles[2], 4_000).unwrap());
+        assert!(handles[1..].iter().all(|handle| statements.get(handle, SESSION).is_some()));
+        assert!(!statements.bind(&handles[0], SESSION, None).unwrap());
     }
 }

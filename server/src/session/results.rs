@@ -7,11 +7,13 @@ use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
 use futures::TryStreamExt;
 
-use super::{expiring::Expiring, new_handle};
+use super::{expiring::Expiring, new_handle, weight::bytes_kept};
 use crate::engine::{BatchStream, Error};
 
 /// Results that are kept at once; each is bounded by what a write may return, 32 MiB.
 const CAPACITY: usize = 32;
+/// Bytes of all of them.
+const BYTES: usize = 128 << 20;
 /// A result that nobody fetches is forgotten after this.
 pub(crate) const IDLE: Duration = Duration::from_secs(300);
 
@@ -24,11 +26,15 @@ pub(crate) struct Results {
 
 impl Default for Results {
     fn default() -> Self {
-        Self { kept: Expiring::new(CAPACITY, IDLE) }
+        Self::of_bytes(BYTES)
     }
 }
 
 impl Results {
+    fn of_bytes(bytes: usize) -> Self {
+        Self { kept: Expiring::weighing(CAPACITY, bytes, |(_, batches)| bytes_kept(batches), IDLE) }
+    }
+
     /// Keeps the rows of a statement and returns their handle.
     pub(crate) async fn keep(&self, rows: BatchStream) -> Result<Vec<u8>, Error> {
         let schema = rows.schema();
@@ -49,5 +55,26 @@ impl Results {
             return Some((Arc::new(Schema::empty()), Vec::new()));
         }
         self.kept.get(handle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_kept_is_bounded_in_bytes_too() {
+        let results = Results::of_bytes(100_000);
+        let mut handles = Vec::new();
+        for _ in 0..5 {
+            let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..5_000));
+            let batch = RecordBatch::try_from_iter([("x", numbers)]).unwrap();
+            let rows = BatchStream::spooled(batch.schema(), vec![batch]);
+            handles.push(results.keep(rows).await.unwrap());
+        }
+        let there: Vec<_> = handles.iter().map(|handle| results.get(handle).is_some()).collect();
+        assert_eq!(there, [false, false, false, true, true]);
     }
 }

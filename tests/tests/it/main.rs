@@ -4,6 +4,7 @@
 
 mod atomic_uploads;
 mod authentication;
+mod backpressure;
 mod backup;
 mod bad_arrow;
 mod bulk_uploads;

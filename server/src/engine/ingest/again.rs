@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use futures::Stream;
 
-use super::{Ack, IngestRequest};
+use super::{Ack, IngestRequest, collected::bytes_of};
 use crate::engine::{
     Engine, Error, IngestKey, Result,
     catalog::FullName,
@@ -71,7 +71,7 @@ impl Engine {
     ) -> Result<usize> {
         let mut bytes = 0;
         while let Some(batch) = self.next_batch(batches).await? {
-            bytes += super::bytes_of(&batch);
+            bytes += bytes_of(&batch);
         }
         Ok(bytes)
     }

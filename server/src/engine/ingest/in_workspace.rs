@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{
     Ack, Collected, Entry, IngestRequest, Pending,
     bulk::{PIECE_BYTES, PIECES_WAITING},
+    columns,
     merge_stage::MergeStage,
     pieces::{Step, append_pieces},
 };
@@ -61,10 +62,11 @@ impl Engine {
         if self.read_only() && !request.temporary {
             return Err(Error::ReadOnly);
         }
-        let mut collected = Collected::default();
+        columns::check(&schema)?;
+        let mut collected = Collected::of(request.loader);
         while let Some(batch) = self.next_batch(&mut batches).await? {
             collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.shared.options.bulk_bytes {
+            if collected.bytes > self.collected_at_most() {
                 break;
             }
         }

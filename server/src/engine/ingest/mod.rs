@@ -8,6 +8,8 @@
 mod again;
 mod budget;
 mod bulk;
+mod collected;
+mod columns;
 mod entry;
 mod fit;
 mod hashing;
@@ -27,7 +29,7 @@ use std::{
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     Engine, Error, Names, Result,
@@ -37,8 +39,9 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
-pub(crate) use budget::Budget;
+pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
+use collected::Collected;
 use entry::Entry;
 use fit::Fit;
 use hashing::Hashing;
@@ -209,13 +212,14 @@ impl Engine {
         batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Pending> {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
+        columns::check(&schema)?;
         let name = self.full_name(&request);
         self.check_key(&request, &name)?;
         let mut batches = Hashing::new(batches, &request, &name, &schema);
-        let mut collected = Collected::default();
+        let mut collected = Collected::of(request.loader);
         while let Some(batch) = self.next_batch(&mut batches).await? {
             collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.shared.options.bulk_bytes {
+            if collected.bytes > self.collected_at_most() {
                 return self.begin_bulk(writer, &request, schema, collected, batches).await;
             }
         }
@@ -260,6 +264,11 @@ impl Engine {
             Some(keyed) => self.committed_before(keyed, bytes).await,
             None => Ok(None),
         }
+    }
+
+    /// An upload larger than this is not collected any further.
+    fn collected_at_most(&self) -> usize {
+        self.shared.options.bulk_bytes.min(self.shared.budget.collectable())
     }
 
     /// The next batch of an upload, unless its client stalls.
@@ -356,81 +365,4 @@ async fn append(
     };
     writer.append(unit).await?;
     Ok(Pending::queued(answered))
-}
-
-/// The rows of an upload so far, and their share of the byte budget.
-#[derive(Default)]
-struct Collected {
-    batches: Vec<RecordBatch>,
-    rows: usize,
-    bytes: usize,
-    budget: budget::Share,
-}
-
-impl Collected {
-    /// Takes a batch, waiting for room in the budget.
-    async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
-        let share = budget.take(bytes_of(&batch)).await?;
-        self.push(batch, share);
-        Ok(())
-    }
-
-    /// Takes a batch if there is room for it just now; gives it back if not.
-    fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
-        match budget.try_take(bytes_of(&batch)) {
-            Some(share) => {
-                self.push(batch, share);
-                None
-            }
-            None => Some(batch),
-        }
-    }
-
-    /// Takes all that `more` has.
-    fn extend(&mut self, more: Self) {
-        self.batches.extend(more.batches);
-        self.rows += more.rows;
-        self.bytes += more.bytes;
-        if let Some(share) = more.budget {
-            budget::extend(&mut self.budget, share);
-        }
-    }
-
-    /// Gives the first `rows` rows, and keeps the others with their share of the budget.
-    fn split_front(&mut self, rows: usize) -> Self {
-        let mut front = std::mem::take(self);
-        let mut taken = 0;
-        for batch in std::mem::take(&mut front.batches) {
-            let here = batch.num_rows().min(rows - taken);
-            taken += here;
-            if here > 0 {
-                front.batches.push(batch.slice(0, here));
-            }
-            if here < batch.num_rows() {
-                let rest = batch.slice(here, batch.num_rows() - here);
-                self.rows += rest.num_rows();
-                self.bytes += bytes_of(&rest);
-                self.batches.push(rest);
-            }
-        }
-        front.rows -= self.rows;
-        front.bytes = front.bytes.saturating_sub(self.bytes);
-        self.budget = budget::split(&mut front.budget, self.bytes);
-        front
-    }
-
-    fn push(&mut self, batch: RecordBatch, share: OwnedSemaphorePermit) {
-        budget::extend(&mut self.budget, share);
-        self.rows += batch.num_rows();
-        self.bytes += bytes_of(&batch);
-        if batch.num_rows() > 0 {
-            self.batches.push(batch);
-        }
-    }
-}
-
-/// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
-/// once a column.
-fn bytes_of(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }

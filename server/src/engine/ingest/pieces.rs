@@ -84,7 +84,7 @@ struct Sent {
 
 impl Sent {
     async fn piece(&mut self, collected: &mut Collected) {
-        let piece = std::mem::take(collected);
+        let piece = collected.take();
         self.rows += piece.rows;
         self.bytes += piece.bytes;
         self.step(Step::Rows(piece)).await;

@@ -64,7 +64,8 @@ impl Engine {
     ) -> Result<Uploaded> {
         let open = self.shared.database.writes.open(Kind::Upload);
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));
-        let stage = self.blocking(move || Stage::open(&database, admission, &columns)).await?;
+        let nothing = Collected::of(request.loader);
+        let stage = self.blocking(move || Stage::open(&database, admission, &columns, nothing)).await?;
         let (steps, received) = mpsc::channel(1);
         let database = Arc::clone(&self.shared.database);
         let filling = self.blocking(move || stage.fill(&database.disk, received));
@@ -134,7 +135,12 @@ struct Stage {
 impl Stage {
     /// Opens the transaction and makes the staging table. What would keep the target from being made is found
     /// out here, before the client has sent the rest; the admission is held until then.
-    fn open(database: &Arc<Database>, admission: Admission, schema: &Schema) -> Result<Self> {
+    fn open(
+        database: &Arc<Database>,
+        admission: Admission,
+        schema: &Schema,
+        pending: Collected,
+    ) -> Result<Self> {
         let Admission { name, fit, create, replaces, held, .. } = admission;
         let connection = database.private_connection()?;
         if !(replaces && identity(&connection, &name)?.is_some()) {
@@ -147,7 +153,7 @@ impl Stage {
         connection.execute("BEGIN TRANSACTION")?;
         connection.execute(&fit::create_table(&table, schema, false)?)?;
         let target = identity(&connection, &name)?;
-        Ok(Self { connection, view, table, fit, target, pending: Collected::default() })
+        Ok(Self { connection, view, table, fit, target, pending })
     }
 
     /// Inserts the pieces of the upload. The transaction stays open.

@@ -10,20 +10,21 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, oneshot},
 };
 
 use super::{Seat, Taken, Workspace};
 use crate::{
     engine::{
         BatchStream, Description, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
-        batch_stream::{BATCHES_IN_FLIGHT, CancelOnDrop},
+        batch_stream::CancelOnDrop,
         clock::CommitClock,
         delivery::Delivery,
         error::Class,
         ffi::Prepared,
         gates::Excluding,
         open_writes::{Kind, OpenWrite},
+        outlet,
         spool::Spool,
         statement::{bind, describe, description, extract, prepare_one},
         turn::TurnPermit,
@@ -75,7 +76,7 @@ impl Engine {
             let cancel = CancelOnDrop::default();
             taken.running(&cancel.0);
             let (start, started) = oneshot::channel();
-            let (send, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
+            let (send, batches) = outlet::channel();
             let run = Run {
                 statement: statement.clone(),
                 delivery: Delivery {
@@ -83,6 +84,7 @@ impl Engine {
                     send,
                     runtime: Handle::current(),
                     failure: self.shared.database.failure(),
+                    patience: self.shared.options.stall_timeout,
                 },
                 permit: if grant.is_none() { Some(self.read_permit().await?) } else { None },
                 grant: grant.take(),

@@ -10,7 +10,7 @@ use crate::engine::{
     append::Target,
     database::Pooled,
     gates::{Appending, Excluding},
-    ingest::Ack,
+    ingest::{Ack, Share},
     ledger::Keyed,
     open_writes::OpenWrite,
     turn::TurnPermit,
@@ -70,7 +70,7 @@ pub(crate) struct BulkCommit {
 #[expect(dead_code, reason = "the fields are there to be dropped")]
 pub(crate) struct Held {
     /// Bytes of the ingest budget.
-    pub(crate) budget: Option<OwnedSemaphorePermit>,
+    pub(crate) budget: Option<Share>,
     /// The place in the queue.
     pub(crate) slot: Option<OwnedSemaphorePermit>,
     /// Keeps ALTER and DROP away.

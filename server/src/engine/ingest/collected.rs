@@ -1,0 +1,101 @@
+//! An upload as far as it is in memory.
+
+use arrow_array::RecordBatch;
+
+use super::{Budget, Share};
+use crate::engine::Result;
+
+/// The rows of an upload so far, and their share of the byte budget.
+pub(super) struct Collected {
+    loader: u64,
+    pub(super) batches: Vec<RecordBatch>,
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+    pub(super) budget: Option<Share>,
+}
+
+impl Collected {
+    /// Nothing so far, of this loader.
+    pub(super) fn of(loader: u64) -> Self {
+        Self { loader, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
+    }
+
+    /// Takes all of it out.
+    pub(super) fn take(&mut self) -> Self {
+        let loader = self.loader;
+        std::mem::replace(self, Self::of(loader))
+    }
+
+    /// Takes a batch, waiting for room in the budget.
+    pub(super) async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
+        let share = budget.take(self.loader, bytes_of(&batch)).await?;
+        self.push(batch, share);
+        Ok(())
+    }
+
+    /// Takes a batch if there is room for it just now; gives it back if not.
+    pub(super) fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
+        match budget.try_take(self.loader, bytes_of(&batch)) {
+            Some(share) => {
+                self.push(batch, share);
+                None
+            }
+            None => Some(batch),
+        }
+    }
+
+    /// Takes all that `more` has.
+    pub(super) fn extend(&mut self, more: Self) {
+        self.batches.extend(more.batches);
+        self.rows += more.rows;
+        self.bytes += more.bytes;
+        if let Some(share) = more.budget {
+            self.hold(share);
+        }
+    }
+
+    /// Gives the first `rows` rows, and keeps the others with their share of the budget.
+    pub(super) fn split_front(&mut self, rows: usize) -> Self {
+        let mut front = self.take();
+        let mut taken = 0;
+        for batch in std::mem::take(&mut front.batches) {
+            let here = batch.num_rows().min(rows - taken);
+            taken += here;
+            if here > 0 {
+                front.batches.push(batch.slice(0, here));
+            }
+            if here < batch.num_rows() {
+                let rest = batch.slice(here, batch.num_rows() - here);
+                self.rows += rest.num_rows();
+                self.bytes += bytes_of(&rest);
+                self.batches.push(rest);
+            }
+        }
+        front.rows -= self.rows;
+        front.bytes = front.bytes.saturating_sub(self.bytes);
+        self.budget = front.budget.as_mut().map(|share| share.split(self.bytes));
+        front
+    }
+
+    fn hold(&mut self, more: Share) {
+        match &mut self.budget {
+            Some(share) => share.merge(more),
+            None => self.budget = Some(more),
+        }
+    }
+
+    fn push(&mut self, batch: RecordBatch, share: Share) {
+        self.hold(share);
+        self.rows += batch.num_rows();
+        self.bytes += bytes_of(&batch);
+        if batch.num_rows() > 0 {
+            self.batches.push(batch);
+        }
+    }
+}
+
+/// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
+/// once a column.
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+}

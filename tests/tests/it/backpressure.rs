@@ -1,0 +1,200 @@
+//! Whoever stalls, or takes too much, costs the others nothing.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use futures::{StreamExt, future::join_all};
+use merganser::{Error, RowStream};
+use merganser_tests::{
+    LongStream, RawUpload, TestServer, ids, integer, messages, put, put_keyed, refused, soon, until, wide,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tonic::Code;
+
+/// Rows without end, of which the first come at once.
+const ENDLESS: &str = "SELECT range AS id FROM range(1000000000000)";
+
+/// One place for reads, and little patience with whoever does not take their rows.
+async fn one_place(patience: Duration) -> TestServer {
+    TestServer::with(|config| {
+        config.engine.read_concurrency = 1;
+        config.engine.stall_timeout = patience;
+    })
+    .await
+}
+
+/// Reads on to the error that ends a result.
+async fn end_of(mut rows: RowStream) -> Error {
+    let end = async {
+        loop {
+            match rows.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error,
+                None => panic!("a result without end has ended well"),
+            }
+        }
+    };
+    soon("the end of the result", end).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_nobody_takes_loses_its_place_and_is_told() {
+    let server = one_place(Duration::from_millis(200)).await;
+    let (client, other) = (server.client().await, server.client().await);
+    let mut stalled = client.query(ENDLESS).await.unwrap();
+    soon("the first rows", stalled.next()).await.unwrap().unwrap();
+    // It is still open when its place goes to the next.
+    server.no_reads_left().await;
+    assert_eq!(integer(&other, "SELECT 42").await, 42);
+    let told = refused(Err::<(), _>(end_of(stalled).await), Code::Aborted, "STALLED");
+    assert!(told.contains("took no rows"), "{told}");
+    assert_eq!(integer(&client, "SELECT 43").await, 43);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_download_that_goes_on_keeps_its_place() {
+    let patience = Duration::from_secs(2);
+    let server = one_place(patience).await;
+    let client = server.client().await;
+    let mut rows = client.query(ENDLESS).await.unwrap();
+    let (begun, mut pace) = (Instant::now(), tokio::time::interval(Duration::from_millis(25)));
+    while begun.elapsed() < 2 * patience {
+        pace.tick().await;
+        soon("more rows", rows.next()).await.unwrap().unwrap();
+    }
+    assert_eq!(server.engine().reads_in_progress(), 1);
+    drop(rows);
+    server.no_reads_left().await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_download_in_a_transaction_is_given_up_and_the_transaction_goes_on() {
+    let server = one_place(Duration::from_millis(200)).await;
+    let client = server.client().await;
+    client.execute("BEGIN").await.unwrap();
+    client.execute("CREATE TABLE t AS SELECT 1 AS id").await.unwrap();
+    let mut stalled = client.query(ENDLESS).await.unwrap();
+    soon("the first rows", stalled.next()).await.unwrap().unwrap();
+    server.no_reads_left().await;
+    assert_eq!(integer(&client, "SELECT id FROM t").await, 1);
+    refused(Err::<(), _>(end_of(stalled).await), Code::Aborted, "STALLED");
+    client.execute("COMMIT").await.unwrap();
+    assert_eq!(integer(&server.client().await, "SELECT count(*) FROM t").await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_takes_all_it_can_get_and_stalls_costs_the_others_nothing() {
+    const BUDGET: usize = 4 << 20;
+    let server = TestServer::with(|config| {
+        config.engine.queue_bytes = BUDGET;
+        config.engine.bulk_bytes = 1 << 20;
+        config.engine.wait = Duration::from_secs(1);
+    })
+    .await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t (id BIGINT, text VARCHAR)").await.unwrap();
+    let greedy = server.flight().await;
+    let hold = || {
+        let upload = RawUpload::start(greedy.clone());
+        messages("t", vec![wide(0..300)]).into_iter().for_each(|message| upload.send(message));
+        upload
+    };
+    let held: Vec<_> = (0..12).map(|_| hold()).collect();
+    // Twelve times 300 kB would be nearly all; what is beyond its share is refused.
+    let queued = || server.engine().bytes_queued();
+    until("the greedy loader has its share", async || queued() > BUDGET / 3).await;
+    let refusal = hold().refusal().await.unwrap_err();
+    assert!(refusal.message().starts_with("QUEUE_FULL: "), "{refusal:?}");
+    assert!(queued() <= BUDGET / 2, "{} bytes", queued());
+    let loads = (0..20).map(async |loader: i64| {
+        let client = server.client().await;
+        for unit in 0..10 {
+            let first = 1_000 * loader + 50 * unit;
+            put(&client, "t", wide(first..first + 50)).await.unwrap();
+        }
+    });
+    soon("the others", join_all(loads)).await;
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20 * 10 * 50);
+    for upload in held {
+        upload.cancel().await;
+    }
+    until("its share is free again", async || queued() == 0).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_does_not_begin_is_closed_and_one_that_rests_is_not() {
+    let server = TestServer::with(|config| config.network.begin_within = Duration::from_millis(300)).await;
+    let client = server.client().await;
+    for beginning in [&b""[..], b"PRI * HTTP/2.0\r\n", b"G"] {
+        let mut silent = TcpStream::connect(server.address()).await.unwrap();
+        silent.write_all(beginning).await.unwrap();
+        let mut answer = Vec::new();
+        // Its own settings may come first; then comes the end, or a reset.
+        let _ = soon("the end", silent.read_to_end(&mut answer)).await;
+    }
+    // It has begun, and since then it has rested for longer.
+    assert_eq!(integer(&client, "SELECT 1").await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_columns_and_too_long_names_are_refused_before_anything_is_made() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+    let columns = |names: Vec<String>| {
+        let columns = names.into_iter().map(|name| (name, Arc::clone(&one)));
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let many = |count: usize| columns((0..count).map(|column| format!("c{column}")).collect());
+    refused(put(&client, "t", many(4_097)).await, Code::InvalidArgument, "SCHEMA_MISMATCH");
+    refused(put(&client, "t", columns(vec!["x".repeat(256)])).await, Code::InvalidArgument, "BAD_NAME");
+    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables() WHERE NOT internal").await, 0);
+    put(&client, "wide", many(500)).await.unwrap();
+    put(&client, "long", columns(vec!["x".repeat(255)])).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tiny_units_that_wait_for_the_writer_break_no_connection() {
+    const LOADERS: i64 = 200;
+    const UNITS: i64 = 50;
+    let server = TestServer::with(|config| config.engine.wait = Duration::from_secs(30)).await;
+    let client = server.client().await;
+    let flights = join_all((0..LOADERS).map(|_| server.flight())).await;
+    let key = |loader: i64, sequence: i64| format!("l{loader}/1/{sequence}");
+    put_keyed(&flights[0], "t", "first/1/1", vec![ids([0])]).await.unwrap();
+    // While the table is being changed nothing of it is committed, and soon nothing more is read.
+    client.execute("BEGIN").await.unwrap();
+    client.execute("ALTER TABLE t ADD COLUMN more BIGINT").await.unwrap();
+    let loads = flights.iter().zip(0..).map(async |(flight, loader)| {
+        let stream = LongStream::start(flight, "t", &key(loader, 1), ids([loader])).await.unwrap();
+        for sequence in 2..=UNITS {
+            // Each in a frame of its own; every other one has no rows, and so hardly any bytes.
+            if sequence % 2 == 0 {
+                stream.send_mark(&key(loader, sequence));
+            } else {
+                stream.send(&key(loader, sequence), ids([loader]));
+            }
+            tokio::task::yield_now().await;
+        }
+        stream
+    });
+    let streams = soon("all units are sent", join_all(loads)).await;
+    client.execute("COMMIT").await.unwrap();
+    for acks in join_all(streams.into_iter().map(LongStream::finish)).await {
+        assert_eq!(acks.unwrap().last().unwrap().units, UNITS as u64);
+    }
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 1 + LOADERS * UNITS / 2);
+    server.shutdown().await;
+}
