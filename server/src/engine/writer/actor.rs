@@ -176,9 +176,14 @@ impl Actor {
     }
 }
 
+/// How DuckDB says that a commit found no room for its log.
+const NOT_COMMITTED: &str = "Failed to commit: Could not write file";
+
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
 pub(crate) fn commit_error(error: Error) -> Error {
     match error {
+        // It is undone, and nothing is the worse for it.
+        Error::Duck { class: Class::DiskFull, message } if message.contains(NOT_COMMITTED) => Error::DiskFull,
         Error::Duck {
             class: Class::Io | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
             message,

@@ -204,9 +204,12 @@ impl<S: Storage> Committer<S> {
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
         self.note_failure(&unit, error);
-        let now = Instant::now();
-        self.apart.retain(|_, until| *until > now);
-        self.apart.insert(unit.loader, now + APART);
+        // What is nobody's fault in particular sets nobody apart.
+        if !Failure::whole(error.clone()).concerns_all() {
+            let now = Instant::now();
+            self.apart.retain(|_, until| *until > now);
+            self.apart.insert(unit.loader, now + APART);
+        }
         let _ = unit.answer.send(Err(error.clone()));
     }
 
