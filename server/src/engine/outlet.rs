@@ -57,3 +57,28 @@ impl Outlet {
         self.0.lock().poll_recv(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use arrow_schema::Schema;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_takes_is_taken_back_and_what_is_being_taken_is_not() {
+        let (inlet, mut outlet) = channel();
+        let batch = || RecordBatch::new_empty(Arc::new(Schema::empty()));
+        inlet.sender().try_send(batch()).unwrap();
+        inlet.sender().try_send(batch()).unwrap();
+        assert!(poll_fn(|context| outlet.poll_next(context)).await.is_some());
+        assert!(!inlet.take_back(|| panic!("its client has just taken something")));
+        inlet.sender().try_send(batch()).unwrap();
+        let mut sure = false;
+        assert!(inlet.take_back(|| sure = true) && sure);
+        assert!(poll_fn(|context| outlet.poll_next(context)).await.is_none());
+        drop(outlet);
+        assert!(inlet.take_back(|| panic!("nobody is there")));
+    }
+}
