@@ -145,13 +145,3 @@ pub(crate) fn statement_ended(kind: &'static str, failed: bool, took: Duration) 
     counter!(STATEMENTS.name, "kind" => kind, "outcome" => outcome).increment(1);
     histogram!(STATEMENT_SECONDS.name, "kind" => kind).record(took);
 }
-
-/// A connection was accepted.
-pub(crate) fn connection_opened() {
-    gauge!(CONNECTIONS.name).increment(1);
-}
-
-/// An accepted connection is gone.
-pub(crate) fn connection_closed() {
-    gauge!(CONNECTIONS.name).decrement(1);
-}

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
-use crate::{greeting::Greeting, metrics, session::ConnectionId};
+use crate::{greeting::Greeting, session::ConnectionId};
 
 /// The other end of a connection, as requests see it.
 #[derive(Debug, Clone, Copy)]
@@ -32,23 +32,40 @@ pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
 }
 
+/// The places of connections. Clones are the same ones.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Places {
+    pub(crate) fn new(all: usize) -> Self {
+        let all = all.min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(all)), all }
+    }
+
+    /// Connections that are open.
+    pub(crate) fn taken(&self) -> usize {
+        self.all - self.free.available_permits()
+    }
+}
+
 /// Accepts connections; each has `patience` to begin, and is reported to `closed` when it is gone. One that comes
-/// while `most` are open is closed at once: its client learns so immediately, and can try again, where one that is
+/// while all places are taken is closed at once: its client learns so immediately, and can try again, where one that is
 /// left waiting cannot tell a full server from a dead one.
 pub(crate) fn accept(
     listener: TcpListener,
-    most: usize,
+    places: Places,
     patience: Duration,
     closed: mpsc::UnboundedSender<ConnectionId>,
 ) -> impl Stream<Item = io::Result<Connection>> {
     let next = AtomicU64::new(1);
-    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let connection = accepted.map(|stream| {
             let place = place(&stream, &places)?;
             let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
             let peer = Peer { connection, address: stream.peer_addr().ok() };
-            metrics::connection_opened();
             tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
             let greeting = Some(Greeting::within(patience));
             Some(Connection { stream, greeting, peer, closed: closed.clone(), _place: place })
@@ -58,8 +75,8 @@ pub(crate) fn accept(
 }
 
 /// A place for a connection; `None` when all are taken.
-fn place(stream: &TcpStream, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let Ok(place) = places.clone().try_acquire_owned() else {
+fn place(stream: &TcpStream, places: &Places) -> Option<OwnedSemaphorePermit> {
+    let Ok(place) = Arc::clone(&places.free).try_acquire_owned() else {
         tracing::warn!("a connection was closed at once, because max-connections are open");
         return None;
     };
@@ -90,7 +107,6 @@ impl Connected for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        metrics::connection_closed();
         tracing::debug!(connection = self.peer.connection.0, "closed");
         // During shutdown nobody listens any more.
         let _ = self.closed.send(self.peer.connection);

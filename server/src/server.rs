@@ -16,7 +16,8 @@ use crate::{
     engine::{self, Engine},
     flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
     http::Http,
-    metrics, network,
+    metrics,
+    network::{self, Places},
     readiness::Readiness,
     services,
     session::Sessions,
@@ -168,8 +169,9 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
         let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
+        let places = Places::new(network.max_connections);
         if let Some(http) = &self.http {
-            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions)));
+            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions), places.clone()));
         }
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
@@ -193,7 +195,7 @@ impl Server {
             // A load balancer that asks for health has no user.
             .add_service(health)
             .serve_with_incoming_shutdown(
-                network::accept(self.listener, network.max_connections, network.begin_within, closed),
+                network::accept(self.listener, places, network.begin_within, closed),
                 async { drop(draining.await) },
             );
         tokio::pin!(serving);
@@ -226,13 +228,14 @@ impl Server {
 }
 
 /// What is measured when somebody asks for the metrics.
-fn sample(engine: Engine, sessions: Arc<Sessions>) -> impl Fn() + Send + Sync {
+fn sample(engine: Engine, sessions: Arc<Sessions>, places: Places) -> impl Fn() + Send + Sync {
     move || {
         metrics::now(&metrics::QUEUE_UNITS, engine.units_queued() as u64);
         metrics::now(&metrics::QUEUE_BYTES, engine.bytes_queued() as u64);
         metrics::now(&metrics::BULK_UPLOADS, engine.bulk_uploads_in_progress() as u64);
         metrics::now(&metrics::READS, engine.reads_in_progress() as u64);
         metrics::now(&metrics::SESSIONS, sessions.count() as u64);
+        metrics::now(&metrics::CONNECTIONS, places.taken() as u64);
         metrics::now(&metrics::WAL_BYTES, engine.wal_bytes());
         if let Some(free) = engine.disk_free_bytes() {
             metrics::now(&metrics::DISK_FREE_BYTES, free);
