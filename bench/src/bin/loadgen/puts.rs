@@ -67,7 +67,7 @@ fn units(arguments: &Arguments, loader: usize) -> Result<Vec<RecordBatch>, Error
         let from = (loader * DIFFERENT + unit) * arguments.rows;
         // A multiplication by an odd number spreads numbers that follow each other.
         let mixed = move |row: usize| (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let draw = move |row: usize| (mixed(row) * u64::from(values) >> 32) as i64;
+        let draw = move |row: usize| ((mixed(row) * u64::from(values)) >> 32) as i64;
         events_of((from..from + arguments.rows).map(draw)).map_err(usage)
     };
     (0..DIFFERENT).map(drawn).collect()
