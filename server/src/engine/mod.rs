@@ -250,7 +250,8 @@ impl Engine {
 
 /// What the database knows of keyed units.
 fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
-    let connection = database.connection()?;
+    // Rows keep their order on it, and with them each loader's sequences.
+    let connection = database.private_connection()?;
     let table = LedgerTable::find(&connection, &database.catalog)?;
     *database.ledger.lock() = table.load(&connection)?;
     Ok((Arc::new(table), Arc::clone(&database.ledger)))

@@ -138,9 +138,12 @@ fn names_of(path: &Path) -> Vec<String> {
     names.into_iter().flatten().map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// `a.db`, `a.db.wal`, `a.db.wal (deleted)`; not `a.db2`.
+/// `a.db`, `a.db.wal`, `a.db.wal (deleted)`; not `a.db2`, nor a log that somebody named `a.db.log`.
 fn is_beside(open: &str, database: &str) -> bool {
-    open.strip_prefix(database).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', ' ']))
+    open.strip_prefix(database).is_some_and(|rest| {
+        let rest = rest.strip_suffix(" (deleted)").unwrap_or(rest);
+        rest.is_empty() || rest == ".wal" || rest.starts_with(".wal.") || rest.starts_with(".tmp")
+    })
 }
 
 #[cfg(test)]
@@ -210,9 +213,14 @@ mod tests {
 
     #[test]
     fn files_of_the_database_are_known_by_their_names() {
-        for (open, beside) in
-            [("", true), (".wal", true), (".wal (deleted)", true), ("2", false), ("/a", false)]
-        {
+        for (open, beside) in [
+            ("", true),
+            (".wal", true),
+            (".wal (deleted)", true),
+            ("2", false),
+            (".log", false),
+            ("/a", false),
+        ] {
             assert_eq!(is_beside(&format!("/d/a.db{open}"), "/d/a.db"), beside, "{open}");
         }
         assert!(!is_beside("/d/b.db", "/d/a.db"));

@@ -129,6 +129,11 @@ pub(super) fn session_status(error: SessionError) -> Status {
     }
 }
 
+/// Whether a client was given up because it sent nothing.
+pub(super) fn is_stalled(status: &Status) -> bool {
+    status.message().starts_with("STALLED")
+}
+
 /// Something that was there and is no more, or never was.
 pub(super) fn not_found(slug: &str, text: &str) -> Status {
     status(Code::NotFound, slug, text)
@@ -180,9 +185,13 @@ pub(super) fn unknown_handle() -> Status {
     )
 }
 
+/// Aborted, and to be begun anew or not at all: sending the same again is no use.
+const NOT_AGAIN: [&str; 3] = ["FENCED", "SESSION_LOST", "TRANSACTION_LOST"];
+
 fn status(code: Code, slug: &str, text: &str) -> Status {
     let mut status = Status::new(code, format!("{slug}: {}", shortened(text)));
-    if matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted) {
+    let again = matches!(code, Code::ResourceExhausted | Code::Unavailable | Code::Aborted);
+    if again && !NOT_AGAIN.contains(&slug) {
         status.metadata_mut().insert(RETRY_HEADER, MetadataValue::from_static(RETRY_AFTER_MS));
     }
     status

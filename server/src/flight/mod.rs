@@ -11,6 +11,7 @@ mod caller;
 mod cancel;
 mod credentials;
 mod error;
+mod expansion;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod handshake;

@@ -5,13 +5,13 @@ use arrow_flight::{
     sql::{Command, CommandPreparedStatementQuery, DoPutPreparedStatementResult, DoPutUpdateResult},
 };
 use prost::Message;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::{
     Answers, Flight, Reply,
     asked::{Asked, Query},
     caller::connection_of,
-    error::{bad_request, engine_status, session_status, unimplemented},
+    error::{bad_request, engine_status, is_stalled, session_status, unimplemented},
     ingest::RowsAsked,
     ingest_options::IngestOptions,
     stream,
@@ -71,7 +71,7 @@ impl Flight {
             Ok(Put::Command(command)) => self.put_command(&session, &mut upload, *command).await,
             Err(status) => Err(status),
         };
-        if answer.as_ref().is_err_and(|status| status.code() != Code::Aborted) {
+        if answer.as_ref().is_err_and(|status| !is_stalled(status)) {
             // A client that is still sending would otherwise see a broken pipe in place of the reason. One
             // that has stalled sends nothing.
             upload.drain().await;

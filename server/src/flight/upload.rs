@@ -19,7 +19,10 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, channel::mpsc, stream::BoxStream};
 use tonic::{Code, Status, Streaming};
 
-use super::error::{bad_request, engine_status};
+use super::{
+    error::{bad_request, engine_status},
+    expansion,
+};
 use crate::engine::Error;
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
@@ -28,6 +31,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const MAX_PARAMETER_ROWS: usize = 1_000_000;
 /// The same in bytes.
 const MAX_PARAMETER_BYTES: usize = 64 << 20;
+/// Dictionaries that one upload may have sent, in bytes.
+const MAX_DICTIONARY_BYTES: usize = 256 << 20;
 
 /// An upload whose first message has been read.
 pub(super) struct Upload {
@@ -38,6 +43,8 @@ pub(super) struct Upload {
     arrow: Option<mpsc::UnboundedSender<Result<FlightData, FlightError>>>,
     decoder: FlightDataDecoder,
     schema: Option<SchemaRef>,
+    /// What the decoder has been given to keep.
+    dictionary_bytes: usize,
     /// A decoder that panicked is not asked again.
     broken: bool,
     first: Option<Message>,
@@ -72,6 +79,7 @@ impl Upload {
             arrow: Some(arrow),
             decoder: FlightDataDecoder::new(decoded),
             schema: None,
+            dictionary_bytes: 0,
             broken: false,
             first: None,
             patience,
@@ -136,13 +144,24 @@ impl Upload {
                 Err(error) => return Poll::Ready(Some(Err(upload_error(error)))),
             };
             match decoded.payload {
-                DecodedPayload::None => {}
+                // A dictionary, which the decoder keeps.
+                DecodedPayload::None => {
+                    self.dictionary_bytes += decoded.inner.data_body.len();
+                    if self.dictionary_bytes > MAX_DICTIONARY_BYTES {
+                        self.broken = true;
+                        let text = "the dictionaries of the upload are too large; send plain columns";
+                        return Poll::Ready(Some(Err(Error::BadArrow(text.into()))));
+                    }
+                }
                 DecodedPayload::Schema(_) if self.schema.is_some() => {
                     self.broken = true;
                     return Poll::Ready(Some(Err(Error::BadArrow("the upload has a second schema".into()))));
                 }
                 DecodedPayload::Schema(schema) => self.schema = Some(schema),
                 DecodedPayload::RecordBatch(rows) => {
+                    if let Err(error) = expansion::check(&rows) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     let metadata = decoded.inner.app_metadata;
                     return Poll::Ready(Some(Ok(Message { rows: Some(rows), metadata })));
                 }

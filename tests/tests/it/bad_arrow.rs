@@ -1,9 +1,12 @@
 //! Bytes that are no Arrow data are refused, and the connection goes on.
 
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, Int32Array, Int64Array, NullArray, RecordBatch, RunArray, types::Int64Type};
 use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
 use bytes::Bytes;
 use merganser::Client;
-use merganser_tests::{RawUpload, TestServer, ids, integer, messages, put, wide};
+use merganser_tests::{RawUpload, TestServer, ids, integer, messages, put, put_with, refused, wide};
 use tonic::{Code, Status, transport::Channel};
 
 /// Sends an upload to `t` and returns the answer's status.
@@ -135,5 +138,23 @@ async fn other_uploads_of_the_connection_do_not_notice() {
     good.send(last);
     good.finish().await.unwrap();
     assert_eq!(integer(&client, "SELECT count(*) FROM good").await, 2);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_bytes_that_stand_for_terabytes_are_refused() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let one = |array: ArrayRef| RecordBatch::try_from_iter_with_nullable([("a", array, true)]).unwrap();
+    let ends = Int64Array::from(vec![1_i64 << 40]);
+    let runs = RunArray::<Int64Type>::try_new(&ends, &Int32Array::from(vec![7])).unwrap();
+    for bomb in [one(Arc::new(NullArray::new(1 << 40))), one(Arc::new(runs))] {
+        for headers in [&[][..], &[("x-merganser-ingest-key", "a/1/1")]] {
+            let sent = put_with(&flight, headers, messages("t", vec![bomb.clone()])).await;
+            refused(sent, Code::InvalidArgument, "BAD_ARROW");
+        }
+    }
+    assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables()").await, 0);
+    put(&client, "t", ids([1])).await.unwrap();
     server.shutdown().await;
 }

@@ -1,6 +1,7 @@
 //! An upload as far as it is in memory.
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, make_array};
+use arrow_schema::DataType;
 
 use super::{Budget, Share};
 use crate::engine::Result;
@@ -94,8 +95,27 @@ impl Collected {
     }
 }
 
+/// What a column takes besides its values: its arrays, and the message it came in.
+const COLUMN_BYTES: usize = 64;
+
 /// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
-/// once a column.
+/// once a column. Rows without values (of type null, say) count as well, because each is written.
 pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
-    batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
+    let column = |array: &ArrayRef| {
+        let size = array.to_data().get_slice_memory_size().unwrap_or(0).saturating_add(view_bytes(array));
+        size.max(array.len()).saturating_add(COLUMN_BYTES)
+    };
+    batch.columns().iter().map(column).sum()
+}
+
+/// What views refer to, which the size of their array leaves out.
+fn view_bytes(array: &ArrayRef) -> usize {
+    match array.data_type() {
+        DataType::Utf8View => array.as_string_view().lengths().map(|length| length as usize).sum(),
+        DataType::BinaryView => array.as_binary_view().lengths().map(|length| length as usize).sum(),
+        nested if nested.is_nested() => {
+            array.to_data().child_data().iter().map(|child| view_bytes(&make_array(child.clone()))).sum()
+        }
+        _ => 0,
+    }
 }

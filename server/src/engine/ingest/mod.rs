@@ -271,13 +271,22 @@ impl Engine {
         self.shared.options.bulk_bytes.min(self.shared.budget.collectable())
     }
 
-    /// The next batch of an upload, unless its client stalls.
+    /// The next batch of an upload that has rows, unless its client stalls: a batch without rows is no sign of
+    /// life.
     async fn next_batch(
         &self,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
     ) -> Result<Option<RecordBatch>> {
         let patience: Duration = self.shared.options.stall_timeout;
-        match tokio::time::timeout(patience, batches.next()).await {
+        let next = async {
+            loop {
+                match batches.next().await {
+                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
+                    next => return next,
+                }
+            }
+        };
+        match tokio::time::timeout(patience, next).await {
             Ok(next) => next.transpose(),
             Err(_) => Err(Error::Stalled(patience)),
         }

@@ -29,15 +29,15 @@ const GROUP_UNITS: usize = 256;
 const GROUP_ROWS: usize = 65_536;
 /// or this many bytes.
 const GROUP_BYTES: usize = 32 << 20;
-/// How often the ledger is pruned, when the writer is idle.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How often the ledger is pruned. Often, so that it is little each time.
+const PRUNE_EVERY: Duration = Duration::from_secs(300);
 
 /// The state of the writer's thread.
 pub(super) struct Actor {
     committer: Committer<DuckStorage>,
     database: Arc<Database>,
     checkpoints: Checkpoints,
-    pruned: Instant,
+    pruned: Option<Instant>,
     /// Commands that were taken and belong to a later group.
     waiting: VecDeque<Command>,
 }
@@ -48,7 +48,7 @@ impl Actor {
             checkpoints: Checkpoints::new(Arc::clone(&storage.database), Arc::clone(&storage.clock), sizes),
             database: Arc::clone(&storage.database),
             committer: Committer::new(storage, ledger),
-            pruned: Instant::now(),
+            pruned: None,
             waiting: VecDeque::new(),
         }
     }
@@ -80,6 +80,7 @@ impl Actor {
             {
                 return;
             }
+            self.prune_if_due();
             self.checkpoints.between_groups(&self.committer.storage.connection);
         }
     }
@@ -103,9 +104,7 @@ impl Actor {
     }
 
     fn idle(&mut self) {
-        if self.pruned.elapsed() >= PRUNE_EVERY {
-            self.prune();
-        }
+        self.prune_if_due();
         self.checkpoints.when_idle(&self.committer.storage.connection);
     }
 
@@ -164,9 +163,12 @@ impl Actor {
         }
     }
 
-    /// Forgets old units of the ledger.
-    fn prune(&mut self) {
-        self.pruned = Instant::now();
+    /// Forgets old units of the ledger, first when the server has just started.
+    fn prune_if_due(&mut self) {
+        if self.pruned.is_some_and(|last| last.elapsed() < PRUNE_EVERY) {
+            return;
+        }
+        self.pruned = Some(Instant::now());
         let DuckStorage { ledger, connection, clock, .. } = &self.committer.storage;
         let _writing = clock.writing();
         match ledger.prune(connection, Retention::default()) {
@@ -179,11 +181,20 @@ impl Actor {
 /// How DuckDB says that a commit found no room for its log.
 const NOT_COMMITTED: &str = "Failed to commit: Could not write file";
 
+fn tells_of_conflict(message: &str) -> bool {
+    !message.contains("Failed to commit")
+        || ["conflict", "Conflict", "altered"].iter().any(|word| message.contains(word))
+}
+
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
 pub(crate) fn commit_error(error: Error) -> Error {
     match error {
         // It is undone, and nothing is the worse for it.
         Error::Duck { class: Class::DiskFull, message } if message.contains(NOT_COMMITTED) => Error::DiskFull,
+        // DuckDB calls whatever fails in a COMMIT a matter of transactions.
+        Error::Duck { class: Class::Conflict, message } if !tells_of_conflict(&message) => {
+            Error::CommitUnknown(message)
+        }
         Error::Duck {
             class: Class::Io | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
             message,

@@ -37,6 +37,8 @@ impl Committer<DuckStorage> {
         let mut ledger = self.ledger.lock();
         fresh.keep_counts_of(&ledger);
         *ledger = fresh;
+        // What was in doubt may have been committed, under the number that would come next.
+        self.commits = self.commits.max(ledger.highest_commit());
         Ok(())
     }
 
