@@ -44,7 +44,7 @@ impl Readiness {
     }
 
     /// Tells of every change.
-    #[allow(dead_code, reason = "for health over gRPC, once the engine can be down")]
+    #[cfg(test)]
     pub(crate) fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }

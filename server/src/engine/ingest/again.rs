@@ -9,7 +9,7 @@ use super::{Ack, IngestRequest, collected::bytes_of};
 use crate::engine::{
     Engine, Error, IngestKey, Result,
     catalog::FullName,
-    ledger::{Keyed, Verdict, compare},
+    ledger::{Keyed, Verdict, compare_older},
 };
 
 impl Engine {
@@ -34,16 +34,13 @@ impl Engine {
             let ledger = self.shared.ledger.lock();
             (ledger.judge(&keyed.key), ledger.expected(&keyed.key.loader))
         };
-        let committed = match verdict {
-            Ok(Verdict::Known(committed)) => committed,
-            Ok(Verdict::Older) => self
-                .look_up(&keyed.key)
-                .await?
-                .ok_or_else(|| Error::KeyExpired { key: keyed.key.to_string(), expected })?,
+        let known = match verdict {
+            Ok(Verdict::Known(committed)) => Some(committed),
+            Ok(Verdict::Older) => self.look_up(&keyed.key).await?,
             // What waits in the writer's queue may still change these.
             Ok(Verdict::Next) | Err(_) => return Ok(None),
         };
-        let committed = compare(keyed, committed, expected);
+        let committed = compare_older(keyed, known, expected);
         let mut ledger = self.shared.ledger.lock();
         match committed {
             Ok(committed) => {

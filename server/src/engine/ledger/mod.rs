@@ -235,6 +235,15 @@ pub(crate) fn compare(keyed: &Keyed, committed: Committed, expected: u64) -> Res
     }
 }
 
+/// The same for a unit that only the table could know.
+///
+/// # Errors
+/// [`Error::KeyExpired`] where that has forgotten it; as [`compare`].
+pub(crate) fn compare_older(keyed: &Keyed, known: Option<Committed>, expected: u64) -> Result<Committed> {
+    let known = known.ok_or_else(|| Error::KeyExpired { key: keyed.key.to_string(), expected })?;
+    compare(keyed, known, expected)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use crate::{
         Error, Result,
         append::Imports,
         ingest::Ack,
-        ledger::{Committed, Draft, Entry, Placed, compare},
+        ledger::{Committed, Draft, Entry, Placed, compare_older},
     },
     metrics,
 };
@@ -100,8 +100,7 @@ impl Committer<DuckStorage> {
             None => self.storage.ledger.look_up(&self.storage.connection, &keyed.key)?,
         };
         let expected = self.ledger.lock().expected(&keyed.key.loader);
-        let known = known.ok_or_else(|| Error::KeyExpired { key: keyed.key.to_string(), expected })?;
-        compare(keyed, known, expected).map(Found::Duplicate)
+        compare_older(keyed, known, expected).map(Found::Duplicate)
     }
 
     fn commit_on(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         Error, Result,
         ingest::Ack,
-        ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare},
+        ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare, compare_older},
     },
     metrics,
 };
@@ -196,10 +196,7 @@ impl<S: Storage> Committer<S> {
 
     fn judge_older(&self, keyed: &Keyed, known: Option<Committed>) -> Result<Committed> {
         let expected = self.ledger.lock().expected(&keyed.key.loader);
-        match known {
-            Some(committed) => compare(keyed, committed, expected),
-            None => Err(Error::KeyExpired { key: keyed.key.to_string(), expected }),
-        }
+        compare_older(keyed, known, expected)
     }
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
