@@ -28,25 +28,31 @@ pub(super) fn sit_out(
 ) -> Option<()> {
     connection.close();
     loop {
-        let open = database.check_open();
-        if open.is_ok()
-            && let Ok(new) = database.private_connection()
-        {
-            *connection = new;
-            return Some(());
+        match database.private_connection() {
+            Ok(new) => {
+                *connection = new;
+                return Some(());
+            }
+            Err(_) => refuse_all(database, waiting)?,
         }
-        let command = match waiting.pop_front() {
-            Some(command) => command,
-            None => match commands.recv_timeout(LOOK_AGAIN) {
-                Ok(command) => command,
-                Err(mpsc::RecvTimeoutError::Timeout) => continue,
-                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-            },
-        };
-        if refuse(command, open.err().unwrap_or(Error::EngineDown)) {
+        // What comes is refused only after another look: the database may have been opened before it came.
+        match commands.recv_timeout(LOOK_AGAIN) {
+            Ok(command) => waiting.push_back(command),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// Refuses what has come so far; `None` when the writer is to end.
+fn refuse_all(database: &Database, waiting: &mut VecDeque<Command>) -> Option<()> {
+    for command in waiting.drain(..) {
+        let error = database.check_open().err().unwrap_or(Error::EngineDown);
+        if refuse(command, error) {
             return None;
         }
     }
+    Some(())
 }
 
 /// Tells whoever waits that nothing was written; true when that was the command to end.
