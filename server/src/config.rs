@@ -1,10 +1,13 @@
 //! The configuration: command line over environment over TOML file over defaults, checked before anything
 //! is opened or bound.
 
+mod lake;
 mod options;
+mod queries;
 mod security;
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
@@ -128,6 +131,20 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Reads options as the command line has them, without the program's name; the environment and the file that
+    /// they name count as well.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; nothing has been opened or bound.
+    pub fn from_arguments<T>(arguments: impl IntoIterator<Item = T>) -> Result<Self, ConfigError>
+    where
+        T: Into<OsString> + Clone,
+    {
+        let program = std::iter::once(OsString::from("merganser-server"));
+        let arguments = program.chain(arguments.into_iter().map(Into::into));
+        Self::from_command_line(CommandLine::try_parse_from(arguments)?)
+    }
+
     fn from_command_line(command_line: CommandLine) -> Result<Self, ConfigError> {
         let mut layers = Figment::from(Serialized::defaults(Merged::default()));
         if let Some(file) = &command_line.config {
@@ -211,6 +228,13 @@ impl Merged {
                 wal_limit_bytes: self.wal_limit.as_u64(),
                 disk_reserve_bytes: self.disk_reserve.as_u64(),
                 read_age: (!self.read_age.is_zero()).then_some(self.read_age),
+                lake: engine::Lake {
+                    extension_directory: lake::extension_directory(self.extension_directory)?,
+                    extensions: lake::extensions(self.extensions)?,
+                    secrets: lake::secrets(self.secret)?,
+                    sources: lake::sources(self.source)?,
+                },
+                queries: queries::queries(self.query)?,
             },
             sessions: SessionLimits {
                 count: self.max_sessions,
@@ -272,8 +296,7 @@ mod tests {
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
-        let arguments = ["merganser-server"].iter().chain(arguments);
-        Config::from_command_line(CommandLine::try_parse_from(arguments)?)
+        Config::from_arguments(arguments.iter().copied())
     }
 
     #[test]
@@ -302,6 +325,37 @@ mod tests {
             let error = config(&arguments).unwrap_err().to_string();
             assert!(error.contains(option), "{arguments:?}: {error}");
         }
+    }
+
+    /// What a file with this content is refused for.
+    fn refusal(toml: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("merganser.toml");
+        std::fs::write(&file, toml).unwrap();
+        config(&["--database", "a.db", "--config", file.to_str().unwrap()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_wrong_source_secret_or_query_is_named() {
+        for (kind, rest, expected) in [
+            ("source", "name = 'a b'\nformat = 'csv'\npath = 'x'", "source.name"),
+            ("source", "name = 'a'\nformat = 'xls'\npath = 'x'", "source.format"),
+            ("source", "name = 'a'\nformat = 'csv'\npath = []", "source.path"),
+            ("source", "name = 'a'\nformat = 'csv'\npath = 'x'\noptions = { 'a b' = 1 }", "source.options"),
+            ("secret", "name = 'a'\ntype = 'ftp'", "secret.type"),
+            ("secret", "name = 'a'\ntype = 's3'\nkey = 'x'", "secret.key"),
+            ("secret", "name = 'a'\ntype = 's3'\nsecret = { env = 'NOT_THERE_5' }", "NOT_THERE_5"),
+            ("query", "name = 'q'\nsql = 'SELECT $x'", "does not declare"),
+            ("query", "name = 'q'\nsql = 'SELECT 1'\nparams.x = { type = 'BIGINT' }", "does not mention"),
+            ("query", "name = 'q'\nsql = 'SELECT $limit'\nparams.limit = { type = 'BIGINT' }", "limit"),
+            ("query", "name = 'q'\nsql = 'SELECT 1'\ninput = { name = 't', columns = {} }", "no columns"),
+            ("query", "name = 'q'\nsql = 'SELECT 1'\n[[query]]\nname = 'Q'\nsql = 'SELECT 1'", "twice"),
+        ] {
+            let error = refusal(&format!("[[{kind}]]\n{rest}"));
+            assert!(error.contains(expected), "{rest}: {error}");
+        }
+        let told = refusal("[[secret]]\nname = 'a'\ntype = 's3'\nsecret = 'hunter2'\nkey = 1");
+        assert!(!told.contains("hunter2"), "{told}");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod certificates;
 mod failing_syncs;
 mod keyed;
+mod lake;
 mod process;
 mod proxy;
 mod put;
@@ -21,6 +22,7 @@ use std::{fmt::Debug, time::Duration};
 pub use certificates::{Authority, Signed};
 pub use failing_syncs::FailingSyncs;
 pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
+pub use lake::configure;
 pub use process::Process;
 pub use proxy::Proxy;
 pub use put::Put;

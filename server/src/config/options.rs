@@ -6,7 +6,11 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::security::{Security, UserEntry};
+use super::{
+    lake::{SecretEntry, SourceEntry},
+    queries::QueryEntry,
+    security::{Security, UserEntry},
+};
 use crate::{engine, session::SessionLimits};
 
 /// Every option, as far as it was given in one place.
@@ -50,6 +54,10 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_INIT_SQL", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) init_sql: Option<PathBuf>,
+    /// Folder with DuckDB extensions; one that is not there is asked of DuckDB's repository.
+    #[arg(long, env = "MERGANSER_EXTENSION_DIRECTORY", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) extension_directory: Option<PathBuf>,
     /// DuckDB's memory limit, such as 8GiB [default: 80 % of the machine].
     #[arg(long, env = "MERGANSER_MEMORY_LIMIT", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,6 +192,11 @@ pub(super) struct Merged {
     pub(super) user: Vec<UserEntry>,
     pub(super) read_only: bool,
     pub(super) init_sql: Option<PathBuf>,
+    pub(super) extension_directory: Option<PathBuf>,
+    pub(super) extensions: Vec<String>,
+    pub(super) secret: Vec<SecretEntry>,
+    pub(super) source: Vec<SourceEntry>,
+    pub(super) query: Vec<QueryEntry>,
     pub(super) memory_limit: Option<ByteSize>,
     pub(super) threads: Option<usize>,
     pub(super) temp_directory: Option<PathBuf>,
@@ -236,6 +249,11 @@ impl Default for Merged {
             user: Vec::new(),
             read_only: false,
             init_sql: None,
+            extension_directory: None,
+            extensions: Vec::new(),
+            secret: Vec::new(),
+            source: Vec::new(),
+            query: Vec::new(),
             memory_limit: None,
             threads: None,
             temp_directory: None,

@@ -15,14 +15,16 @@ use super::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
         register_recast, register_scan,
     },
+    lake::{Published, SOURCES},
     ledger::{self, SharedLedger},
     log_head,
     names::Names,
     open_writes::OpenWrites,
     outage::Standing,
     plans::Plans,
+    queries::{self, Queries},
 };
-use crate::sql::literal;
+use crate::sql::{literal, quote};
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
@@ -40,6 +42,8 @@ pub(crate) struct Database {
     pub(crate) writes: Arc<OpenWrites>,
     /// What is known of keyed units.
     pub(crate) ledger: SharedLedger,
+    /// The named queries.
+    pub(crate) queries: Queries,
     pub(super) options: Options,
 }
 
@@ -51,6 +55,10 @@ pub(super) struct Instance {
     raw: ffi::Database,
     idle: Mutex<Vec<Idle>>,
     catalog: String,
+    sources: Option<Published>,
+    /// Kept, so that they stay.
+    _published: Option<Published>,
+    queries: Queries,
 }
 
 impl Instance {
@@ -72,16 +80,24 @@ impl Instance {
         for (name, value) in PINNED {
             connection.execute(&format!("SET GLOBAL {name} = {value}"))?;
         }
+        let catalog = first_text(&connection, "SELECT current_database()")?;
+        let sources = options.lake.open(&connection)?;
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
             raw.connect()?
                 .execute(&script.sql)
                 .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
         }
-        let catalog = first_text(&connection, "SELECT current_database()")?;
+        let default = use_sql(&Names::default_of(&catalog), sources.is_some());
+        let with_names = || {
+            let connection = raw.connect()?;
+            connection.execute(&default)?;
+            Ok(connection)
+        };
+        let (queries, published) = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog })
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, _published: published, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -90,7 +106,19 @@ impl Instance {
     }
 
     fn connect(&self) -> Result<Idle> {
-        Ok(Idle { connection: self.raw.connect()?, plans: Plans::default(), names: None })
+        let connection = self.raw.connect()?;
+        if self.sources.is_some() {
+            connection.execute(&self.use_sql(None))?;
+        }
+        Ok(Idle { connection, plans: Plans::default(), names: None })
+    }
+
+    /// The statement after which unqualified names mean `names`; `None` is the default.
+    fn use_sql(&self, names: Option<&Names>) -> String {
+        match names {
+            Some(names) => use_sql(names, self.sources.is_some()),
+            None => use_sql(&Names::default_of(&self.catalog), self.sources.is_some()),
+        }
     }
 }
 
@@ -105,9 +133,10 @@ impl Database {
             catalog: instance.catalog.clone(),
             disk: DiskRoom::new(options.path.as_deref(), options.disk_reserve_bytes),
             writes: Arc::new(OpenWrites::new(options.wait)),
-            standing: Standing::new(instance),
             ledger,
+            queries: Arc::clone(&instance.queries),
             options: options.clone(),
+            standing: Standing::new(instance),
         })
     }
 
@@ -202,7 +231,11 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         // Checkpoints are the writer's to decide: DuckDB's own would run inside a loader's commit, and be
         // fatal on a full disk.
         ("checkpoint_threshold", "1024TB".into()),
-        ("access_mode", if options.read_only { "READ_ONLY" } else { "READ_WRITE" }.into()),
+        // A database in memory has to be made first; the engine refuses writes to it.
+        (
+            "access_mode",
+            if options.read_only && options.path.is_some() { "READ_ONLY" } else { "READ_WRITE" }.into(),
+        ),
     ];
     if let Some(threads) = options.threads {
         settings.push(("threads", threads.to_string()));
@@ -214,6 +247,24 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         settings.push(("temp_directory", folder.to_string_lossy().into_owned()));
     }
     settings
+}
+
+fn set_names(connection: &Connection, instance: &Weak<Instance>, names: Option<&Names>) -> Result<()> {
+    let instance = instance.upgrade().ok_or(Error::EngineDown)?;
+    connection.execute(&instance.use_sql(names))?;
+    Ok(())
+}
+
+/// The statement after which unqualified names mean `names` first, then the sources where there are any.
+fn use_sql(names: &Names, sources: bool) -> String {
+    let (catalog, schema) = (quote(&names.catalog), quote(&names.schema));
+    if sources {
+        return format!(
+            "SET SESSION search_path = {}",
+            literal(&format!("{catalog}.{schema},{SOURCES}.main"))
+        );
+    }
+    format!("USE {catalog}.{schema}")
 }
 
 /// The first value of a one-row query, as text.
@@ -269,26 +320,22 @@ impl Pooled {
     pub(crate) fn use_names(&mut self, names: Option<&Names>) -> Result<()> {
         let Some(idle) = &mut self.idle else { return Ok(()) };
         if idle.names.as_ref() != names {
-            let use_sql = match names {
-                Some(names) => names.use_sql(),
-                None => {
-                    let catalog = self.instance.upgrade().ok_or(Error::EngineDown)?.catalog.clone();
-                    Names { catalog, schema: "main".into() }.use_sql()
-                }
-            };
-            idle.connection.execute(&use_sql)?;
+            set_names(&idle.connection, &self.instance, names)?;
             idle.names = names.cloned();
             idle.plans = Plans::default();
         }
         Ok(())
     }
 
-    /// Remembers what a USE on the connection has set.
-    pub(crate) fn note_names(&mut self, names: &Names) {
-        if let Some(idle) = &mut self.idle {
-            idle.names = Some(names.clone());
-            idle.plans = Plans::default();
-        }
+    /// The same for a connection that keeps its state, and no plans here.
+    pub(crate) fn set_names(&self, names: &Names) -> Result<()> {
+        set_names(self, &self.instance, Some(names))
+    }
+
+    /// Brings the sources back in sight after a client's own USE, which sets one schema only.
+    pub(crate) fn see_sources(&self, names: &Names) -> Result<()> {
+        let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
+        if instance.sources.is_some() { self.set_names(names) } else { Ok(()) }
     }
 
     /// The plans that the connection keeps.

@@ -72,6 +72,25 @@ pub enum Error {
         /// How long the request waited.
         waited: Duration,
     },
+    /// Something that the configuration asks for is not to be had, so that the database is not opened.
+    #[error("{what}: {reason}")]
+    Setup {
+        /// The extension, secret, source or query.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// The database has what the server wants to call so.
+    #[error(
+        "the database has a catalog or schema called {0:?}, which is the name of what the configuration declares; rename one of the two"
+    )]
+    NameClash(&'static str),
+    /// No named query is called so.
+    #[error("there is no query {0:?}")]
+    QueryMissing(String),
+    /// A value for a parameter of a named query that is missing, not known, or of no use.
+    #[error("{0}")]
+    BadParameter(String),
     /// Another write kept the turn.
     #[error("another write has been running for longer than {0:?}; try again")]
     WriteBusy(Duration),

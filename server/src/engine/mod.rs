@@ -22,6 +22,7 @@ mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod lake;
 mod ledger;
 mod limits;
 mod log_head;
@@ -31,6 +32,7 @@ mod outage;
 mod outlet;
 mod permit;
 mod plans;
+mod queries;
 mod reader;
 mod spool;
 mod statement;
@@ -53,9 +55,11 @@ pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
+pub use lake::{Format, Lake, OptionValue, Secret, SecretKind, SecretText, Source};
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use outage::Condition;
+pub use queries::{Arguments, Input, NamedQuery, Page, Parameter, QueryCard};
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
@@ -115,6 +119,10 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// How old the snapshot of a read may become; `None` is for ever.
     pub read_age: Option<Duration>,
+    /// Extensions, secrets and sources.
+    pub lake: Lake,
+    /// Named queries.
+    pub queries: Vec<NamedQuery>,
 }
 
 impl Default for Options {
@@ -137,6 +145,8 @@ impl Default for Options {
             wal_limit_bytes: 4 << 30,
             disk_reserve_bytes: 64 << 20,
             read_age: Some(Duration::from_secs(600)),
+            lake: Lake::default(),
+            queries: Vec::new(),
         }
     }
 }

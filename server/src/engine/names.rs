@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{Engine, Error, Result, Workspace, database::first_text, ffi::Connection, statement::extract};
-use crate::sql::quote;
 
 /// A catalog and a schema in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,16 +14,16 @@ pub struct Names {
 }
 
 impl Names {
-    /// The statement that sets them.
-    pub(crate) fn use_sql(&self) -> String {
-        format!("USE {}.{}", quote(&self.catalog), quote(&self.schema))
+    /// Those of a catalog, before anybody has changed them.
+    pub(crate) fn default_of(catalog: &str) -> Self {
+        Self { catalog: catalog.to_owned(), schema: "main".into() }
     }
 }
 
 impl Engine {
     /// What a client's names mean unless it says otherwise.
     pub fn default_names(&self) -> Names {
-        Names { catalog: self.default_catalog().to_owned(), schema: "main".into() }
+        Names::default_of(self.default_catalog())
     }
 
     /// Runs the text of a USE for a client whose names are `names`, and tells what they mean from then on.
@@ -35,17 +34,15 @@ impl Engine {
         let (database, use_sql) = (Arc::clone(&self.shared.database), use_sql.to_owned());
         self.blocking(move || {
             // The schema that was in use may be gone.
-            let mut connection = match database.connection_with(names.as_ref()) {
+            let connection = match database.connection_with(names.as_ref()) {
                 Ok(connection) => connection,
                 Err(_) => database.connection()?,
             };
             extract(&connection, &use_sql)?;
             connection.execute(&use_sql)?;
             let found = current(&connection);
-            match &found {
-                Ok(names) => connection.note_names(names),
-                Err(_) => connection.discard(),
-            }
+            // What the USE has set is not all that the connection is to have.
+            connection.discard();
             match found {
                 Ok(names) if names.catalog == "temp" || names.catalog == "system" => {
                     Err(Error::Refused("USE of DuckDB's own catalogs is not supported".into()))
@@ -62,7 +59,13 @@ impl Engine {
     /// DuckDB's.
     pub async fn names_of(&self, workspace: &Arc<Workspace>) -> Result<Names> {
         let mut taken = workspace.take(self.seat_wait()).await?;
-        self.blocking(move || current(&taken.seat().connection)).await
+        self.blocking(move || {
+            let connection = &taken.seat().connection;
+            let names = current(connection)?;
+            connection.see_sources(&names)?;
+            Ok(names)
+        })
+        .await
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) fn engine_status(error: Error) -> Status {
         Error::WriteBusy(_) => (Code::ResourceExhausted, "WRITE_BUSY"),
         Error::TableChanging { .. } => (Code::Aborted, "TABLE_CHANGING"),
         Error::QueueFull => (Code::ResourceExhausted, "QUEUE_FULL"),
+        Error::QueryMissing(_) => (Code::NotFound, "QUERY_NOT_FOUND"),
+        Error::BadParameter(_) => (Code::InvalidArgument, "BAD_PARAMETER"),
         Error::BadKey(_) => (Code::InvalidArgument, "BAD_KEY"),
         Error::KeyReused { .. } => (Code::AlreadyExists, "KEY_REUSED"),
         Error::SequenceGap { .. } => (Code::FailedPrecondition, "SEQ_GAP"),
@@ -64,7 +66,11 @@ pub(super) fn engine_status(error: Error) -> Status {
             );
         }
         Error::Stopping => (Code::Unavailable, "SHUTTING_DOWN"),
-        Error::InitSql { .. } | Error::LedgerClash(_) | Error::WalUnreadable(_) => return internal(&text),
+        Error::InitSql { .. }
+        | Error::Setup { .. }
+        | Error::NameClash(_)
+        | Error::LedgerClash(_)
+        | Error::WalUnreadable(_) => return internal(&text),
         Error::Internal(detail) => return internal(&detail),
     };
     status(code, slug, &text)

@@ -5,11 +5,13 @@
 mod backup;
 mod exclusion;
 mod lexer;
+mod placeholder;
 mod state;
 
 pub(crate) use backup::backup;
 pub(crate) use exclusion::{Exclusion, exclusion};
 use lexer::{Token, tokens};
+pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.

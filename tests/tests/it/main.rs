@@ -28,6 +28,7 @@ mod long_writes;
 mod lost_answers;
 mod many_connections;
 mod metadata;
+mod named_queries;
 mod new_columns;
 mod open_modes;
 mod out_of_memory;
@@ -37,6 +38,7 @@ mod reads;
 mod schema_changes;
 mod shutdown;
 mod snapshots;
+mod sources;
 mod statement_timeout;
 mod supervision;
 #[cfg(target_os = "linux")]

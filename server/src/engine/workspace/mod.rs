@@ -232,7 +232,7 @@ impl Engine {
             if let Some(open) = &mut seat.transaction {
                 open.forget_plan();
             }
-            Ok(seat.connection.execute(&names.use_sql()).map(|_| ())?)
+            seat.connection.set_names(&names)
         })
         .await
     }

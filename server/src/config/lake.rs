@@ -1,0 +1,242 @@
+//! `[[secret]]`, `[[source]]` and extensions, as the file has them.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, invalid};
+use crate::engine::{Format, OptionValue, Secret, SecretKind, SecretText, Source};
+
+/// What a secret may have, as DuckDB calls it.
+const SECRET_PARAMETERS: [&str; 11] = [
+    "account_id",
+    "chain",
+    "endpoint",
+    "key_id",
+    "profile",
+    "provider",
+    "region",
+    "secret",
+    "session_token",
+    "url_style",
+    "use_ssl",
+];
+
+/// One text, or several.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    #[default]
+    None,
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// Where a value of a secret is.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum SecretValue {
+    Environment { env: String },
+    File { file: PathBuf },
+    Flag(bool),
+    Text(String),
+}
+
+/// A secret as the file has it.
+#[derive(Deserialize, Serialize)]
+pub(super) struct SecretEntry {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    scope: OneOrMany,
+    #[serde(flatten)]
+    parameters: BTreeMap<String, SecretValue>,
+}
+
+// Written by hand, so that no value can reach a log.
+impl fmt::Debug for SecretEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretEntry").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A source as the file has it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SourceEntry {
+    name: String,
+    description: Option<String>,
+    format: String,
+    path: OneOrMany,
+    #[serde(default)]
+    options: BTreeMap<String, OptionEntry>,
+    #[serde(default = "yes")]
+    required: bool,
+}
+
+/// A value of an option, or of a default.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(super) enum OptionEntry {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<OptionEntry>),
+}
+
+impl From<OptionEntry> for OptionValue {
+    fn from(entry: OptionEntry) -> Self {
+        match entry {
+            OptionEntry::Boolean(value) => Self::Boolean(value),
+            OptionEntry::Integer(value) => Self::Integer(value),
+            OptionEntry::Float(value) => Self::Float(value),
+            OptionEntry::Text(value) => Self::Text(value),
+            OptionEntry::List(values) => Self::List(values.into_iter().map(Self::from).collect()),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Checks the secrets, and fetches their values.
+pub(super) fn secrets(entries: Vec<SecretEntry>) -> Result<Vec<Secret>, ConfigError> {
+    let mut names = HashSet::new();
+    entries.into_iter().map(|entry| secret(entry, &mut names)).collect()
+}
+
+fn secret(entry: SecretEntry, names: &mut HashSet<String>) -> Result<Secret, ConfigError> {
+    let SecretEntry { name, kind, scope, parameters } = entry;
+    let name = checked_name("secret", name, names)?;
+    let kind = match kind.as_str() {
+        "s3" => SecretKind::S3,
+        "gcs" => SecretKind::Gcs,
+        "r2" => SecretKind::R2,
+        other => return Err(invalid("secret.type", &format!("{other:?} is none of s3, gcs, r2"))),
+    };
+    let fetched = parameters.into_iter().map(|(key, value)| {
+        let option = format!("secret.{key}");
+        if !SECRET_PARAMETERS.contains(&key.as_str()) {
+            let known = SECRET_PARAMETERS.join(", ");
+            return Err(invalid(
+                &option,
+                &format!("is not known; of the secret {name:?} there may be: {known}"),
+            ));
+        }
+        let value =
+            value.fetch().map_err(|reason| invalid(&option, &format!("of the secret {name:?}: {reason}")))?;
+        Ok((key, SecretText(value)))
+    });
+    Ok(Secret { parameters: fetched.collect::<Result<_, _>>()?, kind, scope: scope.into_vec(), name })
+}
+
+impl SecretValue {
+    /// The value; the error never has any of it.
+    fn fetch(self) -> Result<String, String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Flag(flag) => Ok(flag.to_string()),
+            Self::Environment { env } => {
+                std::env::var(&env).map_err(|_| format!("the environment has no {env}"))
+            }
+            Self::File { file } => std::fs::read_to_string(&file)
+                .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
+                .map_err(|error| format!("{}: {error}", file.display())),
+        }
+    }
+}
+
+/// Checks the sources.
+pub(super) fn sources(entries: Vec<SourceEntry>) -> Result<Vec<Source>, ConfigError> {
+    let mut names = HashSet::new();
+    entries.into_iter().map(|entry| source(entry, &mut names)).collect()
+}
+
+fn source(entry: SourceEntry, names: &mut HashSet<String>) -> Result<Source, ConfigError> {
+    let SourceEntry { name, description, format, path, options, required } = entry;
+    let name = checked_name("source", name, names)?;
+    let wrong = |key: &str, reason: &str| invalid(&format!("source.{key}"), &format!("of {name:?} {reason}"));
+    let format = match format.as_str() {
+        "parquet" => Format::Parquet,
+        "csv" => Format::Csv,
+        "json" => Format::Json,
+        "delta" => Format::Delta,
+        "iceberg" => Format::Iceberg,
+        other => {
+            return Err(wrong("format", &format!("{other:?} is none of parquet, csv, json, delta, iceberg")));
+        }
+    };
+    let paths = path.into_vec();
+    if paths.is_empty() || paths.iter().any(String::is_empty) {
+        return Err(wrong("path", "is empty"));
+    }
+    if matches!(format, Format::Delta | Format::Iceberg) && paths.len() > 1 {
+        return Err(wrong("path", "is the folder of one table in this format"));
+    }
+    // They become words of SQL.
+    if let Some(option) = options.keys().find(|option| !is_word(option)) {
+        return Err(wrong("options", &format!("{option:?} is no name of an option")));
+    }
+    let options = options.into_iter().map(|(option, value)| (option, value.into())).collect();
+    Ok(Source { name, description, format, paths, options, required })
+}
+
+/// A name that nobody else has.
+pub(super) fn checked_name(
+    what: &str,
+    name: String,
+    names: &mut HashSet<String>,
+) -> Result<String, ConfigError> {
+    let option = format!("{what}.name");
+    if !is_word(&name) {
+        return Err(invalid(&option, &format!("{name:?} is to be letters, digits and underscores")));
+    }
+    if name.to_lowercase().starts_with(crate::sql::INTERNAL_PREFIX) {
+        return Err(invalid(&option, &format!("{name:?} begins as the server's own names do")));
+    }
+    if !names.insert(name.to_lowercase()) {
+        return Err(invalid(&option, &format!("{name:?} is there twice")));
+    }
+    Ok(name)
+}
+
+/// What needs no quotes in SQL.
+pub(super) fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// Checks the folder of extensions.
+pub(super) fn extension_directory(directory: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    let missing =
+        |folder: &Path| invalid("extension_directory", &format!("{} is no folder", folder.display()));
+    match directory {
+        Some(folder) if !folder.is_dir() => Err(missing(&folder)),
+        other => Ok(other),
+    }
+}
+
+/// Checks names of extensions, which become words of SQL.
+pub(super) fn extensions(names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    match names.iter().find(|name| !is_word(name)) {
+        Some(name) => Err(invalid("extensions", &format!("{name:?} is no name of an extension"))),
+        None => Ok(names),
+    }
+}

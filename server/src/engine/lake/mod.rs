@@ -1,0 +1,69 @@
+//! What the configuration brings to every start: DuckDB extensions, secrets for object storage, and sources, which
+//! are views over files.
+//!
+//! All of it is done anew whenever the database is opened, also after a failure; nothing is written into the
+//! user's file.
+
+mod extensions;
+mod published;
+mod secret;
+mod source;
+
+use std::path::PathBuf;
+
+pub use secret::{Secret, SecretKind, SecretText};
+pub use source::{Format, OptionValue, Source};
+
+use super::{Error, Result, ffi::Connection};
+use extensions::Extensions;
+pub(crate) use published::{Published, QUERIES, SOURCES};
+
+/// What is to be there before anybody is served.
+#[derive(Debug, Clone, Default)]
+pub struct Lake {
+    /// Where extensions are loaded from before they are asked of DuckDB's own repository.
+    pub extension_directory: Option<PathBuf>,
+    /// Extensions to load besides those that the sources and secrets need.
+    pub extensions: Vec<String>,
+    /// Keys of object storage.
+    pub secrets: Vec<Secret>,
+    /// Views over files.
+    pub sources: Vec<Source>,
+}
+
+impl Lake {
+    /// Loads extensions and makes secrets; then the sources, in a catalog of their own, where there are any.
+    ///
+    /// # Errors
+    /// [`Error::Setup`], which names the extension, secret or source. A source that is not required is only
+    /// missed in the log.
+    pub(super) fn open(&self, connection: &Connection) -> Result<Option<Published>> {
+        let extensions = Extensions::new(self.extension_directory.as_deref());
+        self.needed_extensions().try_for_each(|name| extensions.load(connection, name))?;
+        for secret in &self.secrets {
+            connection.execute(&secret.create_sql()).map_err(|error| Error::Setup {
+                what: format!("secret {}", secret.name),
+                reason: error.message,
+            })?;
+        }
+        if self.sources.is_empty() {
+            return Ok(None);
+        }
+        Published::make(connection, SOURCES, |catalog| {
+            self.sources.iter().try_for_each(|source| source.create(catalog))
+        })
+        .map(Some)
+    }
+
+    /// Each once, in an order in which they can be loaded.
+    fn needed_extensions<'a>(&'a self) -> impl Iterator<Item = &'a str> {
+        let of_sources = self.sources.iter().flat_map(Source::extensions).map(|name| -> &'a str { name });
+        let of_secrets = (!self.secrets.is_empty()).then_some(extensions::HTTPFS);
+        let mut seen = std::collections::HashSet::new();
+        of_secrets
+            .into_iter()
+            .chain(of_sources)
+            .chain(self.extensions.iter().map(String::as_str))
+            .filter(move |name| seen.insert(*name))
+    }
+}

@@ -1,0 +1,172 @@
+//! Sources: views over files.
+
+use std::collections::BTreeMap;
+
+use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS};
+use crate::sql::{literal, quote};
+
+/// How the files of a source are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Apache Parquet.
+    Parquet,
+    /// Text with separators.
+    Csv,
+    /// JSON: an array, or one value a line.
+    Json,
+    /// A Delta Lake table.
+    Delta,
+    /// An Apache Iceberg table.
+    Iceberg,
+}
+
+impl Format {
+    /// DuckDB's table function that reads it.
+    fn function(self) -> &'static str {
+        match self {
+            Self::Parquet => "read_parquet",
+            Self::Csv => "read_csv",
+            Self::Json => "read_json",
+            Self::Delta => "delta_scan",
+            Self::Iceberg => "iceberg_scan",
+        }
+    }
+
+    /// What has to be loaded to read it; the others are part of DuckDB's library.
+    fn extensions(self) -> &'static [&'static str] {
+        match self {
+            Self::Parquet | Self::Csv | Self::Json => &[],
+            Self::Delta => &["delta"],
+            Self::Iceberg => &[HTTPFS, "avro", "iceberg"],
+        }
+    }
+}
+
+/// The value of an option of DuckDB's reader.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OptionValue {
+    /// True or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// Several values.
+    List(Vec<OptionValue>),
+}
+
+impl OptionValue {
+    /// Its text, as a caller would give it.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::Text(value) => value.clone(),
+            other => other.sql(),
+        }
+    }
+
+    pub(crate) fn sql(&self) -> String {
+        match self {
+            Self::Boolean(value) => value.to_string(),
+            Self::Integer(value) => value.to_string(),
+            Self::Float(value) => format!("{value:?}"),
+            Self::Text(value) => literal(value),
+            Self::List(values) => {
+                format!("[{}]", values.iter().map(Self::sql).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// Files that clients see as a view, `sources.NAME` or only `NAME`.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name of the view.
+    pub name: String,
+    /// What it is, for people.
+    pub description: Option<String>,
+    /// How the files are written.
+    pub format: Format,
+    /// Paths, globs, or addresses such as `s3://bucket/*/*.parquet`.
+    pub paths: Vec<String>,
+    /// Options of DuckDB's reader, such as `hive_partitioning`.
+    pub options: BTreeMap<String, OptionValue>,
+    /// Whether the server does not start without it.
+    pub required: bool,
+}
+
+impl Source {
+    /// Extensions that have to be loaded first.
+    pub(super) fn extensions(&self) -> impl Iterator<Item = &'static str> {
+        let remote = self.paths.iter().any(|path| path.contains("://") && !path.starts_with("file://"));
+        remote.then_some(HTTPFS).into_iter().chain(self.format.extensions().iter().copied())
+    }
+
+    /// Makes the view. DuckDB looks at the files for their columns, so that what is
+    /// missing or must not be read shows here.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for a source that is required; the others are left out.
+    pub(super) fn create(&self, connection: &Connection) -> Result<()> {
+        let created = connection.execute(&self.create_sql());
+        match created {
+            Ok(_) => Ok(()),
+            Err(error) if self.required => {
+                Err(Error::Setup { what: format!("source {}", self.name), reason: error.message })
+            }
+            Err(error) => {
+                tracing::warn!(source = self.name, reason = error.message, "a source cannot be read");
+                Ok(())
+            }
+        }
+    }
+
+    fn create_sql(&self) -> String {
+        let name = quote(&self.name);
+        let comment = self.description.as_ref().map_or(String::new(), |description| {
+            format!("; COMMENT ON VIEW {SOURCES}.main.{name} IS {}", literal(description))
+        });
+        format!(
+            "CREATE VIEW {SOURCES}.main.{name} AS FROM {}({}){comment}",
+            self.format.function(),
+            self.arguments()
+        )
+    }
+
+    fn arguments(&self) -> String {
+        let paths: Vec<_> = self.paths.iter().map(|path| literal(path)).collect();
+        let first = match paths.as_slice() {
+            [path] => path.clone(),
+            paths => format!("[{}]", paths.join(", ")),
+        };
+        let options = self.options.iter().map(|(name, value)| format!("{name} := {}", value.sql()));
+        std::iter::once(first).chain(options).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_reads_its_files_with_their_options() {
+        let source = Source {
+            name: "trips".into(),
+            description: Some("it's all here".into()),
+            format: Format::Parquet,
+            paths: vec!["s3://b/*/*.parquet".into(), "o'.parquet".into()],
+            options: BTreeMap::from([
+                ("hive_partitioning".into(), OptionValue::Boolean(true)),
+                ("x".into(), OptionValue::List(vec![OptionValue::Integer(1), OptionValue::Text("a".into())])),
+            ]),
+            required: true,
+        };
+        assert_eq!(
+            source.create_sql(),
+            "CREATE VIEW sources.main.\"trips\" AS FROM read_parquet(['s3://b/*/*.parquet', 'o''.parquet'], \
+             hive_partitioning := true, x := [1, 'a']); COMMENT ON VIEW sources.main.\"trips\" IS 'it''s all here'"
+        );
+        assert_eq!(source.extensions().collect::<Vec<_>>(), ["httpfs"]);
+    }
+}

@@ -1,0 +1,135 @@
+//! Calling a named query by its name.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema};
+
+use super::{Error, Parameter, QueryCard, Result};
+use crate::{
+    engine::{Engine, Statement},
+    sql::as_subquery,
+};
+
+/// The values that a caller gives, as texts; `None` is NULL.
+pub type Arguments = BTreeMap<String, Option<String>>;
+
+/// A part of a result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Rows at the most.
+    pub limit: Option<u64>,
+    /// Rows that are left out before.
+    pub offset: u64,
+}
+
+impl Engine {
+    /// The named queries, in the order of the configuration.
+    pub fn queries(&self) -> &[Arc<QueryCard>] {
+        &self.shared.database.queries
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`Error::QueryMissing`].
+    pub fn query(&self, name: &str) -> Result<&Arc<QueryCard>> {
+        let found = self.queries().iter().find(|card| card.name.eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::QueryMissing(name.chars().take(64).collect()))
+    }
+}
+
+impl QueryCard {
+    /// The statement that answers a call.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] for one that is missing, not known, or not of its type.
+    pub fn statement(&self, mut arguments: Arguments, page: Page) -> Result<Statement> {
+        let values = self
+            .parameters
+            .iter()
+            .map(|parameter| parameter.value(arguments.remove(&parameter.name)))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(unknown) = arguments.keys().next() {
+            let known: Vec<_> = self.parameters.iter().map(|parameter| parameter.name.as_str()).collect();
+            return Err(Error::BadParameter(format!(
+                "the query {} has no parameter {unknown:?}; it has: {}",
+                self.name,
+                if known.is_empty() { "none".into() } else { known.join(", ") }
+            )));
+        }
+        let names = self.parameters.iter().map(|parameter| parameter.name.as_str());
+        Ok(Statement { sql: self.paged(page), parameters: bound(names.zip(values))? })
+    }
+
+    /// The statement that counts all rows of a call.
+    ///
+    /// # Errors
+    /// As [`QueryCard::statement`].
+    pub fn count_statement(&self, arguments: Arguments) -> Result<Statement> {
+        let mut statement = self.statement(arguments, Page::default())?;
+        statement.sql = format!("SELECT count(*) AS total FROM {}", as_subquery(&self.sql));
+        Ok(statement)
+    }
+
+    fn paged(&self, page: Page) -> String {
+        if page == Page::default() {
+            return self.sql.clone();
+        }
+        let limit = page.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
+        format!("FROM {}{limit} OFFSET {}", as_subquery(&self.sql), page.offset)
+    }
+}
+
+/// The values as one row of texts, which DuckDB casts; `None` where there are none.
+fn bound<'a>(values: impl Iterator<Item = (&'a str, Option<String>)>) -> Result<Option<RecordBatch>> {
+    let (fields, columns): (Vec<_>, Vec<ArrayRef>) = values
+        .map(|(name, value)| {
+            (Field::new(name, DataType::Utf8, true), Arc::new(StringArray::from(vec![value])) as ArrayRef)
+        })
+        .unzip();
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+    batch.map(Some).map_err(|error| Error::Internal(error.to_string()))
+}
+
+impl Parameter {
+    /// What is bound for it.
+    fn value(&self, given: Option<Option<String>>) -> Result<Option<String>> {
+        match given {
+            Some(None) => Ok(None),
+            Some(Some(text)) => self.checked(text).map(Some),
+            None if self.is_required() => Err(Error::BadParameter(format!(
+                "the parameter {} ({}) is missing",
+                self.name, self.data_type
+            ))),
+            None => Ok(self.default.as_ref().map(|value| value.text())),
+        }
+    }
+
+    /// DuckDB has the last word on every type; of the usual ones the error names the parameter.
+    fn checked(&self, text: String) -> Result<String> {
+        let trimmed = text.trim();
+        let fits = match self.data_type.to_uppercase().as_str() {
+            "BIGINT" | "INTEGER" | "INT" | "SMALLINT" | "TINYINT" | "HUGEINT" => {
+                trimmed.parse::<i128>().is_ok()
+            }
+            "UBIGINT" | "UINTEGER" | "USMALLINT" | "UTINYINT" => trimmed.parse::<u64>().is_ok(),
+            "DOUBLE" | "FLOAT" | "REAL" => trimmed.parse::<f64>().is_ok(),
+            "BOOLEAN" | "BOOL" => {
+                ["true", "false", "t", "f", "1", "0"].contains(&trimmed.to_lowercase().as_str())
+            }
+            _ => true,
+        };
+        if fits {
+            return Ok(text);
+        }
+        let shown: String = text.chars().take(64).collect();
+        Err(Error::BadParameter(format!(
+            "the parameter {} is a {}; {shown:?} is none",
+            self.name, self.data_type
+        )))
+    }
+}

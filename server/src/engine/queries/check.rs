@@ -1,0 +1,142 @@
+//! A named query is checked before anybody can call it.
+
+use std::collections::BTreeMap;
+
+use arrow_schema::SchemaRef;
+
+use super::{NamedQuery, Parameter, Result, definition::Input, wrong};
+use crate::{
+    engine::{
+        ffi::Connection,
+        statement::{extract, prepare_one},
+        types,
+    },
+    sql::{as_subquery, quote, replace_placeholders},
+};
+
+/// A query that was checked.
+#[derive(Debug)]
+pub struct QueryCard {
+    /// Its name.
+    pub name: String,
+    /// What it answers, for people.
+    pub description: Option<String>,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+    /// The columns of its result.
+    pub schema: SchemaRef,
+    /// Rows that come with a request, where it takes some.
+    pub input: Option<Input>,
+    /// The statement, with a cast around every parameter.
+    pub(super) sql: String,
+}
+
+/// Plans the query with typed parameters.
+pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<QueryCard> {
+    check_types(query, connection)?;
+    if let Some(input) = &query.input {
+        connection.execute(&input.create_sql()).map_err(|error| wrong(query, error.message))?;
+    }
+    let checked = plan(query, connection);
+    if let Some(input) = &query.input {
+        connection.execute(&format!("DROP TABLE temp.main.{}", quote(&input.name)))?;
+    }
+    let (sql, schema) = checked?;
+    Ok(QueryCard {
+        name: query.name.clone(),
+        description: query.description.clone(),
+        parameters: query.parameters.clone(),
+        schema,
+        input: query.input.clone(),
+        sql,
+    })
+}
+
+/// The statement and the columns of its result.
+fn plan(query: &NamedQuery, connection: &Connection) -> Result<(String, SchemaRef)> {
+    let sql = replace_placeholders(&query.sql, |name| with_type(query, name, &format!("${name}")));
+    let schema = schema_of(query, &sql, connection)?;
+    let Some(returns) = &query.returns else { return Ok((sql, schema)) };
+    let sql = returning(query, &sql, &schema, returns)?;
+    let schema = schema_of(query, &sql, connection)?;
+    Ok((sql, schema))
+}
+
+fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {
+    let problem = |reason: String| wrong(query, reason);
+    let statements = extract(connection, sql).map_err(|error| problem(error.to_string()))?;
+    drop(statements);
+    let prepared = prepare_one(connection, sql).map_err(|error| problem(error.to_string()))?;
+    if !prepared.kind().may_read() {
+        return Err(problem("it is no query: it must read, and nothing else".into()));
+    }
+    let schema = prepared.schema().map_err(|error| problem(error.message))?;
+    let mut names = std::collections::HashSet::new();
+    if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().to_lowercase())) {
+        return Err(problem(format!("two columns of its result are called {:?}", twice.name())));
+    }
+    Ok(types::Wire::new(&schema).schema())
+}
+
+/// The value of a parameter in its type.
+pub(super) fn with_type(query: &NamedQuery, name: &str, value: &str) -> String {
+    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
+    match parameter {
+        Some(parameter) => format!("CAST({value} AS {})", parameter.data_type),
+        None => value.to_owned(),
+    }
+}
+
+/// The statement with its columns in the types that are promised. The order is that of the query.
+fn returning(
+    query: &NamedQuery,
+    sql: &str,
+    schema: &SchemaRef,
+    returns: &BTreeMap<String, String>,
+) -> Result<String> {
+    let columns = schema.fields().iter().map(|field| {
+        let name = field.name();
+        let data_type = returns
+            .get(name)
+            .ok_or_else(|| wrong(query, format!("its result has a column {name:?} that `returns` lacks")))?;
+        Ok(format!("CAST({0} AS {data_type}) AS {0}", quote(name)))
+    });
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    match returns.keys().find(|name| schema.index_of(name).is_err()) {
+        Some(missing) => Err(wrong(query, format!("its result lacks the column {missing:?} of `returns`"))),
+        None => Ok(format!("SELECT {} FROM {} AS r", columns.join(", "), as_subquery(sql))),
+    }
+}
+
+/// Every type that is mentioned must be one, and every default must be of its type.
+fn check_types(query: &NamedQuery, connection: &Connection) -> Result<()> {
+    let check = |what: &str, expression: &str| {
+        let sql = format!("SELECT {expression}");
+        let ran =
+            prepare_one(connection, &sql).and_then(|prepared| Ok(prepared.execute()?.next().map(drop)?));
+        ran.map_err(|error| wrong(query, format!("{what}: {error}")))
+    };
+    for parameter in &query.parameters {
+        let value = parameter.default.as_ref().map_or("NULL".into(), |value| value.sql());
+        check(
+            &format!("parameter {}", parameter.name),
+            &format!("CAST({value} AS {})", parameter.data_type),
+        )?;
+    }
+    for (column, data_type) in query.returns.iter().flatten() {
+        check(&format!("returns {column}"), &format!("CAST(NULL AS {data_type})"))?;
+    }
+    for (column, data_type) in query.input.iter().flat_map(|input| &input.columns) {
+        check(&format!("input column {column}"), &format!("CAST(NULL AS {data_type})"))?;
+    }
+    Ok(())
+}
+
+impl Input {
+    /// An empty relation for it.
+    pub(super) fn create_sql(&self) -> String {
+        let columns: Vec<_> =
+            self.columns.iter().map(|(name, data_type)| format!("{} {data_type}", quote(name))).collect();
+        format!("CREATE TEMP TABLE {} ({})", quote(&self.name), columns.join(", "))
+    }
+}

@@ -1,0 +1,100 @@
+//! Named queries as table macros, for every client that speaks SQL.
+//!
+//! A macro's parameter stands for every column of its name, so that a query could not have a parameter `region`
+//! and read a column `region`. Hence two macros a query: an inner one, whose parameters have names that no query
+//! uses, and an outer one with the names that callers know, which only calls the inner.
+//!
+//! DuckDB 1.5.5 checks a macro when it is created, by rules that the call does not have: it refuses the outer macro
+//! where a parameter and a column have one name. A parameter that has no type yet ends that check early, which is
+//! what the outer macro's last parameter is for.
+
+use super::{NamedQuery, QUERIES, QueryCard, Result, check::with_type, wrong};
+use crate::{
+    engine::ffi::Connection,
+    sql::{quote, replace_placeholders},
+};
+
+/// How a macro's body mentions a parameter. The plain form lets DuckDB push filters down to the files; beside GROUP
+/// BY and in HAVING it does not bind, and a subquery does.
+const FORMS: [fn(String) -> String; 2] = [|value| value, |value| format!("(SELECT {value})")];
+
+/// Makes both macros of a query.
+pub(super) fn create(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
+    let mut reason = String::new();
+    for form in FORMS {
+        match try_form(query, card, connection, form) {
+            Ok(()) => return Ok(()),
+            Err(error) => reason = error,
+        }
+    }
+    Err(wrong(query, format!("it cannot be a macro: {reason}")))
+}
+
+fn try_form(
+    query: &NamedQuery,
+    card: &QueryCard,
+    connection: &Connection,
+    form: fn(String) -> String,
+) -> std::result::Result<(), String> {
+    let run = |sql: &str| connection.execute(sql).map_err(|error| error.message);
+    run(&inner(query, card, form))?;
+    run(&outer(query, card))?;
+    // Binding shows what the creation does not.
+    let arguments: Vec<_> = query
+        .parameters
+        .iter()
+        .map(|parameter| {
+            format!("{} := {}", quote(&parameter.name), with_type(query, &parameter.name, "NULL"))
+        })
+        .collect();
+    let call = format!("FROM {QUERIES}.main.{}({})", quote(&query.name), arguments.join(", "));
+    let statements = connection.extract(&call).map_err(|error| error.message)?;
+    statements.prepare(0).map(drop).map_err(|error| error.message)
+}
+
+fn inner_name(query: &NamedQuery) -> String {
+    format!("{QUERIES}.main.{}", quote(&format!("__merganser_{}", query.name)))
+}
+
+fn inner_parameter(name: &str) -> String {
+    quote(&format!("__merganser_{name}"))
+}
+
+fn inner(query: &NamedQuery, card: &QueryCard, form: fn(String) -> String) -> String {
+    let parameters: Vec<_> =
+        query.parameters.iter().map(|parameter| inner_parameter(&parameter.name)).collect();
+    // The checked statement has the casts around `$name` already.
+    let body = replace_placeholders(&card.sql, |name| form(inner_parameter(name)));
+    let body = body.trim_end().trim_end_matches(';');
+    format!("CREATE OR REPLACE MACRO {}({}) AS TABLE {body}", inner_name(query), parameters.join(", "))
+}
+
+fn outer(query: &NamedQuery, card: &QueryCard) -> String {
+    let mut parameters: Vec<_> = query
+        .parameters
+        .iter()
+        .map(|parameter| {
+            let name = quote(&parameter.name);
+            match &parameter.default {
+                Some(value) => format!("{name} := {}", value.sql()),
+                None if parameter.optional => format!("{name} := NULL"),
+                None => name,
+            }
+        })
+        .collect();
+    // DuckDB wants those without a default first.
+    parameters.sort_by_key(|parameter| parameter.contains(" := "));
+    parameters.push("__merganser_unused := NULL".into());
+    let given: Vec<_> = query.parameters.iter().map(|parameter| quote(&parameter.name)).collect();
+    let columns: Vec<_> =
+        card.schema.fields().iter().map(|field| format!("r.{}", quote(field.name()))).collect();
+    format!(
+        "CREATE OR REPLACE MACRO {QUERIES}.main.{}({}) AS TABLE SELECT {} \
+         FROM (SELECT __merganser_unused AS unused) AS u, {}({}) AS r",
+        quote(&query.name),
+        parameters.join(", "),
+        columns.join(", "),
+        inner_name(query),
+        given.join(", ")
+    )
+}

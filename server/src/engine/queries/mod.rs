@@ -1,0 +1,58 @@
+//! Named queries: SQL that the configuration gives a name, with typed parameters and a known result.
+//!
+//! Each is checked when the database is opened. It is called as a macro, `FROM queries.NAME(parameter := 1)`, by any
+//! client, and by its name with the values of its parameters, in which case the SQL runs as it is, with its
+//! parameters bound.
+
+mod call;
+mod check;
+mod definition;
+mod macros;
+
+use std::sync::Arc;
+
+pub use call::{Arguments, Page};
+pub use check::QueryCard;
+pub use definition::{Input, NamedQuery, Parameter};
+
+use super::{
+    Error, Result,
+    ffi::Connection,
+    lake::{Published, QUERIES},
+};
+
+/// All of them, checked, in the order of the configuration.
+pub(crate) type Queries = Arc<Vec<Arc<QueryCard>>>;
+
+/// Checks every query and publishes those that can be called as macros. `new_connection` gives connections on which
+/// names mean what they mean to clients.
+///
+/// # Errors
+/// [`Error::Setup`], which names the query and the reason; [`Error::NameClash`].
+pub(super) fn open(
+    queries: &[NamedQuery],
+    connection: &Connection,
+    new_connection: impl Fn() -> Result<Connection>,
+) -> Result<(Queries, Option<Published>)> {
+    if queries.is_empty() {
+        return Ok((Queries::default(), None));
+    }
+    let mut cards = Vec::with_capacity(queries.len());
+    let published = Published::make(connection, QUERIES, |_| {
+        // Earlier queries may be used by later ones, as the macros that they are.
+        let connection = new_connection()?;
+        for query in queries {
+            let card = check::check(query, &connection)?;
+            if query.input.is_none() {
+                macros::create(query, &card, &connection)?;
+            }
+            cards.push(Arc::new(card));
+        }
+        Ok(())
+    })?;
+    Ok((Arc::new(cards), Some(published)))
+}
+
+fn wrong(query: &NamedQuery, reason: impl Into<String>) -> Error {
+    Error::Setup { what: format!("query {}", query.name), reason: reason.into() }
+}

@@ -1,0 +1,94 @@
+//! Named queries: what the configuration says of them is checked at the start, and any client can call them.
+
+use merganser_server::{Config, Server, engine::Script};
+use merganser_tests::{TestServer, configure, integer, integers, texts};
+
+const QUERIES: &str = "
+    [[query]]
+    name = 'by_region'
+    description = 'totals'
+    sql = '''
+      SELECT region, sum(amount) AS total FROM sales   -- $not_one
+      WHERE $region IS NULL OR region = $region
+      GROUP BY region HAVING sum(amount) >= $min_total ORDER BY region;
+    '''
+    returns = { region = 'VARCHAR', total = 'BIGINT' }
+    [query.params]
+    min_total = { type = 'BIGINT', default = 0, description = 'at least so much' }
+    region = { type = 'VARCHAR', optional = true }
+
+    [[query]]
+    name = 'since'
+    sql = 'SELECT amount FROM sales WHERE day >= $day ORDER BY amount'
+    [query.params]
+    day = { type = 'DATE' }
+
+    [[query]]
+    name = 'best'
+    sql = 'SELECT max(total) AS best FROM queries.by_region(min_total := 1)'
+
+    [[query]]
+    name = 'twice'
+    sql = 'SELECT $Amount * 2 AS amount'
+    [query.params]
+    Amount = { type = 'BIGINT' }
+";
+
+async fn server() -> TestServer {
+    TestServer::with(|config| {
+        configure(config, QUERIES);
+        let sql = "CREATE TABLE IF NOT EXISTS sales AS SELECT 'r' || range % 3 AS region, range AS amount, \
+                   DATE '2024-01-01' + range::INTEGER AS day FROM range(9)";
+        config.engine.init_sql = Some(Script { name: "init.sql".into(), sql: sql.into() });
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_calls_them_as_tables() {
+    let server = server().await;
+    let client = server.client().await;
+    let call = async |call: &str| {
+        texts(&client, &format!("SELECT region || ' ' || total FROM queries.{call}")).await
+    };
+    assert_eq!(call("by_region()").await.unwrap(), ["r0 9", "r1 12", "r2 15"]);
+    assert_eq!(call("by_region(min_total := 10)").await.unwrap(), ["r1 12", "r2 15"]);
+    assert_eq!(call("by_region(region := 'r1')").await.unwrap(), ["r1 12"]);
+    assert_eq!(call("by_region(region := 'r1', min_total := 13)").await.unwrap(), [""; 0]);
+    assert_eq!(integer(&client, "SELECT total FROM queries.by_region(region := 'r2')").await, 15);
+    assert_eq!(integers(&client, "FROM queries.since('2024-01-08')").await.unwrap(), [7, 8]);
+    assert_eq!(integer(&client, "SELECT best FROM queries.best()").await, 15);
+    assert_eq!(integer(&client, "FROM queries.twice(amount := 21)").await, 42);
+    let wrong = call("by_region(min_total := 'many')").await.unwrap_err().to_string();
+    assert!(wrong.contains("many"), "{wrong}");
+    server.shutdown().await;
+}
+
+/// Why a server with this configuration does not start.
+async fn refusal(toml: &str) -> String {
+    let mut config = Config::from_arguments(["--database", ":memory:", "--listen", "127.0.0.1:0"]).unwrap();
+    configure(&mut config, toml);
+    match Server::start(config).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it started: {toml}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_one_stops_the_start_and_is_named() {
+    for (rest, expected) in [
+        ("sql = 'SELECT nope FROM nowhere'", "nowhere"),
+        ("sql = 'SELEC 1'", "SELEC"),
+        ("sql = 'SELECT 1; SELECT 2'", "2 statements"),
+        ("sql = 'CREATE TABLE t (i INTEGER)'", "no query"),
+        ("sql = 'SELECT 1 AS a, 2 AS A'", "two columns"),
+        ("sql = 'SELECT 1 AS a'\nreturns = { b = 'BIGINT' }", "\"a\""),
+        ("sql = 'SELECT 1 AS a'\nreturns = { a = 'BIGINT', b = 'BIGINT' }", "\"b\""),
+        ("sql = 'SELECT 1 AS a'\nreturns = { a = 'BIGGINT' }", "BIGGINT"),
+        ("sql = 'SELECT $x AS a'\nparams.x = { type = 'DATE', default = 'soon' }", "parameter x"),
+        ("sql = 'SELECT $x AS a'\nparams.x = { type = 'DAY' }", "parameter x"),
+    ] {
+        let told = refusal(&format!("[[query]]\nname = 'wrong'\n{rest}")).await;
+        assert!(told.contains("query wrong") && told.contains(expected), "{rest}: {told}");
+    }
+}

@@ -1,0 +1,163 @@
+//! Sources: files that every client sees as views, and that nobody can change.
+
+use std::path::Path;
+
+use merganser::Client;
+use merganser_server::{
+    Config, Server, ServerError,
+    engine::{Condition, Place, Statement},
+};
+use merganser_tests::{TestServer, configure, ids, integer, put, refused, soon, texts};
+use tempfile::TempDir;
+use tonic::Code;
+
+/// Files of every format, made by DuckDB itself.
+async fn files() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    for sql in [
+        format!(
+            "COPY (SELECT range AS id, 'r' || range % 3 AS region FROM range(300)) TO '{}' \
+             (FORMAT parquet, PARTITION_BY (region))",
+            at("trips")
+        ),
+        format!("COPY (SELECT 1 AS id, 'a;b' AS name) TO '{}' (FORMAT csv, DELIMITER '|')", at("names.csv")),
+        format!("COPY (SELECT 7 AS id, [1, 2] AS list) TO '{}' (FORMAT json)", at("lists.json")),
+    ] {
+        client.execute(&sql).await.unwrap();
+    }
+    server.shutdown().await;
+    folder
+}
+
+fn toml(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "
+        [[source]]
+        name = 'trips'
+        description = 'all of them'
+        format = 'parquet'
+        path = '{folder}/trips/*/*.parquet'
+        options = {{ hive_partitioning = true }}
+
+        [[source]]
+        name = 'names'
+        format = 'csv'
+        path = ['{folder}/names.csv']
+        options = {{ delim = '|', header = true }}
+
+        [[source]]
+        name = 'lists'
+        format = 'json'
+        path = '{folder}/lists.json'
+
+        [[source]]
+        name = 'tomorrow'
+        format = 'parquet'
+        path = '{folder}/tomorrow.parquet'
+        required = false
+        "
+    )
+}
+
+async fn reads_everything(client: &Client) {
+    assert_eq!(integer(client, "SELECT count(*) FROM trips WHERE region = 'r1'").await, 100);
+    assert_eq!(integer(client, "SELECT count(*) FROM sources.trips").await, 300);
+    assert_eq!(texts(client, "SELECT name FROM names").await.unwrap(), ["a;b"]);
+    assert_eq!(integer(client, "SELECT sum(i)::BIGINT FROM (SELECT unnest(list) AS i FROM lists)").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_client_sees_them_by_their_names_wherever_it_is() {
+    let folder = files().await;
+    let server = TestServer::with(|config| configure(config, &toml(folder.path()))).await;
+    let client = server.client().await;
+    reads_everything(&client).await;
+    // The database goes first, and is where tables are made.
+    client.execute("CREATE TABLE trips AS SELECT 1::BIGINT AS id").await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM trips").await, 1);
+    let script = "DROP TABLE trips; CREATE SCHEMA other; CREATE TABLE other.t AS SELECT 5::BIGINT AS i";
+    client.execute(script).await.unwrap();
+    client.execute("USE other").await.unwrap();
+    assert_eq!(integer(&client, "SELECT i FROM t").await, 5);
+    reads_everything(&client).await;
+    // A session that keeps its own connection.
+    client.execute("CREATE TEMP TABLE mine AS SELECT 2::BIGINT AS i").await.unwrap();
+    reads_everything(&client).await;
+    client.execute("USE main").await.unwrap();
+    reads_everything(&client).await;
+    let listed = "SELECT view_name || ': ' || coalesce(comment, '') FROM duckdb_views() \
+                  WHERE database_name = 'sources' AND NOT internal ORDER BY ALL";
+    assert_eq!(texts(&client, listed).await.unwrap(), ["lists: ", "names: ", "trips: all of them"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_change_them_and_they_outlive_a_failure() {
+    let folder = files().await;
+    let server = TestServer::with(|config| configure(config, &toml(folder.path()))).await;
+    let client = server.client().await;
+    for sql in [
+        "DROP VIEW sources.trips",
+        "CREATE OR REPLACE VIEW sources.main.trips AS SELECT 1",
+        "CREATE TABLE sources.main.t (i INTEGER)",
+    ] {
+        let told = client.execute(sql).await.unwrap_err().to_string();
+        assert!(told.to_lowercase().contains("read-only"), "{sql}: {told}");
+    }
+    let mut condition = server.engine().condition();
+    condition.borrow_and_update();
+    server.engine().reopen("a test wants it");
+    soon("it is down", condition.changed()).await.unwrap();
+    soon("it is open", condition.wait_for(|now| *now == Condition::Open)).await.unwrap();
+    reads_everything(&client).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_files_alone_needs_no_database_and_takes_no_writes() {
+    let folder = files().await;
+    let server = TestServer::with(|config| {
+        configure(config, &toml(folder.path()));
+        config.engine.path = None;
+        config.engine.read_only = true;
+    })
+    .await;
+    let client = server.client().await;
+    reads_everything(&client).await;
+    refused(client.execute("CREATE TABLE t (i INTEGER)").await, Code::PermissionDenied, "READ_ONLY");
+    refused(put(&client, "t", ids([1])).await, Code::PermissionDenied, "READ_ONLY");
+    client.execute("CREATE TEMP TABLE mine AS SELECT 2::BIGINT AS i").await.unwrap();
+    assert_eq!(integer(&client, "SELECT i FROM mine").await, 2);
+    server.shutdown().await;
+}
+
+/// A server over a file, or in memory, with what a configuration file says.
+async fn start(database: &str, toml: &str) -> Result<Server, ServerError> {
+    let mut config = Config::from_arguments(["--database", database, "--listen", "127.0.0.1:0"]).unwrap();
+    configure(&mut config, toml);
+    Server::start(config).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_source_stops_the_start_and_is_named() {
+    let toml = "[[source]]\nname = 'gone'\nformat = 'parquet'\npath = '/nowhere/*.parquet'";
+    let told = start(":memory:", toml).await.err().unwrap().to_string();
+    assert!(told.contains("source gone") && told.contains("/nowhere/*.parquet"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clash_of_names_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let first = start(path.to_str().unwrap(), "").await.unwrap();
+    let made = first.engine().write(&Place::Shared(None), Statement::new("CREATE SCHEMA queries")).await;
+    made.unwrap();
+    first.run(async {}).await.unwrap();
+    let query = "[[query]]\nname = 'one'\nsql = 'SELECT 1 AS one'";
+    let told = start(path.to_str().unwrap(), query).await.err().unwrap().to_string();
+    assert!(told.contains("\"queries\"") && told.contains("rename"), "{told}");
+}
