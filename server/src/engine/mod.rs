@@ -32,6 +32,7 @@ mod outage;
 mod outlet;
 mod permit;
 mod plans;
+mod posted;
 mod queries;
 mod reader;
 mod spool;
@@ -59,7 +60,8 @@ pub use lake::{Format, Lake, OptionValue, Secret, SecretKind, SecretText, Source
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use outage::Condition;
-pub use queries::{Arguments, Input, NamedQuery, Page, Parameter, QueryCard};
+pub use posted::Posted;
+pub use queries::{Arguments, Input, NamedQuery, Page, Parameter, QueryCard, arguments_of, page_of};
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
@@ -68,6 +70,7 @@ pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 use ingest::Budget;
+pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
 use writer::WriterHandle;

@@ -21,6 +21,7 @@ use super::{
     ffi::Prepared,
     outlet, permit,
     plans::Plan,
+    posted::Posted,
     statement::{bind, prepare_one},
     types::Wire,
 };
@@ -55,6 +56,16 @@ impl Engine {
 
     /// The rows of a statement that only reads; `None` when it writes, in which case it has not run.
     async fn read(&self, names: Option<Names>, statement: Statement) -> Result<Option<BatchStream>> {
+        self.read_over(names, statement, None).await
+    }
+
+    /// The same, over rows that came with the request.
+    pub(super) async fn read_over(
+        &self,
+        names: Option<Names>,
+        statement: Statement,
+        posted: Option<Posted>,
+    ) -> Result<Option<BatchStream>> {
         let permit = self.read_permit().await?;
         let database = Arc::clone(&self.shared.database);
         let cancel = CancelOnDrop::default();
@@ -75,7 +86,7 @@ impl Engine {
             _permit: permit,
         };
         let span = tracing::Span::current();
-        tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start)));
+        tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start, posted)));
         match started.await.map_err(|_| Error::Internal("the read ended without an answer".into()))?? {
             Started::Rows(schema) => Ok(Some(BatchStream::running(schema, batches, cancel))),
             Started::Writes => Ok(None),
@@ -112,9 +123,13 @@ enum Ran {
 }
 
 impl Read {
-    fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>) {
+    fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>, posted: Option<Posted>) {
         let mut start = Some(start);
-        if let Err(error) = self.stream(database, &mut start) {
+        let streamed = match posted {
+            Some(posted) => self.stream_over(posted, database, &mut start),
+            None => self.stream(database, &mut start),
+        };
+        if let Err(error) = streamed {
             let error = self.delivery.cancel.explain(error);
             match start {
                 // A client that has gone needs no answer.
@@ -155,6 +170,15 @@ impl Read {
             connection.plans().keep(plan);
         }
         Ok(())
+    }
+
+    /// Reads over posted rows, on a connection that goes with them.
+    fn stream_over(&self, posted: Posted, database: &Arc<Database>, start: &mut Start) -> Result<()> {
+        let mut connection = database.private_connection()?;
+        connection.use_names(self.names.as_ref())?;
+        posted.create(&connection, database)?;
+        connection.execute("BEGIN TRANSACTION READ ONLY")?;
+        self.plan_and_run(&connection, None, None, start).map(|_| ())
     }
 
     /// Runs a plan that this connection made, in no transaction but its own. The clock is read again once it

@@ -10,7 +10,7 @@ use prost::{Message, bytes::Bytes};
 use tonic::Status;
 
 use super::error::{bad_request, engine_status};
-use crate::engine::{Statement, TableRef};
+use crate::engine::{Arguments, Error, QUERIES, QueryCard, Statement, TableRef, arguments_of, page_of};
 
 /// The type URLs of Flight SQL begin so; SQL text that happens to parse as protobuf does not.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -20,13 +20,52 @@ const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
 pub(super) enum Asked {
     /// A table, by path.
     Table(TableRef),
+    /// A named query, by the path `["queries", name, "parameter=value", ...]`.
+    Query(Call),
     /// SQL text, from plain Flight.
     Sql(String),
     /// A Flight SQL command.
     Command(Box<Command>),
 }
 
+/// The name and the parameters of a named query.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) arguments: Arguments,
+}
+
+impl Call {
+    /// Reads a path; `None` where it is that of a table.
+    pub(super) fn of_path(path: &[String]) -> Result<Option<Self>, Status> {
+        let [first, name, pairs @ ..] = path else { return Ok(None) };
+        if first != QUERIES {
+            return Ok(None);
+        }
+        let arguments = arguments_of(pairs.iter().map(String::as_str)).map_err(engine_status)?;
+        Ok(Some(Self { name: name.clone(), arguments }))
+    }
+}
+
+impl Call {
+    /// The statement that answers it.
+    pub(super) fn statement(mut self, card: &QueryCard) -> Result<Statement, Error> {
+        let page = page_of(&mut self.arguments)?;
+        card.statement(self.arguments, page)
+    }
+}
+
 impl Asked {
+    /// Reads a descriptor where there are named queries, which a table of a schema `queries` cannot be then.
+    pub(super) fn with_queries(descriptor: &FlightDescriptor) -> Result<Self, Status> {
+        if descriptor.r#type == DescriptorType::Path as i32
+            && let Some(call) = Call::of_path(&descriptor.path)?
+        {
+            return Ok(Self::Query(call));
+        }
+        Self::of(descriptor)
+    }
+
     /// Reads a descriptor.
     pub(super) fn of(descriptor: &FlightDescriptor) -> Result<Self, Status> {
         match DescriptorType::try_from(descriptor.r#type) {

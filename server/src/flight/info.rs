@@ -16,8 +16,8 @@ use tonic::{Response, Status};
 
 use super::{
     Answers, Flight, Reply,
-    asked::{Asked, Query},
-    error::{engine_status, internal, session_status},
+    asked::{Asked, Call, Query},
+    error::{bad_request, engine_status, internal, session_status},
     metadata, stream,
     ticket::expiration,
 };
@@ -61,6 +61,7 @@ impl Flight {
         let query = match asked {
             Asked::Table(table) => Query::new(Statement::new(select_all(&table))),
             Asked::Sql(sql) => Query::new(Statement::new(sql)),
+            Asked::Query(call) => return self.plan_call(session, call, descriptor).map(Planned::Info),
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => Query {
                     transaction: query.transaction_id.unwrap_or_default().to_vec(),
@@ -85,6 +86,31 @@ impl Flight {
         let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
         let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session.id())?;
         flight_info(schema.as_deref(), ticket, descriptor.clone(), -1).map(Planned::Info)
+    }
+
+    /// What a descriptor asks for.
+    pub(super) fn asked(&self, descriptor: &FlightDescriptor) -> Result<Asked, Status> {
+        if self.engine.queries().is_empty() { Asked::of(descriptor) } else { Asked::with_queries(descriptor) }
+    }
+
+    /// A named query was planned when the server started: its columns are known.
+    fn plan_call(
+        &self,
+        session: &Session,
+        call: Call,
+        descriptor: &FlightDescriptor,
+    ) -> Result<FlightInfo, Status> {
+        let card = self.engine.query(&call.name).map_err(engine_status)?;
+        if card.input.is_some() {
+            return Err(bad_request(
+                "ROWS_WANTED",
+                "this query answers from rows that are sent with it; call it by DoExchange",
+            ));
+        }
+        let statement = call.statement(card).map_err(engine_status)?;
+        let query = Query { schema: self.tickets.fingerprint(&card.schema), ..Query::new(statement) };
+        let ticket = self.tickets.query(query, session.id())?;
+        flight_info(Some(&card.schema), ticket, descriptor.clone(), -1)
     }
 
     /// Runs a statement for its effect.
@@ -120,6 +146,9 @@ impl Flight {
         let (transaction, sql) = match asked {
             Asked::Table(table) => (Bytes::new(), select_all(&table)),
             Asked::Sql(sql) => (Bytes::new(), sql),
+            Asked::Query(call) => {
+                return schema_result(&self.engine.query(&call.name).map_err(engine_status)?.schema);
+            }
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => {
                     (query.transaction_id.unwrap_or_default(), query.query)

@@ -11,6 +11,7 @@ mod caller;
 mod cancel;
 mod credentials;
 mod error;
+mod exchange;
 mod expansion;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
@@ -45,7 +46,7 @@ use crate::{
     engine::Engine,
     session::{PreparedStatements, Results, Sessions},
 };
-use asked::{Asked, TicketFor};
+use asked::TicketFor;
 pub(crate) use authenticate::{Authenticated, Authenticator};
 pub(crate) use broken_off::fail_when_broken_off;
 use statement_log::StatementLog;
@@ -118,7 +119,7 @@ impl FlightService for Flight {
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Reply<FlightInfo> {
         let session = self.session(&request)?;
         let descriptor = request.into_inner();
-        let asked = Asked::of(&descriptor)?;
+        let asked = self.asked(&descriptor)?;
         self.info(&session, asked, descriptor).await.map(Response::new)
     }
 
@@ -129,7 +130,7 @@ impl FlightService for Flight {
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Reply<SchemaResult> {
         let session = self.session(&request)?;
-        let asked = Asked::of(&request.into_inner())?;
+        let asked = self.asked(&request.into_inner())?;
         self.schema_result(&session, asked).await.map(Response::new)
     }
 
@@ -151,8 +152,8 @@ impl FlightService for Flight {
         self.put(request).await
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
-        Err(error::unimplemented("DoExchange"))
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Reply<Self::DoExchangeStream> {
+        self.exchange(request).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {

@@ -17,7 +17,7 @@ use tonic::Status;
 
 use super::{
     Flight,
-    asked::{Asked, Query},
+    asked::Query,
     error::{internal, not_found, session_status},
     info::Planned,
 };
@@ -150,7 +150,7 @@ impl Flight {
                 None => Ok(self.under_way(handle, session, &started)),
             };
         }
-        let asked = Asked::of(&descriptor)?;
+        let asked = self.asked(&descriptor)?;
         match self.plan(session, asked, &descriptor).await? {
             Planned::Info(info) => Ok(complete(info)),
             Planned::RunsAtOnce(query) => self.start(session, query, descriptor).await,

@@ -38,7 +38,7 @@ impl Put {
             Asked::Table(table) => {
                 RowsAsked::of_path(table, &options, loader).map(|rows| Self::Rows(Box::new(rows)))
             }
-            Asked::Sql(_) => Err(bad_request(
+            Asked::Query(_) | Asked::Sql(_) => Err(bad_request(
                 "BAD_COMMAND",
                 "DoPut takes a table path or a Flight SQL command; send SQL text as a ticket or the action \"query\"",
             )),

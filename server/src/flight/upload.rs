@@ -122,6 +122,8 @@ impl Upload {
                 Some(Ok(alone)) if alone.data_header.is_empty() && !alone.app_metadata.is_empty() => {
                     return Poll::Ready(Some(Ok(Message { rows: None, metadata: alone.app_metadata })));
                 }
+                // Arrow's C++ client opens an exchange with a message that has the descriptor only.
+                Some(Ok(empty)) if is_descriptor_alone(&empty) => {}
                 // The decoder lives as long as this.
                 Some(message) => drop(arrow.unbounded_send(message.map_err(FlightError::from))),
                 None => self.arrow = None,
@@ -217,6 +219,10 @@ impl Stream for Upload {
             }
         }
     }
+}
+
+fn is_descriptor_alone(message: &FlightData) -> bool {
+    message.flight_descriptor.is_some() && message.data_header.is_empty() && message.data_body.is_empty()
 }
 
 /// Waits for the client, but not for ever.

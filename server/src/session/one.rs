@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names, Outcome,
-        Pending, Place, Statement, Workspace,
+        BatchStream, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names,
+        Outcome, Pending, Place, Posted, Statement, Workspace,
     },
     sql,
 };
@@ -128,6 +128,17 @@ impl Session {
         statement: Statement,
     ) -> Result<Outcome, SessionError> {
         self.perform(transaction, statement, None).await
+    }
+
+    /// Runs a query over rows that came with it. It sees the session's names, and nothing else that lives there.
+    pub(crate) async fn read_posted(
+        &self,
+        statement: Statement,
+        posted: Posted,
+    ) -> Result<BatchStream, SessionError> {
+        self.tell_loss()?;
+        let names = self.state.lock().names.clone();
+        Ok(self.engine.read_posted(names, statement, posted).await?)
     }
 
     /// Room for a statement that goes on without a request, and what stops it: the end of the session does.

@@ -73,7 +73,7 @@ impl Budget {
     }
 
     /// Waits until a loader may have so many bytes, within the bound.
-    pub(super) async fn take(&self, loader: u64, bytes: usize) -> Result<Share> {
+    pub(crate) async fn take(&self, loader: u64, bytes: usize) -> Result<Share> {
         let bytes = self.bounded(bytes);
         let given = {
             let mut state = self.pool.state.lock();

@@ -23,6 +23,41 @@ pub struct Page {
     pub offset: u64,
 }
 
+/// Takes what belongs to a page out of the parameters of a call.
+///
+/// # Errors
+/// [`Error::BadParameter`].
+pub fn page_of(arguments: &mut Arguments) -> Result<Page> {
+    let mut number = |name: &str| match arguments.remove(name).flatten() {
+        None => Ok(None),
+        Some(text) => text.trim().parse::<u64>().map(Some).map_err(|_| {
+            Error::BadParameter(format!(
+                "{name} is a number of rows; {:?} is none",
+                text.chars().take(64).collect::<String>()
+            ))
+        }),
+    };
+    Ok(Page { limit: number("limit")?, offset: number("offset")?.unwrap_or(0) })
+}
+
+/// `name=value` as arguments; the value may be empty.
+///
+/// # Errors
+/// [`Error::BadParameter`] for a text without `=`, or a name that is there twice.
+pub fn arguments_of<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Arguments> {
+    let mut arguments = Arguments::new();
+    for pair in pairs {
+        let shown = || pair.chars().take(64).collect::<String>();
+        let (name, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Error::BadParameter(format!("{:?} is no parameter; write name=value", shown())))?;
+        if arguments.insert(name.to_lowercase(), Some(value.to_owned())).is_some() {
+            return Err(Error::BadParameter(format!("the parameter {name:?} is there twice")));
+        }
+    }
+    Ok(arguments)
+}
+
 impl Engine {
     /// The named queries, in the order of the configuration.
     pub fn queries(&self) -> &[Arc<QueryCard>] {

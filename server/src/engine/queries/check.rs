@@ -1,8 +1,8 @@
 //! A named query is checked before anybody can call it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_schema::SchemaRef;
+use arrow_schema::{Schema, SchemaRef};
 
 use super::{NamedQuery, Parameter, Result, definition::Input, wrong};
 use crate::{
@@ -27,6 +27,8 @@ pub struct QueryCard {
     pub schema: SchemaRef,
     /// Rows that come with a request, where it takes some.
     pub input: Option<Input>,
+    /// The columns of these rows; empty where it takes none.
+    pub input_schema: SchemaRef,
     /// The statement, with a cast around every parameter.
     pub(super) sql: String,
 }
@@ -38,8 +40,11 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
         connection.execute(&input.create_sql()).map_err(|error| wrong(query, error.message))?;
     }
     let checked = plan(query, connection);
+    let mut input_schema = Arc::new(Schema::empty());
     if let Some(input) = &query.input {
-        connection.execute(&format!("DROP TABLE temp.main.{}", quote(&input.name)))?;
+        let table = format!("temp.main.{}", quote(&input.name));
+        input_schema = schema_of(query, &format!("FROM {table}"), connection)?;
+        connection.execute(&format!("DROP TABLE {table}"))?;
     }
     let (sql, schema) = checked?;
     Ok(QueryCard {
@@ -48,6 +53,7 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
         parameters: query.parameters.clone(),
         schema,
         input: query.input.clone(),
+        input_schema,
         sql,
     })
 }

@@ -11,7 +11,7 @@ mod macros;
 
 use std::sync::Arc;
 
-pub use call::{Arguments, Page};
+pub use call::{Arguments, Page, arguments_of, page_of};
 pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
 
