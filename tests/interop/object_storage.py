@@ -1,0 +1,52 @@
+"""An S3 API on loopback, and where DuckDB's extensions are."""
+
+import importlib.util
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+KEY_ID, SECRET = "the-key-id", "the-secret-value"
+
+
+def extension_directory(name):
+    """The folder with one of DuckDB's extensions, as pip installed it."""
+    package = importlib.util.find_spec(f"duckdb_extension_{name}")
+    return Path(package.origin).parent / "extensions"
+
+
+class Storage:
+    """A bucket behind a real HTTP server."""
+
+    bucket = "lake"
+
+    def __init__(self):
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        self.server.start()
+        host, port = self.server.get_host_and_port()
+        self.endpoint = f"{host}:{port}"
+        keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
+        self.client = boto3.client("s3", endpoint_url=f"http://{self.endpoint}", **keys)
+        self.client.create_bucket(Bucket=self.bucket)
+
+    def upload(self, file, key):
+        self.client.upload_file(str(file), self.bucket, key)
+
+    def secret(self, **values):
+        """The configuration of a secret for it, by default with its keys in clear."""
+        parameters = {"key_id": f'"{KEY_ID}"', "secret": f'"{SECRET}"'} | values
+        lines = "\n".join(f"{name} = {value}" for name, value in parameters.items())
+        return f"""
+[[secret]]
+name = "storage"
+type = "s3"
+scope = "s3://{self.bucket}"
+region = "us-east-1"
+endpoint = "{self.endpoint}"
+url_style = "path"
+use_ssl = false
+{lines}
+"""
+
+    def stop(self):
+        self.server.stop()

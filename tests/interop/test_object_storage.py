@@ -1,0 +1,98 @@
+"""Sources in object storage, with the keys from the environment or a file."""
+
+import duckdb
+import pytest
+
+import harness
+from harness import Server, refused, run_to_exit
+from object_storage import KEY_ID, SECRET, Storage, extension_directory
+
+TRIPS = """
+[[source]]
+name = "trips"
+format = "parquet"
+path = "s3://lake/trips/*/*.parquet"
+options = { hive_partitioning = true }
+"""
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    storage = Storage()
+    folder = tmp_path_factory.mktemp("trips")
+    duckdb.sql(
+        "COPY (SELECT range AS id, 2020 + range % 3 AS year FROM range(3000))"
+        f" TO '{folder}' (FORMAT parquet, PARTITION_BY (year), OVERWRITE_OR_IGNORE)"
+    )
+    for file in folder.rglob("*.parquet"):
+        storage.upload(file, f"trips/{file.relative_to(folder)}")
+    yield storage
+    storage.stop()
+
+
+@pytest.fixture
+def configured(storage, tmp_path):
+    """Options of a server with a configuration file of this text."""
+
+    def options(text):
+        file = tmp_path / "merganser.toml"
+        file.write_text(text)
+        return ["--config", file, "--extension-directory", extension_directory("httpfs")]
+
+    return options
+
+
+def test_a_source_is_read_with_keys_from_a_file(storage, configured, start, tmp_path):
+    (tmp_path / "secret").write_text(SECRET + "\n")
+    secret = storage.secret(secret=f'{{ file = "{tmp_path}/secret" }}')
+    server = start(":memory:", "--read-only", *configured(secret + TRIPS))
+    assert server.rows("SELECT year, count(*) FROM trips GROUP BY year ORDER BY year") == [
+        (2020, 1000), (2021, 1000), (2022, 1000),
+    ]  # fmt: skip
+    assert server.rows("SELECT max(id) FROM sources.trips WHERE year = 2021") == [(2998,)]
+
+
+def test_no_client_sees_the_key(storage, configured, start, monkeypatch):
+    monkeypatch.setitem(harness.ENVIRONMENT, "LAKE_SECRET", SECRET)
+    server = start(":memory:", *configured(storage.secret(secret='{ env = "LAKE_SECRET" }') + TRIPS))
+    (shown,) = server.rows("SELECT secret_string FROM duckdb_secrets()")
+    assert "redacted" in shown[0]
+    for sql in [
+        "SELECT * FROM duckdb_secrets(redact := false)",
+        "SET allow_unredacted_secrets = true",
+        "SET GLOBAL allow_unredacted_secrets = true",
+        "SELECT getenv('LAKE_SECRET')",
+    ]:
+        refused(server.run, sql)
+    for table in ["duckdb_secrets()", "duckdb_settings()", "duckdb_views()", "which_secret('s3://lake/x', 's3')"]:
+        assert SECRET not in str(server.rows(f"SELECT t::VARCHAR FROM {table} AS t"))
+    server.stop()
+    assert SECRET not in server.log.read_text() and KEY_ID not in server.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "source, reason",
+    [
+        (TRIPS.replace("trips/", "nothing/"), "No files found"),
+        (TRIPS.replace("s3://lake", "s3://no-such-bucket"), "HTTP"),
+    ],
+)
+def test_what_cannot_be_read_stops_the_start(storage, configured, source, reason):
+    ended = run_to_exit("--database", ":memory:", *configured(storage.secret() + source))
+    assert ended.returncode == 1
+    assert "source trips" in ended.stderr and reason in ended.stderr
+    assert SECRET not in ended.stderr and SECRET not in ended.stdout
+
+
+def test_or_is_left_out_where_it_is_not_required(storage, configured, start):
+    gone = TRIPS.replace("trips/", "nothing/").replace('"trips"', '"gone"') + "required = false\n"
+    server = start(":memory:", *configured(storage.secret() + TRIPS + gone))
+    assert server.rows("SELECT count(*) FROM trips") == [(3000,)]
+    refused(server.run, "FROM gone", slug="NOT_FOUND")
+    server.stop()
+    assert "a source cannot be read" in server.log.read_text()
+
+
+def test_an_extension_that_is_nowhere_is_named(configured):
+    ended = run_to_exit("--database", ":memory:", *configured('extensions = ["no_such_extension"]'))
+    assert ended.returncode == 1 and "extension no_such_extension" in ended.stderr
