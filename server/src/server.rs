@@ -12,15 +12,16 @@ use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
 use crate::{
-    config::{Config, Network, Tls},
+    config::{Config, Network, Security, Tls},
     engine::{self, Engine},
-    flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
+    flight::{Authenticated, Flight, fail_when_broken_off},
     http::Http,
     metrics,
     network::{self, Places},
     readiness::Readiness,
     services,
-    session::Sessions,
+    session::{Authenticator, Sessions},
+    statement_log::StatementLog,
 };
 
 /// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
@@ -119,7 +120,7 @@ impl Server {
             }
             None => None,
         };
-        let authenticator = Arc::new(Authenticator::new(&config.security).map_err(ServerError::Random)?);
+        let authenticator = Arc::new(authenticator(&config.security).map_err(ServerError::Random)?);
         let options = config.engine.clone();
         let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
         let engine = Engine::open(options).map_err(|reason| match reason {
@@ -177,10 +178,11 @@ impl Server {
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
         let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
-        let (door, slow) = (&self.authenticator, self.config.log.slow_query);
+        let door = &self.authenticator;
+        let log = Arc::new(StatementLog::new(self.config.log.slow_query));
         let stopping = CancellationToken::new();
         let flight =
-            Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door), stopping.clone());
+            Flight::new(self.engine.clone(), Arc::clone(&sessions), log, Arc::clone(door), stopping.clone());
         let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
@@ -225,6 +227,13 @@ impl Server {
         tracing::info!("stopped");
         Ok(served?)
     }
+}
+
+/// Lets in whom the configuration names.
+fn authenticator(security: &Security) -> Result<Authenticator, getrandom::Error> {
+    let users = security.users.iter().map(|user| (user.name.clone(), user.password.clone()));
+    let certificates = security.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    Authenticator::new(users, certificates, security.token_idle)
 }
 
 /// What is measured when somebody asks for the metrics.
