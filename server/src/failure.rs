@@ -67,7 +67,11 @@ impl Failure {
     /// A bug of ours: the client learns that it is one, the log learns which.
     pub(crate) fn internal(detail: &dyn std::fmt::Display) -> Self {
         tracing::error!(%detail, "internal error");
-        Self::new(Kind::Internal, "INTERNAL", "something went wrong inside the server; its log has the details")
+        Self::new(
+            Kind::Internal,
+            "INTERNAL",
+            "something went wrong inside the server; its log has the details",
+        )
     }
 
     /// What it is to whoever asked.

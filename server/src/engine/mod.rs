@@ -66,6 +66,7 @@ use database::Database;
 use ingest::Budget;
 use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
+pub(crate) use types::{Extension, type_name};
 use writer::WriterHandle;
 
 /// A text of SQL statements.

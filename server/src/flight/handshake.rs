@@ -74,10 +74,7 @@ mod tests {
     #[test]
     fn a_payload_is_a_user_and_a_password() {
         let payload = BasicAuth { username: "ana".into(), password: "s".into() }.encode_to_vec();
-        assert_eq!(
-            in_payload(&payload),
-            Offered::Password { name: "ana".into(), password: "s".into() }
-        );
+        assert_eq!(in_payload(&payload), Offered::Password { name: "ana".into(), password: "s".into() });
         assert_eq!(in_payload(b""), Offered::Unreadable);
         assert_eq!(in_payload(b"\xff"), Offered::Unreadable);
     }
