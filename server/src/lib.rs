@@ -16,6 +16,7 @@
 
 pub mod config;
 pub mod engine;
+mod failure;
 mod flight;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
@@ -29,6 +30,7 @@ pub mod server;
 mod services;
 mod session;
 mod sql;
+mod statement_log;
 pub mod telemetry;
 
 pub use config::Config;

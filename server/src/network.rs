@@ -45,6 +45,19 @@ impl Places {
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
+    /// A place for a connection; `None` when all are taken.
+    pub(crate) fn take(&self, stream: &TcpStream) -> Option<OwnedSemaphorePermit> {
+        let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else {
+            tracing::warn!("a connection was closed at once, because max-connections are open");
+            return None;
+        };
+        // Small answers must not wait for more bytes.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+        Some(place)
+    }
+
     /// Connections that are open.
     pub(crate) fn taken(&self) -> usize {
         self.all - self.free.available_permits()
@@ -63,7 +76,7 @@ pub(crate) fn accept(
     let next = AtomicU64::new(1);
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let connection = accepted.map(|stream| {
-            let place = place(&stream, &places)?;
+            let place = places.take(&stream)?;
             let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
             let peer = Peer { connection, address: stream.peer_addr().ok() };
             tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
@@ -72,19 +85,6 @@ pub(crate) fn accept(
         });
         future::ready(connection.transpose())
     })
-}
-
-/// A place for a connection; `None` when all are taken.
-fn place(stream: &TcpStream, places: &Places) -> Option<OwnedSemaphorePermit> {
-    let Ok(place) = Arc::clone(&places.free).try_acquire_owned() else {
-        tracing::warn!("a connection was closed at once, because max-connections are open");
-        return None;
-    };
-    // Small answers must not wait for more bytes.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection keeps its delay");
-    }
-    Some(place)
 }
 
 /// An accepted connection.

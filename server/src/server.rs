@@ -12,15 +12,16 @@ use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
 use crate::{
-    config::{Config, Network, Tls},
+    config::{Config, Network, Security, Tls},
     engine::{self, Engine},
-    flight::{Authenticated, Authenticator, Flight, fail_when_broken_off},
-    http::Http,
+    flight::{Authenticated, Flight, fail_when_broken_off},
+    http::{Api, Http},
     metrics,
     network::{self, Places},
     readiness::Readiness,
     services,
-    session::Sessions,
+    session::{Authenticator, Sessions},
+    statement_log::StatementLog,
 };
 
 /// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
@@ -114,12 +115,12 @@ impl Server {
         let readiness = Readiness::starting();
         let http = match config.network.http {
             Some(address) => {
-                let started = Http::start(address, readiness.clone()).await;
+                let started = Http::start(address, &config, readiness.clone()).await;
                 Some(started.map_err(|reason| ServerError::Bind { address, reason })?)
             }
             None => None,
         };
-        let authenticator = Arc::new(Authenticator::new(&config.security).map_err(ServerError::Random)?);
+        let authenticator = Arc::new(authenticator(&config.security).map_err(ServerError::Random)?);
         let options = config.engine.clone();
         let database = options.path.as_ref().map_or(":memory:".into(), |path| path.display().to_string());
         let engine = Engine::open(options).map_err(|reason| match reason {
@@ -170,17 +171,24 @@ impl Server {
         let network = &self.config.network;
         let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
         let places = Places::new(network.max_connections);
-        if let Some(http) = &self.http {
-            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions), places.clone()));
-        }
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
         let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
-        let (door, slow) = (&self.authenticator, self.config.log.slow_query);
+        let door = &self.authenticator;
+        let log = Arc::new(StatementLog::new(self.config.log.slow_query));
+        if let Some(http) = &self.http {
+            let places = [places.clone(), http.places()];
+            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions), places));
+            http.serve(Api {
+                sessions: Arc::clone(&sessions),
+                authenticator: Arc::clone(door),
+                log: Arc::clone(&log),
+            });
+        }
         let stopping = CancellationToken::new();
         let flight =
-            Flight::new(self.engine.clone(), Arc::clone(&sessions), slow, Arc::clone(door), stopping.clone());
+            Flight::new(self.engine.clone(), Arc::clone(&sessions), log, Arc::clone(door), stopping.clone());
         let flight = FlightServiceServer::new(flight)
             .max_decoding_message_size(network.max_message_bytes)
             .max_encoding_message_size(usize::MAX);
@@ -207,8 +215,14 @@ impl Server {
                 reporter.clone().stopping().await;
                 stopping.cancel();
                 let _ = drain.send(());
-                match tokio::time::timeout(network.drain_timeout, &mut serving).await {
-                    Ok(served) => served,
+                let over_http = async {
+                    if let Some(http) = &self.http {
+                        http.drained().await;
+                    }
+                };
+                let drained = async { tokio::join!(&mut serving, over_http) };
+                match tokio::time::timeout(network.drain_timeout, drained).await {
+                    Ok((served, ())) => served,
                     Err(_) => {
                         let reads = self.engine.reads_in_progress();
                         tracing::warn!(reads, "requests were still under way at the end of the drain time");
@@ -227,15 +241,22 @@ impl Server {
     }
 }
 
+/// Lets in whom the configuration names.
+fn authenticator(security: &Security) -> Result<Authenticator, getrandom::Error> {
+    let users = security.users.iter().map(|user| (user.name.clone(), user.password.clone()));
+    let certificates = security.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    Authenticator::new(users, certificates, security.token_idle)
+}
+
 /// What is measured when somebody asks for the metrics.
-fn sample(engine: Engine, sessions: Arc<Sessions>, places: Places) -> impl Fn() + Send + Sync {
+fn sample(engine: Engine, sessions: Arc<Sessions>, places: [Places; 2]) -> impl Fn() + Send + Sync {
     move || {
         metrics::now(&metrics::QUEUE_UNITS, engine.units_queued() as u64);
         metrics::now(&metrics::QUEUE_BYTES, engine.bytes_queued() as u64);
         metrics::now(&metrics::BULK_UPLOADS, engine.bulk_uploads_in_progress() as u64);
         metrics::now(&metrics::READS, engine.reads_in_progress() as u64);
         metrics::now(&metrics::SESSIONS, sessions.count() as u64);
-        metrics::now(&metrics::CONNECTIONS, places.taken() as u64);
+        metrics::now(&metrics::CONNECTIONS, places.iter().map(Places::taken).sum::<usize>() as u64);
         metrics::now(&metrics::WAL_BYTES, engine.wal_bytes());
         if let Some(free) = engine.disk_free_bytes() {
             metrics::now(&metrics::DISK_FREE_BYTES, free);

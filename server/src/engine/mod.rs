@@ -15,6 +15,7 @@ mod delivery;
 mod disk;
 mod error;
 mod execution;
+mod expansion;
 mod ffi;
 mod gates;
 mod gauges;
@@ -70,9 +71,11 @@ pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 use ingest::Budget;
+pub(crate) use expansion::check as check_expansion;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
+pub(crate) use types::{Extension, type_name};
 use writer::WriterHandle;
 
 /// A text of SQL statements.

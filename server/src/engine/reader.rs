@@ -184,7 +184,7 @@ impl Read {
     /// Runs a plan that this connection made, in no transaction but its own. The clock is read again once it
     /// runs, when its snapshot is taken: a commit in between makes it stale after all.
     fn reuse(&self, plan: &Plan, start: &mut Start) -> Result<Ran> {
-        bind(plan.prepared(), self.statement.parameters.as_ref(), 0)?;
+        bind(plan.prepared(), &self.statement, 0)?;
         self.run_plan(plan.prepared(), Some(plan.made()), start)
     }
 
@@ -212,7 +212,7 @@ impl Read {
             answer(start, Started::Writes);
             return Ok(None);
         }
-        bind(&prepared, self.statement.parameters.as_ref(), 0)?;
+        bind(&prepared, &self.statement, 0)?;
         let ran = self.run_plan(&prepared, None, start)?;
         if matches!(ran, Ran::Writes) {
             answer(start, Started::Writes);

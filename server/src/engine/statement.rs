@@ -22,12 +22,14 @@ pub struct Statement {
     pub sql: String,
     /// One column a parameter, by position, or by name where the statement's parameters have names.
     pub parameters: Option<RecordBatch>,
+    /// The parameters' names are meant: one that the statement has not is an error, not a position.
+    pub by_name: bool,
 }
 
 impl Statement {
     /// A statement without parameters.
     pub fn new(sql: impl Into<String>) -> Self {
-        Self { sql: sql.into(), parameters: None }
+        Self { sql: sql.into(), ..Self::default() }
     }
 }
 
@@ -133,7 +135,8 @@ pub(crate) fn prepare_one(connection: &Connection, text: &str) -> Result<Prepare
 }
 
 /// Binds row `row` of the parameters: by name where the statement has names, else by position.
-pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: usize) -> Result<()> {
+pub(crate) fn bind(prepared: &Prepared, statement: &Statement, row: usize) -> Result<()> {
+    let parameters = statement.parameters.as_ref();
     let names = prepared.parameter_names();
     let columns = parameters.map_or(0, RecordBatch::num_columns);
     if names.len() != columns {
@@ -144,9 +147,16 @@ pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: u
     }
     let Some(batch) = parameters else { return Ok(()) };
     let schema = batch.schema();
-    let by_name = schema.fields().iter().all(|field| prepared.parameter_index(field.name()).is_some());
+    let unknown = schema.fields().iter().find(|field| prepared.parameter_index(field.name()).is_none());
+    if let Some(field) = unknown.filter(|_| statement.by_name) {
+        return Err(Error::SchemaMismatch(format!(
+            "the statement has no parameter ${}; it has {}",
+            field.name(),
+            listed(&names)
+        )));
+    }
     for (position, column) in batch.columns().iter().enumerate() {
-        let index = if by_name {
+        let index = if unknown.is_none() {
             prepared.parameter_index(schema.field(position).name()).unwrap_or(position + 1)
         } else {
             position + 1
@@ -154,6 +164,10 @@ pub(crate) fn bind(prepared: &Prepared, parameters: Option<&RecordBatch>, row: u
         bind_one(prepared, index, schema.field(position), &column.slice(row, 1))?;
     }
     Ok(())
+}
+
+fn listed(names: &[String]) -> String {
+    names.iter().map(|name| format!("${name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Binds the only value of an array, in a type that DuckDB takes without loss.

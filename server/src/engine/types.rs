@@ -105,6 +105,11 @@ pub(crate) fn imports_as(field: &Field, sql: &str) -> bool {
     sql_type(field).is_ok_and(|imported| imported.replace(", ", ",") == sql.replace(", ", ","))
 }
 
+/// The DuckDB type of a column that leaves, for people to read; Arrow's name where DuckDB has none.
+pub(crate) fn type_name(field: &Field) -> String {
+    sql_type_of(field).unwrap_or_else(|| field.data_type().to_string())
+}
+
 fn sql_type_of(field: &Field) -> Option<String> {
     let name = match (Extension::of(field), field.data_type()) {
         (Some(Extension::Uuid), _) => "UUID",

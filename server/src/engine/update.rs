@@ -140,7 +140,7 @@ impl Write {
             let prepared = statements.prepare(index)?;
             (self.check)(prepared.kind())?;
             schemas.changed |= !prepared.kind().keeps_schemas();
-            run_prepared(&prepared, self.statement.parameters.as_ref(), &self.cancel)
+            run_prepared(&prepared, &self.statement, &self.cancel)
         });
         if transaction {
             let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
@@ -173,14 +173,10 @@ impl Drop for SchemaChange<'_> {
 }
 
 /// Runs a statement once for each row of its parameters and adds up what changed.
-pub(super) fn run_prepared(
-    prepared: &Prepared,
-    parameters: Option<&RecordBatch>,
-    cancel: &Cancel,
-) -> Result<Spooled> {
+pub(super) fn run_prepared(prepared: &Prepared, statement: &Statement, cancel: &Cancel) -> Result<Spooled> {
     let mut total = Spooled::default();
-    for row in 0..parameters.map_or(1, RecordBatch::num_rows) {
-        bind(prepared, parameters, row)?;
+    for row in 0..statement.parameters.as_ref().map_or(1, RecordBatch::num_rows) {
+        bind(prepared, statement, row)?;
         cancel.while_running(prepared.interrupt(), || {
             let mut rows = prepared.execute()?;
             if rows.has_rows() {

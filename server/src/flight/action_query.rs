@@ -11,13 +11,13 @@ use tonic::{Response, Status};
 use super::{
     Answers, Flight, Reply,
     error::{engine_status, internal, session_status},
-    statement_log::Entry,
     stream,
 };
 use crate::{
     engine::{BatchStream, Outcome, Statement},
     session::Session,
     sql::statement_count,
+    statement_log::Entry,
 };
 
 impl Flight {

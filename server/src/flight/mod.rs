@@ -9,10 +9,8 @@ mod authenticate;
 mod broken_off;
 mod caller;
 mod cancel;
-mod credentials;
 mod error;
 mod exchange;
-mod expansion;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod handshake;
@@ -24,7 +22,6 @@ mod poll;
 mod prepared;
 mod query;
 mod session_options;
-mod statement_log;
 mod stream;
 mod ticket;
 mod transaction;
@@ -32,7 +29,7 @@ mod units;
 mod update;
 mod upload;
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
@@ -44,12 +41,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     engine::Engine,
-    session::{PreparedStatements, Results, Sessions},
+    session::{Authenticator, PreparedStatements, Results, Sessions},
+    statement_log::StatementLog,
 };
 use asked::TicketFor;
-pub(crate) use authenticate::{Authenticated, Authenticator};
+pub(crate) use authenticate::Authenticated;
 pub(crate) use broken_off::fail_when_broken_off;
-use statement_log::StatementLog;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -74,11 +71,11 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    /// Serves `engine` until `stopping`; a statement that takes longer than `slow` is logged with its text.
+    /// Serves `engine` until `stopping`; every statement gets its line in `log`.
     pub(crate) fn new(
         engine: Engine,
         sessions: Arc<Sessions>,
-        slow: Duration,
+        log: Arc<StatementLog>,
         authenticator: Arc<Authenticator>,
         stopping: CancellationToken,
     ) -> Self {
@@ -90,7 +87,7 @@ impl Flight {
             tickets: Arc::default(),
             running: Arc::default(),
             polls: Arc::default(),
-            log: Arc::new(StatementLog::new(slow)),
+            log,
             authenticator,
             stopping,
         }

@@ -8,8 +8,11 @@ use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt, TryStreamExt};
 use tonic::{Response, Status};
 
-use super::{Answers, Reply, error::engine_status, statement_log::Entry};
-use crate::engine::{BatchStream, Error};
+use super::{Answers, Reply, error::engine_status};
+use crate::{
+    engine::{BatchStream, Error},
+    statement_log::Entry,
+};
 
 /// Messages are split at about this size: clients accept 16 MiB at most by default.
 const MESSAGE_BYTES: usize = 2 << 20;

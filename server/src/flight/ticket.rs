@@ -135,7 +135,7 @@ fn unpack(ticket: proto::Ticket) -> Result<TicketFor, Status> {
                 false => Some(from_ipc(&query.parameters)?),
             };
             let query = Query {
-                statement: Statement { sql: query.sql, parameters },
+                statement: Statement { sql: query.sql, parameters, by_name: false },
                 schema: query.schema,
                 transaction: query.transaction,
             };

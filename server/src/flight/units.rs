@@ -21,13 +21,13 @@ use super::{
     Answers, Flight, Reply,
     error::{engine_status, session_status},
     ingest::{RowsAsked, acknowledgement, count_refusal},
-    statement_log::Entry,
     update::put_result,
     upload::{Message, Upload},
 };
 use crate::{
     engine::{Error, IngestKey, IngestRequest, Pending},
     session::{Session, SessionError},
+    statement_log::Entry,
 };
 
 /// Units of one stream that may wait for their commit; then nothing more is read.

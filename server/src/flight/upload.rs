@@ -19,11 +19,8 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, channel::mpsc, stream::BoxStream};
 use tonic::{Code, Status, Streaming};
 
-use super::{
-    error::{bad_request, engine_status},
-    expansion,
-};
-use crate::engine::Error;
+use super::error::{bad_request, engine_status};
+use crate::engine::{Error, check_expansion};
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -161,7 +158,7 @@ impl Upload {
                 }
                 DecodedPayload::Schema(schema) => self.schema = Some(schema),
                 DecodedPayload::RecordBatch(rows) => {
-                    if let Err(error) = expansion::check(&rows) {
+                    if let Err(error) = check_expansion(&rows) {
                         return Poll::Ready(Some(Err(error)));
                     }
                     let metadata = decoded.inner.app_metadata;

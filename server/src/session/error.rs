@@ -13,6 +13,10 @@ pub(crate) enum SessionError {
     BegunByDriver,
     #[error("several transactions are open in this session; name the one that the statement belongs to")]
     WhichTransaction,
+    #[error(
+        "this request has no session: what SET, USE, BEGIN, PREPARE or CREATE TEMPORARY leaves behind would be gone with its answer; use Flight SQL for that"
+    )]
+    LeavesState,
     #[error("{0} transactions are open in this session; end some of them")]
     TooManyTransactions(usize),
     #[error(

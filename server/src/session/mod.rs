@@ -3,6 +3,8 @@
 //! for. Handles and tokens are random, so that nobody can guess another's.
 
 mod attempts;
+mod authenticator;
+mod credentials;
 mod error;
 mod expiring;
 mod keyed;
@@ -16,6 +18,8 @@ mod tokens;
 mod users;
 mod weight;
 
+pub(crate) use authenticator::{AuthError, Authenticator, Sender};
+pub(crate) use credentials::Offered;
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
 pub(crate) use one::Session;

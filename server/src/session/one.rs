@@ -141,6 +141,15 @@ impl Session {
         Ok(self.engine.read_posted(names, statement, posted).await?)
     }
 
+    /// Runs one statement that neither leaves anything in the session nor needs what another left there: the
+    /// session ends with the request.
+    pub(crate) async fn run_once(&self, statement: Statement) -> Result<Outcome, SessionError> {
+        if sql::leaves_state(&statement.sql) || sql::is_use(&statement.sql) {
+            return Err(SessionError::LeavesState);
+        }
+        self.run(&[], statement).await
+    }
+
     /// Room for a statement that goes on without a request, and what stops it: the end of the session does.
     pub(crate) fn background(&self) -> Result<(OwnedSemaphorePermit, CancellationToken), SessionError> {
         let room = Arc::clone(&self.background).try_acquire_owned();

@@ -122,6 +122,12 @@ impl Sessions {
         Ok(session)
     }
 
+    /// A session of one request, which ends with it. It is not kept here, so that it takes nobody's place; nothing
+    /// may be left in it (see [`Session::run_once`]), because nothing here would let go of that.
+    pub(crate) fn of_one_request(&self, principal: Principal) -> Session {
+        Session::new(Vec::new(), principal, self.engine.clone())
+    }
+
     /// The session whose id a client presents as a cookie. From now on it outlives its first connection.
     pub(crate) fn of_cookie(
         &self,

@@ -94,7 +94,7 @@ impl QueryCard {
             )));
         }
         let names = self.parameters.iter().map(|parameter| parameter.name.as_str());
-        Ok(Statement { sql: self.paged(page), parameters: bound(names.zip(values))? })
+        Ok(Statement { sql: self.paged(page), parameters: bound(names.zip(values))?, by_name: true })
     }
 
     /// The statement that counts all rows of a call.

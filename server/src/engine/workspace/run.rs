@@ -418,7 +418,7 @@ impl Run {
         if !prepared.kind().may_read() {
             return self.run_each(prepared).map(Ran::Done);
         }
-        bind(prepared, self.statement.parameters.as_ref(), 0)?;
+        bind(prepared, &self.statement, 0)?;
         self.delivery.cancel.while_running(prepared.interrupt(), || {
             let rows = prepared.stream()?;
             if in_transaction {
@@ -431,7 +431,7 @@ impl Run {
     }
 
     fn run_each(&self, prepared: &Prepared) -> Result<Spooled> {
-        run_prepared(prepared, self.statement.parameters.as_ref(), &self.delivery.cancel)
+        run_prepared(prepared, &self.statement, &self.delivery.cancel)
     }
 
     fn times(&self) -> usize {

@@ -1,12 +1,10 @@
 //! What a request offers to prove who sends it. Everything here is foreign text.
 
-use arrow_flight::BasicAuth;
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use http::{HeaderMap, header::AUTHORIZATION};
-use prost::Message;
 
 /// The header in which pyarrow and the C++ client send the token that `authenticate` was answered with.
 const LEGACY_TOKEN: &str = "auth-token-bin";
@@ -19,7 +17,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// What came with a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Offered {
+pub(crate) enum Offered {
     /// Nothing.
     Nothing,
     /// A token from Handshake.
@@ -37,7 +35,7 @@ pub(super) enum Offered {
 
 impl Offered {
     /// Reads the headers of a request.
-    pub(super) fn in_headers(headers: &HeaderMap) -> Self {
+    pub(crate) fn in_headers(headers: &HeaderMap) -> Self {
         let Some(value) = headers.get(AUTHORIZATION) else {
             return headers.get(LEGACY_TOKEN).map_or(Self::Nothing, |value| {
                 text(BASE64.decode(value)).map_or(Self::Unreadable, Self::Token)
@@ -50,16 +48,6 @@ impl Offered {
             }
             Some((scheme, encoded)) if scheme.eq_ignore_ascii_case("basic") => {
                 basic(encoded.trim()).unwrap_or(Self::Unreadable)
-            }
-            _ => Self::Unreadable,
-        }
-    }
-
-    /// Reads the payload of a HandshakeRequest, in which pyarrow's `authenticate` sends them.
-    pub(super) fn in_payload(payload: &[u8]) -> Self {
-        match BasicAuth::decode(payload) {
-            Ok(BasicAuth { username, password }) if !username.is_empty() => {
-                Self::Password { name: username, password }
             }
             _ => Self::Unreadable,
         }
@@ -115,13 +103,5 @@ mod tests {
             assert_eq!(offered("authorization", value), Offered::Unreadable, "{value:?}");
         }
         assert_eq!(offered("auth-token-bin", "!"), Offered::Unreadable);
-    }
-
-    #[test]
-    fn a_payload_is_a_user_and_a_password() {
-        let payload = BasicAuth { username: "ana".into(), password: "s".into() }.encode_to_vec();
-        assert_eq!(Offered::in_payload(&payload), password("ana", "s"));
-        assert_eq!(Offered::in_payload(b""), Offered::Unreadable);
-        assert_eq!(Offered::in_payload(b"\xff"), Offered::Unreadable);
     }
 }

@@ -17,18 +17,18 @@ use crate::{engine::Error, metrics, sql::may_hold_secrets};
 const TEXT_SHOWN: usize = 500;
 
 /// Gives out ids and knows what is slow.
-pub(super) struct StatementLog {
+pub(crate) struct StatementLog {
     next: AtomicU64,
     slow: Duration,
 }
 
 impl StatementLog {
-    pub(super) fn new(slow: Duration) -> Self {
+    pub(crate) fn new(slow: Duration) -> Self {
         Self { next: AtomicU64::new(1), slow }
     }
 
     /// A statement begins.
-    pub(super) fn begin(self: &Arc<Self>, kind: &'static str, text: &str) -> Entry {
+    pub(crate) fn begin(self: &Arc<Self>, kind: &'static str, text: &str) -> Entry {
         Entry {
             log: Arc::clone(self),
             id: self.next.fetch_add(1, Ordering::Relaxed),
@@ -48,7 +48,7 @@ fn shown(text: &str) -> &str {
 }
 
 /// One statement's line; written when dropped, so that no way out goes without it.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     log: Arc<StatementLog>,
     id: u64,
     kind: &'static str,
@@ -61,7 +61,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Counts a batch that goes out, or remembers why none does.
-    pub(super) fn saw(&mut self, batch: &Result<RecordBatch, Error>) {
+    pub(crate) fn saw(&mut self, batch: &Result<RecordBatch, Error>) {
         match batch {
             Ok(batch) => {
                 self.rows += batch.num_rows() as u64;
@@ -72,17 +72,17 @@ impl Entry {
     }
 
     /// The rows that were written.
-    pub(super) fn rows(&mut self, rows: u64) {
+    pub(crate) fn rows(&mut self, rows: u64) {
         self.rows += rows;
     }
 
     /// The size of what was written.
-    pub(super) fn bytes(&mut self, bytes: u64) {
+    pub(crate) fn bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
     /// Why the statement failed.
-    pub(super) fn failed(&mut self, error: &dyn std::fmt::Display) {
+    pub(crate) fn failed(&mut self, error: &dyn std::fmt::Display) {
         self.error = Some(error.to_string());
     }
 }

@@ -11,7 +11,7 @@ const MAX_ROWS: usize = 1 << 24;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// Refuses a batch that stands for more than a server should write out.
-pub(super) fn check(batch: &RecordBatch) -> Result<(), Error> {
+pub(crate) fn check(batch: &RecordBatch) -> Result<(), Error> {
     if batch.num_rows() > MAX_ROWS {
         return Err(Error::BadArrow(format!(
             "a batch has {} rows; send at most {MAX_ROWS} in one",

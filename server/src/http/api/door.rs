@@ -1,0 +1,82 @@
+//! In front of every request to the API: does the server serve, and who asks?
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use super::{Api, Limits, problem::Problem};
+use crate::{
+    engine::Error,
+    failure::{Failure, Kind},
+    http::Shared,
+    readiness::Phase,
+    session::{Offered, Sender, Session},
+};
+
+/// Somebody who was let in, for one request.
+#[derive(Clone)]
+pub(super) struct Visit {
+    pub(super) api: Arc<Api>,
+    /// It ends with the request; what would need another is refused.
+    pub(super) session: Arc<Session>,
+    pub(super) limits: Limits,
+    /// While it is there, a server that stops waits.
+    pub(super) open: TaskTrackerToken,
+}
+
+/// Lets in whom the configuration names, while the server serves.
+pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
+    // The body cannot be looked at from several threads, so that only what is asked of the request goes on.
+    let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
+    let offered = check_origin(request.headers()).map(|()| Offered::in_headers(request.headers()));
+    match visit(&shared, offered, &sender).await {
+        Ok(visit) => {
+            request.extensions_mut().insert(visit);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn visit(
+    shared: &Shared,
+    offered: Result<Offered, Problem>,
+    sender: &Sender,
+) -> Result<Visit, Problem> {
+    // Before the look at the phase, so that a stop either waits for this or is seen here.
+    let open = shared.open.token();
+    let api = serving(shared)?;
+    let identity = api.authenticator.identify(offered?, sender).await?;
+    let session = Arc::new(api.sessions.of_one_request(identity.principal));
+    Ok(Visit { api, session, limits: shared.limits, open })
+}
+
+fn serving(shared: &Shared) -> Result<Arc<Api>, Problem> {
+    let starting =
+        || Failure::new(Kind::Unavailable, "NOT_READY", "the server is starting; try again in a moment");
+    match shared.readiness.phase() {
+        Phase::Starting => Err(starting().into()),
+        Phase::Serving => Ok(shared.api.lock().clone().ok_or_else(starting)?),
+        Phase::Down => Err(Error::EngineDown.into()),
+        Phase::Stopping => Err(Error::Stopping.into()),
+    }
+}
+
+/// A browser sends simple requests to any server for any page that it shows, with what it knows of the user's
+/// log-in. It says for whom.
+fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
+    let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if authority.is_some() && authority == host {
+        return Ok(());
+    }
+    let text = "a page of another origin may not send requests here";
+    Err(Failure::new(Kind::Forbidden, "CROSS_ORIGIN", text).into())
+}

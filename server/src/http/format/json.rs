@@ -1,0 +1,129 @@
+//! JSON: one document, or an object a line.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_json::{EncoderOptions, writer::make_encoder};
+use arrow_schema::SchemaRef;
+
+use super::{
+    Encode,
+    names::distinct,
+    values::{self, options},
+};
+use crate::engine::{Error, type_name};
+
+/// `{"columns":[...],"rows":[...]}`.
+pub(super) struct Document {
+    objects: Objects,
+    schema: SchemaRef,
+    begun: bool,
+}
+
+impl Document {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
+        Self { objects: Objects::new(schema), schema: Arc::clone(schema), begun: false }
+    }
+}
+
+impl Encode for Document {
+    fn head(&mut self) -> Result<Vec<u8>, Error> {
+        let mut out = b"{\"columns\":[".to_vec();
+        for (at, (name, field)) in distinct(&self.schema).iter().zip(self.schema.fields()).enumerate() {
+            out.extend_from_slice(if at == 0 { b"{\"name\":" } else { b",{\"name\":" });
+            values::text(name, &mut out);
+            out.extend_from_slice(b",\"type\":");
+            values::text(&type_name(field), &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"],\"rows\":[");
+        Ok(out)
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
+        let begun = &mut self.begun;
+        self.objects.write(batch, |object, out| {
+            out.extend_from_slice(if std::mem::replace(begun, true) { b",\n" } else { b"\n" });
+            object(out);
+        })
+    }
+
+    fn tail(&mut self) -> Result<Vec<u8>, Error> {
+        Ok(b"\n]}\n".to_vec())
+    }
+}
+
+/// An object a line.
+pub(super) struct Lines {
+    objects: Objects,
+}
+
+impl Lines {
+    pub(super) fn new(schema: &SchemaRef) -> Self {
+        Self { objects: Objects::new(schema) }
+    }
+}
+
+impl Encode for Lines {
+    fn head(&mut self) -> Result<Vec<u8>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>, Error> {
+        self.objects.write(batch, |object, out| {
+            object(out);
+            out.push(b'\n');
+        })
+    }
+
+    fn tail(&mut self) -> Result<Vec<u8>, Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// Rows as objects.
+struct Objects {
+    /// What comes before each value: the brace or the comma, and the name.
+    before: Vec<Vec<u8>>,
+    options: EncoderOptions,
+    /// Bytes of the last batch, as a guess at those of the next.
+    bytes: usize,
+}
+
+impl Objects {
+    fn new(schema: &SchemaRef) -> Self {
+        let before = distinct(schema).into_iter().enumerate().map(|(at, name)| {
+            let mut out = vec![if at == 0 { b'{' } else { b',' }];
+            values::text(&name, &mut out);
+            out.push(b':');
+            out
+        });
+        Self { before: before.collect(), options: options(), bytes: 0 }
+    }
+
+    /// Writes each row by `around`, which puts the object where it belongs.
+    fn write(
+        &mut self,
+        batch: &RecordBatch,
+        mut around: impl FnMut(&mut dyn FnMut(&mut Vec<u8>), &mut Vec<u8>),
+    ) -> Result<Vec<u8>, Error> {
+        let schema = batch.schema_ref();
+        let columns = batch.columns().iter().zip(schema.fields());
+        let mut encoders = columns
+            .map(|(column, field)| make_encoder(field, column.as_ref(), &self.options))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut out = Vec::with_capacity(self.bytes);
+        for row in 0..batch.num_rows() {
+            let mut object = |out: &mut Vec<u8>| {
+                for (before, encoder) in self.before.iter().zip(&mut encoders) {
+                    out.extend_from_slice(before);
+                    values::value(encoder, row, out);
+                }
+                out.push(b'}');
+            };
+            around(&mut object, &mut out);
+        }
+        self.bytes = out.len();
+        Ok(out)
+    }
+}
