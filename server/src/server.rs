@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Network, Security, Tls},
     engine::{self, Engine},
     flight::{Authenticated, Flight, fail_when_broken_off},
-    http::{Api, Http},
+    http::{Api, Cursors, Http},
     metrics,
     network::{self, Places},
     readiness::Readiness,
@@ -181,6 +181,8 @@ impl Server {
             let places = [places.clone(), http.places()];
             http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions), places));
             http.serve(Api {
+                engine: self.engine.clone(),
+                cursors: Cursors::default(),
                 sessions: Arc::clone(&sessions),
                 authenticator: Arc::clone(door),
                 log: Arc::clone(&log),

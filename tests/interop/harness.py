@@ -58,6 +58,11 @@ class Server:
         self.uri = ready[1]
         self.client = flight.connect(self.uri, **connect)
 
+    def http(self):
+        """Where it serves over HTTP, for one with `--http 127.0.0.1:0`; the log tells."""
+        (address,) = re.findall(r"serving over HTTP.*address=(\S+)", re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text()))
+        return address
+
     def sql(self, text):
         """The result of a query: DoGet with the SQL text as the ticket."""
         return self.client.do_get(flight.Ticket(text.encode())).read_all()

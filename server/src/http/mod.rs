@@ -21,7 +21,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use self::{api::Limits, listener::Terms, metrics::Recorder};
 use crate::{config::Config, network::Places, readiness::Readiness};
-pub(crate) use api::Api;
+pub(crate) use api::{Api, Cursors};
 
 /// A client that has not taken its answer by then does not hold up the stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -109,6 +109,10 @@ impl Http {
     pub(crate) async fn drained(&self) {
         self.shared.open.close();
         self.shared.open.wait().await;
+        // Their queries would run on.
+        if let Some(api) = &*self.shared.api.lock() {
+            api.cursors.clear();
+        }
     }
 
     /// Takes no more requests, and ends.

@@ -61,11 +61,23 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
 /// The statement and the columns of its result.
 fn plan(query: &NamedQuery, connection: &Connection) -> Result<(String, SchemaRef)> {
     let sql = replace_placeholders(&query.sql, |name| with_type(query, name, &format!("${name}")));
-    let schema = schema_of(query, &sql, connection)?;
+    let schema = schema_of(query, &with_examples(query, &sql), connection)?;
     let Some(returns) = &query.returns else { return Ok((sql, schema)) };
     let sql = returning(query, &sql, &schema, returns)?;
-    let schema = schema_of(query, &sql, connection)?;
+    let schema = schema_of(query, &with_examples(query, &sql), connection)?;
     Ok((sql, schema))
+}
+
+/// A statement with values: the columns of some table functions are known only then.
+fn with_examples(query: &NamedQuery, sql: &str) -> String {
+    replace_placeholders(sql, |name| example(query, name))
+}
+
+/// A value of a parameter: its default, or NULL.
+pub(super) fn example(query: &NamedQuery, name: &str) -> String {
+    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
+    let default = parameter.and_then(|parameter| parameter.default.as_ref());
+    default.map_or("NULL".into(), |value| value.sql())
 }
 
 fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {
@@ -123,7 +135,7 @@ fn check_types(query: &NamedQuery, connection: &Connection) -> Result<()> {
         ran.map_err(|error| wrong(query, format!("{what}: {error}")))
     };
     for parameter in &query.parameters {
-        let value = parameter.default.as_ref().map_or("NULL".into(), |value| value.sql());
+        let value = example(query, &parameter.name);
         check(
             &format!("parameter {}", parameter.name),
             &format!("CAST({value} AS {})", parameter.data_type),

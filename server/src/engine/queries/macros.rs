@@ -8,7 +8,11 @@
 //! where a parameter and a column have one name. A parameter that has no type yet ends that check early, which is
 //! what the outer macro's last parameter is for.
 
-use super::{NamedQuery, QUERIES, QueryCard, Result, check::with_type, wrong};
+use super::{
+    NamedQuery, QUERIES, QueryCard, Result,
+    check::{example, with_type},
+    wrong,
+};
 use crate::{
     engine::ffi::Connection,
     sql::{quote, replace_placeholders},
@@ -44,7 +48,11 @@ fn try_form(
         .parameters
         .iter()
         .map(|parameter| {
-            format!("{} := {}", quote(&parameter.name), with_type(query, &parameter.name, "NULL"))
+            format!(
+                "{} := {}",
+                quote(&parameter.name),
+                with_type(query, &parameter.name, &example(query, &parameter.name))
+            )
         })
         .collect();
     let call = format!("FROM {QUERIES}.main.{}({})", quote(&query.name), arguments.join(", "));

@@ -7,9 +7,13 @@
 mod accept;
 mod answer;
 mod body;
+mod cursors;
 mod door;
+mod openapi;
 mod parameters;
 mod problem;
+mod queries;
+mod rows;
 mod sql;
 mod tables;
 
@@ -29,15 +33,21 @@ use tower_http::{
 
 use super::{Shared, format::Format};
 use crate::{
+    engine::Engine,
     session::{Authenticator, Sessions},
     statement_log::StatementLog,
 };
+pub(crate) use cursors::Cursors;
 
 /// Answers that are smaller are not worth packing.
 const LEAST_PACKED_BYTES: u16 = 1_024;
 
 /// What the API works on, while the server serves.
 pub(crate) struct Api {
+    /// What the queries are asked of.
+    pub(crate) engine: Engine,
+    /// Pages that are to come.
+    pub(crate) cursors: Cursors,
     /// Where a request gets its session.
     pub(crate) sessions: Arc<Sessions>,
     /// Who may come in.
@@ -62,6 +72,9 @@ pub(super) fn routes(shared: &Shared) -> Router<Shared> {
     Router::new()
         .route("/v1/sql", post(sql::run))
         .route("/v1/tables", get(tables::list))
+        .route("/v1/queries", get(queries::list))
+        .route("/v1/queries/{name}", get(queries::call).post(queries::call))
+        .route("/v1/openapi.json", get(openapi::describe))
         .route_layer(middleware::from_fn_with_state(shared.clone(), door::admit))
         // Packing is done on the threads of the network, so it had better be quick.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(packed))

@@ -1,0 +1,123 @@
+//! Pages of one result. A cursor is the rest of a running query: every page is of the snapshot that the first was of.
+//!
+//! It lives as long as a stalled read does: who does not come back within `stall-timeout` has lost it, and its query
+//! ends.
+
+use std::{collections::HashMap, time::Instant};
+
+use arrow_array::RecordBatch;
+use futures::StreamExt;
+use parking_lot::Mutex;
+
+use super::problem::Problem;
+use crate::{
+    engine::{BatchStream, Error, QueryCard},
+    failure::{Failure, Kind},
+    session::{Principal, new_handle},
+};
+
+/// Rows of a page where the caller does not say.
+const PAGE_ROWS: u64 = 1_000;
+/// A page is held in memory.
+const MAX_PAGE_ROWS: u64 = 100_000;
+/// Cursors that may be open at once; each keeps a read.
+const MAX_CURSORS: usize = 8;
+
+/// Those that wait for their callers.
+#[derive(Default)]
+pub(crate) struct Cursors {
+    open: Mutex<HashMap<String, (Instant, Cursor)>>,
+}
+
+/// The rest of a result.
+pub(super) struct Cursor {
+    query: String,
+    principal: Principal,
+    rows: BatchStream,
+    /// Rows that came with those of the last page.
+    left: Option<RecordBatch>,
+}
+
+/// One page, and what comes after it.
+pub(super) struct PageOf {
+    pub(super) rows: BatchStream,
+    pub(super) rest: Option<Cursor>,
+}
+
+impl Cursors {
+    /// Takes one out; it is used once, and the page that it gives names the next.
+    pub(super) fn take(&self, token: &str, principal: &Principal) -> Result<Cursor, Problem> {
+        let mut open = self.open.lock();
+        let gone = || {
+            let text = "the cursor is not known: it was used before, has ended, or waited too long";
+            Failure::new(Kind::NotFound, "CURSOR_GONE", text)
+        };
+        if open.get(token).is_none_or(|(_, cursor)| cursor.principal != *principal) {
+            return Err(gone().into());
+        }
+        open.remove(token).map(|(_, cursor)| cursor).ok_or_else(|| gone().into())
+    }
+
+    /// Ends all of them.
+    pub(crate) fn clear(&self) {
+        self.open.lock().clear();
+    }
+
+    /// Keeps one until it is asked for; the one that has waited for longest makes room.
+    pub(super) fn keep(&self, cursor: Cursor) -> Result<String, Problem> {
+        let handle = new_handle().map_err(|error| Failure::internal(&error))?;
+        let token: String = handle.iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut open = self.open.lock();
+        while open.len() >= MAX_CURSORS
+            && let Some(oldest) =
+                open.iter().min_by_key(|(_, (since, _))| *since).map(|(token, _)| token.clone())
+        {
+            open.remove(&oldest);
+        }
+        open.insert(token.clone(), (Instant::now(), cursor));
+        Ok(token)
+    }
+}
+
+impl Cursor {
+    /// One that is at the beginning.
+    pub(super) fn new(rows: BatchStream, card: &QueryCard, principal: &Principal) -> Self {
+        Self { query: card.name.clone(), principal: principal.clone(), rows, left: None }
+    }
+
+    /// The name of its query.
+    pub(super) fn name(&self) -> &str {
+        &self.query
+    }
+
+    /// The next rows.
+    ///
+    /// # Errors
+    /// Those of the query; [`Error::BadParameter`] for a page that is too large.
+    pub(super) async fn page(mut self, limit: Option<u64>) -> Result<PageOf, Error> {
+        let limit = limit.unwrap_or(PAGE_ROWS);
+        if limit == 0 || limit > MAX_PAGE_ROWS {
+            return Err(Error::BadParameter(format!("a page has 1 to {MAX_PAGE_ROWS} rows, not {limit}")));
+        }
+        let (schema, mut wanted, mut page) = (self.rows.schema(), limit as usize, Vec::new());
+        while wanted > 0
+            && let Some(batch) = self.next().await?
+        {
+            let taken = wanted.min(batch.num_rows());
+            page.push(batch.slice(0, taken));
+            wanted -= taken;
+            self.left = (taken < batch.num_rows()).then(|| batch.slice(taken, batch.num_rows() - taken));
+        }
+        // Whether there is another page is known only with its first row.
+        self.left = self.next().await?;
+        let rest = self.left.is_some().then_some(self);
+        Ok(PageOf { rows: BatchStream::spooled(schema, page), rest })
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        match self.left.take() {
+            Some(left) => Ok(Some(left)),
+            None => self.rows.next().await.transpose(),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! `/v1/openapi.json`: the API as an OpenAPI 3.1 document, with the named queries of this server.
+
+use axum::{Extension, response::Response};
+use serde_json::{Map, Value, json};
+
+use super::{answer, door::Visit, problem::Problem, queries::json_of};
+use crate::{
+    engine::{Parameter, QueryCard},
+    http::format::Format,
+};
+
+/// Describes what there is.
+pub(super) async fn describe(Extension(visit): Extension<Visit>) -> Result<Response, Problem> {
+    answer::json(&document(visit.api.engine.queries().iter().map(AsRef::as_ref)))
+}
+
+fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
+    let mut paths = Map::new();
+    paths.insert("/v1/sql".into(), json!({ "post": sql() }));
+    paths.insert(
+        "/v1/tables".into(),
+        json!({ "get": listing("tables", "Tables and views with their columns.") }),
+    );
+    paths.insert("/v1/queries".into(), json!({ "get": listing("queries", "The named queries.") }));
+    for card in queries {
+        paths.insert(format!("/v1/queries/{}", card.name), query(card));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Merganser", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": {
+            "schemas": { "Problem": problem() },
+            "securitySchemes": {
+                "basic": { "type": "http", "scheme": "basic" },
+                "bearer": { "type": "http", "scheme": "bearer" },
+            },
+        },
+        "security": [{}, { "basic": [] }, { "bearer": [] }],
+    })
+}
+
+/// RFC 9457.
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "detail", "slug"],
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "slug": { "type": "string", "pattern": "^[A-Z0-9_]+$" },
+        },
+    })
+}
+
+fn problems() -> Value {
+    json!({
+        "description": "What was wrong, and what to do.",
+        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+    })
+}
+
+fn rows() -> Value {
+    let content: Map<_, _> =
+        Format::ALL.iter().map(|format| (format.media_type().to_owned(), json!({}))).collect();
+    json!({ "description": "Rows.", "content": content })
+}
+
+fn listing(of: &str, description: &str) -> Value {
+    let schema = json!({
+        "type": "object",
+        "required": [of],
+        "properties": { of: { "type": "array", "items": { "type": "object" } } },
+    });
+    json!({
+        "summary": description,
+        "operationId": of,
+        "responses": {
+            "200": { "description": description, "content": { "application/json": { "schema": schema } } },
+            "default": problems(),
+        },
+    })
+}
+
+fn sql() -> Value {
+    let asked = json!({
+        "type": "object",
+        "required": ["sql"],
+        "additionalProperties": false,
+        "properties": {
+            "sql": { "type": "string" },
+            "parameters": { "type": ["object", "array", "null"] },
+        },
+    });
+    json!({
+        "summary": "Runs one statement.",
+        "operationId": "sql",
+        "parameters": [form()],
+        "requestBody": {
+            "required": true,
+            "content": {
+                "application/json": { "schema": asked },
+                "application/sql": { "schema": { "type": "string" } },
+            },
+        },
+        "responses": { "200": rows(), "default": problems() },
+    })
+}
+
+fn form() -> Value {
+    let names: Vec<_> = Format::ALL.iter().map(|format| format.name()).collect();
+    json!({
+        "name": "format",
+        "in": "query",
+        "description": "The form of the answer; else Accept tells.",
+        "schema": { "type": "string", "enum": names },
+    })
+}
+
+fn query(card: &QueryCard) -> Value {
+    let count = json!({ "type": "integer", "minimum": 0 });
+    let mut parameters: Vec<_> = card.parameters.iter().map(parameter).collect();
+    parameters.extend([
+        form(),
+        json!({ "name": "limit", "in": "query", "schema": count }),
+        json!({ "name": "offset", "in": "query", "schema": count }),
+    ]);
+    if card.input.is_none() {
+        parameters.push(json!({ "name": "total", "in": "query", "schema": { "type": "boolean" } }));
+    }
+    let columns: Vec<_> = card.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let summary = card.description.clone().unwrap_or_else(|| format!("The query {}.", card.name));
+    let operation = |id: String| {
+        json!({
+            "summary": summary,
+            "description": format!("Columns: {}.", columns.join(", ")),
+            "operationId": id,
+            "parameters": parameters,
+            "responses": { "200": rows(), "default": problems() },
+        })
+    };
+    let Some(input) = &card.input else { return json!({ "get": operation(card.name.clone()) }) };
+    let row: Map<_, _> = input
+        .columns
+        .iter()
+        .map(|(name, data_type)| (name.clone(), json!({ "type": [json_type(data_type), "null"] })))
+        .collect();
+    let row = json!({ "type": "object", "properties": row, "additionalProperties": false });
+    let mut post = operation(card.name.clone());
+    post["requestBody"] = json!({
+        "required": true,
+        "content": {
+            "application/json": { "schema": { "type": "array", "items": row } },
+            "application/x-ndjson": {},
+            "text/csv": {},
+            Format::Arrow.media_type(): {},
+        },
+    });
+    json!({ "post": post })
+}
+
+fn parameter(parameter: &Parameter) -> Value {
+    let mut schema = json!({ "type": json_type(&parameter.data_type) });
+    if let Some(default) = &parameter.default {
+        schema["default"] = json_of(default);
+    }
+    let mut described = json!({
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.is_required(),
+        "schema": schema,
+        "description": format!(
+            "{} ({})",
+            parameter.description.as_deref().unwrap_or("A parameter."),
+            parameter.data_type
+        ),
+    });
+    if !parameter.is_required() {
+        described["required"] = false.into();
+    }
+    described
+}
+
+/// The JSON type of a value of one of DuckDB's types; what JSON has no type for is a text.
+fn json_type(data_type: &str) -> &'static str {
+    match data_type.to_uppercase().as_str() {
+        "BIGINT" | "INTEGER" | "INT" | "SMALLINT" | "TINYINT" | "UBIGINT" | "UINTEGER" | "USMALLINT"
+        | "UTINYINT" | "HUGEINT" => "integer",
+        "DOUBLE" | "FLOAT" | "REAL" => "number",
+        "BOOLEAN" | "BOOL" => "boolean",
+        decimal if decimal.starts_with("DECIMAL") || decimal.starts_with("NUMERIC") => "number",
+        _ => "string",
+    }
+}

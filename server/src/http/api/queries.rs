@@ -1,0 +1,289 @@
+//! `/v1/queries`: what named queries there are; `/v1/queries/{name}`: the answer of one.
+//!
+//! Parameters come in the address. A query that answers from rows takes these as the body; another one takes a JSON
+//! object of parameters.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Extension,
+    extract::{Path, Request},
+    http::{HeaderValue, Method, StatusCode},
+    response::Response,
+};
+use futures::StreamExt;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    accept, answer, body,
+    cursors::{Cursor, PageOf},
+    door::Visit,
+    problem::Problem,
+    rows,
+};
+use crate::{
+    engine::{
+        Arguments, BatchStream, Error, OptionValue, Outcome, Parameter, Posted, QueryCard, Statement,
+        page_of, type_name,
+    },
+    failure::{Failure, Kind},
+    http::format::Format,
+    session::SessionError,
+};
+
+/// Where an answer tells how many rows there are in all.
+const TOTAL: &str = "x-total-count";
+/// Where an answer tells how to get its next page.
+const NEXT: &str = "x-next-cursor";
+
+#[derive(Serialize)]
+struct Listing<'a> {
+    queries: Vec<Card<'a>>,
+}
+
+#[derive(Serialize)]
+struct Card<'a> {
+    name: &'a str,
+    description: Option<&'a str>,
+    parameters: Vec<ParameterCard<'a>>,
+    columns: Vec<Column<'a>>,
+    /// The rows that it answers from, where it takes some.
+    input: Option<InputCard<'a>>,
+}
+
+#[derive(Serialize)]
+struct ParameterCard<'a> {
+    name: &'a str,
+    r#type: &'a str,
+    required: bool,
+    default: Option<Value>,
+    description: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Column<'a> {
+    name: &'a str,
+    r#type: String,
+}
+
+#[derive(Serialize)]
+struct InputCard<'a> {
+    name: &'a str,
+    columns: &'a BTreeMap<String, String>,
+}
+
+/// Lists all queries.
+pub(super) async fn list(Extension(visit): Extension<Visit>) -> Result<Response, Problem> {
+    answer::json(&Listing { queries: visit.api.engine.queries().iter().map(|card| Card::of(card)).collect() })
+}
+
+impl<'a> Card<'a> {
+    fn of(card: &'a QueryCard) -> Self {
+        let columns = card.schema.fields().iter();
+        Self {
+            name: &card.name,
+            description: card.description.as_deref(),
+            parameters: card.parameters.iter().map(ParameterCard::of).collect(),
+            columns: columns.map(|field| Column { name: field.name(), r#type: type_name(field) }).collect(),
+            input: card.input.as_ref().map(|input| InputCard { name: &input.name, columns: &input.columns }),
+        }
+    }
+}
+
+impl<'a> ParameterCard<'a> {
+    fn of(parameter: &'a Parameter) -> Self {
+        Self {
+            name: &parameter.name,
+            r#type: &parameter.data_type,
+            required: parameter.is_required(),
+            default: parameter.default.as_ref().map(json_of),
+            description: parameter.description.as_deref(),
+        }
+    }
+}
+
+/// A default as JSON.
+pub(super) fn json_of(value: &OptionValue) -> Value {
+    match value {
+        OptionValue::Boolean(value) => (*value).into(),
+        OptionValue::Integer(value) => (*value).into(),
+        OptionValue::Float(value) => (*value).into(),
+        OptionValue::Text(value) => value.as_str().into(),
+        OptionValue::List(values) => values.iter().map(json_of).collect(),
+    }
+}
+
+/// Answers a query.
+pub(super) async fn call(
+    Extension(visit): Extension<Visit>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let format = accept::format(request.uri(), request.headers())?;
+    let mut asked = Asked::of(request.uri().query().unwrap_or_default())?;
+    if let Some(token) = asked.cursor.take_if(|token| !token.is_empty()) {
+        let cursor = visit.api.cursors.take(&token, visit.session.principal())?;
+        return page(visit, cursor, asked.limit(), format).await;
+    }
+    let engine = visit.api.engine.clone();
+    let card = engine.query(&name)?;
+    let (head, body) = request.into_parts();
+    let body = body::read(body, visit.limits).await?;
+    let posted = match &card.input {
+        Some(_) if head.method != Method::POST => return Err(wants_rows()),
+        Some(_) => Some(rows::read(&visit, card, &head.headers, body).await?),
+        None => {
+            asked.add_body(&body)?;
+            None
+        }
+    };
+    answer_call(visit, card, asked, posted, format).await
+}
+
+async fn answer_call(
+    visit: Visit,
+    card: &QueryCard,
+    mut asked: Asked,
+    posted: Option<Posted>,
+    format: Format,
+) -> Result<Response, Problem> {
+    let page_asked = page_of(&mut asked.arguments)?;
+    let total = match (asked.total, &posted) {
+        (true, None) => Some(count(&visit, card.count_statement(asked.arguments.clone())?).await?),
+        (true, Some(_)) => {
+            return Err(Problem::bad_request("BAD_PARAMETER", "a query over posted rows has no total"));
+        }
+        _ => None,
+    };
+    if asked.cursor.is_some() {
+        let whole = crate::engine::Page { limit: None, ..page_asked };
+        let rows = run(&visit, card.statement(asked.arguments, whole)?, posted).await?;
+        let cursor = Cursor::new(rows, card, visit.session.principal());
+        return with_total(page(visit, cursor, page_asked.limit, format).await?, total);
+    }
+    let statement = card.statement(asked.arguments, page_asked)?;
+    let mut entry = visit.api.log.begin("query", &card.name);
+    let rows = run(&visit, statement, posted).await.inspect_err(|error| entry.failed(error))?;
+    with_total(answer::respond(rows, format, entry, visit.open).await?, total)
+}
+
+/// One page of a cursor, and where the next one is.
+async fn page(visit: Visit, cursor: Cursor, limit: Option<u64>, format: Format) -> Result<Response, Problem> {
+    let mut entry = visit.api.log.begin("query", cursor.name());
+    let page = cursor.page(limit).await.inspect_err(|error| entry.failed(error))?;
+    let PageOf { rows, rest } = page;
+    let mut response = answer::respond(rows, format, entry, visit.open).await?;
+    if let Some(rest) = rest {
+        let token = visit.api.cursors.keep(rest)?;
+        let token = HeaderValue::from_str(&token).map_err(|error| Failure::internal(&error))?;
+        response.headers_mut().insert(NEXT, token);
+    }
+    Ok(response)
+}
+
+/// The rows of a statement that was found to read when the server started.
+async fn run(
+    visit: &Visit,
+    statement: Statement,
+    posted: Option<Posted>,
+) -> Result<BatchStream, SessionError> {
+    if let Some(posted) = posted {
+        return visit.session.read_posted(statement, posted).await;
+    }
+    match visit.session.run_once(statement).await? {
+        Outcome::Rows(rows) => Ok(rows),
+        Outcome::Changed(_) => Err(Error::Refused("a named query reads, and nothing else".into()).into()),
+    }
+}
+
+async fn count(visit: &Visit, statement: Statement) -> Result<i64, Problem> {
+    use arrow_array::{cast::AsArray, types::Int64Type};
+    let mut rows = run(visit, statement, None).await?;
+    let batch = rows.next().await.transpose()?;
+    Ok(batch.map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0)))
+}
+
+fn with_total(mut response: Response, total: Option<i64>) -> Result<Response, Problem> {
+    if let Some(total) = total {
+        response.headers_mut().insert(TOTAL, total.into());
+    }
+    Ok(response)
+}
+
+fn wants_rows() -> Problem {
+    let text = "this query answers from rows that are sent with it; send them by POST";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Kind::BadRequest, "ROWS_WANTED", text)
+}
+
+/// What the address asks for.
+#[derive(Default)]
+struct Asked {
+    arguments: Arguments,
+    /// Present, and empty, where a cursor is to begin.
+    cursor: Option<String>,
+    total: bool,
+}
+
+impl Asked {
+    fn of(query: &str) -> Result<Self, Problem> {
+        let mut asked = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                // Of the form the accepting has seen to.
+                "format" => {}
+                "cursor" => asked.cursor = Some(value.into_owned()),
+                "total" => asked.total = truth(&value)?,
+                _ => asked.add(name.to_lowercase(), Some(value.into_owned()))?,
+            }
+        }
+        Ok(asked)
+    }
+
+    fn limit(&mut self) -> Option<u64> {
+        page_of(&mut self.arguments).ok().and_then(|page| page.limit)
+    }
+
+    fn add(&mut self, name: String, value: Option<String>) -> Result<(), Problem> {
+        match self.arguments.insert(name.clone(), value) {
+            None => Ok(()),
+            Some(_) => Err(Error::BadParameter(format!("the parameter {name:?} is there twice")).into()),
+        }
+    }
+
+    /// The parameters in a body, a JSON object.
+    fn add_body(&mut self, body: &[u8]) -> Result<(), Problem> {
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(());
+        }
+        let malformed = |error: serde_json::Error| {
+            let text = format!("the body is no JSON object of parameters: {error}");
+            Problem::bad_request("BAD_BODY", &text)
+        };
+        let object: BTreeMap<String, &serde_json::value::RawValue> =
+            serde_json::from_slice(body).map_err(malformed)?;
+        for (name, value) in object {
+            let value = match value.get() {
+                "null" => None,
+                text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(malformed)?),
+                text => Some(text.to_owned()),
+            };
+            self.add(name.to_lowercase(), value)?;
+        }
+        Ok(())
+    }
+}
+
+fn truth(text: &str) -> Result<bool, Problem> {
+    match text {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => {
+            let text = format!(
+                "total is true or false; {:?} is neither",
+                other.chars().take(64).collect::<String>()
+            );
+            Err(Problem::bad_request("BAD_PARAMETER", &text))
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Rows in the body of a request, by its content type: JSON, lines of JSON, CSV, or an Arrow stream.
+
+use std::{io::Cursor, sync::Arc};
+
+use arrow_array::RecordBatch;
+use arrow_ipc::reader::StreamReader;
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, StatusCode},
+};
+use futures::stream;
+use serde_json::value::RawValue;
+
+use super::{body, door::Visit, problem::Problem};
+use crate::{
+    engine::{Error, Posted, QueryCard, check_expansion},
+    failure::Kind,
+};
+
+/// Rows that are decoded at once.
+const BATCH_ROWS: usize = 8_192;
+
+/// How a body says its rows.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    Ndjson,
+    Csv,
+    Arrow,
+}
+
+/// The rows of a body as the input of a query.
+pub(super) async fn read(
+    visit: &Visit,
+    card: &QueryCard,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<Posted, Problem> {
+    let form = form(headers)?;
+    let schema = Arc::clone(&card.input_schema);
+    // Decoding takes the time of thousands of values, and hostile Arrow data may panic.
+    let decoded = tokio::task::spawn_blocking(move || decode(form, &schema, &body)).await;
+    let malformed = || Error::BadArrow("the body is malformed".into());
+    let (schema, batches) = decoded
+        .map_err(|_| malformed())?
+        .map_err(|error| Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {error}")))?;
+    batches.iter().try_for_each(check_expansion)?;
+    let sender = u64::from_le_bytes(visit.session.id().first_chunk().copied().unwrap_or_default());
+    let batches = stream::iter(batches.into_iter().map(Ok));
+    Ok(visit.api.engine.take_posted(&card.name, schema, batches, sender).await?.as_input_of(card)?)
+}
+
+fn form(headers: &HeaderMap) -> Result<Form, Problem> {
+    match body::media_type(headers).as_str() {
+        "" | "application/json" => Ok(Form::Json),
+        "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Ok(Form::Ndjson),
+        "text/csv" => Ok(Form::Csv),
+        "application/vnd.apache.arrow.stream" => Ok(Form::Arrow),
+        other => Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Kind::BadRequest,
+            "UNSUPPORTED_MEDIA_TYPE",
+            &format!(
+                "rows of {other} are not understood; send application/json, application/x-ndjson, text/csv or \
+                 application/vnd.apache.arrow.stream"
+            ),
+        )),
+    }
+}
+
+type Decoded = Result<(SchemaRef, Vec<RecordBatch>), ArrowError>;
+
+fn decode(form: Form, schema: &SchemaRef, body: &[u8]) -> Decoded {
+    match form {
+        Form::Json => {
+            let rows: Vec<&RawValue> =
+                serde_json::from_slice(body).map_err(|error| ArrowError::JsonError(error.to_string()))?;
+            from_json(schema, rows.into_iter().map(|row| row.get().as_bytes()))
+        }
+        Form::Ndjson => from_json(schema, std::iter::once(body)),
+        Form::Csv => from_csv(body),
+        Form::Arrow => from_arrow(body),
+    }
+}
+
+/// A column that the query does not know is an error; one that a row lacks is null.
+fn from_json<'a>(schema: &SchemaRef, rows: impl Iterator<Item = &'a [u8]>) -> Decoded {
+    let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(schema))
+        .with_batch_size(BATCH_ROWS)
+        .with_strict_mode(true)
+        .build_decoder()?;
+    let mut batches = Vec::new();
+    for mut row in rows {
+        while !row.is_empty() {
+            let read = decoder.decode(row)?;
+            row = &row[read..];
+            if !row.is_empty() || decoder.len() >= BATCH_ROWS {
+                batches.extend(decoder.flush()?);
+            }
+        }
+    }
+    batches.extend(decoder.flush()?);
+    Ok((Arc::clone(schema), batches))
+}
+
+/// All columns as texts, under the names of the first line; the query's types are DuckDB's to read. What is empty is
+/// null.
+fn from_csv(body: &[u8]) -> Decoded {
+    let format = arrow_csv::reader::Format::default().with_header(true);
+    let (names, _) = format.infer_schema(Cursor::new(body), Some(0))?;
+    let fields: Vec<_> =
+        names.fields().iter().map(|field| Field::new(field.name().trim(), DataType::Utf8, true)).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let reader = arrow_csv::ReaderBuilder::new(Arc::clone(&schema))
+        .with_header(true)
+        .with_batch_size(BATCH_ROWS)
+        .build(Cursor::new(body))?;
+    Ok((schema, reader.collect::<Result<_, _>>()?))
+}
+
+fn from_arrow(body: &[u8]) -> Decoded {
+    let reader = StreamReader::try_new(Cursor::new(body), None)?;
+    let schema = reader.schema();
+    Ok((schema, reader.collect::<Result<_, _>>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{Array, cast::AsArray, types::Int64Type};
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        let fields = [Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)];
+        Arc::new(Schema::new(fields.to_vec()))
+    }
+
+    fn ids(form: Form, body: &str) -> Vec<i64> {
+        let (_, batches) = decode(form, &schema(), body.as_bytes()).unwrap();
+        let ids =
+            batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+        ids.collect()
+    }
+
+    #[test]
+    fn json_is_an_array_or_lines() {
+        let array = r#"[{"id": 9007199254740993, "name": "a"}, {"id": 2}]"#;
+        assert_eq!(ids(Form::Json, array), [9_007_199_254_740_993, 2]);
+        assert_eq!(ids(Form::Ndjson, "{\"id\": 1}\n\n{\"id\": 2}\n"), [1, 2]);
+        assert_eq!(ids(Form::Json, "[]"), [0; 0]);
+        let many: Vec<_> = (0..20_000).map(|id| format!("{{\"id\":{id}}}")).collect();
+        assert_eq!(ids(Form::Ndjson, &many.join("\n")).len(), 20_000);
+        assert_eq!(ids(Form::Json, &format!("[{}]", many.join(","))).len(), 20_000);
+    }
+
+    #[test]
+    fn what_is_no_row_is_refused() {
+        for (form, body) in [
+            (Form::Json, "{\"id\": 1}"),
+            (Form::Json, "[1]"),
+            (Form::Json, "[{\"id\": \"x\"}]"),
+            (Form::Json, "[{\"wings\": 2}]"),
+            (Form::Json, "[{\"id\": 1}"),
+            (Form::Ndjson, "{\"id\": 1"),
+            (Form::Arrow, "not Arrow"),
+            (Form::Csv, "id,name\n1,a,b\n"),
+        ] {
+            assert!(decode(form, &schema(), body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn csv_has_the_names_in_its_first_line_and_empty_is_null() {
+        let (schema, batches) = decode(Form::Csv, &schema(), b"name,id\n\"a,b\",1\n,2\n").unwrap();
+        assert_eq!(schema.field(0).name(), "name");
+        let names = batches[0].column(0).as_string::<i32>();
+        assert_eq!((names.value(0), names.is_null(1)), ("a,b", true));
+    }
+}
