@@ -3,7 +3,8 @@
 use std::{io::Cursor, sync::Arc};
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::StreamReader;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use axum::{
     body::Bytes,
@@ -71,14 +72,14 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
 
 type Decoded = Result<(SchemaRef, Vec<RecordBatch>), ArrowError>;
 
-fn decode(form: Form, schema: &SchemaRef, body: &[u8]) -> Decoded {
+fn decode(form: Form, schema: &SchemaRef, body: &Bytes) -> Decoded {
     match form {
         Form::Json => {
             let rows: Vec<&RawValue> =
                 serde_json::from_slice(body).map_err(|error| ArrowError::JsonError(error.to_string()))?;
             from_json(schema, rows.into_iter().map(|row| row.get().as_bytes()))
         }
-        Form::Ndjson => from_json(schema, std::iter::once(body)),
+        Form::Ndjson => from_json(schema, std::iter::once(&body[..])),
         Form::Csv => from_csv(body),
         Form::Arrow => from_arrow(body),
     }
@@ -119,10 +120,16 @@ fn from_csv(body: &[u8]) -> Decoded {
     Ok((schema, reader.collect::<Result<_, _>>()?))
 }
 
-fn from_arrow(body: &[u8]) -> Decoded {
-    let reader = StreamReader::try_new(Cursor::new(body), None)?;
-    let schema = reader.schema();
-    Ok((schema, reader.collect::<Result<_, _>>()?))
+/// By the decoder that takes what there is: a reader would set aside whatever the stream says of its lengths.
+fn from_arrow(body: &Bytes) -> Decoded {
+    let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from(body.clone()));
+    let mut batches = Vec::new();
+    while let Some(batch) = decoder.decode(&mut rest)? {
+        batches.push(batch);
+    }
+    decoder.finish()?;
+    let schema = decoder.schema().ok_or_else(|| ArrowError::IpcError("there is no schema".into()))?;
+    Ok((schema, batches))
 }
 
 #[cfg(test)]
@@ -137,7 +144,7 @@ mod tests {
     }
 
     fn ids(form: Form, body: &str) -> Vec<i64> {
-        let (_, batches) = decode(form, &schema(), body.as_bytes()).unwrap();
+        let (_, batches) = decode(form, &schema(), &Bytes::copy_from_slice(body.as_bytes())).unwrap();
         let ids =
             batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
         ids.collect()
@@ -166,13 +173,13 @@ mod tests {
             (Form::Arrow, "not Arrow"),
             (Form::Csv, "id,name\n1,a,b\n"),
         ] {
-            assert!(decode(form, &schema(), body.as_bytes()).is_err(), "{body}");
+            assert!(decode(form, &schema(), &Bytes::copy_from_slice(body.as_bytes())).is_err(), "{body}");
         }
     }
 
     #[test]
     fn csv_has_the_names_in_its_first_line_and_empty_is_null() {
-        let (schema, batches) = decode(Form::Csv, &schema(), b"name,id\n\"a,b\",1\n,2\n").unwrap();
+        let (schema, batches) = decode(Form::Csv, &schema(), &Bytes::from_static(b"name,id\n\"a,b\",1\n,2\n")).unwrap();
         assert_eq!(schema.field(0).name(), "name");
         let names = batches[0].column(0).as_string::<i32>();
         assert_eq!((names.value(0), names.is_null(1)), ("a,b", true));
