@@ -7,6 +7,7 @@
 
 mod certificates;
 mod failing_syncs;
+mod http;
 mod keyed;
 mod process;
 mod proxy;
@@ -20,6 +21,7 @@ use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
 pub use failing_syncs::FailingSyncs;
+pub use http::{HttpAnswer, HttpClient};
 pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
 pub use process::Process;
 pub use proxy::Proxy;
