@@ -41,6 +41,17 @@ async fn a_client_that_does_not_end_its_head_or_its_body_is_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_refused_where_nobody_could_see_it_break_off() {
+    let (server, _) = server_with(|_| ()).await;
+    let mut stream = TcpStream::connect(server.http_address().unwrap()).await.unwrap();
+    stream.write_all(b"POST /v1/sql HTTP/1.0\r\nContent-Length: 8\r\n\r\nSELECT 1").await.unwrap();
+    let mut answer = String::new();
+    soon("the end of the connection", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 505 ") && answer.contains("HTTP_VERSION"), "{answer}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_connection_too_many_is_closed_at_once() {
     let (server, mut client) = server_with(|config| config.network.max_connections = 1).await;
     assert_eq!(client.sql("ndjson", "SELECT 1 AS a").await.text(), "{\"a\":1}\n");
