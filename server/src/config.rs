@@ -100,7 +100,7 @@ pub struct Network {
     pub max_connections: usize,
     /// How long a new connection may take for its handshake, of TLS or of HTTP/2. Others go on meanwhile.
     pub begin_within: Duration,
-    /// Where metrics and health are served over HTTP, if anywhere.
+    /// Where the API, metrics and health are served over HTTP, if anywhere.
     pub http: Option<SocketAddr>,
     /// Streams a connection.
     pub max_streams: u32,
@@ -170,8 +170,9 @@ impl Merged {
             client_ca: self.tls_client_ca.clone(),
         };
         let tls = tls.read()?;
-        let listen = self.listen_address(tls.is_some())?;
-        let http = self.http.as_deref().map(|address| resolve("http", address)).transpose()?;
+        let listen = self.address("listen", &self.listen, tls.is_some())?;
+        let http = self.http.as_deref();
+        let http = http.map(|address| self.address("http", address, tls.is_some())).transpose()?;
         let database = self
             .database
             .as_deref()
@@ -258,11 +259,12 @@ impl Merged {
         })
     }
 
-    fn listen_address(&self, encrypted: bool) -> Result<SocketAddr, ConfigError> {
-        let address = resolve("listen", &self.listen)?;
+    /// An address on which SQL is taken, so that it had better not be open to all.
+    fn address(&self, option: &str, address: &str, encrypted: bool) -> Result<SocketAddr, ConfigError> {
+        let address = resolve(option, address)?;
         if !address.ip().is_loopback() && !encrypted && !self.insecure {
             return Err(invalid(
-                "listen",
+                option,
                 &format!(
                     "{address} can be reached from other machines, and nothing is encrypted; give --tls-cert and --tls-key, or add --insecure if that is meant"
                 ),
@@ -316,6 +318,7 @@ mod tests {
             (vec![], "database"),
             (vec!["--database", "a", "--listen", "nonsense"], "listen"),
             (vec!["--database", "a", "--listen", "0.0.0.0:0"], "listen"),
+            (vec!["--database", "a", "--http", "0.0.0.0:0"], "http"),
             (vec!["--database", "a", "--threads", "0"], "threads"),
             (vec!["--database", "a", "--threads", "x"], "--threads"),
             (vec!["--database", "a", "--queue-bytes", "1"], "queue_bytes"),

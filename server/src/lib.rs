@@ -5,6 +5,7 @@
 //! ```text
 //!  main      -> config, telemetry, server         assemble, run, shut down in order
 //!  flight/      the protocol                      the home of tonic and arrow_flight
+//!  http/        the other protocol                the home of axum; rows as JSON, CSV, Arrow, Parquet
 //!  session/     what clients leave between calls  names, settings, transactions, prepared statements
 //!  sql/         what is asked                     pure functions over SQL text
 //!  engine/      DuckDB                            its C API lives here only

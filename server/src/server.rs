@@ -142,7 +142,7 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Where metrics and health are served over HTTP, if anywhere.
+    /// Where the API, metrics and health are served over HTTP, if anywhere.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(Http::address)
     }
@@ -177,17 +177,7 @@ impl Server {
         let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
         let door = &self.authenticator;
         let log = Arc::new(StatementLog::new(self.config.log.slow_query));
-        if let Some(http) = &self.http {
-            let places = [places.clone(), http.places()];
-            http.sample_with(sample(self.engine.clone(), Arc::clone(&sessions), places));
-            http.serve(Api {
-                engine: self.engine.clone(),
-                cursors: Cursors::default(),
-                sessions: Arc::clone(&sessions),
-                authenticator: Arc::clone(door),
-                log: Arc::clone(&log),
-            });
-        }
+        self.serve_http(&sessions, &log, &places);
         let stopping = CancellationToken::new();
         let flight =
             Flight::new(self.engine.clone(), Arc::clone(&sessions), log, Arc::clone(door), stopping.clone());
@@ -217,12 +207,7 @@ impl Server {
                 reporter.clone().stopping().await;
                 stopping.cancel();
                 let _ = drain.send(());
-                let over_http = async {
-                    if let Some(http) = &self.http {
-                        http.drained().await;
-                    }
-                };
-                let drained = async { tokio::join!(&mut serving, over_http) };
+                let drained = async { tokio::join!(&mut serving, drained(self.http.as_ref())) };
                 match tokio::time::timeout(network.drain_timeout, drained).await {
                     Ok((served, ())) => served,
                     Err(_) => {
@@ -240,6 +225,27 @@ impl Server {
         }
         tracing::info!("stopped");
         Ok(served?)
+    }
+
+    /// Opens the API and the metrics over HTTP.
+    fn serve_http(&self, sessions: &Arc<Sessions>, log: &Arc<StatementLog>, places: &Places) {
+        let Some(http) = &self.http else { return };
+        let places = [places.clone(), http.places()];
+        http.sample_with(sample(self.engine.clone(), Arc::clone(sessions), places));
+        http.serve(Api {
+            engine: self.engine.clone(),
+            cursors: Cursors::default(),
+            sessions: Arc::clone(sessions),
+            authenticator: Arc::clone(&self.authenticator),
+            log: Arc::clone(log),
+        });
+    }
+}
+
+/// Waits until no request over HTTP is under way.
+async fn drained(http: Option<&Http>) {
+    if let Some(http) = http {
+        http.drained().await;
     }
 }
 
@@ -287,10 +293,11 @@ fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, tr
 /// What is allowed, but had better be known.
 fn warn_of_risks(config: &Config) {
     let security = &config.security;
-    if config.network.http.is_some_and(|address| !address.ip().is_loopback()) {
+    let reachable = |address: SocketAddr| !address.ip().is_loopback();
+    if config.network.http.is_some_and(reachable) {
         tracing::warn!("metrics and health over HTTP can be read by whoever can connect");
     }
-    if config.network.listen.ip().is_loopback() {
+    if !reachable(config.network.listen) && !config.network.http.is_some_and(reachable) {
         return;
     }
     if security.tls.is_none() {

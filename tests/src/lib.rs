@@ -7,6 +7,7 @@
 
 mod certificates;
 mod failing_syncs;
+mod http;
 mod keyed;
 mod lake;
 mod process;
@@ -21,6 +22,7 @@ use std::{fmt::Debug, time::Duration};
 
 pub use certificates::{Authority, Signed};
 pub use failing_syncs::FailingSyncs;
+pub use http::{HttpAnswer, HttpClient};
 pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
 pub use lake::configure;
 pub use process::Process;

@@ -103,7 +103,7 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_MAX_CONNECTIONS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) max_connections: Option<usize>,
-    /// Address for /metrics, /healthz and /readyz over HTTP [default: none].
+    /// Address for SQL, metrics and health over HTTP [default: none].
     #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) http: Option<String>,

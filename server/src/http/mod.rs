@@ -171,9 +171,9 @@ mod tests {
         }
     }
 
-    async fn first_line(address: SocketAddr, path: &str) -> String {
+    async fn first_line(address: SocketAddr, asked: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("{asked} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -194,8 +194,20 @@ mod tests {
             (Phase::Stopping, not_now),
         ] {
             readiness.enter(phase);
-            assert_eq!(first_line(http.address(), "/readyz").await, ready, "{phase:?}");
-            assert_eq!(first_line(http.address(), "/healthz").await, ok);
+            assert_eq!(first_line(http.address(), "GET /readyz").await, ready, "{phase:?}");
+            assert_eq!(first_line(http.address(), "GET /healthz").await, ok);
+        }
+        http.stop().await;
+    }
+
+    #[tokio::test]
+    async fn the_api_is_not_there_before_the_server_serves_nor_after() {
+        let readiness = Readiness::starting();
+        let http = Http::start(ANYWHERE, &config(), readiness.clone()).await.unwrap();
+        for phase in [Phase::Starting, Phase::Serving, Phase::Down, Phase::Stopping] {
+            readiness.enter(phase);
+            let line = first_line(http.address(), "GET /v1/tables").await;
+            assert_eq!(line, "HTTP/1.1 503 Service Unavailable", "{phase:?}");
         }
         http.stop().await;
     }

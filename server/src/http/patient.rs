@@ -83,3 +83,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_nothing_is_given_up() {
+        let (ours, theirs) = tokio::io::duplex(4);
+        let mut ours = Patient::new(ours, Duration::from_millis(20));
+        ours.write_all(b"1234").await.unwrap();
+        assert_eq!(ours.write_all(b"5").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(theirs);
+    }
+}

@@ -22,6 +22,7 @@ mod failure_isolation;
 mod group_commit;
 mod health;
 mod http;
+mod http_api;
 mod keys;
 mod long_streams;
 mod long_writes;

@@ -54,7 +54,7 @@ pub(super) async fn respond(
     mut entry: Entry,
     open: TaskTrackerToken,
 ) -> Result<Response, Problem> {
-    let encoder = format.encoder(&rows.schema()).inspect_err(|error| entry.failed(error))?;
+    let encoder = format.encoder(&rows.schema()).inspect_err(|failure| entry.failed(&failure.text()))?;
     let first = rows.next().await.inspect(|batch| entry.saw(batch)).transpose()?;
     let answer = Answer {
         rows,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -34,7 +34,8 @@ pub(super) struct Visit {
 pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     // The body cannot be looked at from several threads, so that only what is asked of the request goes on.
     let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
-    let offered = check_origin(request.headers()).map(|()| Offered::in_headers(request.headers()));
+    let allowed = check_version(request.version()).and_then(|()| check_origin(request.headers()));
+    let offered = allowed.map(|()| Offered::in_headers(request.headers()));
     match visit(&shared, offered, &sender).await {
         Ok(visit) => {
             request.extensions_mut().insert(visit);
@@ -66,6 +67,15 @@ fn serving(shared: &Shared) -> Result<Arc<Api>, Problem> {
         Phase::Down => Err(Error::EngineDown.into()),
         Phase::Stopping => Err(Error::Stopping.into()),
     }
+}
+
+/// In HTTP/1.0 the end of a body is the end of the connection, so that an answer that breaks off would look whole.
+fn check_version(version: Version) -> Result<(), Problem> {
+    if version >= Version::HTTP_11 {
+        return Ok(());
+    }
+    let text = "send HTTP/1.1: over HTTP/1.0 nobody can see that an answer broke off (nginx: proxy_http_version 1.1)";
+    Err(Problem::new(StatusCode::HTTP_VERSION_NOT_SUPPORTED, Kind::Unsupported, "HTTP_VERSION", text))
 }
 
 /// A browser sends simple requests to any server for any page that it shows, with what it knows of the user's

@@ -8,7 +8,7 @@ use axum::{
     },
     response::IntoResponse,
 };
-use serde_json::json;
+use serde::Serialize;
 
 use crate::failure::{Failure, Kind};
 
@@ -32,6 +32,16 @@ impl Problem {
     pub(super) fn bad_request(slug: &'static str, text: &str) -> Self {
         Failure::new(Kind::BadRequest, slug, text).into()
     }
+}
+
+/// What a client reads.
+#[derive(Serialize)]
+struct Told<'a> {
+    r#type: &'static str,
+    title: Option<&'static str>,
+    status: u16,
+    detail: &'a str,
+    slug: &'static str,
 }
 
 /// Whatever becomes a [`Failure`] becomes a problem, with the status of its kind.
@@ -60,14 +70,16 @@ fn status(kind: Kind) -> StatusCode {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
         let Self { status, failure } = self;
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": failure.text(),
-            "slug": failure.slug(),
-        });
-        let mut response = (status, [(CONTENT_TYPE, PROBLEM)], body.to_string()).into_response();
+        let told = Told {
+            r#type: "about:blank",
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            detail: failure.text(),
+            slug: failure.slug(),
+        };
+        // Texts and a number always have a form in JSON.
+        let body = serde_json::to_string(&told).unwrap_or_default();
+        let mut response = (status, [(CONTENT_TYPE, PROBLEM)], body).into_response();
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = failure.retry_after() {

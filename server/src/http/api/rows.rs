@@ -179,7 +179,8 @@ mod tests {
 
     #[test]
     fn csv_has_the_names_in_its_first_line_and_empty_is_null() {
-        let (schema, batches) = decode(Form::Csv, &schema(), &Bytes::from_static(b"name,id\n\"a,b\",1\n,2\n")).unwrap();
+        let (schema, batches) =
+            decode(Form::Csv, &schema(), &Bytes::from_static(b"name,id\n\"a,b\",1\n,2\n")).unwrap();
         assert_eq!(schema.field(0).name(), "name");
         let names = batches[0].column(0).as_string::<i32>();
         assert_eq!((names.value(0), names.is_null(1)), ("a,b", true));

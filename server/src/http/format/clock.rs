@@ -1,5 +1,5 @@
-//! Dates, times and intervals as ISO 8601, over the whole range that DuckDB has. The Arrow library's calendar ends
-//! at the year 262,142, and knows neither infinity nor 24:00:00.
+//! Dates, times and intervals as ISO 8601, over the whole range that DuckDB has; the Arrow library's calendar ends at
+//! the year 262,142. Infinities do not come here: the engine refuses what Arrow has no place for.
 
 use std::io::Write;
 
@@ -7,22 +7,13 @@ const DAY_SECONDS: i64 = 86_400;
 /// Parts of a second, by the digits that they take.
 const NANOS: i64 = 1_000_000_000;
 
-/// A day, counted from 1970-01-01. DuckDB's ends of the range are its infinities.
+/// A day, counted from 1970-01-01.
 pub(super) fn date(days: i32, out: &mut Vec<u8>) {
-    match days {
-        i32::MAX => out.extend_from_slice(b"infinity"),
-        days if days <= -i32::MAX => out.extend_from_slice(b"-infinity"),
-        days => day(i64::from(days), out),
-    }
+    day(i64::from(days), out);
 }
 
 /// A moment, counted in `per_second` from 1970; of UTC where `utc`, else of no zone.
 pub(super) fn timestamp(value: i64, per_second: i64, utc: bool, out: &mut Vec<u8>) {
-    match value {
-        i64::MAX => return out.extend_from_slice(b"infinity"),
-        value if value <= -i64::MAX => return out.extend_from_slice(b"-infinity"),
-        _ => {}
-    }
     let (seconds, parts) = (value.div_euclid(per_second), value.rem_euclid(per_second));
     day(seconds.div_euclid(DAY_SECONDS), out);
     out.push(b'T');
@@ -32,7 +23,7 @@ pub(super) fn timestamp(value: i64, per_second: i64, utc: bool, out: &mut Vec<u8
     }
 }
 
-/// A time of day, counted in `per_second` from midnight; the end of the day is 24:00:00.
+/// A time of day, counted in `per_second` from midnight.
 pub(super) fn time(value: i64, per_second: i64, out: &mut Vec<u8>) {
     clock(value.div_euclid(per_second), value.rem_euclid(per_second) * (NANOS / per_second), out);
 }
@@ -146,8 +137,6 @@ mod tests {
             (-719_529, "-0001-12-31"),
             (2_932_897, "+10000-01-01"),
             (2_147_483_646, "+5881580-07-10"),
-            (i32::MAX, "infinity"),
-            (-i32::MAX, "-infinity"),
         ] {
             assert_eq!(of(|out| date(days, out)), text);
         }
@@ -161,12 +150,9 @@ mod tests {
             (-1, 1_000_000, true, "1969-12-31T23:59:59.999999Z"),
             (1, 1_000_000_000, false, "1970-01-01T00:00:00.000000001"),
             (-1, 1, false, "1969-12-31T23:59:59"),
-            (i64::MAX, 1_000_000, true, "infinity"),
-            (-i64::MAX, 1_000_000, false, "-infinity"),
         ] {
             assert_eq!(of(|out| timestamp(value, per_second, utc, out)), text);
         }
-        assert_eq!(of(|out| time(86_400_000_000, 1_000_000, out)), "24:00:00");
         assert_eq!(of(|out| time(3_661_000_001, 1_000_000, out)), "01:01:01.000001");
     }
 

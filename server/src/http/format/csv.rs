@@ -163,3 +163,45 @@ fn quoted(value: &[u8], out: &mut Vec<u8>) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, BinaryArray, Float64Array, Int64Array, StringArray};
+
+    use super::*;
+    use crate::http::format::{Format, testing::text};
+
+    fn lines(columns: impl IntoIterator<Item = (&'static str, ArrayRef)>) -> String {
+        let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+        text(Format::Csv, &[RecordBatch::try_from_iter_with_nullable(columns).unwrap()])
+    }
+
+    #[test]
+    fn values_are_quoted_where_they_need_it() {
+        let texts = StringArray::from(vec![Some("plain"), Some("a,\"b\"\nc"), Some(""), None]);
+        let floats = Float64Array::from(vec![0.5, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]);
+        let blobs = BinaryArray::from(vec![&b"\x00\xff"[..], b"", b"a", b"b"]);
+        let lines =
+            lines([("a b", Arc::new(texts) as ArrayRef), ("f", Arc::new(floats)), ("x,y", Arc::new(blobs))]);
+        let expected =
+            "a b,f,\"x,y\"\nplain,0.5,AP8=\n\"a,\"\"b\"\"\nc\",nan,\"\"\n\"\",inf,YQ==\n,-inf,Yg==\n";
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn no_line_is_empty() {
+        assert_eq!(
+            lines([("a", Arc::new(Int64Array::from(vec![None, Some(1)])) as ArrayRef)]),
+            "a\n\"\"\n1\n"
+        );
+    }
+
+    #[test]
+    fn a_text_inside_json_loses_its_escapes_only_at_the_top() {
+        for (json, cell) in [(r#""a\"b""#, r#""a""b""#), (r#"["a,b"]"#, r#""[""a,b""]""#), ("12", "12")] {
+            let mut out = Vec::new();
+            unquoted(json.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), cell);
+        }
+    }
+}

@@ -127,3 +127,47 @@ impl Objects {
         Ok(out)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Decimal128Array, Float64Array, Int64Array, StringArray, UInt64Array};
+
+    use super::*;
+    use crate::http::format::{Format, testing::text};
+
+    fn batch(columns: impl IntoIterator<Item = (&'static str, ArrayRef)>) -> RecordBatch {
+        let columns = columns.into_iter().map(|(name, column)| (name, column, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    #[test]
+    fn numbers_have_all_of_their_digits() {
+        let decimals = Decimal128Array::from(vec![Some(-12_345_678_901_234_567_890_123_456_789_i128), None]);
+        let batch = batch([
+            ("i", Arc::new(Int64Array::from(vec![i64::MIN, i64::MAX])) as ArrayRef),
+            ("u", Arc::new(UInt64Array::from(vec![u64::MAX, 0]))),
+            ("d", Arc::new(decimals.with_precision_and_scale(38, 4).unwrap())),
+            ("f", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
+        ]);
+        let expected = "{\"i\":-9223372036854775808,\"u\":18446744073709551615,\
+                        \"d\":-1234567890123456789012345.6789,\"f\":0.1}\n\
+                        {\"i\":9223372036854775807,\"u\":0,\"d\":null,\"f\":null}\n";
+        assert_eq!(text(Format::Ndjson, &[batch]), expected);
+    }
+
+    #[test]
+    fn a_document_is_one_object_however_many_batches_there_are() {
+        let batch = batch([
+            ("a", Arc::new(StringArray::from(vec!["x\"\n", "ä"])) as ArrayRef),
+            ("a", Arc::new(Int64Array::from(vec![1, 2]))),
+        ]);
+        let expected = "{\"columns\":[{\"name\":\"a\",\"type\":\"VARCHAR\"},\
+                        {\"name\":\"a_2\",\"type\":\"BIGINT\"}],\"rows\":[\n\
+                        {\"a\":\"x\\\"\\n\",\"a_2\":1},\n{\"a\":\"ä\",\"a_2\":2},\n\
+                        {\"a\":\"x\\\"\\n\",\"a_2\":1},\n{\"a\":\"ä\",\"a_2\":2}\n]}\n";
+        assert_eq!(text(Format::Json, &[batch.clone(), batch.clone()]), expected);
+        let none: serde_json::Value =
+            serde_json::from_str(&text(Format::Json, &[batch.slice(0, 0)])).unwrap();
+        assert_eq!(none["rows"], serde_json::json!([]));
+    }
+}

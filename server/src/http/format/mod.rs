@@ -12,7 +12,7 @@ mod values;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
-use crate::engine::Error;
+use crate::{engine::Error, failure::Failure};
 
 /// A form that rows can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,8 +66,8 @@ impl Format {
     /// Begins a result with these columns.
     ///
     /// # Errors
-    /// [`Error::UnsupportedType`] where a column has no place in the format.
-    pub(super) fn encoder(self, schema: &SchemaRef) -> Result<Box<dyn Encode>, Error> {
+    /// UNSUPPORTED_TYPE where a column has no place in the format.
+    pub(super) fn encoder(self, schema: &SchemaRef) -> Result<Box<dyn Encode>, Failure> {
         Ok(match self {
             Self::Json => Box::new(json::Document::new(schema)),
             Self::Ndjson => Box::new(json::Lines::new(schema)),

@@ -10,7 +10,10 @@ use parquet::{
 };
 
 use super::{Encode, names::with_distinct};
-use crate::engine::Error;
+use crate::{
+    engine::{Error, type_name},
+    failure::{Failure, Kind},
+};
 
 /// Rows of a row group, as DuckDB has them,
 const GROUP_ROWS: usize = 122_880;
@@ -24,17 +27,14 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn new(schema: &SchemaRef) -> Result<Self, Error> {
-        for field in schema.fields() {
-            if !has_place(field.data_type()) {
-                return Err(Error::UnsupportedType {
-                    what: format!(
-                        "column {} (Parquet has no place for it; cast it to VARCHAR)",
-                        field.name()
-                    ),
-                    data_type: field.data_type().to_string(),
-                });
-            }
+    pub(super) fn new(schema: &SchemaRef) -> Result<Self, Failure> {
+        if let Some(field) = schema.fields().iter().find(|field| !has_place(field.data_type())) {
+            let text = format!(
+                "column {:?}: {} has no place in Parquet; cast it to VARCHAR, or ask for another format",
+                field.name(),
+                type_name(field)
+            );
+            return Err(Failure::new(Kind::BadRequest, "UNSUPPORTED_TYPE", &text));
         }
         let schema = with_distinct(schema);
         let properties = WriterProperties::builder()
@@ -87,5 +87,44 @@ fn has_place(data_type: &DataType) -> bool {
         | DataType::FixedSizeList(item, _)
         | DataType::Map(item, _) => has_place(item.data_type()),
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_schema::{Field, Schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+    use crate::http::format::{Format, testing::encoded};
+
+    #[test]
+    fn a_file_reads_back_as_it_was() {
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![Some(i64::MAX), None]));
+        let names: ArrayRef = Arc::new(StringArray::from(vec![Some("ä"), Some("")]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("a", ids, true), ("b", names, true)]).unwrap();
+        let bytes = encoded(Format::Parquet, &[batch.clone(), batch.clone()]);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).unwrap().build();
+        let read: Vec<_> = reader.unwrap().map(Result::unwrap).collect();
+        let rows: usize = read.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!((rows, read[0].slice(0, 2)), (4, batch));
+    }
+
+    #[test]
+    fn row_groups_leave_as_they_fill() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..GROUP_ROWS as i64));
+        let batch = RecordBatch::try_from_iter([("a", numbers)]).unwrap();
+        let mut encoder = Format::Parquet.encoder(&batch.schema()).unwrap();
+        assert_eq!(encoder.head().unwrap(), b"PAR1");
+        assert!(!encoder.rows(&batch).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused_at_once() {
+        let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+        let nested = DataType::List(Arc::new(Field::new("item", interval, true)));
+        let schema = Arc::new(Schema::new(vec![Field::new("a", nested, true)]));
+        assert_eq!(Format::Parquet.encoder(&schema).err().unwrap().slug(), "UNSUPPORTED_TYPE");
     }
 }

@@ -174,8 +174,8 @@ fn nested<'a>(array: &'a dyn Array, options: &'a EncoderOptions) -> Result<Optio
             let range = move |index: usize| index * size..(index + 1) * size;
             Some(Box::new(List { range, items: make_encoder(item, lists.values(), options)? }))
         }
-        DataType::Map(entries, _) => Map::new(entries, array.as_map(), options)?,
-        DataType::Union(_, _) => Union::new(array, options)?,
+        DataType::Map(entries, _) => map(entries, array.as_map(), options)?,
+        DataType::Union(_, _) => union(array, options)?,
         _ => None,
     })
 }
@@ -207,21 +207,19 @@ struct Map<'a> {
     key: Vec<u8>,
 }
 
-impl<'a> Map<'a> {
-    fn new(
-        entries: &'a FieldRef,
-        array: &'a MapArray,
-        options: &'a EncoderOptions,
-    ) -> Result<Option<Made<'a>>, ArrowError> {
-        let DataType::Struct(pair) = entries.data_type() else { return Ok(None) };
-        let [key, value] = &pair[..] else { return Ok(None) };
-        Ok(Some(Box::new(Self {
-            array,
-            keys: make_encoder(key, array.keys(), options)?,
-            values: make_encoder(value, array.values(), options)?,
-            key: Vec::new(),
-        })))
-    }
+fn map<'a>(
+    entries: &'a FieldRef,
+    array: &'a MapArray,
+    options: &'a EncoderOptions,
+) -> Result<Option<Made<'a>>, ArrowError> {
+    let DataType::Struct(pair) = entries.data_type() else { return Ok(None) };
+    let [key, value] = &pair[..] else { return Ok(None) };
+    Ok(Some(Box::new(Map {
+        array,
+        keys: make_encoder(key, array.keys(), options)?,
+        values: make_encoder(value, array.values(), options)?,
+        key: Vec::new(),
+    })))
 }
 
 impl Encoder for Map<'_> {
@@ -253,21 +251,19 @@ struct Union<'a> {
     members: Vec<Option<NullableEncoder<'a>>>,
 }
 
-impl<'a> Union<'a> {
-    fn new(array: &'a dyn Array, options: &'a EncoderOptions) -> Result<Option<Made<'a>>, ArrowError> {
-        let (DataType::Union(fields, _), Some(array)) =
-            (array.data_type(), array.as_any().downcast_ref::<UnionArray>())
-        else {
-            return Ok(None);
-        };
-        let mut members = Vec::new();
-        for (id, field) in fields.iter() {
-            let at = usize::try_from(id).unwrap_or_default();
-            members.resize_with(members.len().max(at + 1), || None);
-            members[at] = Some(make_encoder(field, array.child(id), options)?);
-        }
-        Ok(Some(Box::new(Self { array, members })))
+fn union<'a>(array: &'a dyn Array, options: &'a EncoderOptions) -> Result<Option<Made<'a>>, ArrowError> {
+    let (DataType::Union(fields, _), Some(array)) =
+        (array.data_type(), array.as_any().downcast_ref::<UnionArray>())
+    else {
+        return Ok(None);
+    };
+    let mut members = Vec::new();
+    for (id, field) in fields.iter() {
+        let at = usize::try_from(id).unwrap_or_default();
+        members.resize_with(members.len().max(at + 1), || None);
+        members[at] = Some(make_encoder(field, array.child(id), options)?);
     }
+    Ok(Some(Box::new(Union { array, members })))
 }
 
 impl Encoder for Union<'_> {

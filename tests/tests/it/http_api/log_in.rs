@@ -1,0 +1,95 @@
+//! Who may send SQL over HTTP: who may over Flight.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use merganser_server::config::{Config, PasswordHash, Tls, User};
+use merganser_tests::{Authority, HttpClient, Signed, TestServer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::Request;
+
+use super::server_with;
+
+fn with_ana(config: &mut Config) {
+    config.security.users = vec![User { name: "ana".into(), password: PasswordHash::of("secret").unwrap() }];
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
+}
+
+async fn status(client: &mut HttpClient, authorization: &str) -> u16 {
+    let headers = [("authorization", authorization)];
+    client.send("POST", "/v1/sql", &headers, "SELECT 1").await.status.as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_comes_in_without_a_password_or_a_token() {
+    let (server, mut client) = server_with(with_ana).await;
+    for (method, path) in [("POST", "/v1/sql"), ("GET", "/v1/tables")] {
+        let refused = client.send(method, path, &[], "SELECT 1").await;
+        assert_eq!(refused.problem(), (401, "UNAUTHENTICATED".into()));
+        assert_eq!(refused.header("www-authenticate"), Some(r#"Basic realm="merganser""#));
+    }
+    for open in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(client.send("GET", open, &[], "").await.status, 200, "{open}");
+    }
+    assert_eq!(status(&mut client, &basic("ana", "secret")).await, 200);
+    for wrong in [basic("ana", "wrong"), basic("eva", "secret"), "Bearer x".into(), "Basic !".into()] {
+        assert_eq!(status(&mut client, &wrong).await, 401, "{wrong}");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_flight_is_good_over_http() {
+    let (server, mut client) = server_with(with_ana).await;
+    let mut handshake = Request::new(futures::stream::empty());
+    handshake.metadata_mut().insert("authorization", basic("ana", "secret").parse().unwrap());
+    let answer = server.flight().await.handshake(handshake).await.unwrap();
+    let bearer = answer.metadata().get("authorization").unwrap().to_str().unwrap().to_owned();
+    assert_eq!(status(&mut client, &bearer).await, 200);
+    server.shutdown().await;
+}
+
+/// A connection with TLS, for somebody who may have a certificate.
+async fn encrypted(server: &TestServer, authority: &Authority, identity: Option<Signed>) -> HttpClient {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&authority.certificate()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let config = match identity {
+        Some(Signed { certificate, key }) => {
+            let chain = vec![CertificateDer::from_pem_slice(&certificate).unwrap()];
+            config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(&key).unwrap()).unwrap()
+        }
+        None => config.with_no_client_auth(),
+    };
+    let stream = TcpStream::connect(server.http_address().unwrap()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    HttpClient::over(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_server_is_encrypted_over_http_too_and_knows_certificates() {
+    let authority = Authority::new();
+    let Signed { certificate, key } = authority.server();
+    let client_ca = Some(authority.certificate());
+    let (server, _) =
+        server_with(|config| config.security.tls = Some(Tls { certificate, key, client_ca })).await;
+    let mut stranger = encrypted(&server, &authority, None).await;
+    assert_eq!(stranger.send("GET", "/readyz", &[], "").await.status, 200);
+    assert_eq!(stranger.sql("json", "SELECT 1").await.problem(), (401, "UNAUTHENTICATED".into()));
+    let mut ana = encrypted(&server, &authority, Some(authority.client("ana"))).await;
+    assert_eq!(ana.sql("ndjson", "SELECT 1 AS a").await.text(), "{\"a\":1}\n");
+    drop((stranger, ana));
+    server.shutdown().await;
+}
