@@ -7,7 +7,7 @@ ROUNDS ?= 20
 SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo serve build test check bench bench-durability crash fuzz fmt clean
+.PHONY: help demo serve build test check bench bench-durability bench-http crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -42,6 +42,10 @@ bench: build ## Compare with the peers, side by side (arguments in ARGS)
 bench-durability: build ## What keys, long streams and a long ledger cost (arguments in ARGS)
 	scripts/python-env bench/requirements.txt
 	bench/durability $(ARGS)
+
+bench-http: build ## What the HTTP API costs, beside FastAPI (arguments in ARGS)
+	scripts/python-env bench/requirements.txt bench/requirements-http.txt
+	bench/http $(ARGS)
 
 crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what is lost, doubled or torn
 	$(CARGO) build --release --workspace --bins
