@@ -4,6 +4,7 @@ Two ways: `/plain` is what the documentation of both leads to; `/fast` takes Arr
 """
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -52,5 +53,7 @@ class Announced(uvicorn.Server):
 
 
 if __name__ == "__main__":
+    # Uvicorn raises the signal again once it has stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     host, port = sys.argv[1].split(":")
     Announced(uvicorn.Config(app, host=host, port=int(port), log_level="warning")).run()

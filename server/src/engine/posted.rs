@@ -1,6 +1,6 @@
 //! Rows that come with a request and are a relation for its query alone.
 //!
-//! They become a temporary table on a connection of the request's own. DuckDB looks into the temporary schema first,
+//! They become a temporary view on a connection of the request's own, over the rows as they came. DuckDB looks into the temporary schema first,
 //! and views bind late: so the query, and every stored view that it reads, finds them under their name. Nothing is
 //! written into the database, and any number of requests run side by side with rows of their own.
 
@@ -13,7 +13,7 @@ use futures::{Stream, StreamExt};
 use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
     database::Database,
-    ffi::{Connection, SCAN_FUNCTION},
+    ffi::{Connection, Offer, SCAN_FUNCTION},
     import::{import, imported, needs_import},
     ingest::Share,
 };
@@ -97,23 +97,23 @@ impl Posted {
         Ok(self)
     }
 
-    /// Makes the temporary table. The rows are DuckDB's from then on.
-    pub(super) fn create(self, connection: &Connection, database: &Database) -> Result<()> {
-        let Self { batches, schema, columns, name, .. } = &self;
-        let batches =
-            if batches.is_empty() { &vec![RecordBatch::new_empty(Arc::clone(schema))] } else { batches };
+    /// Makes the temporary view; it reads what is returned, for as long as that is kept.
+    pub(super) fn create(&self, connection: &Connection, database: &Database) -> Result<Offer> {
+        let Self { batches, schema, columns, name, .. } = self;
+        let empty = [RecordBatch::new_empty(Arc::clone(schema))];
+        let batches = if batches.is_empty() { &empty[..] } else { batches };
         let offer = database.scans.offer(connection, batches)?;
         let selected = match columns {
             None => "*".to_owned(),
             Some(columns) => selected(columns, schema),
         };
         let sql = format!(
-            "CREATE TEMP TABLE {} AS SELECT {selected} FROM {SCAN_FUNCTION}({}::UBIGINT)",
+            "CREATE TEMP VIEW {} AS SELECT {selected} FROM {SCAN_FUNCTION}({}::UBIGINT)",
             quote(name),
             offer.key()
         );
         connection.execute(&sql)?;
-        Ok(())
+        Ok(offer)
     }
 }
 

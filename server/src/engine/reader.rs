@@ -176,7 +176,7 @@ impl Read {
     fn stream_over(&self, posted: Posted, database: &Arc<Database>, start: &mut Start) -> Result<()> {
         let mut connection = database.private_connection()?;
         connection.use_names(self.names.as_ref())?;
-        posted.create(&connection, database)?;
+        let _offer = posted.create(&connection, database)?;
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
         self.plan_and_run(&connection, None, None, start).map(|_| ())
     }

@@ -34,7 +34,7 @@ pub(crate) use listing::register_listing;
 pub(crate) use pulse::Pulse;
 pub(crate) use recast::register_recast;
 pub(crate) use rows::Rows;
-pub(crate) use scan::{SCAN_FUNCTION, ScanRegistry, register_scan, slices};
+pub(crate) use scan::{Offer, SCAN_FUNCTION, ScanRegistry, register_scan, slices};
 pub use statement::StatementKind;
 pub(crate) use statement::{Prepared, Statements};
 

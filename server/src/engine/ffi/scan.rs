@@ -7,8 +7,10 @@
 use std::{
     collections::HashMap,
     ffi::{CString, c_void},
-    ptr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arrow_array::RecordBatch;
@@ -23,6 +25,9 @@ use super::{
 /// The function's name in SQL.
 pub(crate) const SCAN_FUNCTION: &str = "__merganser_scan";
 
+/// So many vectors are worth a thread of their own.
+const SLICES_A_THREAD: usize = 8;
+
 /// What can be scanned just now. The key is random: no client can guess another's upload.
 #[derive(Default)]
 pub(crate) struct ScanRegistry {
@@ -32,11 +37,16 @@ pub(crate) struct ScanRegistry {
 struct Source {
     import: ArrowImport,
     names: Vec<CString>,
-    slices: Mutex<std::vec::IntoIter<RecordBatch>>,
-    /// Chunks whose vectors the running statement may still read.
-    given: Mutex<Vec<DataChunk>>,
+    slices: Vec<Mutex<Slice>>,
     rows: usize,
     template: RecordBatch,
+}
+
+/// Rows of one vector. Their chunk is made once, for all scans of a statement, and kept for as long as a vector may
+/// refer to it.
+struct Slice {
+    rows: RecordBatch,
+    chunk: Option<DataChunk>,
 }
 
 /// Batches on offer; withdrawn when dropped.
@@ -59,7 +69,7 @@ impl Drop for Offer {
 }
 
 impl ScanRegistry {
-    /// Offers batches of one schema to the next statement on `connection`.
+    /// Offers batches of one schema to statements on `connection`; each scan of them gives all rows.
     pub(crate) fn offer(
         self: &Arc<Self>,
         connection: &Connection,
@@ -74,13 +84,13 @@ impl ScanRegistry {
             .iter()
             .map(|field| super::c_string(field.name()))
             .collect::<Result<Vec<_>, _>>()?;
-        let slices: Vec<_> = batches.iter().flat_map(slices).collect();
+        let slices =
+            batches.iter().flat_map(slices).map(|rows| Mutex::new(Slice { rows, chunk: None })).collect();
         let source = Source {
             import: ArrowImport::new(connection, &schema)?,
             names,
-            given: Mutex::default(),
             rows: batches.iter().map(RecordBatch::num_rows).sum(),
-            slices: Mutex::new(slices.into_iter()),
+            slices,
             template: RecordBatch::new_empty(schema),
         };
         let key = random_key()?;
@@ -152,10 +162,16 @@ unsafe extern "C" fn init(info: c::duckdb_init_info) {
     // SAFETY: DuckDB calls with a live info object; bind data is the source.
     unsafe {
         let source = &*c::duckdb_init_get_bind_data(info).cast::<Source>();
-        let threads = source.slices.lock().len().max(1);
+        let threads = (source.slices.len() / SLICES_A_THREAD).max(1);
         c::duckdb_init_set_max_threads(info, threads as c::idx_t);
-        c::duckdb_init_set_init_data(info, ptr::null_mut(), None);
+        let position = Box::into_raw(Box::new(AtomicUsize::new(0)));
+        c::duckdb_init_set_init_data(info, position.cast(), Some(release_position));
     }
+}
+
+unsafe extern "C" fn release_position(position: *mut c_void) {
+    // SAFETY: the pointer came from `Box::into_raw` in `init` and is given back once.
+    drop(unsafe { Box::from_raw(position.cast::<AtomicUsize>()) });
 }
 
 unsafe extern "C" fn produce(info: c::duckdb_function_info, output: c::duckdb_data_chunk) {
@@ -172,18 +188,22 @@ unsafe fn produce_slice(
     info: c::duckdb_function_info,
     output: c::duckdb_data_chunk,
 ) -> Result<(), DuckError> {
-    // SAFETY: bind data is the source, which keeps every chunk that it gave out for as long as the statement
-    // runs, so the Arrow buffers under the output's vectors stay.
+    // SAFETY: init data is the scan's position; bind data is the source, which keeps every chunk for as long as the
+    // statement runs, so the Arrow buffers under the output's vectors stay. The lock keeps other threads of the scan
+    // from a chunk that is just being made or referred to.
     unsafe {
         let source = &*c::duckdb_function_get_bind_data(info).cast::<Source>();
-        let next = source.slices.lock().next();
-        let Some(slice) = next else {
+        let position = &*c::duckdb_function_get_init_data(info).cast::<AtomicUsize>();
+        let Some(slice) = source.slices.get(position.fetch_add(1, Ordering::Relaxed)) else {
             c::duckdb_data_chunk_set_size(output, 0);
             return Ok(());
         };
-        let chunk = source.import.chunk(&slice)?;
-        reference(output, chunk.raw(), source.names.len());
-        source.given.lock().push(chunk);
+        let mut slice = slice.lock();
+        let chunk = match slice.chunk.take() {
+            Some(chunk) => chunk,
+            None => source.import.chunk(&slice.rows)?,
+        };
+        reference(output, slice.chunk.insert(chunk).raw(), source.names.len());
     }
     Ok(())
 }
