@@ -155,7 +155,7 @@ impl Config {
         }
         layers = layers.merge(Serialized::defaults(&command_line.given));
         let merged: Merged = layers.extract().map_err(|errors| {
-            let texts: Vec<_> = errors.into_iter().map(|error| error.to_string()).collect();
+            let texts: Vec<_> = errors.into_iter().map(|error| without_lines(&error.to_string())).collect();
             ConfigError::Value(texts.join("; "))
         })?;
         merged.validate()
@@ -289,6 +289,14 @@ fn read_init_sql(file: &Path) -> Result<engine::Script, ConfigError> {
     }
 }
 
+/// An error of the file without the line that it quotes, in which a secret may stand.
+fn without_lines(error: &str) -> String {
+    let is_quoted = |line: &&str| {
+        line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|')
+    };
+    error.lines().filter(|line| !is_quoted(line)).collect::<Vec<_>>().join(": ")
+}
+
 fn invalid(option: &str, reason: &str) -> ConfigError {
     ConfigError::Value(format!("option {option}: {reason}"))
 }
@@ -359,6 +367,8 @@ mod tests {
         }
         let told = refusal("[[secret]]\nname = 'a'\ntype = 's3'\nsecret = 'hunter2'\nkey = 1");
         assert!(!told.contains("hunter2"), "{told}");
+        let told = refusal("[[secret]]\nname = 'a'\ntype = 's3'\nsecret = \"hunter2\nregion = 'x'");
+        assert!(!told.contains("hunter2") && told.contains("line 4"), "{told}");
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Server {
         http.sample_with(sample(self.engine.clone(), Arc::clone(sessions), places));
         http.serve(Api {
             engine: self.engine.clone(),
-            cursors: Cursors::default(),
+            cursors: Cursors::new(self.config.engine.read_concurrency),
             sessions: Arc::clone(sessions),
             authenticator: Arc::clone(&self.authenticator),
             log: Arc::clone(log),

@@ -14,6 +14,13 @@ from test_named_queries import INIT, TOML
 
 MORE = """
 [[query]]
+name = "typed"
+sql = "FROM typed"
+[query.input]
+name = "typed"
+columns = { b = "BIGINT", d = "DECIMAL(5, 2)", f = "DOUBLE", t = "TIMESTAMP WITH TIME ZONE", l = "INTEGER[]" }
+
+[[query]]
 name = "numbers"
 sql = "SELECT range AS n FROM range($count) ORDER BY n"
 params.count = { type = "BIGINT", default = 10 }
@@ -52,7 +59,7 @@ def http(server):
 class TestCalls:
     def test_what_there_is(self, http):
         cards = {card["name"]: card for card in http.get("/v1/queries").json()["queries"]}
-        assert list(cards) == ["by_region", "since", "heavy", "numbers", "sales", "exact"]
+        assert list(cards) == ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact"]
         assert cards["by_region"]["description"] == "Totals of the regions."
         assert cards["by_region"]["columns"] == [
             {"name": "region", "type": "VARCHAR"}, {"name": "total", "type": "BIGINT"},
@@ -148,6 +155,14 @@ class TestPages:
         assert http.get("/v1/queries/numbers", cursor=cursor, limit=4).status == 200
         assert http.get("/v1/queries/numbers", cursor=cursor, limit=4).slug == "CURSOR_GONE"
 
+    @pytest.mark.parametrize(
+        "query, more", [("numbers", {"limit": "x"}), ("numbers", {"limit": 0}), ("numbers", {"count": 3}), ("sales", {})]
+    )
+    def test_a_wrong_continuation_costs_nothing(self, http, query, more):
+        cursor = http.get("/v1/queries/numbers", cursor="", limit=4).headers["x-next-cursor"]
+        assert http.get(f"/v1/queries/{query}", cursor=cursor, **more).status in [400, 404]
+        assert http.get("/v1/queries/numbers", cursor=cursor, limit=1).rows == [{"n": 4}]
+
     def test_the_last_page_has_no_next(self, http):
         answer = http.get("/v1/queries/numbers", count=4, cursor="", limit=4)
         assert len(answer.rows) == 4 and answer.headers["x-next-cursor"] is None
@@ -193,6 +208,15 @@ class TestPostedRows:
         http.post("/v1/queries/heavy", json.dumps(ANIMALS), "application/json")
         assert server.rows("SELECT count(*) FROM animals") == [(0,)]
 
+    def test_values_are_never_changed(self, http):
+        values = {"b": 9007199254740993, "d": 1.25, "f": 0.1, "t": "2026-01-02T03:04:05.678901+02:00", "l": [1, None]}
+        (row,) = http.post("/v1/queries/typed", json.dumps([values]), "application/json").rows
+        assert (row["b"], row["d"], row["f"], row["l"]) == (9007199254740993, 1.25, 0.1, [1, None])
+        assert row["t"].startswith("2026-01-02T01:04:05.678901")
+        for wrong in [{"b": 1.5}, {"b": "many"}, {"t": "soon"}, {"t": 5}, {"d": "x"}]:
+            answer = http.post("/v1/queries/typed", json.dumps([wrong]), "application/json")
+            assert answer.status == 400 and answer.slug in ["BAD_BODY", "CONVERSION"], wrong
+
     def test_no_rows(self, http):
         assert http.post("/v1/queries/heavy", "[]", "application/json").rows == []
 
@@ -235,7 +259,7 @@ def test_the_document_has_every_query(http):
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
         "/v1/sql", "/v1/tables", "/v1/queries",
-        *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "numbers", "sales", "exact"]),
+        *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact"]),
     }  # fmt: skip
     parameters = {it["name"]: it for it in document["paths"]["/v1/queries/since"]["get"]["parameters"]}
     assert parameters["day"]["required"] and not parameters["limit"].get("required")

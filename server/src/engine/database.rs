@@ -55,9 +55,8 @@ pub(super) struct Instance {
     raw: ffi::Database,
     idle: Mutex<Vec<Idle>>,
     catalog: String,
+    /// Whether there are any.
     sources: Option<Published>,
-    /// Kept, so that they stay.
-    _published: Option<Published>,
     queries: Queries,
 }
 
@@ -94,10 +93,10 @@ impl Instance {
             connection.execute(&default)?;
             Ok(connection)
         };
-        let (queries, published) = queries::open(&options.queries, &connection, with_names)?;
+        let queries = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, _published: published, queries })
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.

@@ -23,6 +23,9 @@ const MAX_NESTING: usize = 1000;
 /// What begins so is the server's own (how uploads enter) and not for clients.
 pub(crate) const INTERNAL_PREFIX: &str = "__merganser";
 
+/// The catalogs of the server's own that clients see.
+pub(crate) const OWN_CATALOGS: [&str; 2] = ["sources", "queries"];
+
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -149,6 +152,7 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
 }
 
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
+    check_catalogs(statement)?;
     for pair in statement.windows(2) {
         if let [Token::Word(first), Token::Word(second)] = pair
             && first == "force"
@@ -169,6 +173,26 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The catalogs in which sources and named queries live are everybody's: no client may take one away, or put
+/// something else under its name.
+fn check_catalogs(statement: &[Token]) -> Result<(), Refusal> {
+    let mut words = statement.iter().filter_map(|token| match token {
+        Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
+        _ => None,
+    });
+    let takes_away = match words.next() {
+        Some("detach" | "attach") => true,
+        Some("create") => statement.iter().take(4).any(|token| *token == Token::Word("schema".into())),
+        _ => false,
+    };
+    match words.find(|word| OWN_CATALOGS.contains(word)) {
+        Some(name) if takes_away => Err(Refusal::NotAllowed(format!(
+            "{name} is where the server keeps what its configuration declares; choose another name"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn no_force() -> Refusal {

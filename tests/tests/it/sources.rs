@@ -5,7 +5,7 @@ use std::path::Path;
 use merganser::Client;
 use merganser_server::{
     Config, Server, ServerError,
-    engine::{Condition, Place, Statement},
+    engine::{Condition, Script},
 };
 use merganser_tests::{TestServer, configure, ids, integer, put, refused, soon, texts};
 use tempfile::TempDir;
@@ -108,6 +108,17 @@ async fn nobody_can_change_them_and_they_outlive_a_failure() {
         let told = client.execute(sql).await.unwrap_err().to_string();
         assert!(told.to_lowercase().contains("read-only"), "{sql}: {told}");
     }
+    for sql in [
+        "DETACH sources",
+        "DETACH DATABASE IF EXISTS \"Sources\"",
+        "ATTACH ':memory:' AS queries",
+        "CREATE SCHEMA sources",
+        "CREATE SCHEMA IF NOT EXISTS queries",
+        "CREATE OR REPLACE SCHEMA main.queries",
+    ] {
+        refused(client.execute(sql).await, Code::PermissionDenied, "NOT_ALLOWED");
+    }
+    client.execute("CREATE TABLE queries (sources INTEGER); DROP TABLE queries").await.unwrap();
     let mut condition = server.engine().condition();
     condition.borrow_and_update();
     server.engine().reopen("a test wants it");
@@ -137,9 +148,13 @@ async fn a_server_of_files_alone_needs_no_database_and_takes_no_writes() {
 
 /// A server over a file, or in memory, with what a configuration file says.
 async fn start(database: &str, toml: &str) -> Result<Server, ServerError> {
+    Server::start(config(database, toml)).await
+}
+
+fn config(database: &str, toml: &str) -> Config {
     let mut config = Config::from_arguments(["--database", database, "--listen", "127.0.0.1:0"]).unwrap();
     configure(&mut config, toml);
-    Server::start(config).await
+    config
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,10 +168,9 @@ async fn a_missing_source_stops_the_start_and_is_named() {
 async fn a_clash_of_names_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    let first = start(path.to_str().unwrap(), "").await.unwrap();
-    let made = first.engine().write(&Place::Shared(None), Statement::new("CREATE SCHEMA queries")).await;
-    made.unwrap();
-    first.run(async {}).await.unwrap();
+    let mut config = config(path.to_str().unwrap(), "");
+    config.engine.init_sql = Some(Script { name: "init.sql".into(), sql: "CREATE SCHEMA queries".into() });
+    Server::start(config).await.unwrap().run(async {}).await.unwrap();
     let query = "[[query]]\nname = 'one'\nsql = 'SELECT 1 AS one'";
     let told = start(path.to_str().unwrap(), query).await.err().unwrap().to_string();
     assert!(told.contains("\"queries\"") && told.contains("rename"), "{told}");

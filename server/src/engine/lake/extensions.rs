@@ -1,6 +1,9 @@
 //! Loading DuckDB's extensions.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use super::{Connection, Error, Result};
 use crate::{
@@ -14,18 +17,22 @@ pub(super) const HTTPFS: &str = "httpfs";
 /// Where extensions come from.
 pub(super) struct Extensions<'a> {
     directory: Option<&'a Path>,
+    loaded: HashSet<String>,
 }
 
 impl<'a> Extensions<'a> {
     pub(super) fn new(directory: Option<&'a Path>) -> Self {
-        Self { directory }
+        Self { directory, loaded: HashSet::new() }
     }
 
-    /// Loads one from the directory; what is not there is installed from DuckDB's repository.
+    /// Loads one, once, from the directory; what is not there is installed from DuckDB's repository.
     ///
     /// # Errors
     /// [`Error::Setup`].
-    pub(super) fn load(&self, connection: &Connection, name: &str) -> Result<()> {
+    pub(super) fn load(&mut self, connection: &Connection, name: &str) -> Result<()> {
+        if self.loaded.contains(name) {
+            return Ok(());
+        }
         let loaded = match self.find(connection, name)? {
             Some(file) => connection.execute(&format!("LOAD {}", literal(&file.to_string_lossy()))),
             None => {
@@ -34,6 +41,7 @@ impl<'a> Extensions<'a> {
             }
         };
         loaded.map_err(|error| Error::Setup { what: format!("extension {name}"), reason: error.message })?;
+        self.loaded.insert(name.to_owned());
         tracing::info!(extension = name, "loaded an extension");
         Ok(())
     }

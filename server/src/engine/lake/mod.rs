@@ -15,7 +15,7 @@ pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
 use super::{Error, Result, ffi::Connection};
-use extensions::Extensions;
+use extensions::{Extensions, HTTPFS};
 pub(crate) use published::{Published, QUERIES, SOURCES};
 
 /// What is to be there before anybody is served.
@@ -38,8 +38,10 @@ impl Lake {
     /// [`Error::Setup`], which names the extension, secret or source. A source that is not required is only
     /// missed in the log.
     pub(super) fn open(&self, connection: &Connection) -> Result<Option<Published>> {
-        let extensions = Extensions::new(self.extension_directory.as_deref());
-        self.needed_extensions().try_for_each(|name| extensions.load(connection, name))?;
+        let mut extensions = Extensions::new(self.extension_directory.as_deref());
+        let of_secrets = (!self.secrets.is_empty()).then_some(HTTPFS);
+        let asked = of_secrets.into_iter().chain(self.extensions.iter().map(String::as_str));
+        asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {
             connection.execute(&secret.create_sql()).map_err(|error| Error::Setup {
                 what: format!("secret {}", secret.name),
@@ -49,21 +51,16 @@ impl Lake {
         if self.sources.is_empty() {
             return Ok(None);
         }
+        let mut there = Vec::new();
+        for source in &self.sources {
+            let loaded = source.extensions().try_for_each(|name| extensions.load(connection, name));
+            if source.or_missed(loaded)? {
+                there.push(source);
+            }
+        }
         Published::make(connection, SOURCES, |catalog| {
-            self.sources.iter().try_for_each(|source| source.create(catalog))
+            there.iter().try_for_each(|source| source.or_missed(source.create(catalog)).map(drop))
         })
         .map(Some)
-    }
-
-    /// Each once, in an order in which they can be loaded.
-    fn needed_extensions<'a>(&'a self) -> impl Iterator<Item = &'a str> {
-        let of_sources = self.sources.iter().flat_map(Source::extensions).map(|name| -> &'a str { name });
-        let of_secrets = (!self.secrets.is_empty()).then_some(extensions::HTTPFS);
-        let mut seen = std::collections::HashSet::new();
-        of_secrets
-            .into_iter()
-            .chain(of_sources)
-            .chain(self.extensions.iter().map(String::as_str))
-            .filter(move |name| seen.insert(*name))
     }
 }

@@ -1,21 +1,20 @@
 //! A catalog of the server's own that clients can read and nobody can change.
 
-use tempfile::TempDir;
-
 use super::{Connection, Error, Result};
-use crate::{engine::database::first_text, sql::literal};
+use crate::{
+    engine::database::first_text,
+    sql::{OWN_CATALOGS, literal},
+};
 
-/// The catalog of the sources.
-pub(crate) const SOURCES: &str = "sources";
-/// The catalog of the named queries.
-pub(crate) const QUERIES: &str = "queries";
+/// The catalogs of the sources and of the named queries; clients can neither make nor take them.
+pub(crate) const SOURCES: &str = OWN_CATALOGS[0];
+/// See [`SOURCES`].
+pub(crate) const QUERIES: &str = OWN_CATALOGS[1];
 
 /// An attached catalog. It is a small file that is written once and then attached for reading only, so that no
-/// client can drop or replace what is in it; the file goes when this is dropped.
+/// client can drop or replace what is in it.
 #[derive(Debug)]
-pub(crate) struct Published {
-    _folder: TempDir,
-}
+pub(crate) struct Published;
 
 impl Published {
     /// Makes a catalog, which `fill` may write to.
@@ -38,7 +37,9 @@ impl Published {
         fill(connection)?;
         connection.execute(&format!("DETACH {name}"))?;
         connection.execute(&format!("ATTACH {file} AS {name} (READ_ONLY)"))?;
-        Ok(Self { _folder: folder })
+        // DuckDB has it open, and a process that is killed must not leave it behind.
+        folder.close().map_err(|error| problem(format!("its temporary folder: {error}")))?;
+        Ok(Self)
     }
 }
 

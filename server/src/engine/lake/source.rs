@@ -103,21 +103,26 @@ impl Source {
         remote.then_some(HTTPFS).into_iter().chain(self.format.extensions().iter().copied())
     }
 
-    /// Makes the view. DuckDB looks at the files for their columns, so that what is
-    /// missing or must not be read shows here.
+    /// Makes the view. DuckDB looks at the files for their columns, so that what is missing or must not be read shows
+    /// here.
+    pub(super) fn create(&self, connection: &Connection) -> Result<()> {
+        connection.execute(&self.create_sql())?;
+        Ok(())
+    }
+
+    /// What came of a step on the way to the source: done, or, where it is not required, missed in the log.
     ///
     /// # Errors
-    /// [`Error::Setup`] for a source that is required; the others are left out.
-    pub(super) fn create(&self, connection: &Connection) -> Result<()> {
-        let created = connection.execute(&self.create_sql());
-        match created {
-            Ok(_) => Ok(()),
+    /// [`Error::Setup`] for a source that is required.
+    pub(super) fn or_missed(&self, step: Result<()>) -> Result<bool> {
+        match step {
+            Ok(()) => Ok(true),
             Err(error) if self.required => {
-                Err(Error::Setup { what: format!("source {}", self.name), reason: error.message })
+                Err(Error::Setup { what: format!("source {}", self.name), reason: error.to_string() })
             }
             Err(error) => {
-                tracing::warn!(source = self.name, reason = error.message, "a source cannot be read");
-                Ok(())
+                tracing::warn!(source = self.name, reason = %error, "a source cannot be read");
+                Ok(false)
             }
         }
     }

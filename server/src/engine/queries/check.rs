@@ -62,8 +62,7 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
 fn plan(query: &NamedQuery, connection: &Connection) -> Result<(String, SchemaRef)> {
     let sql = replace_placeholders(&query.sql, |name| with_type(query, name, &format!("${name}")));
     let schema = schema_of(query, &with_examples(query, &sql), connection)?;
-    let Some(returns) = &query.returns else { return Ok((sql, schema)) };
-    let sql = returning(query, &sql, &schema, returns)?;
+    let sql = returning(query, &sql, &schema)?;
     let schema = schema_of(query, &with_examples(query, &sql), connection)?;
     Ok((sql, schema))
 }
@@ -105,24 +104,23 @@ pub(super) fn with_type(query: &NamedQuery, name: &str, value: &str) -> String {
     }
 }
 
-/// The statement with its columns in the types that are promised. The order is that of the query.
-fn returning(
-    query: &NamedQuery,
-    sql: &str,
-    schema: &SchemaRef,
-    returns: &BTreeMap<String, String>,
-) -> Result<String> {
-    let columns = schema.fields().iter().map(|field| {
-        let name = field.name();
-        let data_type = returns
-            .get(name)
-            .ok_or_else(|| wrong(query, format!("its result has a column {name:?} that `returns` lacks")))?;
-        Ok(format!("CAST({0} AS {data_type}) AS {0}", quote(name)))
-    });
+/// The statement with just its present columns, in the types that are promised, if any. The order is that of the
+/// query.
+fn returning(query: &NamedQuery, sql: &str, schema: &SchemaRef) -> Result<String> {
+    let columns = schema.fields().iter().map(|field| column(query, field.name()));
     let columns = columns.collect::<Result<Vec<_>>>()?;
-    match returns.keys().find(|name| schema.index_of(name).is_err()) {
+    match query.returns.iter().flat_map(BTreeMap::keys).find(|name| schema.index_of(name).is_err()) {
         Some(missing) => Err(wrong(query, format!("its result lacks the column {missing:?} of `returns`"))),
         None => Ok(format!("SELECT {} FROM {} AS r", columns.join(", "), as_subquery(sql))),
+    }
+}
+
+fn column(query: &NamedQuery, name: &str) -> Result<String> {
+    let quoted = quote(name);
+    let Some(returns) = &query.returns else { return Ok(format!("r.{quoted}")) };
+    match returns.get(name) {
+        Some(data_type) => Ok(format!("CAST(r.{quoted} AS {data_type}) AS {quoted}")),
+        None => Err(wrong(query, format!("its result has a column {name:?} that `returns` lacks"))),
     }
 }
 

@@ -33,12 +33,12 @@ pub(super) fn open(
     queries: &[NamedQuery],
     connection: &Connection,
     new_connection: impl Fn() -> Result<Connection>,
-) -> Result<(Queries, Option<Published>)> {
+) -> Result<Queries> {
     if queries.is_empty() {
-        return Ok((Queries::default(), None));
+        return Ok(Queries::default());
     }
     let mut cards = Vec::with_capacity(queries.len());
-    let published = Published::make(connection, QUERIES, |_| {
+    Published::make(connection, QUERIES, |_| {
         // Earlier queries may be used by later ones, as the macros that they are.
         let connection = new_connection()?;
         for query in queries {
@@ -50,7 +50,7 @@ pub(super) fn open(
         }
         Ok(())
     })?;
-    Ok((Arc::new(cards), Some(published)))
+    Ok(Arc::new(cards))
 }
 
 fn wrong(query: &NamedQuery, reason: impl Into<String>) -> Error {

@@ -20,12 +20,13 @@ use crate::{
 const PAGE_ROWS: u64 = 1_000;
 /// A page is held in memory.
 const MAX_PAGE_ROWS: u64 = 100_000;
-/// Cursors that may be open at once; each keeps a read.
+/// Cursors that may be open at once, at the most; each keeps a read.
 const MAX_CURSORS: usize = 8;
 
 /// Those that wait for their callers.
-#[derive(Default)]
 pub(crate) struct Cursors {
+    /// How many may be open at once.
+    most: usize,
     open: Mutex<HashMap<String, (Instant, Cursor)>>,
 }
 
@@ -44,15 +45,33 @@ pub(super) struct PageOf {
     pub(super) rest: Option<Cursor>,
 }
 
+/// How many rows a page is to have.
+///
+/// # Errors
+/// [`Error::BadParameter`] for none, or too many to hold in memory.
+pub(super) fn page_limit(asked: Option<u64>) -> Result<u64, Error> {
+    match asked.unwrap_or(PAGE_ROWS) {
+        limit @ 1..=MAX_PAGE_ROWS => Ok(limit),
+        limit => Err(Error::BadParameter(format!("a page has 1 to {MAX_PAGE_ROWS} rows, not {limit}"))),
+    }
+}
+
 impl Cursors {
+    /// As many as leave most reads to others.
+    pub(crate) fn new(read_places: usize) -> Self {
+        Self { most: (read_places / 4).clamp(1, MAX_CURSORS), open: Mutex::default() }
+    }
+
     /// Takes one out; it is used once, and the page that it gives names the next.
-    pub(super) fn take(&self, token: &str, principal: &Principal) -> Result<Cursor, Problem> {
+    pub(super) fn take(&self, token: &str, query: &str, principal: &Principal) -> Result<Cursor, Problem> {
         let mut open = self.open.lock();
         let gone = || {
             let text = "the cursor is not known: it was used before, has ended, or waited too long";
             Failure::new(Kind::NotFound, "CURSOR_GONE", text)
         };
-        if open.get(token).is_none_or(|(_, cursor)| cursor.principal != *principal) {
+        let is_it =
+            |cursor: &Cursor| cursor.principal == *principal && cursor.query.eq_ignore_ascii_case(query);
+        if !open.get(token).is_some_and(|(_, cursor)| is_it(cursor)) {
             return Err(gone().into());
         }
         open.remove(token).map(|(_, cursor)| cursor).ok_or_else(|| gone().into())
@@ -68,7 +87,7 @@ impl Cursors {
         let handle = new_handle().map_err(|error| Failure::internal(&error))?;
         let token: String = handle.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut open = self.open.lock();
-        while open.len() >= MAX_CURSORS
+        while open.len() >= self.most
             && let Some(oldest) =
                 open.iter().min_by_key(|(_, (since, _))| *since).map(|(token, _)| token.clone())
         {
@@ -93,12 +112,8 @@ impl Cursor {
     /// The next rows.
     ///
     /// # Errors
-    /// Those of the query; [`Error::BadParameter`] for a page that is too large.
-    pub(super) async fn page(mut self, limit: Option<u64>) -> Result<PageOf, Error> {
-        let limit = limit.unwrap_or(PAGE_ROWS);
-        if limit == 0 || limit > MAX_PAGE_ROWS {
-            return Err(Error::BadParameter(format!("a page has 1 to {MAX_PAGE_ROWS} rows, not {limit}")));
-        }
+    /// Those of the query.
+    pub(super) async fn page(mut self, limit: u64) -> Result<PageOf, Error> {
         let (schema, mut wanted, mut page) = (self.rows.schema(), limit as usize, Vec::new());
         while wanted > 0
             && let Some(batch) = self.next().await?

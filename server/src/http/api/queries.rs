@@ -17,14 +17,14 @@ use serde_json::Value;
 
 use super::{
     accept, answer, body,
-    cursors::{Cursor, PageOf},
+    cursors::{Cursor, PageOf, page_limit},
     door::Visit,
     problem::Problem,
     rows,
 };
 use crate::{
     engine::{
-        Arguments, BatchStream, Error, OptionValue, Outcome, Parameter, Posted, QueryCard, Statement,
+        Arguments, BatchStream, Error, OptionValue, Outcome, Page, Parameter, Posted, QueryCard, Statement,
         page_of, type_name,
     },
     failure::{Failure, Kind},
@@ -123,8 +123,9 @@ pub(super) async fn call(
     let format = accept::format(request.uri(), request.headers())?;
     let mut asked = Asked::of(request.uri().query().unwrap_or_default())?;
     if let Some(token) = asked.cursor.take_if(|token| !token.is_empty()) {
-        let cursor = visit.api.cursors.take(&token, visit.session.principal())?;
-        return page(visit, cursor, asked.limit(), format).await;
+        let limit = asked.limit_alone()?;
+        let cursor = visit.api.cursors.take(&token, &name, visit.session.principal())?;
+        return page(visit, cursor, limit, format).await;
     }
     let engine = visit.api.engine.clone();
     let card = engine.query(&name)?;
@@ -157,10 +158,13 @@ async fn answer_call(
         _ => None,
     };
     if asked.cursor.is_some() {
-        let whole = crate::engine::Page { limit: None, ..page_asked };
-        let rows = run(&visit, card.statement(asked.arguments, whole)?, posted).await?;
+        let limit = page_limit(page_asked.limit)?;
+        let whole = Page { limit: None, ..page_asked };
+        let mut entry = visit.api.log.begin("query", &card.name);
+        let rows = run(&visit, card.statement(asked.arguments, whole)?, posted).await;
+        let rows = rows.inspect_err(|error| entry.failed(error))?;
         let cursor = Cursor::new(rows, card, visit.session.principal());
-        return with_total(page(visit, cursor, page_asked.limit, format).await?, total);
+        return with_total(page(visit, cursor, limit, format).await?, total);
     }
     let statement = card.statement(asked.arguments, page_asked)?;
     let mut entry = visit.api.log.begin("query", &card.name);
@@ -169,7 +173,7 @@ async fn answer_call(
 }
 
 /// One page of a cursor, and where the next one is.
-async fn page(visit: Visit, cursor: Cursor, limit: Option<u64>, format: Format) -> Result<Response, Problem> {
+async fn page(visit: Visit, cursor: Cursor, limit: u64, format: Format) -> Result<Response, Problem> {
     let mut entry = visit.api.log.begin("query", cursor.name());
     let page = cursor.page(limit).await.inspect_err(|error| entry.failed(error))?;
     let PageOf { rows, rest } = page;
@@ -240,8 +244,17 @@ impl Asked {
         Ok(asked)
     }
 
-    fn limit(&mut self) -> Option<u64> {
-        page_of(&mut self.arguments).ok().and_then(|page| page.limit)
+    /// The rows of a next page, for which nothing else can be said any more.
+    fn limit_alone(&mut self) -> Result<u64, Problem> {
+        let limit = page_limit(page_of(&mut self.arguments)?.limit)?;
+        match self.arguments.keys().next() {
+            None => Ok(limit),
+            Some(other) => {
+                let text =
+                    format!("a next page takes its cursor and limit; {other:?} was said with the first");
+                Err(Problem::bad_request("BAD_PARAMETER", &text))
+            }
+        }
     }
 
     fn add(&mut self, name: String, value: Option<String>) -> Result<(), Problem> {

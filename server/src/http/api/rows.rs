@@ -2,8 +2,9 @@
 
 use std::{io::Cursor, sync::Arc};
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_buffer::Buffer;
+use arrow_cast::{CastOptions, cast_with_options};
 use arrow_ipc::reader::StreamDecoder;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use axum::{
@@ -85,11 +86,18 @@ fn decode(form: Form, schema: &SchemaRef, body: &Bytes) -> Decoded {
     }
 }
 
-/// A column that the query does not know is an error; one that a row lacks is null.
+/// A column that the query does not know is an error; one that a row lacks is null. Values are read as the texts
+/// that they are: numbers exactly, and everything else by DuckDB, as in CSV. Only what is nested is read by its type.
 fn from_json<'a>(schema: &SchemaRef, rows: impl Iterator<Item = &'a [u8]>) -> Decoded {
-    let mut decoder = arrow_json::ReaderBuilder::new(Arc::clone(schema))
+    let as_texts = schema.fields().iter().map(|field| match field.data_type().is_nested() {
+        true => Arc::clone(field),
+        false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+    });
+    let as_texts = Arc::new(Schema::new(as_texts.collect::<Vec<_>>()));
+    let mut decoder = arrow_json::ReaderBuilder::new(as_texts)
         .with_batch_size(BATCH_ROWS)
         .with_strict_mode(true)
+        .with_coerce_primitive(true)
         .build_decoder()?;
     let mut batches = Vec::new();
     for mut row in rows {
@@ -102,7 +110,31 @@ fn from_json<'a>(schema: &SchemaRef, rows: impl Iterator<Item = &'a [u8]>) -> De
         }
     }
     batches.extend(decoder.flush()?);
-    Ok((Arc::clone(schema), batches))
+    let read: Vec<_> = schema.fields().iter().map(|field| Arc::new(as_read(field))).collect();
+    let read = Arc::new(Schema::new(read));
+    let batches = batches.iter().map(|batch| numbers(batch, &read)).collect::<Result<_, _>>()?;
+    Ok((read, batches))
+}
+
+/// How a column leaves JSON: integers and floating point as such, other values as texts.
+fn as_read(field: &Field) -> Field {
+    let data_type = field.data_type();
+    let stays = data_type.is_nested() || data_type.is_integer() || data_type.is_floating();
+    Field::new(field.name(), if stays { data_type.clone() } else { DataType::Utf8 }, true)
+}
+
+/// Texts as the numbers that they are; what is none, or has a fraction where there is no place for it, is refused.
+fn numbers(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let strictly = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() {
+            return Ok(Arc::clone(column));
+        }
+        cast_with_options(column, field.data_type(), &strictly)
+            .map_err(|error| ArrowError::JsonError(format!("column {:?}: {error}", field.name())))
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns)
 }
 
 /// All columns as texts, under the names of the first line; the query's types are DuckDB's to read. What is empty is
@@ -167,6 +199,8 @@ mod tests {
             (Form::Json, "{\"id\": 1}"),
             (Form::Json, "[1]"),
             (Form::Json, "[{\"id\": \"x\"}]"),
+            (Form::Json, "[{\"id\": 1.5}]"),
+            (Form::Json, "[{\"id\": 9223372036854775808}]"),
             (Form::Json, "[{\"wings\": 2}]"),
             (Form::Json, "[{\"id\": 1}"),
             (Form::Ndjson, "{\"id\": 1"),
