@@ -7,7 +7,7 @@ ROUNDS ?= 20
 SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo serve build test check bench bench-durability bench-http crash fuzz fmt clean
+.PHONY: help demo examples serve build test check bench bench-durability bench-http crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -15,6 +15,10 @@ help: ## Show what there is
 
 demo: build ## Four loaders and two readers on one fresh database, for 15 seconds
 	target/release/merganser-demo
+
+examples: build ## Run the examples
+	examples/named-query/run
+	examples/posted-animals/run
 
 serve: build ## Serve DATABASE on LISTEN
 	target/release/merganser-server --database $(DATABASE) --listen $(LISTEN)

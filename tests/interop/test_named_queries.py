@@ -93,7 +93,7 @@ class TestByPath:
         "parts, slug, text",
         [
             (["nothing"], "QUERY_NOT_FOUND", "nothing"),
-            (["by_region", "min_total=many"], "BAD_PARAMETER", "min_total is a BIGINT"),
+            (["by_region", "min_total=many"], "BAD_PARAMETER", "min_total is of type BIGINT"),
             (["by_region", "colour=red"], "BAD_PARAMETER", "min_total"),
             (["by_region", "region"], "BAD_PARAMETER", "name=value"),
             (["by_region", "region=a", "region=b"], "BAD_PARAMETER", "twice"),

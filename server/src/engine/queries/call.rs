@@ -163,7 +163,7 @@ impl Parameter {
         }
         let shown: String = text.chars().take(64).collect();
         Err(Error::BadParameter(format!(
-            "the parameter {} is a {}; {shown:?} is none",
+            "the parameter {} is of type {}; {shown:?} is not",
             self.name, self.data_type
         )))
     }

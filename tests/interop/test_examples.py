@@ -1,0 +1,125 @@
+"""The examples, run as their READMEs say, and many requests at once to the one with posted rows."""
+
+import json
+import math
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from harness import BINARY, ENVIRONMENT, Server
+from http_client import Http
+from programs import ROOT
+
+NAMED_QUERY = ROOT / "examples/named-query"
+POSTED_ANIMALS = ROOT / "examples/posted-animals"
+
+
+def run(example):
+    """What the example printed; it must succeed."""
+    ended = subprocess.run(
+        [example / "run"], env=ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY)},
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert ended.returncode == 0, f"exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+    return ended.stdout
+
+
+def in_readme(example, printed):
+    """Whether the README shows what the example prints."""
+    return printed.strip() in (example / "README.md").read_text()
+
+
+def test_named_query():
+    printed = run(NAMED_QUERY)
+    assert '{"day":"2025-07-31","bicycles":15762,"counters":3}' in printed
+    assert "day,bicycles,counters\n2024-07-31,31932,3\n2024-07-30,31860,3\n" in printed
+    assert '"slug":"BAD_PARAMETER"' in printed
+    assert in_readme(NAMED_QUERY, printed)
+
+
+@pytest.fixture(scope="module")
+def posted_animals():
+    return run(POSTED_ANIMALS)
+
+
+def test_posted_animals(posted_animals):
+    assert '{"name": "Odd", "verdict": "over", "percent_of_typical": 1063}' in posted_animals
+    assert '{"species": "gentoo penguin", "feed_kilograms": 1.55}' in posted_animals
+    assert posted_animals.endswith("every answer is the one that its animals had alone\n")
+    assert in_readme(POSTED_ANIMALS, posted_animals)
+
+
+@pytest.fixture(scope="module")
+def zoo(posted_animals, tmp_path_factory):
+    """A server on a copy of the database that the example has made, with the example's configuration."""
+    folder = tmp_path_factory.mktemp("zoo")
+    shutil.copy(POSTED_ANIMALS / "zoo.duckdb", folder)
+    options = ["--config", POSTED_ANIMALS / "merganser.toml", "--http", "127.0.0.1:0"]
+    server = Server(folder / "zoo.duckdb", *options, log=folder / "log")
+    yield server
+    server.stop()
+
+
+def analyses(server, animals):
+    (row,) = Http(server.http()).post("/v1/queries/analyses", json.dumps(animals), "application/json").rows
+    return json.loads(row["analyses"])
+
+
+def family(n):
+    """Two otters, whose weight is the number of the request, and a bear as is typical."""
+    return [
+        {"name": f"small-{n}", "species": "otter", "keeper": f"keeper-{n}", "grams": 1000 * n},
+        {"name": f"big-{n}", "species": "otter", "keeper": f"keeper-{n}", "grams": 5000 * n},
+        {"name": f"bear-{n}", "species": "brown bear", "grams": 200_000},
+    ]
+
+
+def expected(n):
+    """The analyses of a family, worked out here: an otter typically has 8 kg and eats 200 g a kilogram."""
+    otters = {f"big-{n}": 5.0 * n, f"small-{n}": 1.0 * n}
+    weights = [(f"bear-{n}", "brown bear", 200.0), *((name, "otter", kilograms) for name, kilograms in otters.items())]
+    return {
+        "by_species": [
+            {"species": "brown bear", "animals": 1, "kilograms": 200.0, "mean_kilograms": 200.0},
+            {"species": "otter", "animals": 2, "kilograms": 6.0 * n, "mean_kilograms": 3.0 * n},
+        ],
+        "by_diet": [
+            {"diet": "carnivore", "animals": 2, "species": 1},
+            {"diet": "omnivore", "animals": 1, "species": 1},
+        ],
+        "by_keeper": [
+            {"keeper": f"keeper-{n}", "animals": 2, "kilograms": 6.0 * n},
+            {"keeper": "nobody", "animals": 1, "kilograms": 200.0},
+        ],
+        "heaviest": [
+            {"name": name, "species": species, "kilograms": kilograms}
+            for name, species, kilograms in sorted(weights, key=lambda weight: (-weight[2], weight[0]))
+        ],
+        "against_typical": [
+            {
+                "name": name,
+                "verdict": "over" if kilograms > 8 else "under",
+                "percent_of_typical": math.floor(100 * kilograms / 8 + 0.5),
+            }
+            for name, kilograms in otters.items()
+            if abs(kilograms - 8) > 1.6
+        ],
+        "feed_per_day": [
+            {"species": "brown bear", "feed_kilograms": 10.0},
+            {"species": "otter", "feed_kilograms": round(1.2 * n, 2)},
+        ],
+        "outliers": [{"name": f"small-{n}", "kilograms": 1.0 * n, "median_kilograms": 3.0 * n}],
+    }
+
+
+def test_fifty_posts_at_once_get_the_answers_of_their_own_animals(zoo):
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(lambda n: analyses(zoo, family(n)), range(1, 51)))
+    assert answers == [expected(n) for n in range(1, 51)]
+    assert zoo.rows("SELECT count(*) FROM animals") == [(0,)]
+
+
+def test_no_animals_are_seven_empty_lists(zoo):
+    assert analyses(zoo, []) == {name: [] for name in expected(1)}
