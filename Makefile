@@ -62,7 +62,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 clean: ## Remove what was built
-	rm -rf target .venv .venv-dbt .venv-ibis tests/interop/node/node_modules .duckdb
+	rm -rf target .venv .venv-dbt .venv-ibis .venv-schemathesis tests/interop/node/node_modules .duckdb
 
 .duckdb: scripts/fetch-duckdb
 	scripts/fetch-duckdb

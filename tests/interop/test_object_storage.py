@@ -1,6 +1,8 @@
 """Sources in object storage, with the keys from the environment or a file."""
 
+import deltalake
 import duckdb
+import pyarrow as pa
 import pytest
 
 import harness
@@ -91,6 +93,15 @@ def test_or_is_left_out_where_it_is_not_required(storage, configured, start):
     refused(server.run, "FROM gone", slug="NOT_FOUND")
     server.stop()
     assert "a source cannot be read" in server.log.read_text()
+
+
+def test_a_delta_table(start, tmp_path):
+    rows = pa.table({"id": [1, 2, 3], "kind": ["a", "b", "a"]})
+    deltalake.write_deltalake(tmp_path / "events", rows, partition_by=["kind"])
+    file = tmp_path / "merganser.toml"
+    file.write_text(f'[[source]]\nname = "events"\nformat = "delta"\npath = "{tmp_path}/events"\n')
+    server = start(":memory:", "--config", file, "--extension-directory", extension_directory("delta"))
+    assert server.rows("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind") == [("a", 2), ("b", 1)]
 
 
 def test_an_extension_that_is_nowhere_is_named(configured):

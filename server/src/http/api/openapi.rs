@@ -65,7 +65,12 @@ fn problems() -> Value {
 fn rows() -> Value {
     let content: Map<_, _> =
         Format::ALL.iter().map(|format| (format.media_type().to_owned(), json!({}))).collect();
-    json!({ "description": "Rows.", "content": content })
+    let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let headers = json!({
+        "x-next-cursor": header("Where the next page is, if there is one."),
+        "x-total-count": header("All rows, where total asked for them."),
+    });
+    json!({ "description": "Rows.", "headers": headers, "content": content })
 }
 
 fn listing(of: &str, description: &str) -> Value {
@@ -127,8 +132,19 @@ fn query(card: &QueryCard) -> Value {
         json!({ "name": "limit", "in": "query", "schema": count }),
         json!({ "name": "offset", "in": "query", "schema": count }),
     ]);
+    parameters.push(json!({
+        "name": "cursor",
+        "in": "query",
+        "description": "Empty begins a cursor; else the x-next-cursor of the page before, with limit alone.",
+        "schema": { "type": "string" },
+    }));
     if card.input.is_none() {
-        parameters.push(json!({ "name": "total", "in": "query", "schema": { "type": "boolean" } }));
+        parameters.push(json!({
+            "name": "total",
+            "in": "query",
+            "description": "Whether x-total-count tells the number of all rows.",
+            "schema": { "type": "boolean" },
+        }));
     }
     let columns: Vec<_> = card.schema.fields().iter().map(|field| field.name().as_str()).collect();
     let summary = card.description.clone().unwrap_or_else(|| format!("The query {}.", card.name));
@@ -141,7 +157,13 @@ fn query(card: &QueryCard) -> Value {
             "responses": { "200": rows(), "default": problems() },
         })
     };
-    let Some(input) = &card.input else { return json!({ "get": operation(card.name.clone()) }) };
+    let Some(input) = &card.input else {
+        let mut post = operation(format!("{}_by_post", card.name));
+        post["description"] = "The same, with parameters as a JSON object in the body.".into();
+        post["requestBody"] =
+            json!({ "content": { "application/json": { "schema": { "type": "object" } } } });
+        return json!({ "get": operation(card.name.clone()), "post": post });
+    };
     let row: Map<_, _> = input
         .columns
         .iter()
@@ -166,7 +188,7 @@ fn parameter(parameter: &Parameter) -> Value {
     if let Some(default) = &parameter.default {
         schema["default"] = json_of(default);
     }
-    let mut described = json!({
+    json!({
         "name": parameter.name,
         "in": "query",
         "required": parameter.is_required(),
@@ -176,11 +198,7 @@ fn parameter(parameter: &Parameter) -> Value {
             parameter.description.as_deref().unwrap_or("A parameter."),
             parameter.data_type
         ),
-    });
-    if !parameter.is_required() {
-        described["required"] = false.into();
-    }
-    described
+    })
 }
 
 /// The JSON type of a value of one of DuckDB's types; what JSON has no type for is a text.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use axum::{
     Extension,
     extract::{Path, Request},
-    http::{HeaderValue, Method, StatusCode},
-    response::Response,
+    http::{HeaderValue, Method, StatusCode, header::ALLOW},
+    response::{IntoResponse, Response},
 };
 use futures::StreamExt;
 use serde::Serialize;
@@ -132,7 +132,7 @@ pub(super) async fn call(
     let (head, body) = request.into_parts();
     let body = body::read(body, visit.limits).await?;
     let posted = match &card.input {
-        Some(_) if head.method != Method::POST => return Err(wants_rows()),
+        Some(_) if head.method != Method::POST => return Ok(wants_rows()),
         Some(_) => Some(rows::read(&visit, card, &head.headers, body).await?),
         None => {
             asked.add_body(&body)?;
@@ -215,9 +215,12 @@ fn with_total(mut response: Response, total: Option<i64>) -> Result<Response, Pr
     Ok(response)
 }
 
-fn wants_rows() -> Problem {
+fn wants_rows() -> Response {
     let text = "this query answers from rows that are sent with it; send them by POST";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, Kind::BadRequest, "ROWS_WANTED", text)
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, Kind::BadRequest, "ROWS_WANTED", text);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 /// What the address asks for.
