@@ -18,7 +18,7 @@ use crate::{
     http::{Api, Cursors, Http},
     metrics,
     network::{self, Places},
-    readiness::Readiness,
+    readiness::{Phase, Readiness},
     services,
     session::{Authenticator, Sessions},
     statement_log::StatementLog,
@@ -102,6 +102,11 @@ pub struct Server {
     readiness: Readiness,
     http: Option<Http>,
     listener: TcpListener,
+    sessions: Arc<Sessions>,
+    /// One line a statement, whatever the protocol.
+    log: Arc<StatementLog>,
+    /// The places of connections to `listener`.
+    places: Places,
     config: Config,
 }
 
@@ -131,7 +136,21 @@ impl Server {
         let listener =
             TcpListener::bind(address).await.map_err(|reason| ServerError::Bind { address, reason })?;
         warn_of_risks(&config);
-        Ok(Self { engine, authenticator, readiness, http, listener, config })
+        let server = Self {
+            sessions: Arc::new(Sessions::new(engine.clone(), config.sessions)),
+            log: Arc::new(StatementLog::new(config.log.slow_query)),
+            places: Places::new(config.network.max_connections),
+            engine,
+            authenticator,
+            readiness,
+            http,
+            listener,
+            config,
+        };
+        // From here on connections are taken, though they may wait for `run`.
+        server.serve_http();
+        server.readiness.enter(Phase::Serving);
+        Ok(server)
     }
 
     /// The address in use; tells the port when 0 was asked for.
@@ -169,15 +188,13 @@ impl Server {
     /// that the process had better end at once.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
-        let sessions = Arc::new(Sessions::new(self.engine.clone(), self.config.sessions));
-        let places = Places::new(network.max_connections);
+        let (sessions, places) = (Arc::clone(&self.sessions), self.places.clone());
         let (closed, closings) = mpsc::unbounded_channel();
         let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
         let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
         let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
         let door = &self.authenticator;
-        let log = Arc::new(StatementLog::new(self.config.log.slow_query));
-        self.serve_http(&sessions, &log, &places);
+        let log = Arc::clone(&self.log);
         let stopping = CancellationToken::new();
         let flight =
             Flight::new(self.engine.clone(), Arc::clone(&sessions), log, Arc::clone(door), stopping.clone());
@@ -228,16 +245,16 @@ impl Server {
     }
 
     /// Opens the API and the metrics over HTTP.
-    fn serve_http(&self, sessions: &Arc<Sessions>, log: &Arc<StatementLog>, places: &Places) {
+    fn serve_http(&self) {
         let Some(http) = &self.http else { return };
-        let places = [places.clone(), http.places()];
-        http.sample_with(sample(self.engine.clone(), Arc::clone(sessions), places));
+        let places = [self.places.clone(), http.places()];
+        http.sample_with(sample(self.engine.clone(), Arc::clone(&self.sessions), places));
         http.serve(Api {
             engine: self.engine.clone(),
             cursors: Cursors::new(self.config.engine.read_concurrency),
-            sessions: Arc::clone(sessions),
+            sessions: Arc::clone(&self.sessions),
             authenticator: Arc::clone(&self.authenticator),
-            log: Arc::clone(log),
+            log: Arc::clone(&self.log),
         });
     }
 }
