@@ -6,8 +6,10 @@ import os
 import sys
 from dataclasses import fields, replace
 
+from ours import BINARY, WORK
+
 from . import keys, long_stream, many_loaders, restart, upserts
-from .settings import BINARY, QUICK, WORK, Settings
+from .settings import QUICK, Settings
 
 MEASURED = {
     "keys": keys,

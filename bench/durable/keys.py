@@ -2,7 +2,9 @@
 
 from statistics import median
 
-from .settings import Settings, load, serving, verdict
+from ours import verdict
+
+from .settings import Settings, load, serving
 
 LOADERS = 8
 AT_LEAST = 0.9

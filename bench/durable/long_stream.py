@@ -2,7 +2,9 @@
 
 from statistics import median
 
-from .settings import Settings, in_process, load, serving, verdict
+from ours import verdict
+
+from .settings import Settings, in_process, load, serving
 
 UNITS_PER_COMMIT = 64
 AT_LEAST = 0.8

@@ -5,7 +5,9 @@ from statistics import median
 
 from peers.server import Server
 
-from .settings import Settings, load, serving, verdict
+from ours import verdict
+
+from .settings import Settings, load, serving
 
 ROUNDS = 3
 P99_MS = 250

@@ -5,7 +5,9 @@ from time import perf_counter
 
 import duckdb
 
-from .settings import DATABASE, QUICK, Settings, load, remove, serving, verdict
+from ours import verdict
+
+from .settings import DATABASE, QUICK, Settings, load, remove, serving
 
 SECONDS = 2.0
 LEDGER = "__merganser.ingest_ledger"

@@ -1,19 +1,15 @@
 """How much is measured, and the processes that are."""
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ours import BINARY, RELEASE, WORK
 from peers.server import PeerError, Server
 
-ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / "bench" / ".work"
-RELEASE = ROOT / "target" / "release"
-BINARY = Path(os.environ.get("MERGANSER_SERVER_BIN") or RELEASE / "merganser-server")
 DATABASE = WORK / "durability.duckdb"
 
 
@@ -64,11 +60,6 @@ def in_process(settings: Settings, units_per_commit: int) -> float:
         return outcome["units_per_s"]
     finally:
         remove(DATABASE)
-
-
-def verdict(goal: str, *, reached: bool) -> str:
-    """A goal, and whether it was reached."""
-    return f"{goal}: {'reached' if reached else 'missed'}"
 
 
 def _run(name: str, *options: str) -> dict[str, float]:

@@ -4,8 +4,10 @@ import argparse
 import sys
 from dataclasses import fields, replace
 
+from ours import BINARY, WORK
+
 from . import dropped_streams, idle_sessions, small_queries, tpc_h
-from .settings import BINARY, QUICK, WORK, Settings
+from .settings import QUICK, Settings
 
 MEASURED = {
     "tpch": tpc_h,

@@ -1,16 +1,12 @@
 """How much is measured, and where the server is."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ours import BINARY, WORK
 from peers.server import Server
-
-ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / "bench" / ".work"
-BINARY = Path(os.environ.get("MERGANSER_SERVER_BIN") or ROOT / "target/release/merganser-server")
 
 
 @dataclass(frozen=True)

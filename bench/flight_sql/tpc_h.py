@@ -9,7 +9,9 @@ import duckdb
 import pyarrow as pa
 import tpch
 
-from .settings import WORK, Settings, serving
+from ours import WORK
+
+from .settings import Settings, serving
 
 TITLES = ("query", "served ms", "in process ms", "ratio")
 

@@ -4,7 +4,9 @@ import http.client
 import time
 from statistics import median
 
-from .settings import Settings, ask, fastapi, serving, verdict
+from ours import verdict
+
+from .settings import Settings, ask, fastapi, serving
 
 CONFIG = """
 read_only = true

@@ -9,7 +9,9 @@ from statistics import median, quantiles
 
 import pyarrow as pa
 
-from .settings import Settings, ask, serving, verdict
+from ours import verdict
+
+from .settings import Settings, ask, serving
 
 ANALYSES = {
     "by_species": "SELECT species, count(*) AS animals, avg(kilograms) AS mean FROM animals GROUP BY species",

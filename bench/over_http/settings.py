@@ -1,19 +1,15 @@
 """How much is measured, and the servers that are."""
 
 import http.client
-import os
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
+from ours import BINARY, WORK
 from peers.server import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-WORK = ROOT / "bench" / ".work"
-BINARY = Path(os.environ.get("MERGANSER_SERVER_BIN") or ROOT / "target/release/merganser-server")
 DATABASE = WORK / "http.duckdb"
 
 
@@ -68,8 +64,3 @@ def ask(
     if answer.status != 200:
         raise RuntimeError(f"{answer.status}: {read[:500]!r}")
     return read
-
-
-def verdict(goal: str, *, reached: bool) -> str:
-    """A goal, and whether it was reached."""
-    return f"{goal}: {'reached' if reached else 'missed'}"

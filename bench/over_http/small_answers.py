@@ -6,7 +6,9 @@ from statistics import median
 
 import duckdb
 
-from .settings import DATABASE, Settings, ask, serving, verdict
+from ours import verdict
+
+from .settings import DATABASE, Settings, ask, serving
 
 SQL = "SELECT category, count(*) AS events, sum(value) AS total FROM events WHERE value >= {} GROUP BY category"
 CONFIG = f"""

@@ -15,7 +15,7 @@ use super::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
         register_recast, register_scan,
     },
-    lake::{Published, SOURCES},
+    lake::SOURCES,
     ledger::{self, SharedLedger},
     log_head,
     names::Names,
@@ -56,7 +56,7 @@ pub(super) struct Instance {
     idle: Mutex<Vec<Idle>>,
     catalog: String,
     /// Whether there are any.
-    sources: Option<Published>,
+    sources: bool,
     queries: Queries,
 }
 
@@ -87,7 +87,7 @@ impl Instance {
                 .execute(&script.sql)
                 .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
         }
-        let default = use_sql(&Names::default_of(&catalog), sources.is_some());
+        let default = use_sql(&Names::default_of(&catalog), sources);
         let with_names = || {
             let connection = raw.connect()?;
             connection.execute(&default)?;
@@ -106,7 +106,7 @@ impl Instance {
 
     fn connect(&self) -> Result<Idle> {
         let connection = self.raw.connect()?;
-        if self.sources.is_some() {
+        if self.sources {
             connection.execute(&self.use_sql(None))?;
         }
         Ok(Idle { connection, plans: Plans::default(), names: None })
@@ -115,8 +115,8 @@ impl Instance {
     /// The statement after which unqualified names mean `names`; `None` is the default.
     fn use_sql(&self, names: Option<&Names>) -> String {
         match names {
-            Some(names) => use_sql(names, self.sources.is_some()),
-            None => use_sql(&Names::default_of(&self.catalog), self.sources.is_some()),
+            Some(names) => use_sql(names, self.sources),
+            None => use_sql(&Names::default_of(&self.catalog), self.sources),
         }
     }
 }
@@ -334,7 +334,7 @@ impl Pooled {
     /// Brings the sources back in sight after a client's own USE, which sets one schema only.
     pub(crate) fn see_sources(&self, names: &Names) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        if instance.sources.is_some() { self.set_names(names) } else { Ok(()) }
+        if instance.sources { self.set_names(names) } else { Ok(()) }
     }
 
     /// The plans that the connection keeps.

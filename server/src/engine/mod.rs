@@ -62,7 +62,10 @@ pub use ledger::IngestKey;
 pub use names::Names;
 pub use outage::Condition;
 pub use posted::Posted;
-pub use queries::{Arguments, Input, NamedQuery, Page, Parameter, QueryCard, arguments_of, page_of};
+pub(crate) use queries::excerpt;
+pub use queries::{
+    Arguments, Input, NamedQuery, Page, Parameter, QueryCard, add_argument, arguments_of, page_of,
+};
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 

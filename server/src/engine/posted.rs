@@ -1,8 +1,9 @@
 //! Rows that come with a request and are a relation for its query alone.
 //!
-//! They become a temporary view on a connection of the request's own, over the rows as they came. DuckDB looks into the temporary schema first,
-//! and views bind late: so the query, and every stored view that it reads, finds them under their name. Nothing is
-//! written into the database, and any number of requests run side by side with rows of their own.
+//! They become a temporary view on a connection of the request's own, over the rows as they came. DuckDB looks into
+//! the temporary schema first, and views bind late: so the query, and every stored view that it reads, finds them
+//! under their name. Nothing is written into the database, and any number of requests run side by side with rows of
+//! their own.
 
 use std::{collections::BTreeMap, sync::Arc};
 

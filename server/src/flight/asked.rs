@@ -45,9 +45,7 @@ impl Call {
         let arguments = arguments_of(pairs.iter().map(String::as_str)).map_err(engine_status)?;
         Ok(Some(Self { name: name.clone(), arguments }))
     }
-}
 
-impl Call {
     /// The statement that answers it.
     pub(super) fn statement(mut self, card: &QueryCard) -> Result<Statement, Error> {
         let page = page_of(&mut self.arguments)?;

@@ -16,7 +16,7 @@ pub use source::{Format, OptionValue, Source};
 
 use super::{Error, Result, ffi::Connection};
 use extensions::{Extensions, HTTPFS};
-pub(crate) use published::{Published, QUERIES, SOURCES};
+pub(crate) use published::{QUERIES, SOURCES, publish};
 
 /// What is to be there before anybody is served.
 #[derive(Debug, Clone, Default)]
@@ -32,12 +32,12 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// Loads extensions and makes secrets; then the sources, in a catalog of their own, where there are any.
+    /// Loads extensions and makes secrets; then the sources, in a catalog of their own. Tells whether there is one.
     ///
     /// # Errors
     /// [`Error::Setup`], which names the extension, secret or source. A source that is not required is only
     /// missed in the log.
-    pub(super) fn open(&self, connection: &Connection) -> Result<Option<Published>> {
+    pub(super) fn open(&self, connection: &Connection) -> Result<bool> {
         let mut extensions = Extensions::new(self.extension_directory.as_deref());
         let of_secrets = (!self.secrets.is_empty()).then_some(HTTPFS);
         let asked = of_secrets.into_iter().chain(self.extensions.iter().map(String::as_str));
@@ -49,7 +49,7 @@ impl Lake {
             })?;
         }
         if self.sources.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         let mut there = Vec::new();
         for source in &self.sources {
@@ -58,9 +58,9 @@ impl Lake {
                 there.push(source);
             }
         }
-        Published::make(connection, SOURCES, |catalog| {
-            there.iter().try_for_each(|source| source.or_missed(source.create(catalog)).map(drop))
-        })
-        .map(Some)
+        publish(connection, SOURCES, || {
+            there.iter().try_for_each(|source| source.or_missed(source.create(connection)).map(drop))
+        })?;
+        Ok(true)
     }
 }

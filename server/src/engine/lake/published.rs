@@ -11,36 +11,30 @@ pub(crate) const SOURCES: &str = OWN_CATALOGS[0];
 /// See [`SOURCES`].
 pub(crate) const QUERIES: &str = OWN_CATALOGS[1];
 
-/// An attached catalog. It is a small file that is written once and then attached for reading only, so that no
-/// client can drop or replace what is in it.
-#[derive(Debug)]
-pub(crate) struct Published;
-
-impl Published {
-    /// Makes a catalog, which `fill` may write to.
-    ///
-    /// # Errors
-    /// Those of `fill`; [`Error::NameClash`] when the database has that name, or a schema of it.
-    pub(crate) fn make(
-        connection: &Connection,
-        name: &'static str,
-        fill: impl FnOnce(&Connection) -> Result<()>,
-    ) -> Result<Self> {
-        check_free(connection, name)?;
-        let problem = |reason: String| Error::Setup { what: format!("catalog {name}"), reason };
-        let folder = tempfile::Builder::new()
-            .prefix("merganser-")
-            .tempdir()
-            .map_err(|error| problem(format!("no temporary folder: {error}")))?;
-        let file = literal(&folder.path().join(format!("{name}.db")).to_string_lossy());
-        connection.execute(&format!("ATTACH {file} AS {name} (READ_WRITE)"))?;
-        fill(connection)?;
-        connection.execute(&format!("DETACH {name}"))?;
-        connection.execute(&format!("ATTACH {file} AS {name} (READ_ONLY)"))?;
-        // DuckDB has it open, and a process that is killed must not leave it behind.
-        folder.close().map_err(|error| problem(format!("its temporary folder: {error}")))?;
-        Ok(Self)
-    }
+/// Makes a catalog, which `fill` writes to, and attaches it. It is a small file that is written once and then attached
+/// for reading only, so that no client can drop or replace what is in it.
+///
+/// # Errors
+/// Those of `fill`; [`Error::NameClash`] when the database has that name, or a schema of it.
+pub(crate) fn publish(
+    connection: &Connection,
+    name: &'static str,
+    fill: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    check_free(connection, name)?;
+    let problem = |reason: String| Error::Setup { what: format!("catalog {name}"), reason };
+    let folder = tempfile::Builder::new()
+        .prefix("merganser-")
+        .tempdir()
+        .map_err(|error| problem(format!("no temporary folder: {error}")))?;
+    let file = literal(&folder.path().join(format!("{name}.db")).to_string_lossy());
+    connection.execute(&format!("ATTACH {file} AS {name} (READ_WRITE)"))?;
+    fill()?;
+    connection.execute(&format!("DETACH {name}"))?;
+    connection.execute(&format!("ATTACH {file} AS {name} (READ_ONLY)"))?;
+    // DuckDB has it open, and a process that is killed must not leave it behind.
+    folder.close().map_err(|error| problem(format!("its temporary folder: {error}")))?;
+    Ok(())
 }
 
 /// `name.x` must mean one thing only.

@@ -31,10 +31,7 @@ pub fn page_of(arguments: &mut Arguments) -> Result<Page> {
     let mut number = |name: &str| match arguments.remove(name).flatten() {
         None => Ok(None),
         Some(text) => text.trim().parse::<u64>().map(Some).map_err(|_| {
-            Error::BadParameter(format!(
-                "{name} is a number of rows; {:?} is none",
-                text.chars().take(64).collect::<String>()
-            ))
+            Error::BadParameter(format!("{name} is a number of rows; {:?} is none", excerpt(&text)))
         }),
     };
     Ok(Page { limit: number("limit")?, offset: number("offset")?.unwrap_or(0) })
@@ -47,15 +44,28 @@ pub fn page_of(arguments: &mut Arguments) -> Result<Page> {
 pub fn arguments_of<'a>(pairs: impl IntoIterator<Item = &'a str>) -> Result<Arguments> {
     let mut arguments = Arguments::new();
     for pair in pairs {
-        let shown = || pair.chars().take(64).collect::<String>();
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or_else(|| Error::BadParameter(format!("{:?} is no parameter; write name=value", shown())))?;
-        if arguments.insert(name.to_lowercase(), Some(value.to_owned())).is_some() {
-            return Err(Error::BadParameter(format!("the parameter {name:?} is there twice")));
-        }
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Error::BadParameter(format!("{:?} is no parameter; write name=value", excerpt(pair)))
+        })?;
+        add_argument(&mut arguments, name, Some(value.to_owned()))?;
     }
     Ok(arguments)
+}
+
+/// Adds one value; names are compared in lower case.
+///
+/// # Errors
+/// [`Error::BadParameter`] for a name that is there already.
+pub fn add_argument(arguments: &mut Arguments, name: &str, value: Option<String>) -> Result<()> {
+    match arguments.insert(name.to_lowercase(), value) {
+        None => Ok(()),
+        Some(_) => Err(Error::BadParameter(format!("the parameter {name:?} is there twice"))),
+    }
+}
+
+/// As much of a caller's text as an error shows.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 impl Engine {
@@ -70,7 +80,7 @@ impl Engine {
     /// [`Error::QueryMissing`].
     pub fn query(&self, name: &str) -> Result<&Arc<QueryCard>> {
         let found = self.queries().iter().find(|card| card.name.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| Error::QueryMissing(name.chars().take(64).collect()))
+        found.ok_or_else(|| Error::QueryMissing(excerpt(name)))
     }
 }
 
@@ -161,10 +171,11 @@ impl Parameter {
         if fits {
             return Ok(text);
         }
-        let shown: String = text.chars().take(64).collect();
         Err(Error::BadParameter(format!(
-            "the parameter {} is of type {}; {shown:?} is not",
-            self.name, self.data_type
+            "the parameter {} is of type {}; {:?} is not",
+            self.name,
+            self.data_type,
+            excerpt(&text)
         )))
     }
 }

@@ -6,11 +6,7 @@ use arrow_schema::{Schema, SchemaRef};
 
 use super::{NamedQuery, Parameter, Result, definition::Input, wrong};
 use crate::{
-    engine::{
-        ffi::Connection,
-        statement::{extract, prepare_one},
-        types,
-    },
+    engine::{ffi::Connection, statement::prepare_one, types},
     sql::{as_subquery, quote, replace_placeholders},
 };
 
@@ -81,8 +77,6 @@ pub(super) fn example(query: &NamedQuery, name: &str) -> String {
 
 fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {
     let problem = |reason: String| wrong(query, reason);
-    let statements = extract(connection, sql).map_err(|error| problem(error.to_string()))?;
-    drop(statements);
     let prepared = prepare_one(connection, sql).map_err(|error| problem(error.to_string()))?;
     if !prepared.kind().may_read() {
         return Err(problem("it is no query: it must read, and nothing else".into()));

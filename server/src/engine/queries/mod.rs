@@ -11,14 +11,15 @@ mod macros;
 
 use std::sync::Arc;
 
-pub use call::{Arguments, Page, arguments_of, page_of};
+pub(crate) use call::excerpt;
+pub use call::{Arguments, Page, add_argument, arguments_of, page_of};
 pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
 
 use super::{
     Error, Result,
     ffi::Connection,
-    lake::{Published, QUERIES},
+    lake::{QUERIES, publish},
 };
 
 /// All of them, checked, in the order of the configuration.
@@ -38,7 +39,7 @@ pub(super) fn open(
         return Ok(Queries::default());
     }
     let mut cards = Vec::with_capacity(queries.len());
-    Published::make(connection, QUERIES, |_| {
+    publish(connection, QUERIES, || {
         // Earlier queries may be used by later ones, as the macros that they are.
         let connection = new_connection()?;
         for query in queries {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{
         Arguments, BatchStream, Error, OptionValue, Outcome, Page, Parameter, Posted, QueryCard, Statement,
-        page_of, type_name,
+        add_argument, excerpt, page_of, type_name,
     },
     failure::{Failure, Kind},
     http::format::Format,
@@ -241,7 +241,7 @@ impl Asked {
                 "format" => {}
                 "cursor" => asked.cursor = Some(value.into_owned()),
                 "total" => asked.total = truth(&value)?,
-                _ => asked.add(name.to_lowercase(), Some(value.into_owned()))?,
+                _ => add_argument(&mut asked.arguments, &name, Some(value.into_owned()))?,
             }
         }
         Ok(asked)
@@ -257,13 +257,6 @@ impl Asked {
                     format!("a next page takes its cursor and limit; {other:?} was said with the first");
                 Err(Problem::bad_request("BAD_PARAMETER", &text))
             }
-        }
-    }
-
-    fn add(&mut self, name: String, value: Option<String>) -> Result<(), Problem> {
-        match self.arguments.insert(name.clone(), value) {
-            None => Ok(()),
-            Some(_) => Err(Error::BadParameter(format!("the parameter {name:?} is there twice")).into()),
         }
     }
 
@@ -284,7 +277,7 @@ impl Asked {
                 text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(malformed)?),
                 text => Some(text.to_owned()),
             };
-            self.add(name.to_lowercase(), value)?;
+            add_argument(&mut self.arguments, &name, value)?;
         }
         Ok(())
     }
@@ -295,10 +288,7 @@ fn truth(text: &str) -> Result<bool, Problem> {
         "" | "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
         other => {
-            let text = format!(
-                "total is true or false; {:?} is neither",
-                other.chars().take(64).collect::<String>()
-            );
+            let text = format!("total is true or false; {:?} is neither", excerpt(other));
             Err(Problem::bad_request("BAD_PARAMETER", &text))
         }
     }
