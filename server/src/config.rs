@@ -1,6 +1,7 @@
 //! The configuration: command line over environment over TOML file over defaults, checked before anything
 //! is opened or bound.
 
+mod catalogs;
 mod lake;
 mod options;
 mod queries;
@@ -209,6 +210,8 @@ impl Merged {
         tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
             invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter")
         })?;
+        let secrets = lake::secrets(self.secret)?;
+        let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
             engine: engine::Options {
@@ -232,7 +235,8 @@ impl Merged {
                 lake: engine::Lake {
                     extension_directory: lake::extension_directory(self.extension_directory)?,
                     extensions: lake::extensions(self.extensions)?,
-                    secrets: lake::secrets(self.secret)?,
+                    secrets,
+                    catalogs,
                     sources: lake::sources(self.source)?,
                 },
                 queries: queries::queries(self.query)?,

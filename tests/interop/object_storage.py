@@ -15,6 +15,16 @@ def extension_directory(name):
     return Path(package.origin).parent / "extensions"
 
 
+def extension_folder(folder, *names):
+    """A folder with several of DuckDB's extensions."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (file,) = extension_directory(name).rglob(f"{name}.duckdb_extension")
+        if not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file)
+    return folder
+
+
 class Storage:
     """A bucket behind a real HTTP server."""
 

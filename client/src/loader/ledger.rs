@@ -15,13 +15,18 @@ pub struct Committed {
 }
 
 impl Client {
-    /// Asks the server's ledger for the last committed unit of a loader; none when it does not know the loader.
+    /// Asks the server's ledger for the last unit of a loader that is committed in a catalog, by default the server's
+    /// own database; none when it does not know the loader.
     ///
     /// # Errors
     /// [`Error::Server`] with the reason.
-    pub async fn committed(&self, loader: &str) -> Result<Option<Committed>, Error> {
-        let loader = loader.replace('\'', "''");
-        let sql = format!("SELECT epoch, sequence FROM merganser_ingest() WHERE loader = '{loader}'");
+    pub async fn committed(&self, loader: &str, catalog: Option<&str>) -> Result<Option<Committed>, Error> {
+        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        let catalog = catalog.map_or("current_database()".into(), literal);
+        let sql = format!(
+            "SELECT epoch, sequence FROM merganser_ingest() WHERE loader = {} AND lower(catalog) = lower({catalog})",
+            literal(loader)
+        );
         let batches: Vec<RecordBatch> = self.query(&sql).await?.try_collect().await?;
         let Some(batch) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
         let (epoch, sequence) = (numbers(batch, "epoch")?.value(0), numbers(batch, "sequence")?.value(0));

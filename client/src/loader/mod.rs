@@ -67,7 +67,7 @@ impl Loader {
         let target = target(table, &options.ingest())?;
         let committed = match (options.position, options.epoch) {
             (Start::At(_), Some(_)) => None,
-            _ => options.retry.run(client, true, || client.committed(&options.name)).await?,
+            _ => options.retry.run(client, true, || client.committed(&options.name, table.catalog())).await?,
         };
         let backlog = Arc::new(Backlog::new());
         let sender =

@@ -12,11 +12,16 @@ use super::{ConfigError, invalid};
 use crate::engine::{Format, OptionValue, Secret, SecretKind, SecretText, Source};
 
 /// What a secret may have, as DuckDB calls it.
-const SECRET_PARAMETERS: [&str; 11] = [
+const SECRET_PARAMETERS: [&str; 17] = [
     "account_id",
     "chain",
+    "database",
+    "dbname",
     "endpoint",
+    "host",
     "key_id",
+    "password",
+    "port",
     "profile",
     "provider",
     "region",
@@ -24,6 +29,7 @@ const SECRET_PARAMETERS: [&str; 11] = [
     "session_token",
     "url_style",
     "use_ssl",
+    "user",
 ];
 
 /// One text, or several.
@@ -129,7 +135,8 @@ fn secret(entry: SecretEntry, names: &mut HashSet<String>) -> Result<Secret, Con
         "s3" => SecretKind::S3,
         "gcs" => SecretKind::Gcs,
         "r2" => SecretKind::R2,
-        other => return Err(invalid("secret.type", &format!("{other:?} is none of s3, gcs, r2"))),
+        "postgres" => SecretKind::Postgres,
+        other => return Err(invalid("secret.type", &format!("{other:?} is none of s3, gcs, r2, postgres"))),
     };
     let fetched = parameters.into_iter().map(|(key, value)| {
         let option = format!("secret.{key}");

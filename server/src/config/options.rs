@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    catalogs::CatalogEntry,
     lake::{SecretEntry, SourceEntry},
     queries::QueryEntry,
     security::{Security, UserEntry},
@@ -195,6 +196,7 @@ pub(super) struct Merged {
     pub(super) extension_directory: Option<PathBuf>,
     pub(super) extensions: Vec<String>,
     pub(super) secret: Vec<SecretEntry>,
+    pub(super) catalog: Vec<CatalogEntry>,
     pub(super) source: Vec<SourceEntry>,
     pub(super) query: Vec<QueryEntry>,
     pub(super) memory_limit: Option<ByteSize>,
@@ -252,6 +254,7 @@ impl Default for Merged {
             extension_directory: None,
             extensions: Vec::new(),
             secret: Vec::new(),
+            catalog: Vec::new(),
             source: Vec::new(),
             query: Vec::new(),
             memory_limit: None,

@@ -7,8 +7,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Counts the commits of everything that writes.
-#[derive(Default)]
 pub(crate) struct CommitClock {
+    /// Nobody else writes to what this server reads. Where somebody does, no moment is known to be quiet.
+    alone: bool,
     begun: AtomicU64,
     ended: AtomicU64,
     /// Changes of schemas, of which cached table descriptions must not be older.
@@ -20,10 +21,16 @@ pub(crate) struct CommitClock {
 pub(crate) struct Stamp(u64);
 
 impl CommitClock {
+    /// One that counts from now. `alone` says that nobody but this server writes to what it reads.
+    pub(crate) fn new(alone: bool) -> Self {
+        let zero = AtomicU64::default;
+        Self { alone, begun: zero(), ended: zero(), schemas: zero() }
+    }
+
     /// The present moment, or `None` while something commits.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         let begun = self.begun.load(Ordering::SeqCst);
-        (self.ended.load(Ordering::SeqCst) == begun).then_some(Stamp(begun))
+        (self.alone && self.ended.load(Ordering::SeqCst) == begun).then_some(Stamp(begun))
     }
 
     /// Says that something may become visible until the guard is dropped.
@@ -59,8 +66,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_stamp_beside_others() {
+        assert!(CommitClock::new(false).stamp().is_none());
+    }
+
+    #[test]
     fn no_stamp_while_something_commits() {
-        let clock = CommitClock::default();
+        let clock = CommitClock::new(true);
         let before = clock.stamp().unwrap();
         let first = clock.writing();
         let second = clock.writing();

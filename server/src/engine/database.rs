@@ -15,8 +15,8 @@ use super::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
         register_recast, register_scan,
     },
-    lake::SOURCES,
-    ledger::{self, SharedLedger},
+    lake::{AttachedCatalog, CatalogKind, Opened, SOURCES},
+    ledger::{self, Ledgers, SharedLedger},
     log_head,
     names::Names,
     open_writes::OpenWrites,
@@ -24,7 +24,7 @@ use super::{
     plans::Plans,
     queries::{self, Queries},
 };
-use crate::sql::{literal, quote};
+use crate::sql::{check_kept, literal, quote};
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
@@ -40,10 +40,14 @@ pub(crate) struct Database {
     pub(crate) disk: DiskRoom,
     /// The write transactions that are open beside the writer's.
     pub(crate) writes: Arc<OpenWrites>,
-    /// What is known of keyed units.
+    /// What is known of keyed units,
     pub(crate) ledger: SharedLedger,
+    /// and in all catalogs.
+    pub(crate) ledgers: Ledgers,
     /// The named queries.
     pub(crate) queries: Queries,
+    /// The names of the catalogs that were attached when it was opened first.
+    attached: Vec<String>,
     pub(super) options: Options,
 }
 
@@ -57,12 +61,14 @@ pub(super) struct Instance {
     catalog: String,
     /// Whether there are any.
     sources: bool,
+    /// The names of the catalogs that the configuration attaches.
+    catalogs: Vec<String>,
     queries: Queries,
 }
 
 impl Instance {
     /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL.
-    pub(super) fn open(options: &Options, scans: &Arc<ScanRegistry>, ledger: &SharedLedger) -> Result<Self> {
+    pub(super) fn open(options: &Options, scans: &Arc<ScanRegistry>, ledgers: &Ledgers) -> Result<Self> {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
@@ -70,7 +76,7 @@ impl Instance {
         let connection = raw.connect()?;
         register_scan(&connection, scans)?;
         register_recast(&connection)?;
-        let listed = Arc::clone(ledger);
+        let listed = Arc::clone(ledgers);
         let rows = Arc::new(move || ledger::report(&listed.lock()));
         register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
         if !options.read_only {
@@ -80,7 +86,7 @@ impl Instance {
             connection.execute(&format!("SET GLOBAL {name} = {value}"))?;
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
-        let sources = options.lake.open(&connection)?;
+        let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
             raw.connect()?
@@ -96,7 +102,7 @@ impl Instance {
         let queries = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, queries })
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -125,15 +131,18 @@ impl Database {
     /// Opens the database for the first time.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let scans = Arc::default();
-        let ledger = SharedLedger::default();
-        let instance = Instance::open(options, &scans, &ledger)?;
+        let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
+        let instance = Instance::open(options, &scans, &ledgers)?;
+        ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
             catalog: instance.catalog.clone(),
             disk: DiskRoom::new(options.path.as_deref(), options.disk_reserve_bytes),
             writes: Arc::new(OpenWrites::new(options.wait)),
             ledger,
+            ledgers,
             queries: Arc::clone(&instance.queries),
+            attached: instance.catalogs.clone(),
             options: options.clone(),
             standing: Standing::new(instance),
         })
@@ -172,6 +181,23 @@ impl Database {
         let idle = instance.connect()?;
         idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
         Ok(Pooled::new(idle, &instance, true))
+    }
+
+    /// The catalogs that the configuration attaches, as far as they are there.
+    pub(crate) fn attached_catalogs(&self) -> impl Iterator<Item = &AttachedCatalog> {
+        self.options.lake.catalogs.iter().filter(|catalog| self.attached.contains(&catalog.name))
+    }
+
+    /// What an attached catalog is; `None` for any other.
+    pub(crate) fn kind_of(&self, catalog: &str) -> Option<&CatalogKind> {
+        self.attached_catalogs()
+            .find(|attached| attached.name.eq_ignore_ascii_case(catalog))
+            .map(|it| &it.kind)
+    }
+
+    /// Whether there are any.
+    pub(crate) fn has_attached(&self) -> bool {
+        !self.attached.is_empty()
     }
 
     /// A view over batches that are to come; on a connection of its own.
@@ -335,6 +361,12 @@ impl Pooled {
     pub(crate) fn see_sources(&self, names: &Names) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
         if instance.sources { self.set_names(names) } else { Ok(()) }
+    }
+
+    /// Refuses a text that would take away what the configuration attaches.
+    pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
+        let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
+        Ok(check_kept(sql, &instance.catalogs)?)
     }
 
     /// The plans that the connection keeps.

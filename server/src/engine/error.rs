@@ -75,7 +75,7 @@ pub enum Error {
     /// Something that the configuration asks for is not to be had, so that the database is not opened.
     #[error("{what}: {reason}")]
     Setup {
-        /// The extension, secret, source or query.
+        /// The extension, secret, catalog, source or query.
         what: String,
         /// Why.
         reason: String,
@@ -84,7 +84,7 @@ pub enum Error {
     #[error(
         "the database has a catalog or schema called {0:?}, which is the name of what the configuration declares; rename one of the two"
     )]
-    NameClash(&'static str),
+    NameClash(String),
     /// No named query is called so.
     #[error("there is no query {0:?}")]
     QueryMissing(String),
@@ -153,6 +153,14 @@ pub enum Error {
     /// A key where the ledger cannot commit together with the rows.
     #[error("{0}")]
     KeyNotHere(&'static str),
+    /// Other servers that write to the same catalog were always faster.
+    #[error("other servers kept committing to {0} first; nothing was written, try again")]
+    Overtaken(String),
+    /// A catalog's server or storage does not answer.
+    #[error(
+        "the catalog {0}, or the storage of its files, cannot be reached just now; nothing was written, try again in a moment"
+    )]
+    CatalogDown(String),
     /// The units of a long stream cannot be told apart.
     #[error("{0}")]
     BadUnit(String),

@@ -5,6 +5,7 @@
 //! its `workspace`.
 
 mod append;
+mod attached;
 mod backup;
 mod batch_stream;
 mod catalog;
@@ -57,7 +58,10 @@ pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
-pub use lake::{Format, Lake, OptionValue, Secret, SecretKind, SecretText, Source};
+pub use lake::{
+    AttachedCatalog, CatalogKind, Format, Lake, Maintenance, OptionValue, Secret, SecretKind, SecretText,
+    Source,
+};
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use outage::Condition;
@@ -69,6 +73,7 @@ pub use queries::{
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
+use attached::Attached;
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
@@ -178,6 +183,8 @@ struct Shared {
     ledger: SharedLedger,
     ledger_table: Arc<LedgerTable>,
     writer: Option<WriterHandle>,
+    /// The writers of the catalogs that the configuration attaches.
+    attached: Attached,
 }
 
 impl Engine {
@@ -187,7 +194,7 @@ impl Engine {
     /// Whatever DuckDB says: the file is locked by another process, is no database, or cannot be written.
     pub fn open(options: Options) -> Result<Self> {
         let database = Arc::new(Database::open(&options)?);
-        let clock = Arc::new(CommitClock::default());
+        let clock = Arc::new(CommitClock::new(!database.has_attached()));
         let (ledger_table, ledger) = open_ledger(&database)?;
         let writer = if options.read_only {
             None
@@ -195,6 +202,7 @@ impl Engine {
             let ledger = (Arc::clone(&ledger_table), Arc::clone(&ledger));
             Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), ledger, &options)?)
         };
+        let attached = Attached::start(&database, &clock, &options)?;
         supervisor::start(&database, Arc::clone(&clock))?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -209,6 +217,7 @@ impl Engine {
                 database,
                 clock,
                 writer,
+                attached,
             }),
         })
     }
@@ -263,6 +272,7 @@ impl Engine {
         if let Some(writer) = &self.shared.writer {
             writer.shutdown().await;
         }
+        self.shared.attached.shutdown().await;
         self.shared.database.stop();
     }
 }
@@ -271,7 +281,7 @@ impl Engine {
 fn open_ledger(database: &Arc<Database>) -> Result<(Arc<LedgerTable>, SharedLedger)> {
     // Rows keep their order on it, and with them each loader's sequences.
     let connection = database.private_connection()?;
-    let table = LedgerTable::find(&connection, &database.catalog)?;
+    let table = LedgerTable::find(&connection, &database.catalog, false)?;
     *database.ledger.lock() = table.load(&connection)?;
     Ok((Arc::new(table), Arc::clone(&database.ledger)))
 }

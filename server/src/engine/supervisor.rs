@@ -105,7 +105,7 @@ fn wait_until_gone(database: &Database, pulse: &Pulse, path: &Path) -> Result<()
 fn open_again(database: &Database) -> Result<Instance, String> {
     let started = Instant::now();
     loop {
-        let error = match Instance::open(&database.options, &database.scans, &database.ledger) {
+        let error = match Instance::open(&database.options, &database.scans, &database.ledgers) {
             Ok(instance) => return Ok(instance),
             Err(error) => error,
         };
@@ -153,7 +153,8 @@ mod tests {
 
     fn open(path: Option<PathBuf>) -> (Arc<Database>, Arc<CommitClock>) {
         let options = super::super::Options { path, ..Default::default() };
-        let (database, clock) = (Arc::new(Database::open(&options).unwrap()), Arc::default());
+        let (database, clock) =
+            (Arc::new(Database::open(&options).unwrap()), Arc::new(CommitClock::new(true)));
         start(&database, Arc::clone(&clock)).unwrap();
         (database, clock)
     }

@@ -121,6 +121,7 @@ impl Write {
     pub(super) fn run(&self, connection: &Pooled) -> Result<Spooled> {
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| connection.count_progress());
+        connection.keep_catalogs(&self.statement.sql)?;
         let statements = extract(connection, &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         // What may still fail after the statement has run must be able to undo it.

@@ -26,6 +26,10 @@ pub(crate) const INTERNAL_PREFIX: &str = "__merganser";
 /// The catalogs of the server's own that clients see.
 pub(crate) const OWN_CATALOGS: [&str; 2] = ["sources", "queries"];
 
+/// Functions that send a text to another server, which may write even where DuckDB only reads.
+const PAST_THE_SERVER: [&str; 5] =
+    ["postgres_execute", "postgres_query", "mysql_execute", "mysql_query", "sqlite_query"];
+
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -152,7 +156,7 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
 }
 
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
-    check_catalogs(statement)?;
+    check_catalogs(statement, &OWN_CATALOGS)?;
     for pair in statement.windows(2) {
         if let [Token::Word(first), Token::Word(second)] = pair
             && first == "force"
@@ -164,6 +168,12 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     for token in statement {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
+            Token::Word(name) | Token::Quoted(name) if PAST_THE_SERVER.contains(&name.as_str()) => {
+                return Err(Refusal::NotAllowed(format!(
+                    "{name} passes a text to another server unseen, which no rule of this one could judge; \
+                     attach that server as a [[catalog]] and use its tables"
+                )));
+            }
             Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
                 return Err(Refusal::NotAllowed(format!(
                     "names that begin with {INTERNAL_PREFIX} are the server's own"
@@ -175,9 +185,18 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The catalogs in which sources and named queries live are everybody's: no client may take one away, or put
-/// something else under its name.
-fn check_catalogs(statement: &[Token]) -> Result<(), Refusal> {
+/// The catalogs in which sources and named queries live are everybody's, and so are those that the configuration
+/// attaches: no client may take one away, or put something else under its name.
+///
+/// # Errors
+/// [`Refusal::NotAllowed`].
+pub(crate) fn check_kept(text: &str, catalogs: &[String]) -> Result<(), Refusal> {
+    let tokens = tokens(text);
+    let kept: Vec<_> = catalogs.iter().map(|name| name.to_lowercase()).collect();
+    statements(&tokens).try_for_each(|statement| check_catalogs(statement, &kept))
+}
+
+fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
     let mut words = statement.iter().filter_map(|token| match token {
         Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
         _ => None,
@@ -187,7 +206,8 @@ fn check_catalogs(statement: &[Token]) -> Result<(), Refusal> {
         Some("create") => statement.iter().take(4).any(|token| *token == Token::Word("schema".into())),
         _ => false,
     };
-    match words.find(|word| OWN_CATALOGS.contains(word)) {
+    match words.find(|word| kept.iter().any(|name| name.as_ref() == *word)) {
+        // A schema inside of a catalog has its name second.
         Some(name) if takes_away => Err(Refusal::NotAllowed(format!(
             "{name} is where the server keeps what its configuration declares; choose another name"
         ))),
@@ -229,6 +249,8 @@ mod tests {
             "PRAGMA table_info(nextval('s'))",
             "FROM __merganser_scan(1)",
             "FROM \"__Merganser_recast\"(1)",
+            "CALL postgres_execute('pg', 'DROP TABLE t')",
+            "FROM \"Postgres_Query\"('pg', 'SELECT 1')",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }

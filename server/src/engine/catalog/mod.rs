@@ -7,7 +7,11 @@ mod keys;
 mod listing;
 mod table_keys;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::{RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
@@ -139,6 +143,9 @@ pub(crate) struct TableInfo {
     pub(crate) keys: TableKeys,
 }
 
+/// Others may change the tables of an attached catalog; what is known of them may be this old and no older.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
 /// Descriptions of tables, kept until a schema changes.
 pub(crate) struct Catalog {
     database: Arc<Database>,
@@ -149,7 +156,7 @@ pub(crate) struct Catalog {
 #[derive(Default)]
 struct Known {
     at: u64,
-    tables: HashMap<FullName, Arc<TableInfo>>,
+    tables: HashMap<FullName, (Instant, Arc<TableInfo>)>,
 }
 
 impl Catalog {
@@ -160,7 +167,9 @@ impl Catalog {
     /// The description of a table if it is known without asking DuckDB.
     pub(crate) fn known(&self, name: &FullName) -> Option<Arc<TableInfo>> {
         let known = self.known.lock();
-        (known.at == self.clock.schemas()).then(|| known.tables.get(name).cloned()).flatten()
+        let (since, info) = known.tables.get(name).filter(|_| known.at == self.clock.schemas())?;
+        let is_own = name.catalog == self.database.catalog;
+        (is_own || since.elapsed() < MAX_AGE).then(|| Arc::clone(info))
     }
 
     /// The description of a table; `None` when it does not exist. Asks DuckDB: call it where blocking is allowed.
@@ -176,7 +185,7 @@ impl Catalog {
             *known = Known { at, tables: HashMap::new() };
         }
         if known.at == at {
-            known.tables.insert(name.clone(), Arc::clone(&info));
+            known.tables.insert(name.clone(), (Instant::now(), Arc::clone(&info)));
         }
         Ok(Some(info))
     }

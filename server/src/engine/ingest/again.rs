@@ -15,13 +15,17 @@ use crate::engine::{
 impl Engine {
     /// Refuses a key where the ledger could not commit together with the rows.
     pub(super) fn check_key(&self, request: &IngestRequest, name: &FullName) -> Result<()> {
-        if request.key.is_some() && name.catalog != self.default_catalog() {
-            return Err(Error::KeyNotHere(
-                "a key is for tables of the server's own database: rows of an attached one cannot commit together \
-                 with the ledger",
-            ));
+        let takes_keys = match self.shared.attached.site(&name.catalog) {
+            Some(site) => site.catalog.keeps_keys(),
+            None => name.catalog == self.default_catalog(),
+        };
+        if request.key.is_none() || takes_keys {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::KeyNotHere(
+            "a key is for tables of the server's own database, and of a [[catalog]] of type ducklake or duckdb: \
+             elsewhere there is no ledger that could commit together with the rows",
+        ))
     }
 
     /// The acknowledgement of a unit that was committed before; `None` where the writer has to decide. Whatever

@@ -135,6 +135,8 @@ pub(super) async fn commit(
     let (answer, answered) = oneshot::channel();
     let commit = BulkCommit {
         connection,
+        enter: None,
+        merges: false,
         rows,
         bytes,
         creates,

@@ -4,7 +4,7 @@ use arrow_schema::SchemaRef;
 
 use super::{
     IfExists, IfMissing, IngestRequest, Matching,
-    fit::{self, Fit},
+    fit::{self, Creation, Fit},
 };
 use crate::engine::{
     Error, Result,
@@ -43,7 +43,13 @@ impl Entry {
             (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
             (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
             (existing, _, _) => {
-                let create = Some(fit::create_table(name, schema, existing.is_some())?);
+                let creation = match request.if_exists {
+                    _ if existing.is_some() => Creation::Replace,
+                    // Somebody else may be about to make it.
+                    IfExists::Append => Creation::IfMissing,
+                    IfExists::Replace | IfExists::Fail => Creation::New,
+                };
+                let create = Some(fit::create_table(name, schema, creation)?);
                 let fit = Fit::to_new_table(schema);
                 let matching = Matching::decide(request, &fit, None)?;
                 Ok(Self { fit, create, widens: false, matching })

@@ -103,7 +103,7 @@ impl Fit {
         let statements: Vec<_> = columns
             .filter(|(_, new)| **new)
             .map(|((column, sql_type), _)| {
-                format!("ALTER TABLE {} ADD COLUMN {} {sql_type}", name.sql(), quote(column))
+                format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {sql_type}", name.sql(), quote(column))
             })
             .collect();
         (!statements.is_empty()).then(|| statements.join("; "))
@@ -187,19 +187,34 @@ impl Columns {
     }
 }
 
+/// What to do about a table of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Creation {
+    /// Fail.
+    New,
+    /// Keep it.
+    IfMissing,
+    /// Put the new one in its place.
+    Replace,
+}
+
 /// The statement that makes a table for an upload.
-pub(super) fn create_table(name: &FullName, schema: &Schema, replace: bool) -> Result<String> {
+pub(super) fn create_table(name: &FullName, schema: &Schema, creation: Creation) -> Result<String> {
     check_distinct(schema)?;
     let columns = schema
         .fields()
         .iter()
         .map(|field| Ok(format!("{} {}", quote(field.name()), sql_type(field)?)))
         .collect::<Result<Vec<_>>>()?;
-    let replace = if replace { "OR REPLACE " } else { "" };
+    let (replace, exists) = match creation {
+        Creation::New => ("", ""),
+        Creation::IfMissing => ("", "IF NOT EXISTS "),
+        Creation::Replace => ("OR REPLACE ", ""),
+    };
     let columns = columns.join(", ");
     Ok(match name.catalog == TEMPORARY {
-        true => format!("CREATE {replace}TEMPORARY TABLE {} ({columns})", quote(&name.table)),
-        false => format!("CREATE {replace}TABLE {} ({columns})", name.sql()),
+        true => format!("CREATE {replace}TEMPORARY TABLE {exists}{} ({columns})", quote(&name.table)),
+        false => format!("CREATE {replace}TABLE {exists}{} ({columns})", name.sql()),
     })
 }
 

@@ -92,14 +92,14 @@ impl Engine {
 }
 
 /// An upload that is complete on its own connection.
-struct Staged {
-    connection: Pooled,
-    stage: MergeStage,
+pub(super) struct Staged {
+    pub(super) connection: Pooled,
+    pub(super) stage: MergeStage,
 }
 
 impl Staged {
     /// Takes the pieces of the upload, in a transaction that concerns the temporary table alone.
-    fn fill(
+    pub(super) fn fill(
         database: &Arc<Database>,
         name: &FullName,
         entry: Entry,

@@ -72,6 +72,41 @@ impl MergeStage {
         Ok(Self { table, fit, matching })
     }
 
+    /// Takes the rows of a query with the upload's columns.
+    pub(super) fn fill_from(&self, connection: &Connection, query: &str) -> Result<()> {
+        connection.execute(&format!("INSERT INTO {} {query}", self.table.sql()))?;
+        Ok(())
+    }
+
+    /// The table as SQL.
+    pub(super) fn sql(&self) -> String {
+        self.table.sql()
+    }
+
+    /// How many rows are staged.
+    pub(super) fn count(&self, connection: &Connection) -> Result<u64> {
+        let counted = numbers(connection, &format!("SELECT count(*) FROM {}", self.table.sql()))?;
+        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
+    }
+
+    /// Drops the rows that are in the table already, with all their values, where rows are matched by key.
+    pub(super) fn drop_known(&self, connection: &Connection, name: &FullName) -> Result<()> {
+        if self.matching.is_none() {
+            return Ok(());
+        }
+        let columns = self.fit.columns().iter().enumerate();
+        let same: Vec<_> = columns
+            .map(|(at, column)| format!("target.{} IS NOT DISTINCT FROM staged.c{at}", quote(column)))
+            .collect();
+        connection.execute(&format!(
+            "DELETE FROM {} AS staged USING {} AS target WHERE {}",
+            self.table.sql(),
+            name.sql(),
+            same.join(" AND ")
+        ))?;
+        Ok(())
+    }
+
     /// Takes the rows of the upload.
     pub(super) fn sink<'a>(
         &self,
@@ -137,6 +172,49 @@ impl MergeStage {
     ) -> Result<()> {
         let matching = self.matching.as_ref();
         self.enter(connection, &Entering { name, fit: &self.fit, matching, create, is_there })
+    }
+
+    /// The same for a table of files, which shows nothing before COMMIT and is the better for few statements, since
+    /// each of them writes files.
+    pub(super) fn enter_at_once(
+        &self,
+        connection: &Connection,
+        name: &FullName,
+        create: Option<&str>,
+        is_there: bool,
+    ) -> Result<()> {
+        if let Some(create) = create {
+            connection.execute(create)?;
+        }
+        let columns: Vec<_> = self.fit.columns().iter().map(|column| quote(column)).collect();
+        let values: Vec<_> = (0..columns.len()).map(|at| format!("staged.c{at}")).collect();
+        let (into, stage) = (name.sql(), self.table.sql());
+        let (listed, values) = (columns.join(", "), values.join(", "));
+        let statement = match self.matching.as_ref().filter(|_| is_there) {
+            None => format!("INSERT INTO {into} ({listed}) SELECT {values} FROM {stage} AS staged"),
+            Some(matching) => {
+                let (is_key, equals) = (
+                    |at: &usize| matching.keys.contains(at),
+                    |at: usize| format!("{} = staged.c{at}", columns[at]),
+                );
+                let matches: Vec<_> =
+                    matching.keys.iter().map(|&at| format!("target.{}", equals(at))).collect();
+                let changes: Vec<_> = (0..columns.len()).filter(|at| !is_key(at)).map(equals).collect();
+                let update = match matching.on_conflict {
+                    OnConflict::Update if !changes.is_empty() => {
+                        format!("WHEN MATCHED THEN UPDATE SET {}", changes.join(", "))
+                    }
+                    OnConflict::Update | OnConflict::Ignore => String::new(),
+                };
+                format!(
+                    "MERGE INTO {into} AS target USING {stage} AS staged ON {} {update} \
+                     WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})",
+                    matches.join(" AND ")
+                )
+            }
+        };
+        connection.execute(&statement)?;
+        Ok(())
     }
 
     /// Ends it where the connection goes on.

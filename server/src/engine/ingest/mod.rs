@@ -6,12 +6,14 @@
 //! appended where, and [`bulk`] and [`staged`] for uploads that are too large to be collected.
 
 mod again;
+mod attached;
 mod budget;
 mod bulk;
 mod collected;
 mod columns;
 mod entry;
 mod fit;
+mod from_query;
 mod hashing;
 mod in_workspace;
 mod matching;
@@ -35,7 +37,6 @@ use super::{
     Engine, Error, Names, Result,
     append::Target,
     catalog::{FullName, TableInfo, TableRef},
-    gates::Excluding,
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
@@ -44,6 +45,7 @@ pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
 use entry::Entry;
 use fit::Fit;
+pub(crate) use from_query::StagedQuery;
 use hashing::Hashing;
 use matching::Matching;
 pub use pending::Pending;
@@ -216,6 +218,9 @@ impl Engine {
         let name = self.full_name(&request);
         self.check_key(&request, &name)?;
         let mut batches = Hashing::new(batches, &request, &name, &schema);
+        if let Some(site) = self.shared.attached.site(&name.catalog) {
+            return self.begin_attached(site, &request, &name, schema, batches).await;
+        }
         let mut collected = Collected::of(request.loader);
         while let Some(batch) = self.next_batch(&mut batches).await? {
             collected.add(batch, &self.shared.budget).await?;
@@ -252,8 +257,7 @@ impl Engine {
         }
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         if collected.rows == 0 && admission.create.is_none() && keyed.is_none() {
-            let ack = Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false };
-            return Ok(Pending::answered(ack));
+            return Ok(Pending::nothing());
         }
         append(writer, admission, collected, keyed, request.loader).await
     }
@@ -313,15 +317,7 @@ impl Engine {
             }
             // Somebody else created it while we waited: no need to hold the turn any longer.
             let turn = if entry.needs_turn() { turn } else { None };
-            let mut held = Held {
-                budget: None,
-                slot: None,
-                appending: Some(appending),
-                alone: Excluding::default(),
-                place: None,
-                open: None,
-                turn,
-            };
+            let mut held = Held { appending: Some(appending), turn, ..Held::nothing() };
             if entry.widens {
                 self.shut_out_appends(&name, &mut held, patience).await?;
             }

@@ -19,6 +19,11 @@ impl Pending {
         Self(Stage::Answered(ack))
     }
 
+    /// One that has nothing to commit.
+    pub(super) fn nothing() -> Self {
+        Self::answered(Ack { rows: 0, bytes: 0, commit: 0, committed: true, duplicate: false })
+    }
+
     /// One that the writer will answer.
     pub(super) fn queued(answer: oneshot::Receiver<Result<Ack>>) -> Self {
         Self(Stage::Queued(answer))

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use super::{
     Admission, Collected, IngestRequest,
     bulk::Uploaded,
-    fit::{self, Fit},
+    fit::{self, Creation, Fit},
     pieces::Step,
 };
 use crate::{
@@ -151,7 +151,7 @@ impl Stage {
         let table = FullName { table: unique.clone(), ..name.clone() };
         let view = database.batch_view(unique, fit.schema())?;
         connection.execute("BEGIN TRANSACTION")?;
-        connection.execute(&fit::create_table(&table, schema, false)?)?;
+        connection.execute(&fit::create_table(&table, schema, Creation::New)?)?;
         let target = identity(&connection, &name)?;
         Ok(Self { connection, view, table, fit, target, pending })
     }

@@ -13,6 +13,12 @@ use crate::{
 
 /// What reads `s3://` and `https://`.
 pub(super) const HTTPFS: &str = "httpfs";
+/// What reaches PostgreSQL.
+pub(super) const POSTGRES: &str = "postgres_scanner";
+/// What reads files of SQLite.
+pub(super) const SQLITE: &str = "sqlite_scanner";
+/// What knows DuckLake.
+pub(super) const DUCKLAKE: &str = "ducklake";
 
 /// Where extensions come from.
 pub(super) struct Extensions<'a> {

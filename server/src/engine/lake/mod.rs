@@ -4,6 +4,7 @@
 //! All of it is done anew whenever the database is opened, also after a failure; nothing is written into the
 //! user's file.
 
+mod catalog;
 mod extensions;
 mod published;
 mod secret;
@@ -11,11 +12,12 @@ mod source;
 
 use std::path::PathBuf;
 
+pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
 use super::{Error, Result, ffi::Connection};
-use extensions::{Extensions, HTTPFS};
+use extensions::Extensions;
 pub(crate) use published::{QUERIES, SOURCES, publish};
 
 /// What is to be there before anybody is served.
@@ -27,20 +29,30 @@ pub struct Lake {
     pub extensions: Vec<String>,
     /// Keys of object storage.
     pub secrets: Vec<Secret>,
+    /// Databases besides the server's own.
+    pub catalogs: Vec<AttachedCatalog>,
     /// Views over files.
     pub sources: Vec<Source>,
 }
 
+/// What of the configuration is there once the database is open.
+pub(super) struct Opened {
+    /// Whether there is a catalog of sources.
+    pub(super) sources: bool,
+    /// The names of the catalogs that are attached.
+    pub(super) catalogs: Vec<String>,
+}
+
 impl Lake {
-    /// Loads extensions and makes secrets; then the sources, in a catalog of their own. Tells whether there is one.
+    /// Loads extensions and makes secrets; attaches the catalogs; then makes the sources, in a catalog of their own.
     ///
     /// # Errors
-    /// [`Error::Setup`], which names the extension, secret or source. A source that is not required is only
-    /// missed in the log.
-    pub(super) fn open(&self, connection: &Connection) -> Result<bool> {
+    /// [`Error::Setup`], which names the extension, secret, catalog or source. A catalog or source that is not
+    /// required is only missed in the log.
+    pub(super) fn open(&self, connection: &Connection, read_only: bool) -> Result<Opened> {
         let mut extensions = Extensions::new(self.extension_directory.as_deref());
-        let of_secrets = (!self.secrets.is_empty()).then_some(HTTPFS);
-        let asked = of_secrets.into_iter().chain(self.extensions.iter().map(String::as_str));
+        let asked = self.extensions.iter().map(String::as_str);
+        let asked = self.secrets.iter().map(|secret| secret.kind.extension()).chain(asked);
         asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {
             connection.execute(&secret.create_sql()).map_err(|error| Error::Setup {
@@ -48,9 +60,32 @@ impl Lake {
                 reason: error.message,
             })?;
         }
-        if self.sources.is_empty() {
-            return Ok(false);
+        let catalogs = self.attach(connection, &mut extensions, read_only)?;
+        let sources = !self.sources.is_empty();
+        if sources {
+            self.publish_sources(connection, &mut extensions)?;
         }
+        Ok(Opened { sources, catalogs })
+    }
+
+    fn attach(
+        &self,
+        connection: &Connection,
+        extensions: &mut Extensions<'_>,
+        read_only: bool,
+    ) -> Result<Vec<String>> {
+        let mut attached = Vec::new();
+        for catalog in &self.catalogs {
+            let loaded = catalog.extensions().try_for_each(|name| extensions.load(connection, name));
+            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))? {
+                tracing::info!(catalog = catalog.name, "attached a catalog");
+                attached.push(catalog.name.clone());
+            }
+        }
+        Ok(attached)
+    }
+
+    fn publish_sources(&self, connection: &Connection, extensions: &mut Extensions<'_>) -> Result<()> {
         let mut there = Vec::new();
         for source in &self.sources {
             let loaded = source.extensions().try_for_each(|name| extensions.load(connection, name));
@@ -60,7 +95,6 @@ impl Lake {
         }
         publish(connection, SOURCES, || {
             there.iter().try_for_each(|source| source.or_missed(source.create(connection)).map(drop))
-        })?;
-        Ok(true)
+        })
     }
 }

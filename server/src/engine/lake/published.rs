@@ -38,7 +38,7 @@ pub(crate) fn publish(
 }
 
 /// `name.x` must mean one thing only.
-fn check_free(connection: &Connection, name: &'static str) -> Result<()> {
+pub(super) fn check_free(connection: &Connection, name: &str) -> Result<()> {
     let taken = first_text(
         connection,
         &format!(
@@ -47,5 +47,5 @@ fn check_free(connection: &Connection, name: &'static str) -> Result<()> {
             name = literal(name)
         ),
     )?;
-    if taken == "0" { Ok(()) } else { Err(Error::NameClash(name)) }
+    if taken == "0" { Ok(()) } else { Err(Error::NameClash(name.to_owned())) }
 }

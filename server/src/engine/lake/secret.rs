@@ -1,7 +1,8 @@
-//! Secrets: the keys of object storage.
+//! Secrets: the keys of object storage, and passwords of databases.
 
 use std::{collections::BTreeMap, fmt};
 
+use super::extensions::{HTTPFS, POSTGRES};
 use crate::sql::{literal, quote};
 
 /// What a secret opens.
@@ -13,6 +14,8 @@ pub enum SecretKind {
     Gcs,
     /// Cloudflare R2.
     R2,
+    /// A PostgreSQL server.
+    Postgres,
 }
 
 impl SecretKind {
@@ -21,6 +24,15 @@ impl SecretKind {
             Self::S3 => "s3",
             Self::Gcs => "gcs",
             Self::R2 => "r2",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// The extension that knows this kind.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::S3 | Self::Gcs | Self::R2 => HTTPFS,
+            Self::Postgres => POSTGRES,
         }
     }
 }
@@ -35,7 +47,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// The key of a bucket. DuckDB keeps it in memory, and never shows it: `allow_unredacted_secrets` cannot be set
+/// The key of a bucket, or how to log in to a database. DuckDB keeps it in memory, and never shows it: `allow_unredacted_secrets` cannot be set
 /// while a database is open.
 #[derive(Debug, Clone)]
 pub struct Secret {

@@ -6,12 +6,13 @@
 
 mod content;
 mod draft;
+mod fence;
 mod key;
 mod report;
 mod table;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -32,6 +33,9 @@ const REMEMBERED: usize = 1024;
 
 /// The ledger, as it is shared between the writer, who changes it, and those who look.
 pub(crate) type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// The ledgers of all catalogs, by the catalog's name.
+pub(crate) type Ledgers = Arc<Mutex<BTreeMap<String, SharedLedger>>>;
 
 /// What is committed, in memory.
 #[derive(Debug, Default)]

@@ -1,11 +1,12 @@
 //! What `SELECT * FROM merganser_ingest()` shows: a row a loader.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_select::concat::concat_batches;
 
-use super::{Ledger, Loader};
+use super::{Ledger, Loader, SharedLedger};
 
 /// The columns of [`report`]. Counts of duplicates and failures, and the lag, are since the start of the server;
 /// the lag is how long the last unit waited from its last byte to its commit.
@@ -24,11 +25,18 @@ pub(crate) fn report_schema() -> SchemaRef {
         count("last_commit"),
         Field::new("last_commit_at", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), false),
         Field::new("last_table", DataType::Utf8, false),
+        Field::new("catalog", DataType::Utf8, false),
     ]))
 }
 
-/// A row a loader, by name.
-pub(crate) fn report(ledger: &Ledger) -> RecordBatch {
+/// A row a loader and catalog, by their names.
+pub(crate) fn report(ledgers: &BTreeMap<String, SharedLedger>) -> RecordBatch {
+    let ledgers: Vec<_> = ledgers.iter().map(|(catalog, ledger)| (catalog, ledger.lock())).collect();
+    let parts: Vec<_> = ledgers.iter().map(|(catalog, ledger)| rows(catalog, ledger)).collect();
+    concat_batches(&report_schema(), &parts).unwrap_or_else(|_| RecordBatch::new_empty(report_schema()))
+}
+
+fn rows(catalog: &str, ledger: &Ledger) -> RecordBatch {
     let mut loaders: Vec<_> = ledger.loaders.iter().collect();
     loaders.sort_by_key(|(name, _)| Arc::clone(name));
     let counts = |value: fn(&Loader) -> u64| -> ArrayRef {
@@ -52,6 +60,7 @@ pub(crate) fn report(ledger: &Ledger) -> RecordBatch {
         counts(|loader| loader.latest.back().map_or(0, |last| last.commit)),
         Arc::new(at.with_timezone("UTC")),
         texts(&|_, loader| loader.last.table.to_string()),
+        texts(&|_, _| catalog.to_owned()),
     ];
     RecordBatch::try_new(report_schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(report_schema()))
 }
@@ -63,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_row_a_loader() {
-        let mut ledger = Ledger::default();
+        let shared = SharedLedger::default();
+        let mut ledger = shared.lock();
         for (loader, sequence) in [("b", 1), ("a", 0), ("a", 1)] {
             ledger.record(Entry {
                 key: IngestKey { loader: loader.into(), epoch: 3, sequence },
@@ -74,7 +84,8 @@ mod tests {
             });
         }
         ledger.count_duplicate("a");
-        let report = report(&ledger);
+        drop(ledger);
+        let report = report(&BTreeMap::from([("db".into(), shared)]));
         assert_eq!(report.num_rows(), 2);
         let shown =
             arrow_cast::pretty::pretty_format_batches(&[report.project(&[0, 1, 2, 3, 4, 5, 6, 7]).unwrap()])

@@ -1,5 +1,7 @@
 //! The ledger on disk: a table in a schema of the server's own, in the database of the rows.
 //!
+//! A catalog that several servers share has a fence beside it: see [`super::fence`].
+//!
 //! It is made with the first keyed unit. A row is appended with each keyed unit, in its transaction; rows are
 //! only ever removed by [`LedgerTable::prune`], from the front of a loader's.
 
@@ -19,7 +21,7 @@ use arrow_array::{
 };
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::{Committed, Entry, IngestKey, Ledger, Total};
+use super::{Committed, Entry, IngestKey, Ledger, SharedLedger, Total, fence::Fence};
 use crate::{
     engine::{
         Error, Result,
@@ -31,6 +33,7 @@ use crate::{
 };
 
 const TABLE: &str = "ingest_ledger";
+pub(super) const TABLE_OF_FENCE: &str = "ingest_fence";
 /// The table's columns, as SQL.
 const COLUMNS: [(&str, &str); 10] = [
     ("loader", "VARCHAR"),
@@ -65,18 +68,22 @@ impl Default for Retention {
 #[derive(Debug)]
 pub(crate) struct LedgerTable {
     target: Target,
+    /// Where several servers share it.
+    pub(super) fence: Option<Fence>,
     exists: AtomicBool,
 }
 
 impl LedgerTable {
-    /// That of a catalog; looks whether it is there.
+    /// That of a catalog, which other servers may share; looks whether it is there.
     ///
     /// # Errors
     /// [`Error::LedgerClash`] when its place is taken by something else.
-    pub(crate) fn find(connection: &Connection, catalog: &str) -> Result<Self> {
+    pub(crate) fn find(connection: &Connection, catalog: &str, shared: bool) -> Result<Self> {
+        let fence = shared.then(|| Fence::of(catalog));
         let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() };
         let columns = columns().map(|(name, _)| name.to_owned()).collect();
-        let found = Self { target: Target { table, columns, casts: false }, exists: AtomicBool::new(false) };
+        let target = Target { table, columns, casts: false };
+        let found = Self { target, fence, exists: AtomicBool::new(false) };
         found.look_again(connection)?;
         Ok(found)
     }
@@ -111,8 +118,9 @@ impl LedgerTable {
                 found.push((text(0), text(1), text(2)));
             }
         })?;
-        let expected: HashSet<_> =
+        let mut expected: HashSet<_> =
             columns().map(|(name, sql)| (table.clone(), name.to_owned(), sql.to_owned())).collect();
+        expected.extend(self.fence.as_ref().map(Fence::listed));
         match found.as_slice() {
             [] => Ok(false),
             // The schema without anything in it.
@@ -130,8 +138,9 @@ impl LedgerTable {
         let FullName { catalog, schema, .. } = &self.target.table;
         let columns: Vec<_> =
             columns().map(|(name, sql)| format!("{} {sql} NOT NULL", quote(name))).collect();
+        let fence = self.fence.as_ref().map_or_else(String::new, Fence::create_sql);
         let script = format!(
-            "BEGIN TRANSACTION; CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE IF NOT EXISTS {} ({}); COMMIT",
+            "BEGIN TRANSACTION; CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE IF NOT EXISTS {} ({}); {fence} COMMIT",
             quote(catalog),
             quote(schema),
             self.target.table.sql(),
@@ -163,11 +172,30 @@ impl LedgerTable {
     pub(crate) fn load(&self, connection: &Connection) -> Result<Ledger> {
         let mut ledger = Ledger::default();
         if self.exists() {
-            // In the order in which it was written, which is that of each loader's sequences.
-            let sql = format!("FROM {}", self.target.table.sql());
+            // In the order in which it was written, which is that of each loader's sequences. A table of files has
+            // no order of its own.
+            let order = if self.fence.is_some() { " ORDER BY commit_id, sequence" } else { "" };
+            let sql = format!("FROM {}{order}", self.target.table.sql());
             each_batch(connection, &sql, |batch| entries(batch).for_each(|entry| ledger.record(entry)))?;
         }
         Ok(ledger)
+    }
+
+    /// Takes into the ledger the units of later commits than this one.
+    pub(super) fn load_since(
+        &self,
+        connection: &Connection,
+        commit: u64,
+        ledger: &SharedLedger,
+    ) -> Result<()> {
+        let sql = format!(
+            "FROM {} WHERE commit_id > {commit} ORDER BY commit_id, sequence",
+            self.target.table.sql()
+        );
+        each_batch(connection, &sql, |batch| {
+            let mut ledger = ledger.lock();
+            entries(batch).for_each(|entry| ledger.record(entry));
+        })
     }
 
     /// What it knows of one unit.

@@ -301,7 +301,10 @@ impl Run {
         let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => prepare_one(&seat.connection, &self.statement.sql)?,
+            None => {
+                seat.connection.keep_catalogs(&self.statement.sql)?;
+                prepare_one(&seat.connection, &self.statement.sql)?
+            }
         };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
@@ -358,6 +361,7 @@ impl Run {
         if let Some(open) = &mut seat.transaction {
             open.forget_plan();
         }
+        seat.connection.keep_catalogs(&self.statement.sql)?;
         let statements = extract(&seat.connection, &self.statement.sql)?;
         // PIVOT counts as several statements, so that a control among them could not be found.
         if statements.len() != controls.len() && controls.iter().any(Option::is_some) {

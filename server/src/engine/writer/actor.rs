@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
-    Unit,
     checkpoint::{Checkpoints, Sizes},
     command::Command,
     committer::Committer,
     doubt::Doubt,
+    gather::gather,
     group::DuckStorage,
     outage,
 };
@@ -23,12 +23,6 @@ use crate::engine::{
     ledger::{Retention, SharedLedger},
 };
 
-/// A group is complete at this many units,
-const GROUP_UNITS: usize = 256;
-/// this many rows,
-const GROUP_ROWS: usize = 65_536;
-/// or this many bytes.
-const GROUP_BYTES: usize = 32 << 20;
 /// How often the ledger is pruned. Often, so that it is little each time.
 const PRUNE_EVERY: Duration = Duration::from_secs(300);
 
@@ -58,7 +52,7 @@ impl Actor {
         while let Some(command) = self.next(commands) {
             let served = match command {
                 Command::Unit(unit) => {
-                    let group = self.gather(*unit, commands);
+                    let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
                     self.committer.commit(group)
                 }
                 Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
@@ -106,28 +100,6 @@ impl Actor {
     fn idle(&mut self) {
         self.prune_if_due();
         self.checkpoints.when_idle(&self.committer.storage.connection);
-    }
-
-    /// Takes the units that are waiting behind `first`, up to the size of a group.
-    fn gather(&mut self, first: Unit, commands: &mpsc::Receiver<Command>) -> Vec<Unit> {
-        let (mut rows, mut bytes) = (first.rows, first.bytes);
-        let alone = self.committer.runs_alone(&first);
-        let mut group = vec![first];
-        while !alone && group.len() < GROUP_UNITS && rows < GROUP_ROWS && bytes < GROUP_BYTES {
-            match self.waiting.pop_front().map_or_else(|| commands.try_recv(), Ok) {
-                Ok(Command::Unit(unit)) if !self.committer.runs_alone(&unit) => {
-                    rows += unit.rows;
-                    bytes += unit.bytes;
-                    group.push(*unit);
-                }
-                Ok(other) => {
-                    self.waiting.push_front(other);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        group
     }
 
     /// Has the database opened again, and reads in its ledger what became of the units in doubt; `None` when the

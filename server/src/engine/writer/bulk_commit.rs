@@ -1,19 +1,16 @@
 //! The COMMIT of an upload that has appended on a connection of its own.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     BulkCommit,
-    actor::commit_error,
-    committer::{Committer, now},
+    committer::{Committer, OVERTAKEN_TRIES, now},
     doubt::{Doubt, Doubtful},
-    group::DuckStorage,
-    storage::Failure,
+    storage::{Failure, Storage},
 };
 use crate::{
     engine::{
         Error, Result,
-        append::Imports,
         ingest::Ack,
         ledger::{Committed, Draft, Entry, Placed, compare_older},
     },
@@ -28,41 +25,22 @@ enum Found {
     Duplicate(Committed),
 }
 
-impl Committer<DuckStorage> {
-    /// Takes the ledger as it is on disk; for a database that was opened again.
-    pub(super) fn read_ledger(&mut self) -> Result<()> {
-        let DuckStorage { ledger: table, connection, .. } = &self.storage;
-        table.look_again(connection)?;
-        let mut fresh = table.load(connection)?;
-        let mut ledger = self.ledger.lock();
-        fresh.keep_counts_of(&ledger);
-        *ledger = fresh;
-        // What was in doubt may have been committed, under the number that would come next.
-        self.commits = self.commits.max(ledger.highest_commit());
-        Ok(())
-    }
+/// What became of an attempt.
+enum Tried {
+    /// It is committed, with this entry where it has a key.
+    Committed(Option<Entry>),
+    /// It was committed before.
+    Duplicate(Committed),
+}
 
+impl<S: Storage> Committer<S> {
     /// Commits and answers, unless the database has to be opened again first.
-    pub(super) fn commit_bulk(&mut self, bulk: BulkCommit) -> Result<(), Doubt> {
+    pub(crate) fn commit_bulk(&mut self, bulk: BulkCommit) -> Result<(), Doubt> {
         let span = bulk.span.clone();
         let _entered = span.enter();
-        let entry = match self.find(&bulk) {
-            Ok(Found::New(entry)) => entry,
-            Ok(Found::Duplicate(committed)) => {
-                if let Some(keyed) = &bulk.keyed {
-                    self.ledger.lock().count_duplicate(&keyed.key.loader);
-                }
-                answer(bulk, |bytes| Ok(Ack::of_duplicate(committed, bytes)));
-                return Ok(());
-            }
-            Err(error) => {
-                self.refuse_bulk(bulk, error);
-                return Ok(());
-            }
-        };
         let started = Instant::now();
-        match self.commit_on(&bulk, entry.as_slice()) {
-            Ok(()) => {
+        match self.try_bulk(&bulk) {
+            Ok(Tried::Committed(entry)) => {
                 metrics::bulk_committed(bulk.rows, bulk.bytes, started.elapsed());
                 self.record(entry.into_iter().collect());
                 if let Some(keyed) = &bulk.keyed {
@@ -70,19 +48,42 @@ impl Committer<DuckStorage> {
                 }
                 let (rows, commit) = (bulk.rows as u64, self.commits);
                 answer(bulk, |bytes| Ok(Ack { rows, bytes, commit, committed: true, duplicate: false }));
-                Ok(())
+            }
+            Ok(Tried::Duplicate(committed)) => {
+                if let Some(keyed) = &bulk.keyed {
+                    self.ledger.lock().count_duplicate(&keyed.key.loader);
+                }
+                answer(bulk, |bytes| Ok(Ack::of_duplicate(committed, bytes)));
             }
             Err(failure) if failure.is_in_doubt() => {
-                Err(Doubt { error: failure.error, in_doubt: vec![Doubtful::from(bulk)], untried: Vec::new() })
+                let in_doubt = vec![Doubtful::from(bulk)];
+                return Err(Doubt { error: failure.error, in_doubt, untried: Vec::new() });
             }
-            Err(failure) => {
-                self.refuse_bulk(bulk, failure.error);
-                Ok(())
+            Err(failure) => self.refuse_bulk(bulk, failure.error),
+        }
+        Ok(())
+    }
+
+    /// Judges and commits, again while others are faster.
+    fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Tried, Failure> {
+        let mut overtaken = 0;
+        loop {
+            let entry = match self.find(bulk).map_err(Failure::whole)? {
+                Found::New(entry) => entry,
+                Found::Duplicate(committed) => return Ok(Tried::Duplicate(committed)),
+            };
+            match self.storage.commit_bulk(bulk, entry.as_slice()) {
+                Ok(()) => return Ok(Tried::Committed(entry)),
+                Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
+                    overtaken += 1;
+                    self.catch_up().map_err(Failure::whole)?;
+                }
+                Err(failure) => return Err(failure),
             }
         }
     }
 
-    fn find(&self, bulk: &BulkCommit) -> Result<Found> {
+    fn find(&mut self, bulk: &BulkCommit) -> Result<Found> {
         let Some(keyed) = &bulk.keyed else { return Ok(Found::New(None)) };
         let known = {
             let ledger = self.ledger.lock();
@@ -97,27 +98,10 @@ impl Committer<DuckStorage> {
         };
         let known = match known {
             Some(committed) => Some(committed),
-            None => self.storage.ledger.look_up(&self.storage.connection, &keyed.key)?,
+            None => self.storage.look_up(&keyed.key)?,
         };
         let expected = self.ledger.lock().expected(&keyed.key.loader);
         compare_older(keyed, known, expected).map(Found::Duplicate)
-    }
-
-    fn commit_on(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
-        let DuckStorage { database, ledger, clock, .. } = &self.storage;
-        if !entries.is_empty() {
-            // The connection is the upload's own, so the writer's imports are of no use.
-            ledger
-                .append(&bulk.connection, &database.scans, &mut Imports::default(), entries)
-                .map_err(Failure::whole)?;
-        }
-        let clock = Arc::clone(clock);
-        let _writing = clock.writing();
-        let committed = bulk.connection.execute("COMMIT");
-        if bulk.creates {
-            clock.schema_changed();
-        }
-        committed.map(|_| ()).map_err(|error| Failure::whole(commit_error(error.into())))
     }
 
     fn refuse_bulk(&self, bulk: BulkCommit, error: Error) {

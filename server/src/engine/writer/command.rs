@@ -9,6 +9,7 @@ use crate::engine::{
     Result,
     append::Target,
     database::Pooled,
+    ffi::Connection,
     gates::{Appending, Excluding},
     ingest::{Ack, Share},
     ledger::Keyed,
@@ -17,7 +18,7 @@ use crate::engine::{
 };
 
 /// Everything that may be sent to the writer's thread.
-pub(super) enum Command {
+pub(crate) enum Command {
     /// Append the rows of one upload, together with whatever else is waiting.
     Unit(Box<Unit>),
     /// Commit an upload that has appended on a connection of its own.
@@ -47,10 +48,17 @@ pub(crate) struct Unit {
     pub(crate) held: Held,
 }
 
+/// Brings staged rows into their table, in the transaction that is open; again after that was rolled back.
+pub(crate) type Enter = Box<dyn Fn(&Connection) -> Result<()> + Send>;
+
 /// A bulk upload that only lacks its COMMIT.
 pub(crate) struct BulkCommit {
-    /// With the transaction open; dropping it rolls back.
+    /// With the transaction open, where there is nothing to enter; dropping it rolls back.
     pub(crate) connection: Pooled,
+    /// What is still to be done in a transaction that the writer opens.
+    pub(crate) enter: Option<Enter>,
+    /// Rows that are there are changed, so that it must not be committed beside another such upload.
+    pub(crate) merges: bool,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     /// The table was created or replaced in the same transaction.
@@ -83,4 +91,19 @@ pub(crate) struct Held {
     pub(crate) open: Option<OpenWrite>,
     /// The turn, where the upload changes what tables there are. It outlives what was excluded under it.
     pub(crate) turn: Option<TurnPermit>,
+}
+
+impl Held {
+    /// Of an upload that keeps nothing from anybody yet.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            budget: None,
+            slot: None,
+            appending: None,
+            alone: Excluding::default(),
+            place: None,
+            open: None,
+            turn: None,
+        }
+    }
 }

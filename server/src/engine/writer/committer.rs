@@ -21,15 +21,17 @@ use crate::{
 
 /// A group that met a conflict is tried this many times before its members are tried alone.
 const CONFLICT_TRIES: usize = 3;
+/// A group that others were faster than is judged anew this many times.
+pub(super) const OVERTAKEN_TRIES: usize = 50;
 /// A loader whose unit failed commits alone for this long, so that a broken one costs the others nothing.
 const APART: Duration = Duration::from_secs(10);
 
 /// Commits to one storage. The units of one loader are committed in the order in which they come.
-pub(super) struct Committer<S> {
-    pub(super) storage: S,
-    pub(super) ledger: SharedLedger,
+pub(crate) struct Committer<S> {
+    pub(crate) storage: S,
+    pub(crate) ledger: SharedLedger,
     /// The number of the last commit.
-    pub(super) commits: u64,
+    pub(crate) commits: u64,
     apart: HashMap<u64, Instant>,
 }
 
@@ -47,13 +49,13 @@ struct Sorted {
 }
 
 impl<S: Storage> Committer<S> {
-    pub(super) fn new(storage: S, ledger: SharedLedger) -> Self {
+    pub(crate) fn new(storage: S, ledger: SharedLedger) -> Self {
         let commits = ledger.lock().highest_commit();
         Self { storage, ledger, commits, apart: HashMap::new() }
     }
 
     /// A unit that creates its table, or whose loader just failed, shares its transaction with nobody.
-    pub(super) fn runs_alone(&mut self, unit: &Unit) -> bool {
+    pub(crate) fn runs_alone(&mut self, unit: &Unit) -> bool {
         if unit.create.is_some() {
             return true;
         }
@@ -69,8 +71,9 @@ impl<S: Storage> Committer<S> {
 
     /// Commits a group; on a failure finds the members that are to blame and commits the others. Everyone is
     /// answered, unless the database has to be opened again first.
-    pub(super) fn commit(&mut self, group: Vec<Unit>) -> Result<(), Doubt> {
+    pub(crate) fn commit(&mut self, group: Vec<Unit>) -> Result<(), Doubt> {
         let mut groups = vec![group];
+        let mut overtaken = 0;
         while let Some(group) = groups.pop() {
             let Sorted { here, entries, later, settled, older } = self.sort(group);
             settled.into_iter().for_each(|(unit, outcome)| self.settle(unit, outcome));
@@ -84,6 +87,13 @@ impl<S: Storage> Committer<S> {
             let started = Instant::now();
             match self.try_commit(&here, &entries) {
                 Ok(()) => self.acknowledge(here, entries, started),
+                Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
+                    overtaken += 1;
+                    match self.catch_up() {
+                        Ok(()) => groups.push(here),
+                        Err(error) => here.into_iter().for_each(|unit| self.refuse(unit, &error)),
+                    }
+                }
                 Err(failure) if failure.is_in_doubt() => {
                     let untried = groups.into_iter().rev().flatten().collect();
                     let in_doubt = here.into_iter().map(Doubtful::from).collect();
@@ -124,6 +134,23 @@ impl<S: Storage> Committer<S> {
         }
         sorted.entries = draft.into_entries();
         sorted
+    }
+
+    /// Takes the ledger as it is on disk; for a database that was opened again, or is reached again.
+    pub(crate) fn read_ledger(&mut self) -> Result<()> {
+        let mut fresh = self.storage.load()?;
+        let mut ledger = self.ledger.lock();
+        fresh.keep_counts_of(&ledger);
+        *ledger = fresh;
+        // What was in doubt may have been committed, under the number that would come next.
+        self.commits = self.commits.max(ledger.highest_commit());
+        Ok(())
+    }
+
+    /// Takes in what others have committed.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        self.commits = self.commits.max(self.storage.catch_up(&self.ledger)?);
+        Ok(())
     }
 
     /// One transaction, again while it meets conflicts.

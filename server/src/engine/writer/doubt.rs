@@ -10,17 +10,17 @@ use crate::engine::{
 };
 
 /// What a failed commit leaves behind.
-pub(super) struct Doubt {
+pub(crate) struct Doubt {
     /// What went wrong.
-    pub(super) error: Error,
+    pub(crate) error: Error,
     /// Those whose COMMIT may have succeeded.
-    pub(super) in_doubt: Vec<Doubtful>,
+    pub(crate) in_doubt: Vec<Doubtful>,
     /// Those that were to come after them.
-    pub(super) untried: Vec<Unit>,
+    pub(crate) untried: Vec<Unit>,
 }
 
 /// A unit that may be committed. Its rows are no longer needed.
-pub(super) struct Doubtful {
+pub(crate) struct Doubtful {
     keyed: Option<Keyed>,
     rows: u64,
     bytes: u64,
@@ -45,7 +45,7 @@ impl From<BulkCommit> for Doubtful {
 
 impl Doubtful {
     /// Answers by a ledger that was read after the failure; `None` where it could not be read.
-    pub(super) fn settle(self, ledger: Option<&Ledger>, error: &Error) {
+    pub(crate) fn settle(self, ledger: Option<&Ledger>, error: &Error) {
         let outcome = match (&self.keyed, ledger) {
             (Some(keyed), Some(ledger)) => match ledger.judge(&keyed.key) {
                 Ok(Verdict::Known(committed)) if committed.hash == keyed.hash => Ok(Ack {

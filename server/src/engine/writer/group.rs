@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use super::{
-    Unit,
+    BulkCommit, Unit,
     actor::commit_error,
+    rows::append_units,
     storage::{Failure, Storage},
 };
 use crate::engine::{
     Result,
-    append::{Imports, Sink, Target},
+    append::Imports,
     clock::CommitClock,
     database::{Database, Pooled},
-    ffi::DuckError,
-    ledger::{Committed, Entry, IngestKey, LedgerTable},
+    ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable, SharedLedger},
 };
 
 /// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
@@ -61,8 +61,34 @@ impl Storage for DuckStorage {
         Ok(())
     }
 
+    fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
+        if !entries.is_empty() {
+            // The connection is the upload's own, so the writer's imports are of no use.
+            self.ledger
+                .append(&bulk.connection, &self.database.scans, &mut Imports::default(), entries)
+                .map_err(Failure::whole)?;
+        }
+        let clock = Arc::clone(&self.clock);
+        let _writing = clock.writing();
+        let committed = bulk.connection.execute("COMMIT");
+        if bulk.creates {
+            clock.schema_changed();
+        }
+        committed.map(|_| ()).map_err(|error| Failure::whole(commit_error(error.into())))
+    }
+
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
         self.ledger.look_up(&self.connection, key)
+    }
+
+    fn load(&mut self) -> Result<Ledger> {
+        self.ledger.look_again(&self.connection)?;
+        self.ledger.load(&self.connection)
+    }
+
+    /// Nobody else writes to the server's own database.
+    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
+        Ok(ledger.lock().highest_commit())
     }
 }
 
@@ -85,23 +111,7 @@ fn bytes_on_disk(units: &[Unit]) -> u64 {
 
 impl DuckStorage {
     fn append_all(&mut self, units: &[Unit]) -> Result<(), Failure> {
-        let blame = |unit: usize| move |error: DuckError| Failure { error: error.into(), unit: Some(unit) };
-        for (index, unit) in units.iter().enumerate() {
-            if let Some(create) = &unit.create {
-                self.connection.execute(create).map_err(blame(index))?;
-            }
-        }
-        // One sink takes the rows of all units for one target.
-        for target in targets(units) {
-            let sink = Sink::open(&self.connection, &self.database.scans, target).map_err(Failure::whole)?;
-            for (index, unit) in units.iter().enumerate().filter(|(_, unit)| unit.target == *target) {
-                for batch in &unit.batches {
-                    sink.take(&mut self.imports, batch).map_err(blame(index))?;
-                }
-            }
-            sink.finish().map_err(Failure::whole)?;
-        }
-        Ok(())
+        append_units(&self.connection, &self.database.scans, &mut self.imports, units)
     }
 
     fn append_entries(&mut self, entries: &[Entry]) -> Result<(), Failure> {
@@ -111,15 +121,4 @@ impl DuckStorage {
         let Self { connection, database, ledger, imports, .. } = self;
         ledger.append(connection, &database.scans, imports, entries).map_err(Failure::whole)
     }
-}
-
-/// The distinct targets of units with rows, in the order of their first unit.
-fn targets(units: &[Unit]) -> Vec<&Target> {
-    let mut targets: Vec<&Target> = Vec::new();
-    for unit in units.iter().filter(|unit| unit.rows > 0) {
-        if !targets.contains(&&unit.target) {
-            targets.push(&unit.target);
-        }
-    }
-    targets
 }

@@ -33,29 +33,33 @@ pub(crate) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Starts the thread, which opens its connection itself and reports the result.
+    /// Starts the writer of the server's own database.
     pub(crate) fn spawn(
         database: Arc<Database>,
         clock: Arc<CommitClock>,
         (table, ledger): (Arc<LedgerTable>, SharedLedger),
         options: &Options,
     ) -> Result<Self> {
-        let (commands, received) = mpsc::channel();
-        let (report, opened) = mpsc::channel();
         let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
+        let connection = database.private_connection()?;
+        Self::start("writer".into(), options, move |commands| {
+            let imports = Imports::default();
+            let storage = DuckStorage { connection, database, ledger: table, clock, imports };
+            Actor::new(storage, ledger, sizes).run(commands);
+        })
+    }
+
+    /// Starts a writer's thread, which serves the commands that come.
+    pub(crate) fn start(
+        name: String,
+        options: &Options,
+        serve: impl FnOnce(&mpsc::Receiver<Command>) + Send + 'static,
+    ) -> Result<Self> {
+        let (commands, received) = mpsc::channel();
         thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || match database.private_connection() {
-                Ok(connection) => {
-                    let _ = report.send(Ok(()));
-                    let imports = Imports::default();
-                    let storage = DuckStorage { connection, database, ledger: table, clock, imports };
-                    Actor::new(storage, ledger, sizes).run(&received);
-                }
-                Err(error) => drop(report.send(Err(error))),
-            })
+            .name(name)
+            .spawn(move || serve(&received))
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
-        opened.recv().map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
         Ok(Self {
             commands: Mutex::new(Some(commands)),
             slots: Arc::new(Semaphore::new(options.queue_units)),

@@ -11,13 +11,21 @@ mod checkpoint;
 mod command;
 mod committer;
 mod doubt;
+mod gather;
 mod group;
 mod handle;
 #[cfg(test)]
 mod model_tests;
 mod outage;
+mod rows;
 mod storage;
 
 pub(crate) use actor::commit_error;
-pub(crate) use command::{BulkCommit, Held, Unit};
+pub(crate) use command::{BulkCommit, Command, Held, Unit};
+pub(crate) use committer::Committer;
+pub(crate) use doubt::Doubt;
+pub(crate) use gather::gather;
 pub(crate) use handle::WriterHandle;
+pub(crate) use outage::{refuse_all, sit_out};
+pub(crate) use rows::append_units;
+pub(crate) use storage::{Failure, Storage};

@@ -19,7 +19,7 @@ use proptest::{
 use tokio::sync::oneshot;
 
 use super::{
-    Unit,
+    BulkCommit, Unit,
     command::Held,
     committer::Committer,
     doubt::Doubt,
@@ -32,7 +32,7 @@ use crate::engine::{
     error::Class,
     gates::Excluding,
     ingest::Ack,
-    ledger::{Committed, Entry, Keyed, Ledger},
+    ledger::{Committed, Entry, Keyed, Ledger, SharedLedger},
 };
 
 const LOADERS: u64 = 4;
@@ -45,6 +45,8 @@ enum Fault {
     Conflict,
     OutOfMemory,
     DiskFull,
+    /// Another server, to which the first keyed unit was sent as well, commits it first.
+    Overtaken,
     /// COMMIT fails, and the rows are there all the same, or not.
     Unknown {
         durable: bool,
@@ -74,6 +76,8 @@ struct Model {
     entries: Vec<Entry>,
     poison: HashSet<usize>,
     faults: VecDeque<Fault>,
+    /// Entries that the ledger in memory has as well.
+    known: usize,
 }
 
 impl Model {
@@ -86,6 +90,14 @@ impl Model {
     fn store(&mut self, units: &[Unit], entries: &[Entry]) {
         self.stored.extend(units.iter().map(|unit| unit.bytes));
         self.entries.extend_from_slice(entries);
+    }
+
+    /// What another server does, of which this one does not know.
+    fn store_elsewhere(&mut self, units: &[Unit], entries: &[Entry]) {
+        let Some(entry) = entries.first() else { return };
+        let keyed = |unit: &&Unit| unit.keyed.as_ref().is_some_and(|keyed| keyed.key == entry.key);
+        self.stored.extend(units.iter().find(keyed).map(|unit| unit.bytes));
+        self.entries.push(entry.clone());
     }
 }
 
@@ -101,6 +113,10 @@ impl Storage for Model {
             Fault::Conflict => return Err(duck(Class::Conflict)),
             Fault::OutOfMemory if units.len() > 1 => return Err(duck(Class::OutOfMemory)),
             Fault::DiskFull => return Err(Failure::whole(Error::DiskFull)),
+            Fault::Overtaken => {
+                self.store_elsewhere(units, entries);
+                return Err(Failure::whole(Error::Overtaken(String::new())));
+            }
             Fault::Unknown { durable } => {
                 if durable {
                     self.store(units, entries);
@@ -109,7 +125,24 @@ impl Storage for Model {
             }
             Fault::None | Fault::OutOfMemory => self.store(units, entries),
         }
+        self.known = self.entries.len();
         Ok(())
+    }
+
+    fn commit_bulk(&mut self, _: &BulkCommit, _: &[Entry]) -> Result<(), Failure> {
+        unreachable!("the model has small units only")
+    }
+
+    fn load(&mut self) -> Result<Ledger> {
+        self.known = self.entries.len();
+        Ok(self.ledger())
+    }
+
+    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
+        let mut ledger = ledger.lock();
+        self.entries.iter().skip(self.known).cloned().for_each(|entry| ledger.record(entry));
+        self.known = self.entries.len();
+        Ok(ledger.highest_commit())
     }
 
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
@@ -209,7 +242,7 @@ impl World {
             return;
         }
         if let Err(Doubt { error, in_doubt, untried }) = self.committer.commit(group) {
-            let ledger = self.committer.storage.ledger();
+            let ledger = self.committer.storage.load().unwrap();
             in_doubt.into_iter().for_each(|unit| unit.settle(Some(&ledger), &error));
             *self.committer.ledger.lock() = ledger;
             untried.into_iter().rev().for_each(|unit| self.queue.push_front(unit));
@@ -218,8 +251,8 @@ impl World {
 
     fn crash(&mut self) {
         self.queue.clear();
-        let model = std::mem::take(&mut self.committer.storage);
-        let ledger = Arc::new(Mutex::new(model.ledger()));
+        let mut model = std::mem::take(&mut self.committer.storage);
+        let ledger = Arc::new(Mutex::new(model.load().unwrap()));
         self.committer = Committer::new(model, ledger);
     }
 
@@ -339,6 +372,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
         2 => Just(Fault::Conflict),
         1 => Just(Fault::OutOfMemory),
         1 => Just(Fault::DiskFull),
+        2 => Just(Fault::Overtaken),
         2 => prop::bool::ANY.prop_map(|durable| Fault::Unknown { durable }),
     ];
     vec(fault, 0..40)

@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// one; `None` when the writer is to end.
 ///
 /// An open database means that nothing is left of the old instance, so no command can still hold a part of it.
-pub(super) fn sit_out(
+pub(crate) fn sit_out(
     database: &Arc<Database>,
     connection: &mut Pooled,
     commands: &mpsc::Receiver<Command>,
@@ -33,7 +33,9 @@ pub(super) fn sit_out(
                 *connection = new;
                 return Some(());
             }
-            Err(_) => refuse_all(database, waiting)?,
+            Err(_) => {
+                refuse_all(waiting, &database.check_open().err().unwrap_or(Error::EngineDown))?;
+            }
         }
         // What comes is refused only after another look: the database may have been opened before it came.
         match commands.recv_timeout(LOOK_AGAIN) {
@@ -45,14 +47,11 @@ pub(super) fn sit_out(
 }
 
 /// Refuses what has come so far; `None` when the writer is to end.
-fn refuse_all(database: &Database, waiting: &mut VecDeque<Command>) -> Option<()> {
-    for command in waiting.drain(..) {
-        let error = database.check_open().err().unwrap_or(Error::EngineDown);
-        if refuse(command, error) {
-            return None;
-        }
+pub(crate) fn refuse_all(waiting: &mut VecDeque<Command>, error: &Error) -> Option<()> {
+    match waiting.drain(..).any(|command| refuse(command, error.clone())) {
+        true => None,
+        false => Some(()),
     }
-    Some(())
 }
 
 /// Tells whoever waits that nothing was written; true when that was the command to end.

@@ -1,45 +1,67 @@
 //! Where groups are committed: DuckDB, or in tests a model of it.
 
-use super::Unit;
+use super::{BulkCommit, Unit};
 use crate::engine::{
     Error, Result,
     error::Class,
-    ledger::{Committed, Entry, IngestKey},
+    ledger::{Committed, Entry, IngestKey, Ledger, SharedLedger},
 };
 
 /// One database, as the committer sees it.
-pub(super) trait Storage {
+pub(crate) trait Storage {
     /// Commits the rows of all units and the entries of the ledger in one transaction. After any failure but
     /// [`Error::CommitUnknown`] nothing of them is in the database.
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure>;
 
+    /// Commits an upload that is on a connection of its own, together with entries of the ledger. The same holds
+    /// after a failure.
+    fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure>;
+
     /// What the ledger on disk knows of a unit.
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>>;
+
+    /// The ledger as it is on disk.
+    fn load(&mut self) -> Result<Ledger>;
+
+    /// Takes into the ledger what others have committed, after [`Error::Overtaken`]. Gives the number of the last
+    /// commit.
+    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64>;
 }
 
 /// Why a group was not committed.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) error: Error,
+pub(crate) struct Failure {
+    pub(crate) error: Error,
     /// The member that is to blame, where the failure tells.
-    pub(super) unit: Option<usize>,
+    pub(crate) unit: Option<usize>,
 }
 
 impl Failure {
     /// One that no member can be blamed for yet.
-    pub(super) fn whole(error: impl Into<Error>) -> Self {
+    pub(crate) fn whole(error: impl Into<Error>) -> Self {
         Self { error: error.into(), unit: None }
     }
 
     /// Whether the same group may well succeed when it is tried again.
-    pub(super) fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         self.error.class() == Some(Class::Conflict)
     }
 
     /// What the group is to blame for as a whole, so that looking for a culprit in it is no use.
     pub(super) fn concerns_all(&self) -> bool {
-        matches!(self.error, Error::CommitUnknown(_) | Error::DiskFull | Error::EngineDown)
-            || matches!(self.error.class(), Some(Class::Fatal | Class::Down | Class::DiskFull))
+        matches!(
+            self.error,
+            Error::CommitUnknown(_)
+                | Error::DiskFull
+                | Error::EngineDown
+                | Error::CatalogDown(_)
+                | Error::Overtaken(_)
+        ) || matches!(self.error.class(), Some(Class::Fatal | Class::Down | Class::DiskFull))
+    }
+
+    /// Whether others have committed first, so that it is to be judged anew.
+    pub(super) fn is_overtaken(&self) -> bool {
+        matches!(self.error, Error::Overtaken(_))
     }
 
     /// Whether the database has to be opened again before anybody knows what became of the group.

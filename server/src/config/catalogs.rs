@@ -1,0 +1,130 @@
+//! `[[catalog]]`, as the file has it.
+
+use std::{collections::HashSet, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, invalid, lake::checked_name};
+use crate::engine::{AttachedCatalog, CatalogKind, Maintenance, Secret, SecretKind};
+
+/// A catalog as the file has it.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CatalogEntry {
+    name: String,
+    #[serde(rename = "type")]
+    kind: String,
+    metadata: Option<String>,
+    data_path: Option<String>,
+    path: Option<String>,
+    secret: Option<String>,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default = "yes")]
+    required: bool,
+    maintenance: Option<MaintenanceEntry>,
+}
+
+/// `[catalog.maintenance]`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct MaintenanceEntry {
+    #[serde(with = "humantime_serde")]
+    every: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    expire_after: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    delete_after: Option<Duration>,
+    merge_files: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Checks the catalogs. `secrets` are those that the file declares.
+pub(super) fn catalogs(
+    entries: Vec<CatalogEntry>,
+    secrets: &[Secret],
+) -> Result<Vec<AttachedCatalog>, ConfigError> {
+    let mut names = HashSet::new();
+    entries.into_iter().map(|entry| catalog(entry, &mut names, secrets)).collect()
+}
+
+fn catalog(
+    entry: CatalogEntry,
+    names: &mut HashSet<String>,
+    secrets: &[Secret],
+) -> Result<AttachedCatalog, ConfigError> {
+    let CatalogEntry { name, kind, metadata, data_path, path, secret, read_only, required, maintenance } =
+        entry;
+    let name = checked_name("catalog", name, names)?;
+    let wrong =
+        |key: &str, reason: &str| invalid(&format!("catalog.{key}"), &format!("of {name:?} {reason}"));
+    if ["system", "temp", "memory"].contains(&name.to_lowercase().as_str()) {
+        return Err(wrong("name", "is a catalog of DuckDB's own"));
+    }
+    let is_lake = kind == "ducklake";
+    let kind = match kind.as_str() {
+        "ducklake" => CatalogKind::DuckLake { data_path: data_path.clone() },
+        "duckdb" => CatalogKind::DuckDb,
+        "postgres" => CatalogKind::Postgres,
+        "sqlite" => CatalogKind::Sqlite,
+        other => {
+            return Err(wrong("type", &format!("{other:?} is none of ducklake, duckdb, postgres, sqlite")));
+        }
+    };
+    for (key, given) in [
+        ("metadata", metadata.is_some() && !is_lake),
+        ("data_path", data_path.is_some() && !is_lake),
+        ("maintenance", maintenance.is_some() && !is_lake),
+        ("path", path.is_some() && is_lake),
+    ] {
+        if given {
+            return Err(wrong(key, "does not go with its type"));
+        }
+    }
+    let key = if is_lake { "metadata" } else { "path" };
+    let location = match metadata.or(path) {
+        Some(location) => location,
+        // A secret says all that there is to say of a server.
+        None if kind == CatalogKind::Postgres && secret.is_some() => String::new(),
+        None => return Err(wrong(key, "is missing")),
+    };
+    // Any client may ask DuckDB how a catalog is attached.
+    if location.to_lowercase().contains("password") || location.contains("://") {
+        let reason = "is shown to every client; write it as words (host=... dbname=...) and put the password \
+                      into a [[secret]] of type postgres";
+        return Err(wrong(key, reason));
+    }
+    if let Some(secret) = &secret {
+        let of_postgres = |known: &&Secret| known.name == *secret && known.kind == SecretKind::Postgres;
+        if !secrets.iter().any(|known| of_postgres(&known)) {
+            return Err(wrong("secret", &format!("{secret:?} is no [[secret]] of type postgres")));
+        }
+    }
+    let maintenance = maintenance
+        .unwrap_or_default()
+        .checked()
+        .map_err(|(key, reason)| wrong(&format!("maintenance.{key}"), reason))?;
+    Ok(AttachedCatalog { kind, location, secret, read_only, required, maintenance, name })
+}
+
+impl MaintenanceEntry {
+    fn checked(self) -> Result<Maintenance, (&'static str, &'static str)> {
+        let Self { every, expire_after, delete_after, merge_files } = self;
+        let usual = Maintenance::default();
+        if every.is_some_and(|every| every < Duration::from_secs(1)) {
+            return Err(("every", "must be at least 1s"));
+        }
+        if merge_files == Some(0) {
+            return Err(("merge_files", "must be at least 1"));
+        }
+        Ok(Maintenance {
+            every,
+            expire_after,
+            delete_after: delete_after.unwrap_or(usual.delete_after),
+            merge_files: merge_files.unwrap_or(usual.merge_files),
+        })
+    }
+}

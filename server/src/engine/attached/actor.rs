@@ -1,0 +1,140 @@
+//! The loop of a catalog's writer: take what is waiting, commit it once, answer everyone.
+
+use std::{
+    collections::VecDeque,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use super::storage::AttachedStorage;
+use crate::engine::{
+    Error,
+    ledger::SharedLedger,
+    writer::{Command, Committer, Doubt, gather, refuse_all, sit_out},
+};
+
+/// The writer tidies up when it has had nothing to do for so long.
+const IDLE: Duration = Duration::from_secs(1);
+/// How often the ledger is pruned. In a lake that is a commit like any other, so seldom.
+const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
+/// How long until a catalog out of reach is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Serves commands until told to end, or until every handle is gone.
+pub(super) fn run(storage: AttachedStorage, ledger: SharedLedger, commands: &mpsc::Receiver<Command>) {
+    let committer = Committer::new(storage, ledger);
+    let actor = Actor { committer, waiting: VecDeque::new(), pruned: Instant::now() };
+    actor.run(commands);
+}
+
+struct Actor {
+    committer: Committer<AttachedStorage>,
+    /// Commands that were taken and belong to a later group.
+    waiting: VecDeque<Command>,
+    pruned: Instant,
+}
+
+impl Actor {
+    fn run(mut self, commands: &mpsc::Receiver<Command>) {
+        while let Some(command) = self.next(commands) {
+            let served = match command {
+                Command::Unit(unit) => {
+                    let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
+                    self.committer.commit(group)
+                }
+                Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
+                Command::MakeLedger(done) => {
+                    let storage = &self.committer.storage;
+                    let made = storage.home.ensure_ledger(&storage.connection);
+                    let _ = done.send(made.map_err(|failure| failure.error));
+                    Ok(())
+                }
+                Command::Shutdown(done) => {
+                    self.tidy_up();
+                    drop(self);
+                    let _ = done.send(());
+                    return;
+                }
+            };
+            if let Err(doubt) = served
+                && self.recover(doubt, commands).is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// The next command; while there is none, uses the time to tidy up.
+    fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+        loop {
+            if self.committer.storage.connection.is_lost() {
+                self.sit_out(commands)?;
+            }
+            if let Some(command) = self.waiting.pop_front() {
+                return Some(command);
+            }
+            match commands.recv_timeout(IDLE) {
+                // What has come while the writer rested may have come from a database that is lost.
+                Ok(command) => self.waiting.push_back(command),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) => self.tidy_up(),
+            }
+        }
+    }
+
+    fn tidy_up(&mut self) {
+        let storage = &mut self.committer.storage;
+        if !std::mem::take(&mut storage.dirty) {
+            return;
+        }
+        storage.home.checkpoint(&storage.connection);
+        if self.pruned.elapsed() >= PRUNE_EVERY {
+            self.pruned = Instant::now();
+            storage.home.prune(&storage.connection);
+        }
+    }
+
+    /// Reads in the catalog's ledger what became of the units in doubt; `None` when the writer is to end.
+    fn recover(&mut self, doubt: Doubt, commands: &mpsc::Receiver<Command>) -> Option<()> {
+        let Doubt { error, in_doubt, untried } = doubt;
+        let catalog = self.committer.storage.home.catalog.clone();
+        tracing::error!(catalog, %error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
+        let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
+        untried.for_each(|command| self.waiting.push_front(command));
+        let read = self.read_ledger(commands);
+        let ledger = self.committer.ledger.lock();
+        let known = read.map(|()| &*ledger);
+        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
+        read
+    }
+
+    /// Waits until the main database is open again; `None` when the writer is to end.
+    fn sit_out(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
+        let storage = &mut self.committer.storage;
+        storage.let_go();
+        sit_out(&storage.database, &mut storage.connection, commands, &mut self.waiting)?;
+        self.read_ledger(commands)
+    }
+
+    /// Reads the ledger, as soon as the catalog can be reached. What comes meanwhile is refused.
+    fn read_ledger(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
+        loop {
+            match self.committer.read_ledger() {
+                Ok(()) => return Some(()),
+                Err(error) => self.wait_a_little(&error, commands)?,
+            }
+        }
+    }
+
+    fn wait_a_little(&mut self, error: &Error, commands: &mpsc::Receiver<Command>) -> Option<()> {
+        let catalog = self.committer.storage.home.catalog.clone();
+        tracing::warn!(catalog, %error, "the ledger of a catalog cannot be read");
+        refuse_all(&mut self.waiting, &Error::CatalogDown(catalog))?;
+        match commands.recv_timeout(LOOK_AGAIN) {
+            Ok(command) => self.waiting.push_back(command),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,88 @@
+//! Writing to the catalogs that the configuration attaches: a DuckLake, a file of DuckDB, PostgreSQL, SQLite.
+//!
+//! A transaction of DuckDB writes to one database only, so each catalog has a writer of its own, and a slow lake
+//! holds nobody else up. [`actor`] is its thread; it commits groups as the server's own writer does, to [`storage`];
+//! [`home`] knows what is particular to the catalog, and [`verdict`] what its errors mean.
+//! Several servers may write to one DuckLake: what keeps their keys apart is the ledger's fence, and [`queue`] lets
+//! them take turns where the lake's metadata is in PostgreSQL.
+
+mod actor;
+mod home;
+mod queue;
+mod storage;
+mod verdict;
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Options, Result,
+    clock::CommitClock,
+    database::Database,
+    lake::AttachedCatalog,
+    ledger::{LedgerTable, SharedLedger},
+    writer::WriterHandle,
+};
+use home::Home;
+use storage::AttachedStorage;
+
+/// Every attached catalog that takes writes, by its name in lower case.
+#[derive(Default)]
+pub(crate) struct Attached {
+    sites: HashMap<String, Site>,
+}
+
+/// Where uploads into one catalog go.
+pub(crate) struct Site {
+    pub(crate) catalog: AttachedCatalog,
+    pub(crate) writer: WriterHandle,
+}
+
+impl Attached {
+    /// Starts the writers of the catalogs that are attached and take writes.
+    pub(crate) fn start(
+        database: &Arc<Database>,
+        clock: &Arc<CommitClock>,
+        options: &Options,
+    ) -> Result<Self> {
+        let mut sites = HashMap::new();
+        if options.read_only {
+            return Ok(Self::default());
+        }
+        for catalog in database.attached_catalogs().filter(|catalog| !catalog.read_only) {
+            let site = start(catalog.clone(), database, clock, options)?;
+            sites.insert(catalog.name.to_lowercase(), site);
+        }
+        Ok(Self { sites })
+    }
+
+    /// That of a catalog, where the configuration attaches it for writing.
+    pub(crate) fn site(&self, catalog: &str) -> Option<&Site> {
+        self.sites.get(&catalog.to_lowercase())
+    }
+
+    /// Lets the writers finish what they have accepted, then ends them.
+    pub(crate) async fn shutdown(&self) {
+        for site in self.sites.values() {
+            site.writer.shutdown().await;
+        }
+    }
+}
+
+fn start(
+    catalog: AttachedCatalog,
+    database: &Arc<Database>,
+    clock: &Arc<CommitClock>,
+    options: &Options,
+) -> Result<Site> {
+    let connection = database.private_connection()?;
+    let table = LedgerTable::find(&connection, &catalog.name, catalog.is_shared())?;
+    let home = Home::new(&catalog, table);
+    let ledger = SharedLedger::default();
+    *ledger.lock() = home.load(&connection)?;
+    database.ledgers.lock().insert(catalog.name.clone(), Arc::clone(&ledger));
+    let seen = ledger.lock().highest_commit();
+    let storage = AttachedStorage::new(connection, Arc::clone(database), Arc::clone(clock), home, seen);
+    let name = format!("writer {}", catalog.name);
+    let writer = WriterHandle::start(name, options, move |commands| actor::run(storage, ledger, commands))?;
+    Ok(Site { catalog, writer })
+}

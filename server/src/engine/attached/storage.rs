@@ -1,0 +1,126 @@
+//! Groups and bulk uploads into one attached catalog: one transaction each, with the ledger's rows in it.
+
+use std::sync::Arc;
+
+use super::{
+    home::{Closing, Home},
+    queue::Queue,
+};
+use crate::engine::{
+    Result,
+    append::Imports,
+    clock::CommitClock,
+    database::{Database, Pooled},
+    ledger::{Committed, Entry, IngestKey, Ledger, SharedLedger},
+    writer::{BulkCommit, Failure, Storage, Unit, append_units},
+};
+
+/// The writer's connection to one catalog, and what it has seen of it.
+pub(super) struct AttachedStorage {
+    pub(super) connection: Pooled,
+    pub(super) database: Arc<Database>,
+    pub(super) home: Home,
+    clock: Arc<CommitClock>,
+    imports: Imports,
+    /// Where servers that share the catalog wait for each other.
+    queue: Option<Queue>,
+    /// The last commit of the ledger that this server knows.
+    seen: u64,
+    /// Something was written since it was last tidied up.
+    pub(super) dirty: bool,
+}
+
+impl AttachedStorage {
+    pub(super) fn new(
+        connection: Pooled,
+        database: Arc<Database>,
+        clock: Arc<CommitClock>,
+        home: Home,
+        seen: u64,
+    ) -> Self {
+        let imports = Imports::default();
+        Self { connection, database, home, clock, imports, queue: None, seen, dirty: false }
+    }
+
+    /// Lets go of what belongs to an instance that has failed.
+    pub(super) fn let_go(&mut self) {
+        self.queue = None;
+        self.imports = Imports::default();
+    }
+
+    /// Makes what a fenced commit needs: the ledger, and a place in the queue of the servers.
+    fn prepare(&mut self, closing: &Closing<'_>) -> Result<(), Failure> {
+        if !closing.is_fenced() {
+            return Ok(());
+        }
+        self.home.ensure_ledger(&self.connection)?;
+        if self.home.queues && self.queue.is_none() {
+            let connection = self.database.private_connection().map_err(Failure::whole)?;
+            self.queue = Some(Queue::new(connection, &self.home.catalog));
+        }
+        Ok(())
+    }
+
+    /// One transaction; `work` is what happens in it before the ledger's part.
+    fn transact(
+        &mut self,
+        own: Option<&Pooled>,
+        closing: &Closing<'_>,
+        work: impl FnOnce(&Pooled, &mut Imports) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.prepare(closing)?;
+        let clock = Arc::clone(&self.clock);
+        let _writing = clock.writing();
+        let Self { connection, imports, queue, home, database, .. } = self;
+        let turn = queue.as_ref().filter(|_| closing.is_fenced()).map(Queue::take);
+        let connection = own.unwrap_or(connection);
+        home.transact(connection, &database.scans, closing, || work(connection, imports))?;
+        drop(turn);
+        if closing.is_fenced() {
+            self.seen = closing.to;
+        }
+        self.dirty = true;
+        Ok(())
+    }
+}
+
+impl Storage for AttachedStorage {
+    fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
+        let closing = Closing::new(units.len(), entries, false, self.seen);
+        let scans = Arc::clone(&self.database.scans);
+        self.transact(None, &closing, |connection, imports| {
+            append_units(connection, &scans, imports, units)
+        })?;
+        if units.iter().any(|unit| unit.create.is_some()) {
+            self.clock.schema_changed();
+        }
+        Ok(())
+    }
+
+    fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
+        let closing = Closing::new(1, entries, bulk.merges, self.seen);
+        self.transact(Some(&bulk.connection), &closing, |connection, _| {
+            bulk.enter.as_ref().map_or(Ok(()), |enter| enter(connection)).map_err(Failure::whole)
+        })?;
+        if bulk.creates {
+            self.clock.schema_changed();
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
+        self.home.ledger.look_up(&self.connection, key)
+    }
+
+    fn load(&mut self) -> Result<Ledger> {
+        let ledger = self.home.load(&self.connection)?;
+        self.seen = self.seen.max(ledger.highest_commit());
+        Ok(ledger)
+    }
+
+    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
+        self.home.ledger.look_again(&self.connection)?;
+        self.seen = self.home.ledger.catch_up(&self.connection, self.seen, ledger)?;
+        Ok(self.seen)
+    }
+}

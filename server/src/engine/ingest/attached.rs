@@ -1,0 +1,162 @@
+//! Uploads into a catalog that the configuration attaches. They go to that catalog's own writer.
+//!
+//! Small ones are grouped there. Large ones, and those that are matched by key, are staged in a temporary table while
+//! they arrive, because a transaction in a lake must not be as old as its upload; the writer then brings the rows in,
+//! in one statement, so that a lake gets few large files. Nobody needs the turn: what two writers do at once is for
+//! the catalog itself to tell apart, and the writer tries again.
+
+use std::{sync::Arc, time::Instant};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use futures::Stream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Collected, Entry, Hashing, IngestRequest, Pending,
+    bulk::{PIECE_BYTES, PIECES_WAITING},
+    merge::Staged,
+    merge_stage::MergeStage,
+};
+use crate::engine::{
+    CatalogKind, Engine, Error, Result,
+    append::Target,
+    attached::Site,
+    catalog::FullName,
+    ffi::Connection,
+    permit,
+    writer::{BulkCommit, Held, Unit},
+};
+
+impl Engine {
+    /// Goes on with an upload of which nothing has arrived.
+    pub(super) async fn begin_attached(
+        &self,
+        site: &Site,
+        request: &IngestRequest,
+        name: &FullName,
+        schema: SchemaRef,
+        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+    ) -> Result<Pending> {
+        let mut collected = Collected::of(request.loader);
+        while let Some(batch) = self.next_batch(&mut batches).await? {
+            collected.add(batch, &self.shared.budget).await?;
+            if collected.bytes > self.collected_at_most() {
+                return self.begin_staged(site, request, name, schema, collected, batches).await;
+            }
+        }
+        if request.merge.is_some() && collected.rows > 0 {
+            return self.begin_staged(site, request, name, schema, collected, batches).await;
+        }
+        let entry = self.entry(name, request, &schema).await?;
+        let keyed = batches.finish(request);
+        if collected.rows == 0 && entry.create.is_none() && keyed.is_none() {
+            return Ok(Pending::nothing());
+        }
+        let (answer, answered) = oneshot::channel();
+        let Entry { fit, create, .. } = entry;
+        let unit = Unit {
+            target: Target { table: name.clone(), columns: fit.columns().to_vec(), casts: fit.casts() },
+            batches: fit.apply(collected.batches)?,
+            rows: collected.rows,
+            bytes: collected.bytes,
+            create,
+            loader: request.loader,
+            keyed,
+            received: Instant::now(),
+            answer,
+            span: tracing::Span::current(),
+            held: Held { budget: collected.budget, ..Held::nothing() },
+        };
+        site.writer.append(unit).await?;
+        Ok(Pending::queued(answered))
+    }
+
+    /// The same for one whose rows are staged; `collected` has arrived.
+    async fn begin_staged(
+        &self,
+        site: &Site,
+        request: &IngestRequest,
+        name: &FullName,
+        schema: SchemaRef,
+        collected: Collected,
+        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+    ) -> Result<Pending> {
+        let place =
+            permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
+        let entry = self.entry(name, request, &schema).await?;
+        let entering = Plan::new(site, name, request, &entry);
+        let (steps, received) = mpsc::channel(PIECES_WAITING);
+        let (database, target) = (Arc::clone(&self.shared.database), name.clone());
+        let staging = self.blocking(move || Staged::fill(&database, &target, entry, received));
+        let upload = async {
+            // Feeding ends by itself when staging fails, because the channel closes.
+            let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, &mut batches, steps), staging);
+            Ok((fed?, staged?))
+        };
+        let ((rows, bytes), staged) = self.shared.database.while_open(upload).await?;
+        let (answer, answered) = oneshot::channel();
+        let Staged { connection, stage } = staged;
+        let Plan { creates, merges, .. } = entering;
+        let commit = BulkCommit {
+            connection,
+            enter: Some(Box::new(move |connection| entering.run(&stage, connection))),
+            merges,
+            rows,
+            bytes,
+            creates,
+            table: name.to_string(),
+            keyed: batches.finish(request),
+            received: Instant::now(),
+            answer,
+            span: tracing::Span::current(),
+            held: Held { place: Some(place), ..Held::nothing() },
+        };
+        site.writer.commit(commit).await?;
+        Ok(Pending::queued(answered))
+    }
+
+    /// How an upload enters its table as it is now.
+    async fn entry(&self, name: &FullName, request: &IngestRequest, schema: &SchemaRef) -> Result<Entry> {
+        let table = self.table_info(name).await?;
+        Entry::decide(name, table.as_deref(), request, schema)
+    }
+}
+
+/// How staged rows enter their table.
+struct Plan {
+    name: FullName,
+    create: Option<String>,
+    /// The table has rows to be matched.
+    is_there: bool,
+    /// The table is created, replaced or widened.
+    creates: bool,
+    /// Rows that are there are changed or taken away.
+    merges: bool,
+    kind: CatalogKind,
+}
+
+impl Plan {
+    fn new(site: &Site, name: &FullName, request: &IngestRequest, entry: &Entry) -> Self {
+        let makes_table = entry.create.is_some() && !entry.widens;
+        Self {
+            name: name.clone(),
+            create: entry.create.clone(),
+            is_there: !makes_table,
+            creates: entry.create.is_some(),
+            merges: request.merge.is_some(),
+            kind: site.catalog.kind.clone(),
+        }
+    }
+
+    fn run(&self, stage: &MergeStage, connection: &Connection) -> Result<()> {
+        match self.kind {
+            CatalogKind::DuckLake { .. } => {
+                stage.enter_at_once(connection, &self.name, self.create.as_deref(), self.is_there)
+            }
+            CatalogKind::DuckDb | CatalogKind::Postgres | CatalogKind::Sqlite => {
+                stage.enter_as_staged(connection, &self.name, self.create.as_deref(), self.is_there)
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Pipelines: rows that are new in a query go into a table, once each.
+//!
+//! How far a pipeline has come is written in the same transaction as its rows, in the catalog of the table. So
+//! whatever dies, and however many servers run the same pipeline, no row comes twice and none is left out.
+
+use std::sync::Arc;
+
+use super::book::{Book, Page};
+use crate::{
+    engine::{
+        CatalogKind, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Result,
+        catalog::{Catalog, FullName, TableRef},
+        clock::CommitClock,
+        database::{Database, Pooled, first_text},
+        error::Class,
+        ffi::Connection,
+        ingest::StagedQuery,
+        names::Names,
+    },
+    sql::{literal, quote},
+};
+
+/// A run that others were faster than begins anew this many times.
+const TRIES: usize = 10;
+/// As whose upload the rows count.
+const LOADER: u64 = 0;
+
+/// What moves, from where and to where.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// The name.
+    pub name: String,
+    /// A query, or the name of a table.
+    pub from: String,
+    /// The column by which rows are new: it grows.
+    pub incremental: String,
+    /// Rows are read again that lie this far before the last one, in the column's own unit: for rows that become
+    /// visible late. A number, or an interval such as `10 minutes`.
+    pub overlap: Option<String>,
+    /// The table that they go to, which is made where it is missing.
+    pub into: TableRef,
+    /// The columns that tell rows apart; a row whose key is there takes the place of the old one. None adds all rows.
+    pub key: Vec<String>,
+    /// How often; `None` is only on demand.
+    pub every: Option<std::time::Duration>,
+}
+
+/// One run of a pipeline.
+pub(super) struct Run<'a> {
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) database: &'a Arc<Database>,
+    pub(super) catalog: &'a Catalog,
+    pub(super) clock: &'a CommitClock,
+}
+
+impl Pipeline {
+    /// The table's whole name.
+    pub(super) fn target(&self, default: &Names) -> FullName {
+        self.into.resolve(default)
+    }
+
+    /// The rows as a query in parentheses.
+    fn source(&self) -> String {
+        let first = self.from.split_whitespace().next().unwrap_or_default().to_lowercase();
+        match ["select", "from", "with", "("].iter().any(|word| first.starts_with(word)) {
+            true => format!("({})", self.from.trim_end().trim_end_matches(';')),
+            false => format!("(FROM {})", self.from),
+        }
+    }
+
+    fn request(&self) -> IngestRequest {
+        let merge = Merge { keys: self.key.clone(), on_conflict: OnConflict::Update };
+        IngestRequest {
+            if_missing: IfMissing::Create,
+            if_exists: IfExists::Append,
+            merge: (!self.key.is_empty()).then_some(merge),
+            new_columns: NewColumns::Add,
+            ..IngestRequest::append(self.into.clone(), LOADER)
+        }
+    }
+
+    /// The condition for rows after the watermark. With a key those that are equal to it are read again, since more
+    /// of them may have come; without one they would come twice.
+    fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
+        let Some(watermark) = watermark else { return String::new() };
+        let mut bound = format!("CAST({} AS {sql_type})", literal(watermark));
+        if let Some(overlap) = &self.overlap {
+            let is_number = overlap.parse::<f64>().is_ok();
+            let by = if is_number { overlap.clone() } else { format!("INTERVAL {}", literal(overlap)) };
+            bound = format!("{bound} - {by}");
+        }
+        let after = if self.key.is_empty() { ">" } else { ">=" };
+        format!("WHERE {} {after} {bound}", quote(&self.incremental))
+    }
+}
+
+impl Run<'_> {
+    /// Whether everything that it names is there, without moving anything.
+    pub(super) fn check(&self, connection: &Connection) -> Result<()> {
+        let Pipeline { incremental, overlap, key, .. } = self.pipeline;
+        self.column_type(connection)?;
+        let columns: Vec<_> = key.iter().chain([incremental]).map(|column| quote(column)).collect();
+        connection
+            .execute(&format!("SELECT {} FROM {} LIMIT 0", columns.join(", "), self.pipeline.source()))?;
+        if overlap.is_some() {
+            let sql_type = self.column_type(connection)?;
+            let bound = self.pipeline.condition(Some("x"), &sql_type).replace("'x'", "NULL");
+            connection.execute(&format!("SELECT 1 FROM {} {bound} LIMIT 0", self.pipeline.source()))?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is new; tells how many rows that were.
+    pub(super) fn promote(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.try_once(connection, book, target) {
+                Err(error) if error.class() == Some(Class::Conflict) && tries < TRIES => {
+                    tracing::debug!(pipeline = self.pipeline.name, %error, "a pipeline begins anew");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_once(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
+        let page = book.read(connection, &self.pipeline.name)?;
+        let sql_type = self.column_type(connection)?;
+        let condition = self.pipeline.condition(page.watermark.as_deref(), &sql_type);
+        let by = quote(&self.pipeline.incremental);
+        let query = format!("SELECT * FROM {} {condition} ORDER BY {by}", self.pipeline.source());
+        let table = self.catalog.look_up(target)?;
+        let staged = StagedQuery::fill(connection, target, table.as_deref(), &self.pipeline.request(), &query)?;
+        let outcome = self.enter(connection, book, target, &page, &staged);
+        staged.close(connection)?;
+        outcome
+    }
+
+    /// Brings the staged rows in, and writes down how far that is.
+    fn enter(
+        &self,
+        connection: &Connection,
+        book: &Book,
+        target: &FullName,
+        before: &Page,
+        staged: &StagedQuery,
+    ) -> Result<u64> {
+        let Some(last) = staged.last(connection, &self.pipeline.incremental)? else { return Ok(0) };
+        let rows = staged.settle(connection, target)?;
+        if rows == 0 && before.watermark.as_deref() == Some(&last) {
+            return Ok(0);
+        }
+        let _writing = self.clock.writing();
+        connection.execute("BEGIN TRANSACTION")?;
+        let at_once = matches!(self.database.kind_of(&target.catalog), Some(CatalogKind::DuckLake { .. }));
+        let done = book.read(connection, &self.pipeline.name).and_then(|page| {
+            if page.watermark != before.watermark {
+                return Err(conflict("another server has moved the same rows"));
+            }
+            staged.enter(connection, target, at_once)?;
+            book.write(connection, &self.pipeline.name, &Page { watermark: Some(last), ..page })
+        });
+        let ended = match done {
+            Ok(()) => connection.execute("COMMIT").map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        if ended.is_err() {
+            // Where COMMIT failed there is no transaction left.
+            let _ = connection.execute("ROLLBACK");
+        }
+        ended?;
+        if staged.changes_schema() {
+            self.clock.schema_changed();
+        }
+        Ok(rows)
+    }
+
+    /// The SQL type of the column by which rows are new.
+    fn column_type(&self, connection: &Connection) -> Result<String> {
+        let sql = format!(
+            "SELECT column_type FROM (DESCRIBE FROM {}) WHERE lower(column_name) = lower({})",
+            self.pipeline.source(),
+            literal(&self.pipeline.incremental)
+        );
+        first_text(connection, &sql).map_err(|error| match error {
+            Error::Internal(_) => {
+                Error::SchemaMismatch(format!("there is no column {:?}", self.pipeline.incremental))
+            }
+            other => other,
+        })
+    }
+}
+
+fn conflict(message: &str) -> Error {
+    Error::Duck { class: Class::Conflict, message: message.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline(from: &str, key: &[&str], overlap: Option<&str>) -> Pipeline {
+        Pipeline {
+            name: "p".into(),
+            from: from.into(),
+            incremental: "at".into(),
+            overlap: overlap.map(str::to_owned),
+            into: TableRef { catalog: None, schema: None, table: "t".into() },
+            key: key.iter().map(|&key| key.to_owned()).collect(),
+            every: None,
+        }
+    }
+
+    #[test]
+    fn a_table_or_a_query_is_read() {
+        assert_eq!(pipeline("pg.public.events", &[], None).source(), "(FROM pg.public.events)");
+        assert_eq!(pipeline("SELECT 1 AS at ;", &[], None).source(), "(SELECT 1 AS at )");
+    }
+
+    #[test]
+    fn rows_after_the_watermark_are_new() {
+        let plain = pipeline("t", &[], None);
+        assert_eq!(plain.condition(None, "BIGINT"), "");
+        assert_eq!(plain.condition(Some("7"), "BIGINT"), "WHERE \"at\" > CAST('7' AS BIGINT)");
+        let keyed = pipeline("t", &["id"], Some("10 minutes"));
+        assert_eq!(
+            keyed.condition(Some("2026-01-01"), "TIMESTAMP"),
+            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'"
+        );
+        assert!(pipeline("t", &["id"], Some("5")).condition(Some("9"), "BIGINT").ends_with("- 5"));
+    }
+}

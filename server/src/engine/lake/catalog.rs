@@ -1,0 +1,196 @@
+//! Catalogs: databases besides the server's own that are attached at every start.
+
+use std::time::Duration;
+
+use super::{
+    Connection, Error, Result,
+    extensions::{DUCKLAKE, HTTPFS, POSTGRES, SQLITE},
+    published::check_free,
+};
+use crate::sql::{literal, quote};
+
+/// How often DuckLake looks at a commit anew that somebody else's came before. Its own default is 10.
+const COMMIT_TRIES: u32 = 100;
+
+/// What kind of database a catalog is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CatalogKind {
+    /// A DuckLake: its catalog in a database, its rows as Parquet files.
+    DuckLake {
+        /// Where the files are; `None` where the lake knows it already.
+        data_path: Option<String>,
+    },
+    /// A file of DuckDB.
+    DuckDb,
+    /// A database of a PostgreSQL server.
+    Postgres,
+    /// A file of SQLite.
+    Sqlite,
+}
+
+/// What is done for a DuckLake from time to time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Maintenance {
+    /// How often; `None` is only on demand.
+    pub every: Option<Duration>,
+    /// Snapshots older than this are forgotten, and with them what only they can see.
+    pub expire_after: Option<Duration>,
+    /// Files that no snapshot refers to are deleted once they are this old, and so are files that nobody knows:
+    /// younger ones may belong to a read or a commit under way.
+    pub delete_after: Duration,
+    /// Files that are merged into larger ones at a time, so that memory stays bounded.
+    pub merge_files: u64,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self {
+            every: None,
+            expire_after: None,
+            delete_after: Duration::from_secs(24 * 3600),
+            merge_files: 100,
+        }
+    }
+}
+
+/// A database besides the server's own, which clients see under its name.
+#[derive(Debug, Clone)]
+pub struct AttachedCatalog {
+    /// The name.
+    pub name: String,
+    /// What it is.
+    pub kind: CatalogKind,
+    /// The file, or how to reach the server; of a DuckLake its metadata, such as `postgres:dbname=lake`.
+    pub location: String,
+    /// The secret with which the server is reached.
+    pub secret: Option<String>,
+    /// Refuse every write to it.
+    pub read_only: bool,
+    /// Whether the server does not start without it.
+    pub required: bool,
+    /// What is done for it from time to time.
+    pub maintenance: Maintenance,
+}
+
+impl AttachedCatalog {
+    /// Whether other servers may write to it as well.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.kind, CatalogKind::DuckLake { .. })
+    }
+
+    /// Whether it can keep a ledger of keys.
+    pub(crate) fn keeps_keys(&self) -> bool {
+        matches!(self.kind, CatalogKind::DuckLake { .. } | CatalogKind::DuckDb)
+    }
+
+    /// Extensions that have to be loaded first, in this order.
+    pub(super) fn extensions(&self) -> impl Iterator<Item = &'static str> {
+        let metadata = |scheme: &str| self.location.starts_with(scheme);
+        let (remote, first, last) = match &self.kind {
+            CatalogKind::DuckLake { data_path } => {
+                let remote = data_path.as_ref().is_some_and(|path| path.contains("://"));
+                let first = match () {
+                    () if metadata("postgres:") => Some(POSTGRES),
+                    () if metadata("sqlite:") => Some(SQLITE),
+                    () => None,
+                };
+                (remote, first, Some(DUCKLAKE))
+            }
+            CatalogKind::DuckDb => (false, None, None),
+            CatalogKind::Postgres => (false, Some(POSTGRES), None),
+            CatalogKind::Sqlite => (false, Some(SQLITE), None),
+        };
+        remote.then_some(HTTPFS).into_iter().chain(first).chain(last)
+    }
+
+    /// Attaches it.
+    ///
+    /// # Errors
+    /// Whatever DuckDB says; [`Error::NameClash`] when the database has that name, or a schema of it.
+    pub(super) fn attach(&self, connection: &Connection, read_only: bool) -> Result<()> {
+        check_free(connection, &self.name)?;
+        if matches!(self.kind, CatalogKind::DuckLake { .. }) {
+            connection.execute(&format!("SET GLOBAL ducklake_max_retry_count = {COMMIT_TRIES}"))?;
+        }
+        connection.execute(&self.attach_sql(read_only))?;
+        Ok(())
+    }
+
+    /// What came of a step on the way to the catalog: done, or, where it is not required, missed in the log.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for a catalog that is required.
+    pub(super) fn or_missed(&self, step: Result<()>) -> Result<bool> {
+        match step {
+            Ok(()) => Ok(true),
+            Err(error) if self.required => {
+                Err(Error::Setup { what: format!("catalog {}", self.name), reason: error.to_string() })
+            }
+            Err(error) => {
+                tracing::warn!(catalog = self.name, reason = %error, "a catalog cannot be attached");
+                Ok(false)
+            }
+        }
+    }
+
+    fn attach_sql(&self, read_only: bool) -> String {
+        let mut options = Vec::new();
+        let secret = |option: &str| self.secret.as_ref().map(|name| format!("{option} {}", literal(name)));
+        let location = match &self.kind {
+            CatalogKind::DuckLake { data_path } => {
+                options.extend(secret("META_SECRET"));
+                options.extend(data_path.as_ref().map(|path| format!("DATA_PATH {}", literal(path))));
+                format!("ducklake:{}", self.location)
+            }
+            CatalogKind::DuckDb => self.location.clone(),
+            CatalogKind::Postgres => {
+                options.push("TYPE postgres".into());
+                options.extend(secret("SECRET"));
+                self.location.clone()
+            }
+            CatalogKind::Sqlite => {
+                options.push("TYPE sqlite".into());
+                self.location.clone()
+            }
+        };
+        if read_only || self.read_only {
+            options.push("READ_ONLY".into());
+        }
+        let options = if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
+        format!("ATTACH {} AS {}{options}", literal(&location), quote(&self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn catalog(kind: CatalogKind, location: &str, secret: Option<&str>) -> AttachedCatalog {
+        AttachedCatalog {
+            name: "lake".into(),
+            kind,
+            location: location.into(),
+            secret: secret.map(str::to_owned),
+            read_only: false,
+            required: true,
+            maintenance: Maintenance::default(),
+        }
+    }
+
+    #[test]
+    fn each_kind_is_attached_in_its_own_way() {
+        let lake = CatalogKind::DuckLake { data_path: Some("s3://b/l/".into()) };
+        let lake = catalog(lake, "postgres:", Some("pg"));
+        assert_eq!(
+            lake.attach_sql(true),
+            "ATTACH 'ducklake:postgres:' AS \"lake\" (META_SECRET 'pg', DATA_PATH 's3://b/l/', READ_ONLY)"
+        );
+        let extensions: Vec<_> = lake.extensions().collect();
+        assert_eq!(extensions, ["httpfs", "postgres_scanner", "ducklake"]);
+        let postgres = catalog(CatalogKind::Postgres, "host=db", Some("pg"));
+        assert_eq!(postgres.attach_sql(false), "ATTACH 'host=db' AS \"lake\" (TYPE postgres, SECRET 'pg')");
+        let file = catalog(CatalogKind::DuckDb, "/d/it's.db", None);
+        assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\"");
+        assert_eq!(file.extensions().count(), 0);
+    }
+}

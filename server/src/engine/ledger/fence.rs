@@ -1,0 +1,81 @@
+//! What keeps keys unique where several servers write to one catalog.
+//!
+//! DuckLake lets two servers insert the same key into the ledger, because inserts never conflict. So every commit
+//! with a key also moves on the one number of the fence, from what this server has seen last: where another server
+//! was faster, the number is another one or the two updates conflict, and nothing is written. The number is that of
+//! the last commit in the ledger, which tells what there is to catch up with.
+
+use super::{LedgerTable, SharedLedger, table::TABLE_OF_FENCE};
+use crate::{
+    engine::{
+        Error, Result,
+        catalog::FullName,
+        database::first_text,
+        ffi::{Connection, DuckError},
+    },
+    sql::INTERNAL_PREFIX,
+};
+
+/// A table with one row and one number.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    table: FullName,
+}
+
+const COLUMN: &str = "version";
+
+impl Fence {
+    pub(super) fn of(catalog: &str) -> Self {
+        let table = FullName {
+            catalog: catalog.into(),
+            schema: INTERNAL_PREFIX.into(),
+            table: TABLE_OF_FENCE.into(),
+        };
+        Self { table }
+    }
+
+    /// Its table, column and type, as DuckDB lists them.
+    pub(super) fn listed(&self) -> (String, String, String) {
+        (TABLE_OF_FENCE.into(), COLUMN.into(), "UBIGINT".into())
+    }
+
+    /// Fails where it is there already: then another server has made the ledger.
+    pub(super) fn create_sql(&self) -> String {
+        let table = self.table.sql();
+        format!("CREATE TABLE {table} ({COLUMN} UBIGINT NOT NULL); INSERT INTO {table} VALUES (0);")
+    }
+}
+
+impl LedgerTable {
+    /// Moves the fence on in the transaction that is open; false when it is not where this server has seen it.
+    /// What nobody else writes to has none.
+    pub(crate) fn move_fence(&self, connection: &Connection, from: u64, to: u64) -> Result<bool, DuckError> {
+        let Some(Fence { table }) = &self.fence else { return Ok(true) };
+        let sql = format!("UPDATE {} SET {COLUMN} = {to} WHERE {COLUMN} = {from}", table.sql());
+        Ok(connection.execute(&sql)? == 1)
+    }
+
+    /// Takes into the ledger what was committed after `seen`; gives where the fence is now.
+    pub(crate) fn catch_up(&self, connection: &Connection, seen: u64, ledger: &SharedLedger) -> Result<u64> {
+        let Some(fence) = self.fence.as_ref().filter(|_| self.exists()) else { return Ok(seen) };
+        // Both are read in one snapshot.
+        connection.execute("BEGIN TRANSACTION READ ONLY")?;
+        let version = fence.version(connection).and_then(|version| {
+            self.load_since(connection, seen, ledger)?;
+            Ok(version)
+        });
+        let ended = connection.execute("COMMIT");
+        let version = version?;
+        ended?;
+        Ok(version)
+    }
+}
+
+impl Fence {
+    fn version(&self, connection: &Connection) -> Result<u64> {
+        let sql = format!("SELECT max({COLUMN})::VARCHAR FROM {}", self.table.sql());
+        first_text(connection, &sql)?
+            .parse()
+            .map_err(|_| Error::Internal(format!("{} has no number", self.table)))
+    }
+}

