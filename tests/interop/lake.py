@@ -50,8 +50,10 @@ class Postgres:
         os.kill(self.server.get_pid(), signal.SIGINT)
         while self.server.get_pid() is not None and (self.folder / "postmaster.pid").exists():
             pass
-        yield
-        self.server.ensure_postgres_running()
+        try:
+            yield
+        finally:
+            self.server.ensure_postgres_running()
 
     def secret(self, database):
         return f"""
