@@ -1,0 +1,133 @@
+"""The lake's PostgreSQL out of reach: what loaders and readers are told, and that nothing is lost or doubled."""
+
+import pytest
+
+from client import eventually
+from harness import refusal, refused, run_to_exit
+from loaders import Crowd, count, put, stored, unit
+
+ROWS = [3, 20, 20, 1000]
+SMALL_BULK = ["--bulk-size", "16KiB"]
+
+
+def secrets(lake):
+    """What no message may name."""
+    return [str(lake.postgres.folder), lake.postgres.folder.name, "not-asked-for", lake.database]
+
+
+def told_nothing(text, lake):
+    assert not [word for word in secrets(lake) if word in text], text
+
+
+def test_broken_connections_lose_and_double_nothing(lake, start, database):
+    server = start(database, *lake.options(), *SMALL_BULK)
+    with Crowd([server], ROWS) as crowd:
+        for _ in range(5):
+            crowd.wait_for(4)
+            lake.postgres.break_connections()
+        crowd.wait_for(8)
+    crowd.check()
+    assert stored(server) == crowd.expected()
+    server.stop()
+    assert stored(start(database, *lake.options())) == crowd.expected()
+
+
+def test_loaders_outlast_a_postgres_that_is_down(lake, start, database):
+    server = start(database, *lake.options(), *SMALL_BULK)
+    with Crowd([server], ROWS) as crowd:
+        crowd.wait_for(8)
+        with lake.postgres.down():
+            refused_so_far = crowd.refusals()
+            eventually(lambda: crowd.refusals() > refused_so_far + 8, "loaders are refused")
+        crowd.wait_for(8)
+    crowd.check()
+    assert stored(server) == crowd.expected()
+
+
+@pytest.fixture
+def cut_off(lake, start, database):
+    """A server with a lake and a database of its own, just when PostgreSQL has gone away."""
+    server = start(database, *lake.options(), *SMALL_BULK)
+    server.run("CREATE TABLE here AS SELECT 1 AS x")
+    put(server, unit(1), key="a/1/1")
+    with lake.postgres.down():
+        yield server
+
+
+@pytest.mark.parametrize("rows", [3, 20, 1000])
+@pytest.mark.parametrize("key", [None, "a/1/2"])
+def test_an_upload_is_refused_until_postgres_is_back(lake, cut_off, rows, key):
+    told = refused(put, cut_off, unit(2, rows), key=key, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+    assert "lake" in told.text
+    told_nothing(told.text, lake)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM lake.events",
+        "INSERT INTO lake.events VALUES ('b', 1, 1)",
+        "DELETE FROM lake.events",
+        "CREATE TABLE lake.more (x INT)",
+        "FROM lake.snapshots()",
+    ],
+)
+def test_so_is_sql(lake, cut_off, sql):
+    told = refused(cut_off.run, sql, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+    told_nothing(told.text, lake)
+
+
+def test_the_main_database_goes_on(cut_off):
+    assert cut_off.rows("SELECT count(*) FROM here") == [(1,)]
+    assert cut_off.put(unit(1), "here_too").rows == 20
+    cut_off.run("INSERT INTO here VALUES (2)")
+    put(cut_off, unit(1), path=["here_keyed"], key="b/1/1")
+    with cut_off.adbc(autocommit=True) as connection:
+        assert connection.adbc_get_table_schema("here").names == ["x"]
+    assert cut_off.rows("SELECT loader FROM merganser_ingest() ORDER BY loader") == [("a",), ("b",)]
+
+
+def test_lists_of_tables_tell_no_secrets(lake, cut_off):
+    with cut_off.adbc(autocommit=True) as connection:
+        try:
+            found = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        except Exception as error:
+            told_nothing(str(error), lake)
+            refusal(error, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        else:
+            assert any(catalog["catalog_name"] == "db" for catalog in found)
+
+
+@pytest.fixture
+def unreachable(lake):
+    """Options of a server whose lake is at a PostgreSQL that is not there."""
+
+    def options(catalog):
+        lake.postgres.folder, there = "/nowhere", lake.postgres.folder
+        try:
+            return lake.options(catalog=catalog)
+        finally:
+            lake.postgres.folder = there
+
+    return options
+
+
+def test_a_lake_that_is_required_stops_the_start(lake, unreachable, database):
+    ended = run_to_exit("--database", database, *unreachable(""))
+    assert ended.returncode == 1
+    assert "catalog lake" in ended.stderr
+    assert "not-asked-for" not in ended.stderr + ended.stdout
+
+
+def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
+    server = start(database, *unreachable("required = false"))
+    server.put(unit(1), "events")
+    assert count(server, "events") == 20
+    told = refused(put, server, unit(1), key="a/1/1")
+    told_nothing(told.text, lake)
+    told = refused(server.run, "FROM lake.events")
+    told_nothing(told.text, lake)
+    server.stop()
+    log = server.log.read_text()
+    assert "a catalog cannot be attached" in log and "lake" in log
+    assert "not-asked-for" not in log
