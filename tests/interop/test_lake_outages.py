@@ -131,3 +131,28 @@ def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
     log = server.log.read_text()
     assert "a catalog cannot be attached" in log and "lake" in log
     assert "not-asked-for" not in log
+
+
+@pytest.fixture
+def without_storage(lake, tmp_path):
+    """The same lake in a bucket of its own, and the end of that bucket."""
+    from object_storage import Storage
+
+    lake.storage = storage = Storage()
+    yield storage.stop
+
+
+@pytest.mark.parametrize("rows", [20, 1000])
+def test_storage_that_is_away_is_told_without_its_address(lake, without_storage, start, database, rows):
+    server = start(database, *lake.options(), *SMALL_BULK)
+    put(server, unit(1), key="a/1/1")
+    without_storage()
+    for call in (
+        lambda: put(server, unit(2, rows), key="a/1/2"),
+        lambda: put(server, unit(2, rows)),
+        lambda: server.run("SELECT max(part) FROM lake.events"),
+        lambda: server.run("INSERT INTO lake.events SELECT 'b', 1, range FROM range(100)"),
+    ):
+        told = refused(call, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert lake.storage.endpoint not in told.text and "s3:" not in told.text
+    assert server.put(unit(1), "here").rows == 20

@@ -89,3 +89,12 @@ def test_a_table_that_one_changes_is_seen_by_the_other(pair):
     second.run("DROP TABLE lake.events")
     assert put(first, unit(4), key="a/1/2").rows == 20
     assert count(first) == count(second) == 20
+
+
+def test_where_a_loader_stands_is_told_by_each(pair):
+    """By this a loader decides where it goes on, and under which epoch."""
+    first, second = pair(0), pair(1)
+    for number in (1, 2):
+        put(first, unit(number), key=f"a/3/{number}")
+        told = "SELECT epoch::BIGINT, sequence::BIGINT FROM merganser_ingest() WHERE loader = 'a'"
+        assert first.rows(told) == second.rows(told) == [(3, number)]
