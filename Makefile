@@ -7,7 +7,7 @@ ROUNDS ?= 20
 SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo examples serve build test check bench bench-durability bench-http crash fuzz fmt clean
+.PHONY: help demo examples serve build test check bench bench-durability bench-http bench-lake crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -50,6 +50,10 @@ bench-durability: build ## What keys, long streams and a long ledger cost (argum
 bench-http: build ## What the HTTP API costs, beside FastAPI (arguments in ARGS)
 	scripts/python-env bench/requirements.txt bench/requirements-http.txt
 	bench/http $(ARGS)
+
+bench-lake: build ## Ingest into a DuckLake, beside DuckDB processes that insert (arguments in ARGS)
+	scripts/python-env bench/requirements.txt bench/requirements-lake.txt
+	bench/lake $(ARGS)
 
 crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what is lost, doubled or torn
 	$(CARGO) build --release --workspace --bins

@@ -4,6 +4,7 @@
 mod catalogs;
 mod lake;
 mod options;
+mod pipelines;
 mod queries;
 mod security;
 
@@ -240,6 +241,8 @@ impl Merged {
                     sources: lake::sources(self.source)?,
                 },
                 queries: queries::queries(self.query)?,
+                pipelines: pipelines::pipelines(self.pipeline)?,
+                job_clock: engine::JobClock::default(),
             },
             sessions: SessionLimits {
                 count: self.max_sessions,

@@ -128,6 +128,8 @@ impl From<Error> for Failure {
             Error::Fenced { .. } => (Kind::Aborted, "FENCED"),
             Error::KeyExpired { .. } => (Kind::Precondition, "KEY_EXPIRED"),
             Error::KeyNotHere(_) => (Kind::Precondition, "KEY_NOT_HERE"),
+            Error::JobMissing(_) => (Kind::NotFound, "JOB_NOT_FOUND"),
+            Error::JobBusy => (Kind::Aborted, "JOB_BUSY"),
             Error::Overtaken(_) => (Kind::Aborted, "OVERTAKEN"),
             Error::CatalogDown(_) => (Kind::Unavailable, "CATALOG_DOWN"),
             Error::BadUnit(_) => (Kind::BadRequest, "BAD_UNIT"),

@@ -43,7 +43,7 @@ pub(super) enum OneOrMany {
 }
 
 impl OneOrMany {
-    fn into_vec(self) -> Vec<String> {
+    pub(super) fn into_vec(self) -> Vec<String> {
         match self {
             Self::None => Vec::new(),
             Self::One(text) => vec![text],

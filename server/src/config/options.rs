@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     catalogs::CatalogEntry,
     lake::{SecretEntry, SourceEntry},
+    pipelines::PipelineEntry,
     queries::QueryEntry,
     security::{Security, UserEntry},
 };
@@ -199,6 +200,7 @@ pub(super) struct Merged {
     pub(super) catalog: Vec<CatalogEntry>,
     pub(super) source: Vec<SourceEntry>,
     pub(super) query: Vec<QueryEntry>,
+    pub(super) pipeline: Vec<PipelineEntry>,
     pub(super) memory_limit: Option<ByteSize>,
     pub(super) threads: Option<usize>,
     pub(super) temp_directory: Option<PathBuf>,
@@ -257,6 +259,7 @@ impl Default for Merged {
             catalog: Vec::new(),
             source: Vec::new(),
             query: Vec::new(),
+            pipeline: Vec::new(),
             memory_limit: None,
             threads: None,
             temp_directory: None,

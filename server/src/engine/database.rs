@@ -15,6 +15,7 @@ use super::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
         register_recast, register_scan,
     },
+    jobs::{self, Board},
     lake::{AttachedCatalog, CatalogKind, Opened, SOURCES},
     ledger::{self, Ledgers, SharedLedger},
     log_head,
@@ -44,6 +45,8 @@ pub(crate) struct Database {
     pub(crate) ledger: SharedLedger,
     /// and in all catalogs.
     pub(crate) ledgers: Ledgers,
+    /// The jobs, as clients see them.
+    pub(crate) board: Board,
     /// The named queries.
     pub(crate) queries: Queries,
     /// The names of the catalogs that were attached when it was opened first.
@@ -53,6 +56,9 @@ pub(crate) struct Database {
 
 /// The table function that tells of loaders.
 const INGEST_LISTING: &str = "merganser_ingest";
+
+/// The table function that tells of jobs.
+const JOBS_LISTING: &str = "merganser_jobs";
 
 /// An open instance and its idle connections.
 pub(super) struct Instance {
@@ -68,7 +74,12 @@ pub(super) struct Instance {
 
 impl Instance {
     /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL.
-    pub(super) fn open(options: &Options, scans: &Arc<ScanRegistry>, ledgers: &Ledgers) -> Result<Self> {
+    pub(super) fn open(
+        options: &Options,
+        scans: &Arc<ScanRegistry>,
+        ledgers: &Ledgers,
+        board: &Board,
+    ) -> Result<Self> {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
@@ -79,6 +90,9 @@ impl Instance {
         let listed = Arc::clone(ledgers);
         let rows = Arc::new(move || ledger::report(&listed.lock()));
         register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
+        let listed = Arc::clone(board);
+        let rows = Arc::new(move || jobs::listing(&listed.lock()));
+        register_listing(&connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
@@ -132,7 +146,8 @@ impl Database {
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let scans = Arc::default();
         let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
-        let instance = Instance::open(options, &scans, &ledgers)?;
+        let board = Board::default();
+        let instance = Instance::open(options, &scans, &ledgers, &board)?;
         ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
@@ -141,6 +156,7 @@ impl Database {
             writes: Arc::new(OpenWrites::new(options.wait)),
             ledger,
             ledgers,
+            board,
             queries: Arc::clone(&instance.queries),
             attached: instance.catalogs.clone(),
             options: options.clone(),
@@ -193,6 +209,17 @@ impl Database {
         self.attached_catalogs()
             .find(|attached| attached.name.eq_ignore_ascii_case(catalog))
             .map(|it| &it.kind)
+    }
+
+    /// Whether the configuration forbids to write to a catalog.
+    pub(crate) fn is_kept_from_writes(&self, catalog: &str) -> bool {
+        let attached = self.attached_catalogs().find(|attached| attached.name.eq_ignore_ascii_case(catalog));
+        self.options.read_only || attached.is_some_and(|attached| attached.read_only)
+    }
+
+    /// How it is run.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Whether there are any.

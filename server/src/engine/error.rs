@@ -153,6 +153,12 @@ pub enum Error {
     /// A key where the ledger cannot commit together with the rows.
     #[error("{0}")]
     KeyNotHere(&'static str),
+    /// No job is called so.
+    #[error("{0}")]
+    JobMissing(String),
+    /// Another server runs the same job.
+    #[error("another server is at this job just now; its run does as well")]
+    JobBusy,
     /// Other servers that write to the same catalog were always faster.
     #[error("other servers kept committing to {0} first; nothing was written, try again")]
     Overtaken(String),

@@ -39,7 +39,7 @@ impl Engine {
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadBusy`], [`Error::MultiStatement`], [`Error::Timeout`].
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
-        if sql::backup(&statement.sql).is_some() {
+        if sql::is_own(&statement.sql) {
             return self.write(place, statement).await;
         }
         let names = match place {

@@ -47,8 +47,8 @@ pub struct Description {
 }
 
 impl Description {
-    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied.
-    fn of_backup() -> Self {
+    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied or moved.
+    fn of_own() -> Self {
         let nothing = || Arc::new(Schema::empty());
         Self { kind: StatementKind::Copy, schema: nothing(), parameters: nothing(), typed: true }
     }
@@ -188,7 +188,10 @@ impl Engine {
     /// Syntax and binder errors; [`Error::MultiStatement`]; [`Error::Empty`].
     pub async fn describe(&self, place: &Place, sql: &str) -> Result<Description> {
         if let Some(file) = sql::backup(sql) {
-            return file.map(|_| Description::of_backup()).map_err(Error::from);
+            return file.map(|_| Description::of_own()).map_err(Error::from);
+        }
+        if let Some(job) = sql::job(sql) {
+            return job.map(|_| Description::of_own()).map_err(Error::from);
         }
         let names = match place {
             Place::Shared(names) => names.clone(),

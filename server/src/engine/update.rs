@@ -65,6 +65,9 @@ impl Engine {
                 if let Some(file) = sql::backup(&statement.sql) {
                     return self.backup(file?, execution).await;
                 }
+                if let Some(job) = sql::job(&statement.sql) {
+                    return self.run_asked(job?).await;
+                }
                 match place {
                     Place::Shared(names) => self.write_with(names.clone(), statement, execution).await,
                     Place::Own(workspace) => self.run_in(workspace, statement, execution).await,

@@ -4,12 +4,14 @@
 
 mod backup;
 mod exclusion;
+mod job;
 mod lexer;
 mod placeholder;
 mod state;
 
 pub(crate) use backup::backup;
 pub(crate) use exclusion::{Exclusion, exclusion};
+pub(crate) use job::{Job, job};
 use lexer::{Token, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
@@ -66,6 +68,11 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         check_names(statement)?;
     }
     Ok(())
+}
+
+/// True for a statement of this server's own, which DuckDB does not know.
+pub(crate) fn is_own(text: &str) -> bool {
+    backup(text).is_some() || job(text).is_some()
 }
 
 /// How many statements a text holds, as separated by semicolons.
@@ -197,21 +204,24 @@ pub(crate) fn check_kept(text: &str, catalogs: &[String]) -> Result<(), Refusal>
 }
 
 fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
-    let mut words = statement.iter().filter_map(|token| match token {
-        Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
-        _ => None,
-    });
-    let takes_away = match words.next() {
-        Some("detach" | "attach") => true,
-        Some("create") => statement.iter().take(4).any(|token| *token == Token::Word("schema".into())),
-        _ => false,
+    let words: Vec<_> = statement
+        .iter()
+        .filter_map(|token| match token {
+            Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
+            _ => None,
+        })
+        .collect();
+    let named = match words.first() {
+        Some(&("detach" | "attach")) => &words[1..],
+        // A schema inside of a catalog has its own name last.
+        Some(&"create") if words.iter().take(4).any(|word| *word == "schema") => &words[words.len() - 1..],
+        _ => &[],
     };
-    match words.find(|word| kept.iter().any(|name| name.as_ref() == *word)) {
-        // A schema inside of a catalog has its name second.
-        Some(name) if takes_away => Err(Refusal::NotAllowed(format!(
+    match named.iter().find(|word| kept.iter().any(|name| name.as_ref() == **word)) {
+        Some(name) => Err(Refusal::NotAllowed(format!(
             "{name} is where the server keeps what its configuration declares; choose another name"
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 

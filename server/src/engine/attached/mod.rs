@@ -75,6 +75,8 @@ fn start(
     options: &Options,
 ) -> Result<Site> {
     let connection = database.private_connection()?;
+    // What fails in another database does not condemn the server's own.
+    connection.forgive();
     let table = LedgerTable::find(&connection, &catalog.name, catalog.is_shared())?;
     let home = Home::new(&catalog, table);
     let ledger = SharedLedger::default();

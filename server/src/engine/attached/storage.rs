@@ -113,6 +113,8 @@ impl Storage for AttachedStorage {
     }
 
     fn load(&mut self) -> Result<Ledger> {
+        // It may be a new connection.
+        self.connection.forgive();
         let ledger = self.home.load(&self.connection)?;
         self.seen = self.seen.max(ledger.highest_commit());
         Ok(ledger)

@@ -150,6 +150,9 @@ fn classify(message: &str) -> Class {
     if has("constraint failed") || has("constraint violated") || has("Violates foreign key constraint") {
         return Class::Constraint;
     }
+    if head.is_empty() && has("readonly database") {
+        return Class::ReadOnly;
+    }
     if has("read-only") && (head == "TransactionContext" || head == "Invalid Input" || head == "Catalog") {
         return Class::ReadOnly;
     }

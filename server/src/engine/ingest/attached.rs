@@ -17,6 +17,7 @@ use super::{
     bulk::{PIECE_BYTES, PIECES_WAITING},
     merge::Staged,
     merge_stage::MergeStage,
+    partitions::partition_sql,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
@@ -119,7 +120,24 @@ impl Engine {
     /// How an upload enters its table as it is now.
     async fn entry(&self, name: &FullName, request: &IngestRequest, schema: &SchemaRef) -> Result<Entry> {
         let table = self.table_info(name).await?;
-        Entry::decide(name, table.as_deref(), request, schema)
+        let mut entry = Entry::decide(name, table.as_deref(), request, schema)?;
+        if !request.partition_by.is_empty()
+            && !entry.widens
+            && let Some(create) = &mut entry.create
+        {
+            *create = format!("{create}; {}", partition_sql(name, &request.partition_by));
+        }
+        Ok(entry)
+    }
+
+    /// Refuses partitions where a table has no files of its own.
+    pub(super) fn check_partitions(&self, request: &IngestRequest, name: &FullName) -> Result<()> {
+        let kind = self.shared.attached.site(&name.catalog).map(|site| &site.catalog.kind);
+        match kind {
+            Some(CatalogKind::DuckLake { .. }) => Ok(()),
+            _ if request.partition_by.is_empty() => Ok(()),
+            _ => Err(Error::SchemaMismatch("partition_by is for tables of a DuckLake".into())),
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
         append::{Imports, Sink, Target},
         catalog::FullName,
         ffi::{Connection, DuckError, ScanRegistry},
+        jobs::{BOOK_COLUMNS, BOOK_TABLE},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -118,6 +119,15 @@ impl LedgerTable {
                 found.push((text(0), text(1), text(2)));
             }
         })?;
+        // What jobs remember has its place beside it.
+        let mut others = found.iter().filter(|(table, ..)| table == BOOK_TABLE);
+        let is_ours = |column: &(String, String, String)| {
+            BOOK_COLUMNS.iter().any(|(name, sql)| column.1 == *name && column.2 == *sql)
+        };
+        if !others.all(is_ours) {
+            return Err(Error::LedgerClash(schema.clone()));
+        }
+        found.retain(|(table, ..)| table != BOOK_TABLE);
         let mut expected: HashSet<_> =
             columns().map(|(name, sql)| (table.clone(), name.to_owned(), sql.to_owned())).collect();
         expected.extend(self.fence.as_ref().map(Fence::listed));
