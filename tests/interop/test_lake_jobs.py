@@ -120,7 +120,7 @@ def test_events_of_postgresql_are_promoted_without_doubles(lake, start, tmp_path
 def promote(server):
     """The number of rows moved, or why not."""
     try:
-        return server.run("RUN PIPELINE events")["Count"][0].as_py()
+        return server.run("RUN PIPELINE events")["count"][0].as_py()
     except Exception as error:
         assert "JOB_BUSY" in str(error)
         return "busy"
