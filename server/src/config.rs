@@ -209,10 +209,10 @@ impl Merged {
         tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
             invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter")
         })?;
+        let path = (database != ":memory:").then(|| PathBuf::from(database));
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
             engine: engine::Options {
-                path: (database != ":memory:").then(|| PathBuf::from(database)),
                 read_only: self.read_only,
                 memory_limit: self.memory_limit.map(|size| size.as_u64()),
                 threads: self.threads,
@@ -234,7 +234,9 @@ impl Merged {
                     extensions: lake::extensions(self.extensions)?,
                     secrets: lake::secrets(self.secret)?,
                     sources: lake::sources(self.source)?,
+                    exports: lake::exports(&self.export_directories, path.as_deref())?,
                 },
+                path,
                 queries: queries::queries(self.query)?,
             },
             sessions: SessionLimits {

@@ -9,7 +9,7 @@ use arrow_schema::Schema;
 use parking_lot::Mutex;
 
 use super::{
-    Error, Options, Result,
+    Error, Exports, Options, Result,
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
@@ -57,6 +57,7 @@ pub(super) struct Instance {
     catalog: String,
     /// Whether there are any.
     sources: bool,
+    exports: Exports,
     queries: Queries,
 }
 
@@ -96,7 +97,8 @@ impl Instance {
         let queries = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, queries })
+        let exports = options.lake.exports.clone();
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, exports, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -290,6 +292,7 @@ pub(crate) struct Pooled {
     /// Where it goes back to. A loan that is over must not keep the instance open, nor need one that goes on.
     instance: Weak<Instance>,
     pulse: Arc<Pulse>,
+    exports: Exports,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
 }
@@ -297,7 +300,8 @@ pub(crate) struct Pooled {
 impl Pooled {
     fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
         let pulse = Arc::clone(instance.pulse());
-        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, private }
+        let exports = instance.exports.clone();
+        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, exports, private }
     }
 
     /// Ends the loan without giving the connection back, because its state is not known.
@@ -335,6 +339,11 @@ impl Pooled {
     pub(crate) fn see_sources(&self, names: &Names) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
         if instance.sources { self.set_names(names) } else { Ok(()) }
+    }
+
+    /// Where its statements may write files.
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// The plans that the connection keeps.

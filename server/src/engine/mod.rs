@@ -16,6 +16,7 @@ mod disk;
 mod error;
 mod execution;
 mod expansion;
+mod export;
 mod ffi;
 mod gates;
 mod gauges;
@@ -55,6 +56,7 @@ pub use catalog::{
 };
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
+pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
 pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
 pub use lake::{Format, Lake, OptionValue, Secret, SecretKind, SecretText, Source};

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
-use super::{Error, Result, ffi::Connection};
+use super::{Error, Exports, Result, ffi::Connection};
 use extensions::{Extensions, HTTPFS};
 pub(crate) use published::{QUERIES, SOURCES, publish};
 
@@ -29,6 +29,8 @@ pub struct Lake {
     pub secrets: Vec<Secret>,
     /// Views over files.
     pub sources: Vec<Source>,
+    /// Where clients may write files.
+    pub exports: Exports,
 }
 
 impl Lake {
@@ -39,8 +41,8 @@ impl Lake {
     /// missed in the log.
     pub(super) fn open(&self, connection: &Connection) -> Result<bool> {
         let mut extensions = Extensions::new(self.extension_directory.as_deref());
-        let of_secrets = (!self.secrets.is_empty()).then_some(HTTPFS);
-        let asked = of_secrets.into_iter().chain(self.extensions.iter().map(String::as_str));
+        let remote = !self.secrets.is_empty() || self.exports.are_remote();
+        let asked = remote.then_some(HTTPFS).into_iter().chain(self.extensions.iter().map(String::as_str));
         asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {
             connection.execute(&secret.create_sql()).map_err(|error| Error::Setup {
