@@ -98,8 +98,7 @@ fn classify(text: &str, tokens: &[(Token, Range<usize>)]) -> Piece {
             "EXPORT DATABASE is not served; write tables with COPY ... TO, or the whole with BACKUP DATABASE TO 'FILE'"
                 .into(),
         ),
-        Some("explain") => hidden(&mut Cursor::new(text, tokens)),
-        Some("prepare") => hidden(&mut Cursor::new(text, tokens)),
+        Some("explain" | "prepare") => hidden(&mut Cursor::new(text, tokens)),
         _ => Piece::Other,
     }
 }
