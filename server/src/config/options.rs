@@ -60,6 +60,11 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_EXTENSION_DIRECTORY", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extension_directory: Option<PathBuf>,
+    /// Folders and addresses such as s3://bucket/published/ that COPY ... TO may write to, with commas between
+    /// them [default: none].
+    #[arg(long, env = "MERGANSER_EXPORT_DIRECTORIES", value_name = "DIR,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) export_directories: Option<Vec<String>>,
     /// DuckDB's memory limit, such as 8GiB [default: 80 % of the machine].
     #[arg(long, env = "MERGANSER_MEMORY_LIMIT", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,6 +201,7 @@ pub(super) struct Merged {
     pub(super) init_sql: Option<PathBuf>,
     pub(super) extension_directory: Option<PathBuf>,
     pub(super) extensions: Vec<String>,
+    pub(super) export_directories: Vec<String>,
     pub(super) secret: Vec<SecretEntry>,
     pub(super) catalog: Vec<CatalogEntry>,
     pub(super) source: Vec<SourceEntry>,
@@ -255,6 +261,7 @@ impl Default for Merged {
             init_sql: None,
             extension_directory: None,
             extensions: Vec::new(),
+            export_directories: Vec::new(),
             secret: Vec::new(),
             catalog: Vec::new(),
             source: Vec::new(),

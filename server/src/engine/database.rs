@@ -9,7 +9,7 @@ use arrow_schema::Schema;
 use parking_lot::Mutex;
 
 use super::{
-    Error, Options, Result,
+    Error, Exports, Options, Result,
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
@@ -69,6 +69,7 @@ pub(super) struct Instance {
     sources: bool,
     /// The names of the catalogs that the configuration attaches.
     catalogs: Vec<String>,
+    exports: Exports,
     queries: Queries,
 }
 
@@ -116,7 +117,8 @@ impl Instance {
         let queries = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, queries })
+        let exports = options.lake.exports.clone();
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, exports, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -343,6 +345,7 @@ pub(crate) struct Pooled {
     /// Where it goes back to. A loan that is over must not keep the instance open, nor need one that goes on.
     instance: Weak<Instance>,
     pulse: Arc<Pulse>,
+    exports: Exports,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
 }
@@ -350,7 +353,8 @@ pub(crate) struct Pooled {
 impl Pooled {
     fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
         let pulse = Arc::clone(instance.pulse());
-        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, private }
+        let exports = instance.exports.clone();
+        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, exports, private }
     }
 
     /// Ends the loan without giving the connection back, because its state is not known.
@@ -394,6 +398,11 @@ impl Pooled {
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
         Ok(check_kept(sql, &instance.catalogs)?)
+    }
+
+    /// Where its statements may write files.
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// The plans that the connection keeps.

@@ -26,6 +26,9 @@ pub enum Error {
     /// A statement that this server does not run, with the reason.
     #[error("{0}")]
     Refused(String),
+    /// A file that would be written where no client may write one, with the reason.
+    #[error("{0}")]
+    ExportRefused(String),
     /// The transaction is over: rolled back by the server, or by a failure inside it.
     #[error("{0}")]
     TransactionLost(String),

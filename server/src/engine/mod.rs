@@ -17,6 +17,7 @@ mod disk;
 mod error;
 mod execution;
 mod expansion;
+mod export;
 mod ffi;
 mod gates;
 mod gauges;
@@ -57,6 +58,7 @@ pub use catalog::{
 };
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
+pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
 pub use ingest::{
     Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey, Pending,

@@ -207,7 +207,7 @@ impl Read {
                 Ran::Stale => {}
             }
         }
-        let prepared = prepare_one(connection, &self.statement.sql)?;
+        let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
         if !prepared.kind().may_read() {
             answer(start, Started::Writes);
             return Ok(None);

@@ -3,6 +3,7 @@
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
 mod backup;
+mod copy;
 mod exclusion;
 mod job;
 mod lexer;
@@ -10,6 +11,7 @@ mod placeholder;
 mod state;
 
 pub(crate) use backup::backup;
+pub(crate) use copy::{Export, Piece, is_export, pieces, writes_files};
 pub(crate) use exclusion::{Exclusion, exclusion};
 pub(crate) use job::{Job, job};
 use lexer::{Token, tokens};
@@ -60,6 +62,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     check_nesting(&tokens)?;
     for statement in statements(&tokens) {
         check_pragma(statement)?;
+        check_import(statement)?;
         if state::is_not_explained(statement) {
             return Err(Refusal::NotAllowed(
                 "EXPLAIN takes queries and writes; this statement it would run".into(),
@@ -162,6 +165,25 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// `IMPORT DATABASE` becomes the statements of a file while it is parsed, which no gate has seen.
+fn check_import(statement: &[Token]) -> Result<(), Refusal> {
+    const PRAGMAS: [&str; 2] = ["import_database", "copy_database"];
+    let imports = match statement {
+        [Token::Word(first), ..] if first == "import" => true,
+        [Token::Word(first), Token::Word(name) | Token::Quoted(name), ..] => {
+            first == "pragma" && PRAGMAS.contains(&name.as_str())
+        }
+        _ => false,
+    };
+    if imports {
+        return Err(Refusal::NotAllowed(
+            "IMPORT DATABASE would run whatever its files say; send their statements, or load the files with COPY ... FROM"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     check_catalogs(statement, &OWN_CATALOGS)?;
     for pair in statement.windows(2) {
@@ -180,6 +202,12 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                     "{name} passes a text to another server unseen, which no rule of this one could judge; \
                      attach that server as a [[catalog]] and use its tables"
                 )));
+            }
+            // It would log for every client, into whatever file it is told.
+            Token::Word(name) | Token::Quoted(name) if name == "enable_logging" => {
+                return Err(Refusal::NotAllowed(
+                    "DuckDB's logging is one for all clients; only the operator turns it on".into(),
+                ));
             }
             Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
                 return Err(Refusal::NotAllowed(format!(
@@ -254,6 +282,7 @@ mod tests {
         for sql in [
             "FORCE CHECKPOINT",
             "force /* x */ checkpoint",
+            "SELECT 1 --\r; FORCE CHECKPOINT",
             "SELECT 1; CALL force_checkpoint()",
             "FROM \"FORCE_CHECKPOINT\"()",
             "PRAGMA table_info(nextval('s'))",
@@ -261,6 +290,11 @@ mod tests {
             "FROM \"__Merganser_recast\"(1)",
             "CALL postgres_execute('pg', 'DROP TABLE t')",
             "FROM \"Postgres_Query\"('pg', 'SELECT 1')",
+            "IMPORT DATABASE '/dump'",
+            "import /* x */ database '/dump'",
+            "PRAGMA \"Import_Database\"('/dump')",
+            "PRAGMA copy_database('a', 'b')",
+            "CALL enable_logging(storage := 'file')",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }

@@ -19,6 +19,7 @@ mod crash;
 mod cut_log;
 mod disguised_writes;
 mod disk_full;
+mod exports;
 mod failure_isolation;
 mod group_commit;
 mod health;

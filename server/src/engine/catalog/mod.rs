@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::{
     Engine, Error, Names, Place, Result, clock::CommitClock, database::Database, error::Class,
-    ffi::Connection, statement::extract,
+    ffi::Connection, statement::extract_own,
 };
 use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
@@ -193,7 +193,7 @@ impl Catalog {
 
 pub(super) fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo>> {
     let sql = format!("SELECT * FROM {} LIMIT 0", name.sql());
-    let schema = match extract(connection, &sql)?.prepare(0) {
+    let schema = match extract_own(connection, &sql)?.prepare(0) {
         Ok(prepared) => prepared.schema()?,
         Err(error) if matches!(error.class, Class::NotFound | Class::Binder) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -304,7 +304,7 @@ impl CatalogView {
 
 /// All rows of a question to the catalog, on a connection.
 fn ask(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>> {
-    let mut rows = extract(connection, sql)?.prepare(0)?.execute()?;
+    let mut rows = extract_own(connection, sql)?.prepare(0)?.execute()?;
     let mut batches = Vec::new();
     while let Some(batch) = rows.next()? {
         batches.push(batch);

@@ -1,6 +1,6 @@
 //! What a table's constraints mean for the rows that are put into it.
 
-use super::{FullName, ask, extract, text};
+use super::{FullName, ask, extract_own, text};
 use crate::{
     engine::{Result, ffi::Connection},
     sql::{literal, quote},
@@ -51,7 +51,7 @@ pub(super) fn generated<'a>(
         let columns: Vec<_> = columns.iter().map(|column| quote(column)).collect();
         let nulls = vec!["NULL"; columns.len()].join(", ");
         let sql = format!("INSERT INTO {} ({}) VALUES ({nulls})", name.sql(), columns.join(", "));
-        match extract(connection, &sql)?.prepare(0) {
+        match extract_own(connection, &sql)?.prepare(0) {
             Ok(_) => Ok(true),
             Err(error) if error.message.contains("generated column") => Ok(false),
             Err(error) => Err(error.into()),
