@@ -7,7 +7,7 @@ ROUNDS ?= 20
 SEED ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo examples serve build test check bench bench-durability bench-http crash fuzz fmt clean
+.PHONY: help demo examples dashboard serve build test check bench bench-durability bench-http bench-lake crash fuzz fmt clean
 .DEFAULT_GOAL := help
 
 help: ## Show what there is
@@ -19,6 +19,10 @@ demo: build ## Four loaders and two readers on one fresh database, for 15 second
 examples: build ## Run the examples
 	examples/named-query/run
 	examples/posted-animals/run
+	examples/taxi-lake/run
+
+dashboard: build ## A dashboard over a lake in S3, until Ctrl-C
+	examples/taxi-lake/dashboard
 
 serve: build ## Serve DATABASE on LISTEN
 	target/release/merganser-server --database $(DATABASE) --listen $(LISTEN)
@@ -51,6 +55,10 @@ bench-http: build ## What the HTTP API costs, beside FastAPI (arguments in ARGS)
 	scripts/python-env bench/requirements.txt bench/requirements-http.txt
 	bench/http $(ARGS)
 
+bench-lake: build ## Ingest into a DuckLake, beside DuckDB processes that insert (arguments in ARGS)
+	scripts/python-env bench/requirements.txt bench/requirements-lake.txt
+	bench/lake $(ARGS)
+
 crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what is lost, doubled or torn
 	$(CARGO) build --release --workspace --bins
 	target/release/merganser-crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
@@ -62,7 +70,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 clean: ## Remove what was built
-	rm -rf target .venv .venv-dbt .venv-ibis .venv-schemathesis tests/interop/node/node_modules .duckdb
+	rm -rf target .venv .venv-dbt .venv-ibis .venv-schemathesis .venv-streamlit tests/interop/node/node_modules .duckdb
 
 .duckdb: scripts/fetch-duckdb
 	scripts/fetch-duckdb

@@ -3,12 +3,14 @@
 #   need_server            finds the server's binary
 #   start_server OPTION... starts it on free ports and waits until it serves; sets grpc_port and http
 #   stop_server            stops it, and fails unless it ends well
+#   also=PID               another process that is stopped at the end
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d)
 pid=
-# Whatever fails in between, no server is left behind.
-trap 'if [ -n "$pid" ]; then kill "$pid" && wait "$pid"; fi 2>/dev/null || true; rm -rf "$work"' EXIT
+also=
+# Whatever fails in between, nothing is left behind.
+trap 'for left in $pid $also; do kill "$left" && wait "$left"; done 2>/dev/null || true; rm -rf "$work"' EXIT
 
 need_server() {
   server=${MERGANSER_SERVER_BIN:-$root/target/release/merganser-server}
@@ -31,6 +33,7 @@ start_server() {
 stop_server() {
   local stopping=$pid
   pid=
-  kill "$stopping"
+  # After Ctrl-C it may have stopped already.
+  kill "$stopping" 2>/dev/null || true
   wait "$stopping"
 }

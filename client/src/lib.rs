@@ -31,6 +31,7 @@ mod codec;
 mod error;
 mod ingest;
 mod ingest_options;
+mod jobs;
 mod loader;
 mod options;
 mod retry;

@@ -4,6 +4,7 @@
 mod catalogs;
 mod lake;
 mod options;
+mod pipelines;
 mod queries;
 mod security;
 
@@ -212,10 +213,10 @@ impl Merged {
         })?;
         let secrets = lake::secrets(self.secret)?;
         let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
+        let path = (database != ":memory:").then(|| PathBuf::from(database));
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
             engine: engine::Options {
-                path: (database != ":memory:").then(|| PathBuf::from(database)),
                 read_only: self.read_only,
                 memory_limit: self.memory_limit.map(|size| size.as_u64()),
                 threads: self.threads,
@@ -238,8 +239,12 @@ impl Merged {
                     secrets,
                     catalogs,
                     sources: lake::sources(self.source)?,
+                    exports: lake::exports(&self.export_directories, path.as_deref())?,
                 },
+                path,
                 queries: queries::queries(self.query)?,
+                pipelines: pipelines::pipelines(self.pipeline)?,
+                job_clock: engine::JobClock::default(),
             },
             sessions: SessionLimits {
                 count: self.max_sessions,

@@ -105,6 +105,7 @@ impl From<Error> for Failure {
             Error::MultiStatement(_) => (Kind::BadRequest, "MULTI_STATEMENT"),
             Error::Empty => (Kind::BadRequest, "EMPTY_STATEMENT"),
             Error::Refused(_) => (Kind::Forbidden, "NOT_ALLOWED"),
+            Error::ExportRefused(_) => (Kind::Forbidden, "EXPORT_REFUSED"),
             Error::TransactionLost(_) => (Kind::Aborted, "TRANSACTION_LOST"),
             Error::TransactionState(_) => (Kind::Precondition, "TRANSACTION_STATE"),
             Error::SessionBusy(_) => (Kind::Exhausted, "SESSION_BUSY"),
@@ -128,6 +129,8 @@ impl From<Error> for Failure {
             Error::Fenced { .. } => (Kind::Aborted, "FENCED"),
             Error::KeyExpired { .. } => (Kind::Precondition, "KEY_EXPIRED"),
             Error::KeyNotHere(_) => (Kind::Precondition, "KEY_NOT_HERE"),
+            Error::JobMissing(_) => (Kind::NotFound, "JOB_NOT_FOUND"),
+            Error::JobBusy => (Kind::Aborted, "JOB_BUSY"),
             Error::Overtaken(_) => (Kind::Aborted, "OVERTAKEN"),
             Error::CatalogDown(_) => (Kind::Unavailable, "CATALOG_DOWN"),
             Error::BadUnit(_) => (Kind::BadRequest, "BAD_UNIT"),
@@ -179,6 +182,15 @@ fn of_duck(class: Class, message: &str) -> Failure {
         Class::Permission => (Kind::Forbidden, "PERMISSION"),
         Class::Unsupported => (Kind::Unsupported, "UNSUPPORTED"),
         Class::Other => (Kind::Unknown, "ENGINE"),
+        Class::Unreachable => {
+            // What it says may name hosts and paths, which are not for clients.
+            tracing::warn!(error = message, "another server cannot be reached");
+            return Failure::new(
+                Kind::Unavailable,
+                "CATALOG_DOWN",
+                "a server or storage that this statement needs cannot be reached just now; try again in a moment",
+            );
+        }
         Class::Down => return Error::EngineDown.into(),
         Class::DiskFull | Class::Locked | Class::Fatal => {
             tracing::error!(error = message, "the engine failed");

@@ -56,6 +56,10 @@ pub(crate) const REFUSED_UNITS: Metric = metric(
     Unit::Count,
     "Units that were refused, by the slug of the reason",
 );
+pub(crate) const JOBS: Metric =
+    metric("merganser_jobs_total", Unit::Count, "Runs of maintenance and pipelines, by job and outcome");
+pub(crate) const JOB_SECONDS: Metric =
+    metric("merganser_job_seconds", Unit::Seconds, "Time of one run of maintenance or a pipeline, by job");
 pub(crate) const CHECKPOINTS: Metric =
     metric("merganser_checkpoints_total", Unit::Count, "Checkpoints by the writer, by outcome");
 pub(crate) const CHECKPOINT_SECONDS: Metric =
@@ -68,12 +72,20 @@ pub(crate) const STATEMENT_SECONDS: Metric = metric(
     "Time of a statement from the request to the last byte, by kind",
 );
 
-const COUNTERS: [Metric; 7] =
-    [INGESTED_UNITS, INGESTED_ROWS, INGESTED_BYTES, DUPLICATE_UNITS, REFUSED_UNITS, CHECKPOINTS, STATEMENTS];
+const COUNTERS: [Metric; 8] = [
+    INGESTED_UNITS,
+    INGESTED_ROWS,
+    INGESTED_BYTES,
+    DUPLICATE_UNITS,
+    REFUSED_UNITS,
+    JOBS,
+    CHECKPOINTS,
+    STATEMENTS,
+];
 const GAUGES: [Metric; 9] =
     [QUEUE_UNITS, QUEUE_BYTES, BULK_UPLOADS, READS, SESSIONS, CONNECTIONS, WAL_BYTES, DISK_FREE_BYTES, READY];
 /// Histograms of times, in seconds.
-pub(crate) const TIMES: [Metric; 3] = [COMMIT_SECONDS, CHECKPOINT_SECONDS, STATEMENT_SECONDS];
+pub(crate) const TIMES: [Metric; 4] = [COMMIT_SECONDS, CHECKPOINT_SECONDS, STATEMENT_SECONDS, JOB_SECONDS];
 /// Histograms of counts.
 pub(crate) const SIZES: [Metric; 2] = [GROUP_UNITS, GROUP_ROWS];
 
@@ -137,6 +149,12 @@ pub(crate) fn checkpointed(took: Duration) {
 /// A checkpoint could not be made now.
 pub(crate) fn checkpoint_put_off() {
     counter!(CHECKPOINTS.name, "outcome" => "put_off").increment(1);
+}
+
+/// Maintenance or a pipeline has run.
+pub(crate) fn job_ran(job: &str, outcome: &'static str, took: Duration) {
+    counter!(JOBS.name, "job" => job.to_owned(), "outcome" => outcome).increment(1);
+    histogram!(JOB_SECONDS.name, "job" => job.to_owned()).record(took);
 }
 
 /// A statement has ended. `kind` is as in the log.

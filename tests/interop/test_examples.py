@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,13 @@ from programs import ROOT
 
 NAMED_QUERY = ROOT / "examples/named-query"
 POSTED_ANIMALS = ROOT / "examples/posted-animals"
+TAXI_LAKE = ROOT / "examples/taxi-lake"
 
 
-def run(example):
-    """What the example printed; it must succeed."""
+def run(example, *command):
+    """What the example, or another command of its folder, printed; it must succeed."""
     ended = subprocess.run(
-        [example / "run"], env=ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY)},
+        [example / (command or ["run"])[0], *command[1:]], env=ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY)},
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ended.returncode == 0, f"exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
@@ -123,3 +125,23 @@ def test_fifty_posts_at_once_get_the_answers_of_their_own_animals(zoo):
 
 def test_no_animals_are_seven_empty_lists(zoo):
     assert analyses(zoo, []) == {name: [] for name in expected(1)}
+
+
+def test_taxi_lake():
+    printed = run(TAXI_LAKE)
+    assert "dbt build: done" in printed and '"slug":"EXPORT_REFUSED"' in printed
+    assert in_readme(TAXI_LAKE, printed)
+
+
+def test_the_dashboard_over_the_taxi_lake():
+    session = Path(__file__).parent / "dashboard_session.py"
+    printed = run(TAXI_LAKE, "with-lake", ROOT / ".venv-streamlit/bin/python", session, TAXI_LAKE / "dashboard.py")
+    shown = json.loads(printed.splitlines()[-1])
+    assert shown["months"] == ["2024-10", "2024-11", "2024-12", "2025-01", "2025-02", "2025-03"]
+    first, other = shown["pages"]
+    assert (first["month"], other["month"]) == ("2025-03", "2024-12")
+    for page in (first, other):
+        assert page["exceptions"] == []
+        assert int(page["trips"].replace(",", "")) == page["trips by HTTP"] > 5000
+        assert page["rows"] == {"zones": 6, "longest": 10}
+    assert first["trips"] != other["trips"]

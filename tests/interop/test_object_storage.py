@@ -95,6 +95,53 @@ def test_or_is_left_out_where_it_is_not_required(storage, configured, start):
     assert "a source cannot be read" in server.log.read_text()
 
 
+def keys(storage, prefix):
+    listed = storage.client.list_objects_v2(Bucket=storage.bucket, Prefix=prefix)
+    return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+PUBLISHED = 'export_directories = ["s3://lake/published/"]\n'
+
+
+def test_an_artifact_is_published_and_read(storage, configured, start):
+    server = start(":memory:", "--read-only", *configured(PUBLISHED + storage.secret() + TRIPS))
+    years = "SELECT year, count(*) AS trips FROM trips GROUP BY year"
+    server.run(f"COPY ({years}) TO 's3://lake/published/years.parquet'")
+    assert server.rows("FROM 's3://lake/published/years.parquet' ORDER BY year") == [
+        (2020, 1000), (2021, 1000), (2022, 1000),
+    ]  # fmt: skip
+    server.run("COPY trips TO 's3://lake/published/by-year' (FORMAT parquet, PARTITION_BY (year))")
+    assert server.rows("SELECT count(DISTINCT year) FROM 's3://lake/published/by-year/*/*.parquet'") == [(3,)]
+    assert keys(storage, "published/by-year/") == [
+        f"published/by-year/year={year}/data_0.parquet" for year in (2020, 2021, 2022)
+    ]  # fmt: skip
+
+
+def test_nothing_is_published_elsewhere(storage, configured, start):
+    storage.client.create_bucket(Bucket="lake-of-others")
+    server = start(":memory:", *configured(PUBLISHED + storage.secret() + TRIPS))
+    before = keys(storage, "")
+    for target in [
+        "s3://lake/x.parquet",
+        "s3://lake/published",
+        "s3://lake/published/",
+        "s3://lake/published-too/x.parquet",
+        "s3://lake/published/../x.parquet",
+        "s3://lake-of-others/published/x.parquet",
+        "S3://lake/published/x.parquet",
+        f"s3://lake/published/x.parquet?s3_endpoint={storage.endpoint}",
+        "/tmp/x.parquet",
+    ]:
+        refused(server.run, f"COPY trips TO '{target}'", slug="EXPORT_REFUSED")
+    assert keys(storage, "") == before
+    assert "Contents" not in storage.client.list_objects_v2(Bucket="lake-of-others")
+
+
+def test_an_export_directory_alone_loads_what_writes_there(storage, configured, start):
+    server = start(":memory:", *configured(PUBLISHED))
+    assert server.rows("SELECT loaded FROM duckdb_extensions() WHERE extension_name = 'httpfs'") == [(True,)]
+
+
 def test_a_delta_table(start, tmp_path):
     rows = pa.table({"id": [1, 2, 3], "kind": ["a", "b", "a"]})
     deltalake.write_deltalake(tmp_path / "events", rows, partition_by=["kind"])

@@ -1,8 +1,8 @@
-//! Sources and named queries as a configuration file has them.
+//! Catalogs, sources, named queries and pipelines as a configuration file has them.
 
 use merganser_server::Config;
 
-/// Takes sources, secrets and queries from the text of a configuration file.
+/// Takes catalogs, sources, secrets, queries and pipelines from the text of a configuration file.
 ///
 /// # Panics
 /// When the text is refused.
@@ -13,4 +13,5 @@ pub fn configure(config: &mut Config, toml: &str) {
     let read = Config::from_arguments(options).expect("a configuration");
     config.engine.lake = read.engine.lake;
     config.engine.queries = read.engine.queries;
+    config.engine.pipelines = read.engine.pipelines;
 }

@@ -31,7 +31,7 @@ pub use put::Put;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
 pub use small_disk::SmallDisk;
-pub use upload::{RawUpload, Upload, messages};
+pub use upload::{RawUpload, Upload, messages, messages_at};
 
 use merganser::Error;
 use tonic::Code;

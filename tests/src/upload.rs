@@ -114,8 +114,14 @@ impl RawUpload {
 
 /// An upload to a table as its messages: the schema with the descriptor, then one for each batch.
 pub fn messages(table: &str, batches: Vec<RecordBatch>) -> Vec<FlightData> {
+    messages_at(&[table], batches)
+}
+
+/// The same to a table by its path.
+pub fn messages_at(path: &[&str], batches: Vec<RecordBatch>) -> Vec<FlightData> {
     let schema = batches.first().expect("at least one batch").schema();
     let mut messages = batches_to_flight_data(&schema, batches).expect("batches of one schema");
-    messages[0].flight_descriptor = Some(FlightDescriptor::new_path(vec![table.to_owned()]));
+    messages[0].flight_descriptor =
+        Some(FlightDescriptor::new_path(path.iter().map(|part| (*part).to_owned()).collect()));
     messages
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod human;
 mod infer;
+mod jobs;
 mod load;
 mod output;
 mod pretty;
@@ -80,6 +81,10 @@ enum Command {
     Tables,
     /// Write a copy of the database to a new file on the server's machine, while it is in use
     Backup(backup::BackupArgs),
+    /// Tidy up a DuckLake now: merge small files, remove old snapshots and files
+    Maintain(jobs::MaintainArgs),
+    /// Run a pipeline of the server's configuration now
+    Promote(jobs::PromoteArgs),
 }
 
 /// Runs the command line of this process.
@@ -111,6 +116,8 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Load(args) => load::run(args, connection).await,
         Command::Tables => tables::run(connection).await,
         Command::Backup(args) => backup::run(args, connection).await,
+        Command::Maintain(args) => jobs::maintain(args, connection).await,
+        Command::Promote(args) => jobs::promote(args, connection).await,
     }
 }
 

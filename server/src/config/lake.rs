@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, invalid};
-use crate::engine::{Format, OptionValue, Secret, SecretKind, SecretText, Source};
+use crate::engine::{Exports, Format, OptionValue, Secret, SecretKind, SecretText, Source};
 
 /// What a secret may have, as DuckDB calls it.
 const SECRET_PARAMETERS: [&str; 17] = [
@@ -43,7 +43,7 @@ pub(super) enum OneOrMany {
 }
 
 impl OneOrMany {
-    fn into_vec(self) -> Vec<String> {
+    pub(super) fn into_vec(self) -> Vec<String> {
         match self {
             Self::None => Vec::new(),
             Self::One(text) => vec![text],
@@ -238,6 +238,11 @@ pub(super) fn extension_directory(directory: Option<PathBuf>) -> Result<Option<P
         Some(folder) if !folder.is_dir() => Err(missing(&folder)),
         other => Ok(other),
     }
+}
+
+/// Checks where clients may export to, of a server over `database`.
+pub(super) fn exports(directories: &[String], database: Option<&Path>) -> Result<Exports, ConfigError> {
+    Exports::to(directories, database).map_err(|error| invalid("export_directories", &error.to_string()))
 }
 
 /// Checks names of extensions, which become words of SQL.

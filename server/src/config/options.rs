@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     catalogs::CatalogEntry,
     lake::{SecretEntry, SourceEntry},
+    pipelines::PipelineEntry,
     queries::QueryEntry,
     security::{Security, UserEntry},
 };
@@ -59,6 +60,11 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_EXTENSION_DIRECTORY", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extension_directory: Option<PathBuf>,
+    /// Folders and addresses such as s3://bucket/published/ that COPY ... TO may write to, with commas between
+    /// them [default: none].
+    #[arg(long, env = "MERGANSER_EXPORT_DIRECTORIES", value_name = "DIR,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) export_directories: Option<Vec<String>>,
     /// DuckDB's memory limit, such as 8GiB [default: 80 % of the machine].
     #[arg(long, env = "MERGANSER_MEMORY_LIMIT", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -195,10 +201,12 @@ pub(super) struct Merged {
     pub(super) init_sql: Option<PathBuf>,
     pub(super) extension_directory: Option<PathBuf>,
     pub(super) extensions: Vec<String>,
+    pub(super) export_directories: Vec<String>,
     pub(super) secret: Vec<SecretEntry>,
     pub(super) catalog: Vec<CatalogEntry>,
     pub(super) source: Vec<SourceEntry>,
     pub(super) query: Vec<QueryEntry>,
+    pub(super) pipeline: Vec<PipelineEntry>,
     pub(super) memory_limit: Option<ByteSize>,
     pub(super) threads: Option<usize>,
     pub(super) temp_directory: Option<PathBuf>,
@@ -253,10 +261,12 @@ impl Default for Merged {
             init_sql: None,
             extension_directory: None,
             extensions: Vec::new(),
+            export_directories: Vec::new(),
             secret: Vec::new(),
             catalog: Vec::new(),
             source: Vec::new(),
             query: Vec::new(),
+            pipeline: Vec::new(),
             memory_limit: None,
             threads: None,
             temp_directory: None,

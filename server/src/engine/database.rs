@@ -9,12 +9,13 @@ use arrow_schema::Schema;
 use parking_lot::Mutex;
 
 use super::{
-    Error, Options, Result,
+    Error, Exports, Options, Result,
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
         register_recast, register_scan,
     },
+    jobs::{self, Board},
     lake::{AttachedCatalog, CatalogKind, Opened, SOURCES},
     ledger::{self, Ledgers, SharedLedger},
     log_head,
@@ -44,6 +45,8 @@ pub(crate) struct Database {
     pub(crate) ledger: SharedLedger,
     /// and in all catalogs.
     pub(crate) ledgers: Ledgers,
+    /// The jobs, as clients see them.
+    pub(crate) board: Board,
     /// The named queries.
     pub(crate) queries: Queries,
     /// The names of the catalogs that were attached when it was opened first.
@@ -52,7 +55,10 @@ pub(crate) struct Database {
 }
 
 /// The table function that tells of loaders.
-const INGEST_LISTING: &str = "merganser_ingest";
+pub(crate) const INGEST_LISTING: &str = "merganser_ingest";
+
+/// The table function that tells of jobs.
+const JOBS_LISTING: &str = "merganser_jobs";
 
 /// An open instance and its idle connections.
 pub(super) struct Instance {
@@ -63,12 +69,18 @@ pub(super) struct Instance {
     sources: bool,
     /// The names of the catalogs that the configuration attaches.
     catalogs: Vec<String>,
+    exports: Exports,
     queries: Queries,
 }
 
 impl Instance {
     /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL.
-    pub(super) fn open(options: &Options, scans: &Arc<ScanRegistry>, ledgers: &Ledgers) -> Result<Self> {
+    pub(super) fn open(
+        options: &Options,
+        scans: &Arc<ScanRegistry>,
+        ledgers: &Ledgers,
+        board: &Board,
+    ) -> Result<Self> {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
@@ -79,6 +91,9 @@ impl Instance {
         let listed = Arc::clone(ledgers);
         let rows = Arc::new(move || ledger::report(&listed.lock()));
         register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;
+        let listed = Arc::clone(board);
+        let rows = Arc::new(move || jobs::listing(&listed.lock()));
+        register_listing(&connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
@@ -102,7 +117,8 @@ impl Instance {
         let queries = queries::open(&options.queries, &connection, with_names)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, queries })
+        let exports = options.lake.exports.clone();
+        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, exports, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -132,7 +148,8 @@ impl Database {
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let scans = Arc::default();
         let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
-        let instance = Instance::open(options, &scans, &ledgers)?;
+        let board = Board::default();
+        let instance = Instance::open(options, &scans, &ledgers, &board)?;
         ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
@@ -141,6 +158,7 @@ impl Database {
             writes: Arc::new(OpenWrites::new(options.wait)),
             ledger,
             ledgers,
+            board,
             queries: Arc::clone(&instance.queries),
             attached: instance.catalogs.clone(),
             options: options.clone(),
@@ -193,6 +211,17 @@ impl Database {
         self.attached_catalogs()
             .find(|attached| attached.name.eq_ignore_ascii_case(catalog))
             .map(|it| &it.kind)
+    }
+
+    /// Whether the configuration forbids to write to a catalog.
+    pub(crate) fn is_kept_from_writes(&self, catalog: &str) -> bool {
+        let attached = self.attached_catalogs().find(|attached| attached.name.eq_ignore_ascii_case(catalog));
+        self.options.read_only || attached.is_some_and(|attached| attached.read_only)
+    }
+
+    /// How it is run.
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Whether there are any.
@@ -316,6 +345,7 @@ pub(crate) struct Pooled {
     /// Where it goes back to. A loan that is over must not keep the instance open, nor need one that goes on.
     instance: Weak<Instance>,
     pulse: Arc<Pulse>,
+    exports: Exports,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
 }
@@ -323,7 +353,8 @@ pub(crate) struct Pooled {
 impl Pooled {
     fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
         let pulse = Arc::clone(instance.pulse());
-        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, private }
+        let exports = instance.exports.clone();
+        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, exports, private }
     }
 
     /// Ends the loan without giving the connection back, because its state is not known.
@@ -367,6 +398,11 @@ impl Pooled {
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
         Ok(check_kept(sql, &instance.catalogs)?)
+    }
+
+    /// Where its statements may write files.
+    pub(crate) fn exports(&self) -> &Exports {
+        &self.exports
     }
 
     /// The plans that the connection keeps.

@@ -26,6 +26,9 @@ pub enum Error {
     /// A statement that this server does not run, with the reason.
     #[error("{0}")]
     Refused(String),
+    /// A file that would be written where no client may write one, with the reason.
+    #[error("{0}")]
+    ExportRefused(String),
     /// The transaction is over: rolled back by the server, or by a failure inside it.
     #[error("{0}")]
     TransactionLost(String),
@@ -153,6 +156,12 @@ pub enum Error {
     /// A key where the ledger cannot commit together with the rows.
     #[error("{0}")]
     KeyNotHere(&'static str),
+    /// No job is called so.
+    #[error("{0}")]
+    JobMissing(String),
+    /// Another server runs the same job.
+    #[error("another server is at this job just now; its run does as well")]
+    JobBusy,
     /// Other servers that write to the same catalog were always faster.
     #[error("other servers kept committing to {0} first; nothing was written, try again")]
     Overtaken(String),

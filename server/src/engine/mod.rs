@@ -17,6 +17,7 @@ mod disk;
 mod error;
 mod execution;
 mod expansion;
+mod export;
 mod ffi;
 mod gates;
 mod gauges;
@@ -24,6 +25,7 @@ mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod jobs;
 mod lake;
 mod ledger;
 mod limits;
@@ -56,8 +58,12 @@ pub use catalog::{
 };
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
+pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
-pub use ingest::{Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Pending};
+pub use ingest::{
+    Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey, Pending,
+};
+pub use jobs::{JobClock, Pipeline};
 pub use lake::{
     AttachedCatalog, CatalogKind, Format, Lake, Maintenance, OptionValue, Secret, SecretKind, SecretText,
     Source,
@@ -80,6 +86,7 @@ use clock::CommitClock;
 use database::Database;
 pub(crate) use expansion::check as check_expansion;
 use ingest::Budget;
+use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
 use turn::Turn;
@@ -137,6 +144,10 @@ pub struct Options {
     pub lake: Lake,
     /// Named queries.
     pub queries: Vec<NamedQuery>,
+    /// Pipelines from one table to another.
+    pub pipelines: Vec<Pipeline>,
+    /// By which jobs are run.
+    pub job_clock: JobClock,
 }
 
 impl Default for Options {
@@ -161,6 +172,8 @@ impl Default for Options {
             read_age: Some(Duration::from_secs(600)),
             lake: Lake::default(),
             queries: Vec::new(),
+            pipelines: Vec::new(),
+            job_clock: JobClock::default(),
         }
     }
 }
@@ -185,6 +198,7 @@ struct Shared {
     writer: Option<WriterHandle>,
     /// The writers of the catalogs that the configuration attaches.
     attached: Attached,
+    jobs: Jobs,
 }
 
 impl Engine {
@@ -203,10 +217,12 @@ impl Engine {
             Some(WriterHandle::spawn(Arc::clone(&database), Arc::clone(&clock), ledger, &options)?)
         };
         let attached = Attached::start(&database, &clock, &options)?;
+        let catalog = Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock)));
+        let jobs = Jobs::new(&database, &catalog, &clock)?;
         supervisor::start(&database, Arc::clone(&clock))?;
         Ok(Self {
             shared: Arc::new(Shared {
-                catalog: Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock))),
+                catalog,
                 budget: Budget::new(options.queue_bytes, options.wait),
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
@@ -218,6 +234,7 @@ impl Engine {
                 clock,
                 writer,
                 attached,
+                jobs,
             }),
         })
     }
@@ -269,6 +286,7 @@ impl Engine {
         if !self.shared.database.is_open() {
             self.shared.database.stop();
         }
+        self.shared.jobs.stop().await;
         if let Some(writer) = &self.shared.writer {
             writer.shutdown().await;
         }

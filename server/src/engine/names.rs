@@ -38,7 +38,7 @@ impl Engine {
                 Ok(connection) => connection,
                 Err(_) => database.connection()?,
             };
-            extract(&connection, &use_sql)?;
+            extract(&connection, connection.exports(), &use_sql)?;
             connection.execute(&use_sql)?;
             let found = current(&connection);
             // What the USE has set is not all that the connection is to have.

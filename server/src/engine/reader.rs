@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::CancelOnDrop,
     clock::{CommitClock, Stamp},
-    database::{Database, Pooled},
+    database::{Database, INGEST_LISTING, Pooled},
     delivery::Delivery,
     error::Class,
     ffi::Prepared,
@@ -39,8 +39,11 @@ impl Engine {
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadBusy`], [`Error::MultiStatement`], [`Error::Timeout`].
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
-        if sql::backup(&statement.sql).is_some() {
+        if sql::is_own(&statement.sql) {
             return self.write(place, statement).await;
+        }
+        if sql::mentions(&statement.sql, INGEST_LISTING) {
+            self.shared.attached.catch_up().await;
         }
         let names = match place {
             Place::Shared(names) => names,
@@ -207,7 +210,7 @@ impl Read {
                 Ran::Stale => {}
             }
         }
-        let prepared = prepare_one(connection, &self.statement.sql)?;
+        let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
         if !prepared.kind().may_read() {
             answer(start, Started::Writes);
             return Ok(None);

@@ -6,7 +6,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
 
 use super::{
-    BatchStream, Class, Engine, Error, Place, Result,
+    BatchStream, Class, Engine, Error, Exports, Place, Result,
+    export::Cleared,
     ffi::{Connection, Prepared, StatementKind, Statements},
     import::{import, imported},
     plans::Plan,
@@ -47,8 +48,8 @@ pub struct Description {
 }
 
 impl Description {
-    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied.
-    fn of_backup() -> Self {
+    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied or moved.
+    fn of_own() -> Self {
         let nothing = || Arc::new(Schema::empty());
         Self { kind: StatementKind::Copy, schema: nothing(), parameters: nothing(), typed: true }
     }
@@ -107,19 +108,28 @@ impl StatementKind {
 }
 
 /// Parses, after the text has passed the gate.
-pub(crate) fn extract(connection: &Connection, text: &str) -> Result<Statements> {
+///
+/// # Errors
+/// Syntax errors, what the gate refuses, [`Error::ExportRefused`].
+pub(crate) fn extract(connection: &Connection, exports: &Exports, text: &str) -> Result<Cleared> {
     sql::gate(text)?;
-    let statements = connection.extract(text)?;
+    let statements = Cleared::extract(connection, exports, text)?;
     if statements.len() == 0 {
         return Err(Error::Empty);
     }
     Ok(statements)
 }
 
+/// The same for SQL of the server's own, in which names of a client may stand; none of it writes files.
+pub(crate) fn extract_own(connection: &Connection, text: &str) -> Result<Statements> {
+    sql::gate(text)?;
+    Ok(connection.extract(text)?)
+}
+
 /// Plans the only statement of a text. `PIVOT` extracts as several, of which the leading ones create
 /// the types that the last one needs; they run on this connection alone.
-pub(crate) fn prepare_one(connection: &Connection, text: &str) -> Result<Prepared> {
-    let statements = extract(connection, text)?;
+pub(crate) fn prepare_one(connection: &Connection, exports: &Exports, text: &str) -> Result<Prepared> {
+    let statements = extract(connection, exports, text)?;
     let last = statements.len() - 1;
     if last > 0 {
         if sql::statement_count(text) != 1 {
@@ -188,7 +198,10 @@ impl Engine {
     /// Syntax and binder errors; [`Error::MultiStatement`]; [`Error::Empty`].
     pub async fn describe(&self, place: &Place, sql: &str) -> Result<Description> {
         if let Some(file) = sql::backup(sql) {
-            return file.map(|_| Description::of_backup()).map_err(Error::from);
+            return file.map(|_| Description::of_own()).map_err(Error::from);
+        }
+        if let Some(job) = sql::job(sql) {
+            return job.map(|_| Description::of_own()).map_err(Error::from);
         }
         let names = match place {
             Place::Shared(names) => names.clone(),
@@ -209,7 +222,7 @@ impl Engine {
             if undone {
                 connection.execute("BEGIN TRANSACTION READ ONLY")?;
             }
-            let planned = prepare_one(&connection, &sql)
+            let planned = prepare_one(&connection, connection.exports(), &sql)
                 .and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
             if undone && connection.execute("ROLLBACK").is_err() {
                 connection.discard();
@@ -228,11 +241,15 @@ impl Engine {
     /// Parses a script and tells whether it may be run as one.
     ///
     /// # Errors
-    /// Syntax errors, and what the gate refuses.
+    /// Syntax errors, what the gate refuses, [`Error::ExportRefused`].
     pub async fn check_script(&self, sql: &str) -> Result<()> {
         let database = Arc::clone(&self.shared.database);
         let sql = sql.to_owned();
-        self.blocking(move || extract(&*database.connection()?, &sql).map(|_| ())).await
+        self.blocking(move || {
+            let connection = database.connection()?;
+            extract(&connection, connection.exports(), &sql).map(|_| ())
+        })
+        .await
     }
 
     /// Runs `work` on a thread that may block; a panic there is our bug and becomes an error.
@@ -247,8 +264,8 @@ impl Engine {
     }
 }
 
-pub(super) fn describe(connection: &Connection, sql: &str) -> Result<Description> {
-    description(&prepare_one(connection, sql)?, sql)
+pub(super) fn describe(connection: &Connection, exports: &Exports, sql: &str) -> Result<Description> {
+    description(&prepare_one(connection, exports, sql)?, sql)
 }
 
 pub(super) fn description(prepared: &Prepared, sql: &str) -> Result<Description> {

@@ -65,7 +65,13 @@ impl Engine {
                 if let Some(file) = sql::backup(&statement.sql) {
                     return self.backup(file?, execution).await;
                 }
+                if let Some(job) = sql::job(&statement.sql) {
+                    return self.run_asked(job?).await;
+                }
                 match place {
+                    Place::Shared(names) if sql::is_export(&statement.sql) => {
+                        self.export(names.clone(), statement, execution).await
+                    }
                     Place::Shared(names) => self.write_with(names.clone(), statement, execution).await,
                     Place::Own(workspace) => self.run_in(workspace, statement, execution).await,
                 }
@@ -122,7 +128,7 @@ impl Write {
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| connection.count_progress());
         connection.keep_catalogs(&self.statement.sql)?;
-        let statements = extract(connection, &self.statement.sql)?;
+        let statements = extract(connection, connection.exports(), &self.statement.sql)?;
         let rows = self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
         // What may still fail after the statement has run must be able to undo it.
         let transaction = statements.len() > 1

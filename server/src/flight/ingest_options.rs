@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use tonic::{Status, metadata::MetadataMap};
 
 use super::error::{bad_request, engine_status};
-use crate::engine::{IngestKey, IngestRequest, Merge, NewColumns, OnConflict};
+use crate::engine::{Error, IngestKey, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey};
 
 /// The key of the unit, as `loader/epoch/sequence`.
 const INGEST_KEY: &str = "ingest_key";
@@ -15,8 +15,10 @@ const MERGE_KEYS: &str = "merge_keys";
 const ON_CONFLICT: &str = "on_conflict";
 /// `add` or `refuse`: what becomes of columns that the table lacks.
 const NEW_COLUMNS: &str = "new_columns";
+/// Columns, or parts of times in them such as `year(ordered)`, separated by commas: of a table that is made in a lake.
+const PARTITION_BY: &str = "partition_by";
 
-const KNOWN: [&str; 4] = [INGEST_KEY, MERGE_KEYS, ON_CONFLICT, NEW_COLUMNS];
+const KNOWN: [&str; 5] = [INGEST_KEY, MERGE_KEYS, ON_CONFLICT, NEW_COLUMNS, PARTITION_BY];
 
 /// The options of one upload, by name.
 #[derive(Debug, Default)]
@@ -72,6 +74,7 @@ impl IngestOptions {
             Some("add") => NewColumns::Add,
             Some(other) => return Err(bad_value(NEW_COLUMNS, other, "add or refuse")),
         };
+        request.partition_by = self.partition_by()?;
         Ok(())
     }
 
@@ -88,6 +91,12 @@ impl IngestOptions {
             (Some(other), _) => return Err(bad_value(ON_CONFLICT, other, "update or ignore")),
         };
         Ok(Some(Merge { keys: keys.unwrap_or_default(), on_conflict }))
+    }
+
+    fn partition_by(&self) -> Result<Vec<PartitionKey>, Status> {
+        let keys = self.get(PARTITION_BY).into_iter().flat_map(|keys| keys.split(','));
+        let keys: Result<_, _> = keys.map(str::parse).collect();
+        keys.map_err(|error: Error| bad_request("BAD_OPTION", &error.to_string()))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -143,6 +152,7 @@ mod tests {
             (("merge_keys", "a,,b"), "BAD_OPTION"),
             (("on_conflict", "explode"), "BAD_OPTION"),
             (("new_columns", "maybe"), "BAD_OPTION"),
+            (("partition_by", "year()"), "BAD_OPTION"),
         ] {
             let status = request(&[option]).unwrap_err();
             assert!(status.message().starts_with(slug), "{option:?}: {status}");

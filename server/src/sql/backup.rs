@@ -34,7 +34,7 @@ pub(crate) fn backup(text: &str) -> Option<Result<String, Refusal>> {
 }
 
 /// What a text in single quotes says.
-fn unquoted(literal: &str) -> Option<String> {
+pub(super) fn unquoted(literal: &str) -> Option<String> {
     let inside = literal.trim().strip_prefix('\'')?.strip_suffix('\'')?;
     Some(inside.replace("''", "'"))
 }

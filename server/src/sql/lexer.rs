@@ -1,5 +1,7 @@
 //! Tokens of PostgreSQL-like SQL: just enough to tell code from texts and comments.
 
+use std::ops::Range;
+
 /// A piece of SQL. Texts and numbers are not told apart: nothing here looks into them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
@@ -20,10 +22,17 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
 
 /// The same, each with the offset at which it ends.
 pub(super) fn spanned(text: &str) -> impl Iterator<Item = (Token, usize)> + '_ {
+    ranged(text).map(|(token, range)| (token, range.end))
+}
+
+/// The same, each with its place.
+pub(super) fn ranged(text: &str) -> impl Iterator<Item = (Token, Range<usize>)> + '_ {
     let mut lexer = Lexer { rest: text };
     std::iter::from_fn(move || {
+        lexer.skip_blank();
+        let start = text.len() - lexer.rest.len();
         let token = lexer.next()?;
-        Some((token, text.len() - lexer.rest.len()))
+        Some((token, start..text.len() - lexer.rest.len()))
     })
 }
 
@@ -66,7 +75,8 @@ impl Lexer<'_> {
         loop {
             let trimmed = self.rest.trim_start_matches(is_blank);
             self.rest = if let Some(comment) = trimmed.strip_prefix("--") {
-                comment.find('\n').map_or("", |end| &comment[end..])
+                // DuckDB takes both for the end of a line.
+                comment.find(['\n', '\r']).map_or("", |end| &comment[end..])
             } else if trimmed.starts_with("/*") {
                 after_block_comment(trimmed)
             } else {
@@ -180,6 +190,14 @@ mod tests {
         assert_eq!(words.iter().filter(|token| ***token == Token::Literal).count(), 4);
         assert!(found.contains(&Token::Quoted("q\"x".into())));
         assert!(!found.contains(&Token::Punctuation(';')));
+    }
+
+    #[test]
+    fn a_comment_ends_where_duckdb_ends_it() {
+        for end in ["\n", "\r", "\r\n"] {
+            let found = tokens(&format!("SELECT 1 -- x{end}; CHECKPOINT"));
+            assert_eq!(found.last(), Some(&Token::Word("checkpoint".into())), "{end:?}");
+        }
     }
 
     #[test]

@@ -3,13 +3,17 @@
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
 mod backup;
+mod copy;
 mod exclusion;
+mod job;
 mod lexer;
 mod placeholder;
 mod state;
 
 pub(crate) use backup::backup;
+pub(crate) use copy::{Export, Piece, is_export, pieces, writes_files};
 pub(crate) use exclusion::{Exclusion, exclusion};
+pub(crate) use job::{Job, job};
 use lexer::{Token, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
@@ -29,6 +33,9 @@ pub(crate) const OWN_CATALOGS: [&str; 2] = ["sources", "queries"];
 /// Functions that send a text to another server, which may write even where DuckDB only reads.
 const PAST_THE_SERVER: [&str; 5] =
     ["postgres_execute", "postgres_query", "mysql_execute", "mysql_query", "sqlite_query"];
+
+/// What begins so is the catalog in which DuckLake keeps the metadata of a lake.
+const LAKE_METADATA: &str = "__ducklake_metadata";
 
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +65,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     check_nesting(&tokens)?;
     for statement in statements(&tokens) {
         check_pragma(statement)?;
+        check_import(statement)?;
         if state::is_not_explained(statement) {
             return Err(Refusal::NotAllowed(
                 "EXPLAIN takes queries and writes; this statement it would run".into(),
@@ -66,6 +74,11 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         check_names(statement)?;
     }
     Ok(())
+}
+
+/// True for a statement of this server's own, which DuckDB does not know.
+pub(crate) fn is_own(text: &str) -> bool {
+    backup(text).is_some() || job(text).is_some()
 }
 
 /// How many statements a text holds, as separated by semicolons.
@@ -155,6 +168,25 @@ fn check_pragma(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// `IMPORT DATABASE` becomes the statements of a file while it is parsed, which no gate has seen.
+fn check_import(statement: &[Token]) -> Result<(), Refusal> {
+    const PRAGMAS: [&str; 2] = ["import_database", "copy_database"];
+    let imports = match statement {
+        [Token::Word(first), ..] if first == "import" => true,
+        [Token::Word(first), Token::Word(name) | Token::Quoted(name), ..] => {
+            first == "pragma" && PRAGMAS.contains(&name.as_str())
+        }
+        _ => false,
+    };
+    if imports {
+        return Err(Refusal::NotAllowed(
+            "IMPORT DATABASE would run whatever its files say; send their statements, or load the files with COPY ... FROM"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     check_catalogs(statement, &OWN_CATALOGS)?;
     for pair in statement.windows(2) {
@@ -173,6 +205,17 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                     "{name} passes a text to another server unseen, which no rule of this one could judge; \
                      attach that server as a [[catalog]] and use its tables"
                 )));
+            }
+            // It would log for every client, into whatever file it is told.
+            Token::Word(name) | Token::Quoted(name) if name == "enable_logging" => {
+                return Err(Refusal::NotAllowed(
+                    "DuckDB's logging is one for all clients; only the operator turns it on".into(),
+                ));
+            }
+            Token::Word(name) | Token::Quoted(name) if name.starts_with(LAKE_METADATA) => {
+                return Err(Refusal::NotAllowed(
+                    "the metadata of a lake is DuckLake's own; its functions tell of it, such as lake.snapshots()".into(),
+                ));
             }
             Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
                 return Err(Refusal::NotAllowed(format!(
@@ -197,21 +240,24 @@ pub(crate) fn check_kept(text: &str, catalogs: &[String]) -> Result<(), Refusal>
 }
 
 fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
-    let mut words = statement.iter().filter_map(|token| match token {
-        Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
-        _ => None,
-    });
-    let takes_away = match words.next() {
-        Some("detach" | "attach") => true,
-        Some("create") => statement.iter().take(4).any(|token| *token == Token::Word("schema".into())),
-        _ => false,
+    let words: Vec<_> = statement
+        .iter()
+        .filter_map(|token| match token {
+            Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
+            _ => None,
+        })
+        .collect();
+    let named = match words.first() {
+        Some(&("detach" | "attach")) => &words[1..],
+        // A schema inside of a catalog has its own name last.
+        Some(&"create") if words.iter().take(4).any(|word| *word == "schema") => &words[words.len() - 1..],
+        _ => &[],
     };
-    match words.find(|word| kept.iter().any(|name| name.as_ref() == *word)) {
-        // A schema inside of a catalog has its name second.
-        Some(name) if takes_away => Err(Refusal::NotAllowed(format!(
+    match named.iter().find(|word| kept.iter().any(|name| name.as_ref() == **word)) {
+        Some(name) => Err(Refusal::NotAllowed(format!(
             "{name} is where the server keeps what its configuration declares; choose another name"
         ))),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -244,6 +290,7 @@ mod tests {
         for sql in [
             "FORCE CHECKPOINT",
             "force /* x */ checkpoint",
+            "SELECT 1 --\r; FORCE CHECKPOINT",
             "SELECT 1; CALL force_checkpoint()",
             "FROM \"FORCE_CHECKPOINT\"()",
             "PRAGMA table_info(nextval('s'))",
@@ -251,6 +298,12 @@ mod tests {
             "FROM \"__Merganser_recast\"(1)",
             "CALL postgres_execute('pg', 'DROP TABLE t')",
             "FROM \"Postgres_Query\"('pg', 'SELECT 1')",
+            "FROM __ducklake_metadata_lake.ducklake_snapshot",
+            "IMPORT DATABASE '/dump'",
+            "import /* x */ database '/dump'",
+            "PRAGMA \"Import_Database\"('/dump')",
+            "PRAGMA copy_database('a', 'b')",
+            "CALL enable_logging(storage := 'file')",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }

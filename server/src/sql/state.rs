@@ -22,6 +22,10 @@ const PINNED: [&str; 8] = [
     "errors_as_json",
 ];
 
+/// Settings after which DuckDB writes to a file of the client's choice.
+const NAMES_FILES: [&str; 4] =
+    ["http_logging_output", "log_query_path", "profile_output", "profiling_output"];
+
 /// What a statement does to the transaction of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -159,6 +163,11 @@ fn set_target(rest: &[(Token, usize)], text: &str) -> Result<bool, Refusal> {
     if (time_zone || setting == "timezone") && rest.last().is_some_and(|(_, end)| asks_for_utc(*end)) {
         return Ok(unscoped && !time_zone);
     }
+    if NAMES_FILES.contains(&setting) {
+        return Err(Refusal::NotAllowed(format!(
+            "the setting {setting} would make the server write a file; only COPY ... TO does that, where the operator lets it"
+        )));
+    }
     if PINNED.contains(&setting) || time_zone {
         return Err(Refusal::NotAllowed(format!(
             "the setting {} is one for all clients and cannot be changed; times are in UTC, convert them with AT TIME ZONE",
@@ -226,6 +235,9 @@ mod tests {
             "RESET arrow_large_buffer_size",
             "SET TIME ZONE 'CET'",
             "SET LOCAL TIME ZONE 'CET'",
+            "SET profiling_output = '/etc/passwd'",
+            "SET SESSION \"Profile_Output\" = 'x'",
+            "SET log_query_path = 'x'",
         ] {
             assert!(localise(refused).is_err(), "{refused}");
         }

@@ -80,6 +80,8 @@ fn texts() -> Seeds {
         ("good-change", "ALTER TABLE a.\"b\" ADD COLUMN c INTEGER; DROP SCHEMA s CASCADE"),
         ("good-write", "INSERT INTO t SELECT * FROM u RETURNING x"),
         ("good-pragma", "PRAGMA table_info('t')"),
+        ("good-export", "COPY (SELECT ')', 1 -- )\n) TO '/o/it''s' (FORMAT csv, PARTITION_BY (a, \"b\"))"),
+        ("bad-import", "IMPORT DATABASE '/o'"),
         ("bad-pragma", "PRAGMA table_info(nextval('s'))"),
         ("bad-checkpoint", "force /* x */ checkpoint"),
         ("bad-name", "FROM \"__Merganser_scan\"(1)"),

@@ -14,7 +14,8 @@ use tonic::Code;
 /// Files of every format, made by DuckDB itself.
 async fn files() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let server = TestServer::start().await;
+    let exports = format!("export_directories = ['{}']", folder.path().display());
+    let server = TestServer::with(|config| configure(config, &exports)).await;
     let client = server.client().await;
     let at = |name: &str| folder.path().join(name).display().to_string();
     for sql in [

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use futures::future::join_all;
-use merganser::Error;
+use merganser::{Error, TablePath};
 use merganser_bench::Latencies;
 
 /// Sends units of rows from many loaders at once and prints one JSON line of figures.
@@ -26,9 +26,9 @@ struct Arguments {
     /// How long to measure, after one second of warming up.
     #[arg(long, default_value_t = 8.0)]
     seconds: f64,
-    /// The table, created when missing.
+    /// The table, created when missing; also catalog.schema.table.
     #[arg(long, default_value = "events")]
-    table: String,
+    table: TablePath,
     /// Give every unit a key.
     #[arg(long)]
     keyed: bool,

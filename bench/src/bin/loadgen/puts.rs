@@ -17,7 +17,7 @@ pub(crate) async fn load(
     span: Span,
 ) -> Result<Tally, Error> {
     let client = Client::connect(&arguments.url).await?;
-    let table = TablePath::new(&arguments.table);
+    let table = arguments.table.clone();
     let mut units = units(arguments, loader)?.into_iter().cycle();
     let mut options = IngestOptions::default();
     if arguments.upsert.is_some() {
@@ -53,7 +53,7 @@ pub(crate) async fn fill(arguments: &Arguments, values: u32) -> Result<(), Error
     let client = Client::connect(&arguments.url).await?;
     let all = events_of((0..values).map(i64::from)).map_err(usage)?;
     let options = IngestOptions { mode: IngestMode::Replace, ..IngestOptions::default() };
-    put(&client, &TablePath::new(&arguments.table), &options, all).await?;
+    put(&client, &arguments.table, &options, all).await?;
     Ok(())
 }
 

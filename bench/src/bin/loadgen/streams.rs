@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use merganser::{Client, Error, Loader, LoaderOptions, RetryPolicy, TablePath};
+use merganser::{Client, Error, Loader, LoaderOptions, RetryPolicy};
 use merganser_bench::events;
 
 use crate::{Arguments, Span, Tally};
@@ -16,7 +16,7 @@ pub(crate) async fn load(
     span: Span,
 ) -> Result<Tally, Error> {
     let client = Client::connect(&arguments.url).await?;
-    let table = TablePath::new(&arguments.table);
+    let table = arguments.table.clone();
     let unit = events(loader as i64, arguments.rows).map_err(|error| Error::Usage(error.to_string()))?;
     // A stream that breaks would spoil the figure, so it ends the run.
     let options = LoaderOptions { retry: RetryPolicy::NEVER, ..LoaderOptions::new(name) };

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::storage::AttachedStorage;
+use super::{storage::AttachedStorage, verdict};
 use crate::engine::{
     Error,
     ledger::SharedLedger,
@@ -47,6 +47,12 @@ impl Actor {
                     let storage = &self.committer.storage;
                     let made = storage.home.ensure_ledger(&storage.connection);
                     let _ = done.send(made.map_err(|failure| failure.error));
+                    Ok(())
+                }
+                Command::CatchUp(done) => {
+                    let caught_up = self.committer.catch_up();
+                    let catalog = &self.committer.storage.home.catalog;
+                    let _ = done.send(caught_up.map_err(|error| verdict::of_reading(catalog, error)));
                     Ok(())
                 }
                 Command::Shutdown(done) => {
@@ -104,7 +110,8 @@ impl Actor {
         let read = self.read_ledger(commands);
         let ledger = self.committer.ledger.lock();
         let known = read.map(|()| &*ledger);
-        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
+        let undone = Error::CatalogDown(catalog);
+        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error, &undone));
         read
     }
 

@@ -113,9 +113,15 @@ impl Storage for AttachedStorage {
     }
 
     fn load(&mut self) -> Result<Ledger> {
+        // It may be a new connection.
+        self.connection.forgive();
         let ledger = self.home.load(&self.connection)?;
         self.seen = self.seen.max(ledger.highest_commit());
         Ok(ledger)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.home.is_shared()
     }
 
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use arrow_schema::{DataType, Field, FieldRef};
 
-use crate::engine::{Result, ffi::Connection, statement::extract, types};
+use crate::engine::{Result, ffi::Connection, statement::extract_own, types};
 
 /// Types asked for in one plan, and their bytes: a text of SQL has a largest size.
 const TYPES_A_PLAN: usize = 500;
@@ -66,7 +66,7 @@ fn plans<'a>(mut types: &'a [&'a str]) -> Vec<&'a [&'a str]> {
 
 fn plan(connection: &Connection, sql_types: &[&str]) -> Result<Vec<FieldRef>> {
     let casts: Vec<_> = sql_types.iter().map(|sql_type| format!("CAST(NULL AS {sql_type})")).collect();
-    let prepared = extract(connection, &format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
+    let prepared = extract_own(connection, &format!("SELECT {}", casts.join(", ")))?.prepare(0)?;
     Ok(types::wire_schema(&prepared.schema()?).fields().to_vec())
 }
 

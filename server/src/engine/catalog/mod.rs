@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use super::{
     Engine, Error, Names, Place, Result, clock::CommitClock, database::Database, error::Class,
-    ffi::Connection, statement::extract,
+    ffi::Connection, statement::extract_own,
 };
 use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
@@ -193,7 +193,7 @@ impl Catalog {
 
 pub(super) fn describe(connection: &Connection, name: &FullName) -> Result<Option<TableInfo>> {
     let sql = format!("SELECT * FROM {} LIMIT 0", name.sql());
-    let schema = match extract(connection, &sql)?.prepare(0) {
+    let schema = match extract_own(connection, &sql)?.prepare(0) {
         Ok(prepared) => prepared.schema()?,
         Err(error) if matches!(error.class, Class::NotFound | Class::Binder) => return Ok(None),
         Err(error) => return Err(error.into()),
@@ -228,15 +228,12 @@ struct Listed {
     has_expression: bool,
 }
 
-/// The columns by name.
+/// The columns by name. DuckDB's own list of columns would ask every attached catalog, and fail where one is out of
+/// reach.
 fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, Listed>> {
     let sql = format!(
-        "SELECT column_name, data_type, is_nullable IS NOT DISTINCT FROM false AND column_default IS NULL, \
-         column_default IS NOT NULL FROM duckdb_columns() \
-         WHERE database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
-        literal(&name.catalog),
-        literal(&name.schema),
-        literal(&name.table)
+        "SELECT name, type, \"notnull\" AND dflt_value IS NULL, dflt_value IS NOT NULL FROM pragma_table_info({})",
+        literal(&name.sql())
     );
     let mut columns = HashMap::new();
     for batch in ask(connection, &sql)? {
@@ -304,7 +301,7 @@ impl CatalogView {
 
 /// All rows of a question to the catalog, on a connection.
 fn ask(connection: &Connection, sql: &str) -> Result<Vec<RecordBatch>> {
-    let mut rows = extract(connection, sql)?.prepare(0)?.execute()?;
+    let mut rows = extract_own(connection, sql)?.prepare(0)?.execute()?;
     let mut batches = Vec::new();
     while let Some(batch) = rows.next()? {
         batches.push(batch);

@@ -44,6 +44,8 @@ pub enum StatementKind {
     Transaction,
     /// COPY.
     Copy,
+    /// EXPORT DATABASE and COPY FROM DATABASE.
+    Export,
     /// SET, RESET, USE.
     Set,
     /// PRAGMA.
@@ -78,6 +80,8 @@ impl StatementKind {
             c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_DROP => Self::Drop,
             c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_TRANSACTION => Self::Transaction,
             c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_COPY => Self::Copy,
+            c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXPORT
+            | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_COPY_DATABASE => Self::Export,
             c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SET
             | c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_VARIABLE_SET => Self::Set,
             c::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_PRAGMA => Self::Pragma,

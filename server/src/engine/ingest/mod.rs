@@ -19,6 +19,7 @@ mod in_workspace;
 mod matching;
 mod merge;
 mod merge_stage;
+mod partitions;
 mod pending;
 mod pieces;
 mod staged;
@@ -48,6 +49,7 @@ use fit::Fit;
 pub(crate) use from_query::StagedQuery;
 use hashing::Hashing;
 use matching::Matching;
+pub use partitions::PartitionKey;
 pub use pending::Pending;
 
 /// What to do when the table is not there.
@@ -119,6 +121,8 @@ pub struct IngestRequest {
     pub merge: Option<Merge>,
     /// What to do about columns that the table lacks.
     pub new_columns: NewColumns,
+    /// By what the files of a table that is made in a lake are kept apart.
+    pub partition_by: Vec<PartitionKey>,
 }
 
 impl IngestRequest {
@@ -134,6 +138,7 @@ impl IngestRequest {
             key: None,
             merge: None,
             new_columns: NewColumns::default(),
+            partition_by: Vec::new(),
         }
     }
 }
@@ -216,7 +221,9 @@ impl Engine {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
         columns::check(&schema)?;
         let name = self.full_name(&request);
+        self.check_writable(&name)?;
         self.check_key(&request, &name)?;
+        self.check_partitions(&request, &name)?;
         let mut batches = Hashing::new(batches, &request, &name, &schema);
         if let Some(site) = self.shared.attached.site(&name.catalog) {
             return self.begin_attached(site, &request, &name, schema, batches).await;

@@ -51,7 +51,9 @@ pub(super) struct Page {
 
 impl Book {
     pub(super) fn of(catalog: &str) -> Self {
-        Self { table: FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() } }
+        Self {
+            table: FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() },
+        }
     }
 
     /// Makes the table where it is not there yet, in a transaction of its own. Another server may do the same.
@@ -104,6 +106,26 @@ impl Book {
             }
         }
         Ok(page)
+    }
+
+    /// Changes a job's row in a transaction of its own.
+    pub(super) fn change(
+        &self,
+        connection: &Connection,
+        job: &str,
+        change: impl FnOnce(&mut Page),
+    ) -> Result<()> {
+        connection.execute("BEGIN TRANSACTION")?;
+        let written = self.read(connection, job).and_then(|mut page| {
+            change(&mut page);
+            self.write(connection, job, &page)
+        });
+        let ended = written.and_then(|()| Ok(connection.execute("COMMIT").map(|_| ())?));
+        if ended.is_err() {
+            // Where COMMIT failed there is no transaction left.
+            let _ = connection.execute("ROLLBACK");
+        }
+        ended
     }
 
     /// Writes a job's row, in the transaction that is open.

@@ -83,29 +83,41 @@ impl Pipeline {
     /// of them may have come; without one they would come twice.
     fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
         let Some(watermark) = watermark else { return String::new() };
-        let mut bound = format!("CAST({} AS {sql_type})", literal(watermark));
-        if let Some(overlap) = &self.overlap {
-            let is_number = overlap.parse::<f64>().is_ok();
-            let by = if is_number { overlap.clone() } else { format!("INTERVAL {}", literal(overlap)) };
-            bound = format!("{bound} - {by}");
-        }
         let after = if self.key.is_empty() { ">" } else { ">=" };
-        format!("WHERE {} {after} {bound}", quote(&self.incremental))
+        format!("WHERE {} {after} {}", quote(&self.incremental), self.bound(&literal(watermark), sql_type))
+    }
+
+    /// From where rows are read; the watermark as SQL.
+    fn bound(&self, watermark: &str, sql_type: &str) -> String {
+        let from = format!("CAST({watermark} AS {sql_type})");
+        match &self.overlap {
+            None => from,
+            Some(number) if number.parse::<f64>().is_ok() => format!("{from} - {number}"),
+            Some(interval) => format!("{from} - INTERVAL {}", literal(interval)),
+        }
     }
 }
 
 impl Run<'_> {
     /// Whether everything that it names is there, without moving anything.
-    pub(super) fn check(&self, connection: &Connection) -> Result<()> {
+    pub(super) fn check(&self, connection: &Connection, target: &FullName) -> Result<()> {
         let Pipeline { incremental, overlap, key, .. } = self.pipeline;
+        if self.database.is_kept_from_writes(&target.catalog) {
+            return Err(Error::SchemaMismatch(format!(
+                "nothing can be written to the catalog {:?}",
+                target.catalog
+            )));
+        }
         self.column_type(connection)?;
         let columns: Vec<_> = key.iter().chain([incremental]).map(|column| quote(column)).collect();
-        connection
-            .execute(&format!("SELECT {} FROM {} LIMIT 0", columns.join(", "), self.pipeline.source()))?;
+        connection.execute(&format!(
+            "SELECT {} FROM {} LIMIT 0",
+            columns.join(", "),
+            self.pipeline.source()
+        ))?;
         if overlap.is_some() {
-            let sql_type = self.column_type(connection)?;
-            let bound = self.pipeline.condition(Some("x"), &sql_type).replace("'x'", "NULL");
-            connection.execute(&format!("SELECT 1 FROM {} {bound} LIMIT 0", self.pipeline.source()))?;
+            let bound = self.pipeline.bound("NULL", &self.column_type(connection)?);
+            connection.execute(&format!("SELECT {bound}"))?;
         }
         Ok(())
     }
@@ -131,7 +143,8 @@ impl Run<'_> {
         let by = quote(&self.pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by}", self.pipeline.source());
         let table = self.catalog.look_up(target)?;
-        let staged = StagedQuery::fill(connection, target, table.as_deref(), &self.pipeline.request(), &query)?;
+        let staged =
+            StagedQuery::fill(connection, target, table.as_deref(), &self.pipeline.request(), &query)?;
         let outcome = self.enter(connection, book, target, &page, &staged);
         staged.close(connection)?;
         outcome

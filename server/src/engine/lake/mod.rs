@@ -16,8 +16,8 @@ pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
-use super::{Error, Result, ffi::Connection};
-use extensions::Extensions;
+use super::{Error, Exports, Result, ffi::Connection};
+use extensions::{Extensions, HTTPFS};
 pub(crate) use published::{QUERIES, SOURCES, publish};
 
 /// What is to be there before anybody is served.
@@ -33,6 +33,8 @@ pub struct Lake {
     pub catalogs: Vec<AttachedCatalog>,
     /// Views over files.
     pub sources: Vec<Source>,
+    /// Where clients may write files.
+    pub exports: Exports,
 }
 
 /// What of the configuration is there once the database is open.
@@ -51,7 +53,8 @@ impl Lake {
     /// required is only missed in the log.
     pub(super) fn open(&self, connection: &Connection, read_only: bool) -> Result<Opened> {
         let mut extensions = Extensions::new(self.extension_directory.as_deref());
-        let asked = self.extensions.iter().map(String::as_str);
+        let of_exports = self.exports.are_remote().then_some(HTTPFS);
+        let asked = of_exports.into_iter().chain(self.extensions.iter().map(String::as_str));
         let asked = self.secrets.iter().map(|secret| secret.kind.extension()).chain(asked);
         asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {
@@ -77,7 +80,7 @@ impl Lake {
         let mut attached = Vec::new();
         for catalog in &self.catalogs {
             let loaded = catalog.extensions().try_for_each(|name| extensions.load(connection, name));
-            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))? {
+            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))?.is_some() {
                 tracing::info!(catalog = catalog.name, "attached a catalog");
                 attached.push(catalog.name.clone());
             }

@@ -28,6 +28,7 @@ use crate::{
         append::{Imports, Sink, Target},
         catalog::FullName,
         ffi::{Connection, DuckError, ScanRegistry},
+        jobs::{BOOK_COLUMNS, BOOK_TABLE},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -79,13 +80,18 @@ impl LedgerTable {
     /// # Errors
     /// [`Error::LedgerClash`] when its place is taken by something else.
     pub(crate) fn find(connection: &Connection, catalog: &str, shared: bool) -> Result<Self> {
+        let table = Self::of(catalog, shared);
+        table.look_again(connection)?;
+        Ok(table)
+    }
+
+    /// That of a catalog, taken for missing until it is looked for.
+    pub(crate) fn of(catalog: &str, shared: bool) -> Self {
         let fence = shared.then(|| Fence::of(catalog));
         let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() };
         let columns = columns().map(|(name, _)| name.to_owned()).collect();
         let target = Target { table, columns, casts: false };
-        let found = Self { target, fence, exists: AtomicBool::new(false) };
-        found.look_again(connection)?;
-        Ok(found)
+        Self { target, fence, exists: AtomicBool::new(false) }
     }
 
     /// Looks whether it is there; for a database that was opened again.
@@ -118,6 +124,15 @@ impl LedgerTable {
                 found.push((text(0), text(1), text(2)));
             }
         })?;
+        // What jobs remember has its place beside it.
+        let mut others = found.iter().filter(|(table, ..)| table == BOOK_TABLE);
+        let is_ours = |column: &(String, String, String)| {
+            BOOK_COLUMNS.iter().any(|(name, sql)| column.1 == *name && column.2 == *sql)
+        };
+        if !others.all(is_ours) {
+            return Err(Error::LedgerClash(schema.clone()));
+        }
+        found.retain(|(table, ..)| table != BOOK_TABLE);
         let mut expected: HashSet<_> =
             columns().map(|(name, sql)| (table.clone(), name.to_owned(), sql.to_owned())).collect();
         expected.extend(self.fence.as_ref().map(Fence::listed));
@@ -152,6 +167,12 @@ impl LedgerTable {
             return Err(error);
         }
         self.exists.store(true, Ordering::SeqCst);
+        if let Some(fence) = &self.fence
+            && let Err(error) = connection.execute(&fence.inline_sql(&self.target.table))
+        {
+            // Another server that has made them at the same time sets it, too; without it they only need more files.
+            tracing::debug!(%error, "the ledger of a lake is not kept in its metadata");
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use arrow_schema::{Schema, SchemaRef};
 
 use super::{NamedQuery, Parameter, Result, definition::Input, wrong};
 use crate::{
-    engine::{ffi::Connection, statement::prepare_one, types},
+    engine::{Exports, ffi::Connection, statement::prepare_one, types},
     sql::{as_subquery, quote, replace_placeholders},
 };
 
@@ -77,7 +77,8 @@ pub(super) fn example(query: &NamedQuery, name: &str) -> String {
 
 fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {
     let problem = |reason: String| wrong(query, reason);
-    let prepared = prepare_one(connection, sql).map_err(|error| problem(error.to_string()))?;
+    let prepared =
+        prepare_one(connection, &Exports::default(), sql).map_err(|error| problem(error.to_string()))?;
     if !prepared.kind().may_read() {
         return Err(problem("it is no query: it must read, and nothing else".into()));
     }
@@ -122,8 +123,8 @@ fn column(query: &NamedQuery, name: &str) -> Result<String> {
 fn check_types(query: &NamedQuery, connection: &Connection) -> Result<()> {
     let check = |what: &str, expression: &str| {
         let sql = format!("SELECT {expression}");
-        let ran =
-            prepare_one(connection, &sql).and_then(|prepared| Ok(prepared.execute()?.next().map(drop)?));
+        let ran = prepare_one(connection, &Exports::default(), &sql)
+            .and_then(|prepared| Ok(prepared.execute()?.next().map(drop)?));
         ran.map_err(|error| wrong(query, format!("{what}: {error}")))
     };
     for parameter in &query.parameters {

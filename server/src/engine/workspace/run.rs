@@ -153,7 +153,7 @@ impl Engine {
                 open.reads();
                 let planned = match open.take_plan(&sql) {
                     Some(prepared) => Ok(prepared),
-                    None => prepare_one(&seat.connection, &sql),
+                    None => prepare_one(&seat.connection, seat.connection.exports(), &sql),
                 };
                 let described = planned.and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
                 open.troubled |= described.is_err();
@@ -162,7 +162,7 @@ impl Engine {
                 return Ok(described);
             }
             seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-            let described = describe(&seat.connection, &sql);
+            let described = describe(&seat.connection, seat.connection.exports(), &sql);
             seat.connection.execute("ROLLBACK")?;
             described
         })
@@ -241,6 +241,8 @@ impl Run {
         if let Some(open) = &mut seat.transaction {
             open.reads();
         }
+        // DuckDB lets a READ ONLY transaction detach what it does not write to.
+        seat.connection.keep_catalogs(&self.statement.sql)?;
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| seat.connection.count_progress());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
@@ -265,7 +267,7 @@ impl Run {
     /// A statement outside a transaction, in a READ ONLY one.
     fn read_only_first(&self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
         seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let ran = prepare_one(&seat.connection, &self.statement.sql)
+        let ran = prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)
             .and_then(|prepared| self.perform(&prepared, watch, start, false));
         let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = seat.connection.execute(end);
@@ -301,10 +303,7 @@ impl Run {
         let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => {
-                seat.connection.keep_catalogs(&self.statement.sql)?;
-                prepare_one(&seat.connection, &self.statement.sql)?
-            }
+            None => prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)?,
         };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
@@ -361,8 +360,7 @@ impl Run {
         if let Some(open) = &mut seat.transaction {
             open.forget_plan();
         }
-        seat.connection.keep_catalogs(&self.statement.sql)?;
-        let statements = extract(&seat.connection, &self.statement.sql)?;
+        let statements = extract(&seat.connection, seat.connection.exports(), &self.statement.sql)?;
         // PIVOT counts as several statements, so that a control among them could not be found.
         if statements.len() != controls.len() && controls.iter().any(Option::is_some) {
             return Err(Error::Refused(
@@ -383,7 +381,7 @@ impl Run {
                     seat.roll_back()?;
                 }
                 None => {
-                    let ran = statements.prepare(index).map_err(Error::from).and_then(|prepared| {
+                    let ran = statements.prepare(index).and_then(|prepared| {
                         prepared.kind().check_pragma()?;
                         self.one_of_script(seat, &prepared)
                     });
@@ -499,6 +497,7 @@ fn writes(kind: StatementKind, text: &str) -> bool {
         StatementKind::Select => sql::mentions(text, "nextval"),
         StatementKind::Explain => sql::mentions(text, "analyze"),
         StatementKind::Set | StatementKind::Prepare => false,
+        StatementKind::Copy => !sql::is_export(text),
         StatementKind::Create => !sql::leaves_state(text),
         _ => true,
     }

@@ -61,6 +61,11 @@ impl Actor {
                     let _ = done.send(ledger.ensure(connection).map_err(Error::from));
                     Ok(())
                 }
+                // Nobody else writes to the server's own database.
+                Command::CatchUp(done) => {
+                    let _ = done.send(Ok(()));
+                    Ok(())
+                }
                 Command::Shutdown(done) => {
                     self.checkpoints.at_stop(&self.committer.storage.connection);
                     tracing::info!(commits = self.committer.commits, "writer stopped");
@@ -113,7 +118,7 @@ impl Actor {
         let open = self.sit_out(commands);
         let ledger = self.committer.ledger.lock();
         let known = open.map(|()| &*ledger);
-        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
+        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error, &Error::EngineDown));
         open
     }
 
@@ -168,7 +173,8 @@ pub(crate) fn commit_error(error: Error) -> Error {
             Error::CommitUnknown(message)
         }
         Error::Duck {
-            class: Class::Io | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
+            class:
+                Class::Io | Class::Unreachable | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
             message,
         } => Error::CommitUnknown(message),
         other => other,

@@ -67,10 +67,17 @@ impl<S: Storage> Committer<S> {
     /// Judges and commits, again while others are faster.
     fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Tried, Failure> {
         let mut overtaken = 0;
+        let mut may_be_behind = self.storage.is_shared();
         loop {
-            let entry = match self.find(bulk).map_err(Failure::whole)? {
-                Found::New(entry) => entry,
-                Found::Duplicate(committed) => return Ok(Tried::Duplicate(committed)),
+            let entry = match self.find(bulk) {
+                Ok(Found::New(entry)) => entry,
+                Ok(Found::Duplicate(committed)) => return Ok(Tried::Duplicate(committed)),
+                // The units before it may have reached another server.
+                Err(Error::SequenceGap { .. }) if std::mem::take(&mut may_be_behind) => {
+                    self.catch_up().map_err(Failure::whole)?;
+                    continue;
+                }
+                Err(error) => return Err(Failure::whole(error)),
             };
             match self.storage.commit_bulk(bulk, entry.as_slice()) {
                 Ok(()) => return Ok(Tried::Committed(entry)),

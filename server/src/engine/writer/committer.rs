@@ -74,6 +74,11 @@ impl<S: Storage> Committer<S> {
     pub(crate) fn commit(&mut self, group: Vec<Unit>) -> Result<(), Doubt> {
         let mut groups = vec![group];
         let mut overtaken = 0;
+        if self.leaves_gap(&groups[0])
+            && let Err(error) = self.catch_up()
+        {
+            groups.drain(..).flatten().for_each(|unit| self.refuse(unit, &error));
+        }
         while let Some(group) = groups.pop() {
             let Sorted { here, entries, later, settled, older } = self.sort(group);
             settled.into_iter().for_each(|(unit, outcome)| self.settle(unit, outcome));
@@ -147,8 +152,19 @@ impl<S: Storage> Committer<S> {
         Ok(())
     }
 
+    /// Whether a unit seems to come too early, which the units before it may have reached another server.
+    fn leaves_gap(&self, group: &[Unit]) -> bool {
+        if !self.storage.is_shared() {
+            return false;
+        }
+        let ledger = self.ledger.lock();
+        let mut draft = Draft::new(&ledger, self.commits + 1, now());
+        let mut gap = |keyed: &Keyed| matches!(draft.place(keyed, "", 0), Err(Error::SequenceGap { .. }));
+        group.iter().filter_map(|unit| unit.keyed.as_ref()).any(|keyed| gap(keyed))
+    }
+
     /// Takes in what others have committed.
-    pub(super) fn catch_up(&mut self) -> Result<()> {
+    pub(crate) fn catch_up(&mut self) -> Result<()> {
         self.commits = self.commits.max(self.storage.catch_up(&self.ledger)?);
         Ok(())
     }

@@ -86,6 +86,13 @@ impl WriterHandle {
         made.await.unwrap_or(Err(Error::Stopping))
     }
 
+    /// Waits until the ledger knows what other servers have committed.
+    pub(crate) async fn catch_up(&self) -> Result<()> {
+        let (done, caught_up) = oneshot::channel();
+        self.send(Command::CatchUp(done))?;
+        caught_up.await.unwrap_or(Err(Error::Stopping))
+    }
+
     /// Units that may still be sent before one has to wait.
     pub(crate) fn free_slots(&self) -> usize {
         self.slots.available_permits()

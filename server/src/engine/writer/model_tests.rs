@@ -243,7 +243,7 @@ impl World {
         }
         if let Err(Doubt { error, in_doubt, untried }) = self.committer.commit(group) {
             let ledger = self.committer.storage.load().unwrap();
-            in_doubt.into_iter().for_each(|unit| unit.settle(Some(&ledger), &error));
+            in_doubt.into_iter().for_each(|unit| unit.settle(Some(&ledger), &error, &Error::EngineDown));
             *self.committer.ledger.lock() = ledger;
             untried.into_iter().rev().for_each(|unit| self.queue.push_front(unit));
         }

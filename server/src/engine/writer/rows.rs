@@ -23,8 +23,11 @@ pub(crate) fn append_units(
     }
     // One sink takes the rows of all units for one target.
     for target in targets(units) {
-        let sink = Sink::open(connection, scans, target).map_err(Failure::whole)?;
-        for (index, unit) in units.iter().enumerate().filter(|(_, unit)| unit.target == *target) {
+        let mine = || units.iter().enumerate().filter(|(_, unit)| unit.target == *target);
+        let first = mine().next().map(|(index, _)| index);
+        let sink = Sink::open(connection, scans, target)
+            .map_err(|error| Failure { error: error.into(), unit: first })?;
+        for (index, unit) in mine() {
             for batch in &unit.batches {
                 sink.take(imports, batch).map_err(blame(index))?;
             }

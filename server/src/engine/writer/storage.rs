@@ -23,6 +23,11 @@ pub(crate) trait Storage {
     /// The ledger as it is on disk.
     fn load(&mut self) -> Result<Ledger>;
 
+    /// Whether other servers write to it as well, so that the ledger in memory may be behind.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Takes into the ledger what others have committed, after [`Error::Overtaken`]. Gives the number of the last
     /// commit.
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64>;

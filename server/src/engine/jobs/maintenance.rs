@@ -1,0 +1,182 @@
+//! Maintenance of a DuckLake: small files into large ones, and what nobody can see any more out of the way.
+
+use arrow_array::{cast::AsArray, types::Int64Type};
+
+use crate::{
+    engine::{
+        Error, Result,
+        error::Class,
+        ffi::Connection,
+        lake::{AttachedCatalog, Maintenance},
+        ledger::{LedgerTable, Retention},
+    },
+    sql::literal,
+};
+
+/// A step that others were faster than is tried again this many times.
+const TRIES: usize = 5;
+/// Merging a table ends after so many steps at the latest; the next run goes on.
+const MERGES: usize = 100;
+
+/// What a run has done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tidied {
+    flushed_rows: u64,
+    merged_files: u64,
+    expired_snapshots: u64,
+    deleted_files: u64,
+    orphaned_files: u64,
+    pruned_units: u64,
+}
+
+impl Tidied {
+    /// For people.
+    pub(super) fn told(&self) -> String {
+        format!(
+            "flushed {} rows, merged {} files, expired {} snapshots, deleted {} old and {} orphaned files, \
+             forgot {} units",
+            self.flushed_rows,
+            self.merged_files,
+            self.expired_snapshots,
+            self.deleted_files,
+            self.orphaned_files,
+            self.pruned_units
+        )
+    }
+
+    /// How many things were moved or taken away.
+    pub(super) fn count(&self) -> u64 {
+        self.flushed_rows
+            + self.merged_files
+            + self.expired_snapshots
+            + self.deleted_files
+            + self.orphaned_files
+            + self.pruned_units
+    }
+}
+
+/// Does all of it, a step at a time. One that fails does not keep the others from being done.
+///
+/// # Errors
+/// That of the first step that failed.
+pub(super) fn tidy_up(connection: &Connection, catalog: &AttachedCatalog) -> Result<Tidied> {
+    let lake = Lake { connection, name: literal(&catalog.name) };
+    let Maintenance { expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
+    let (mut tidied, mut failed) = (Tidied::default(), None);
+    let mut step = |count: &mut u64, step: Result<u64>| match step {
+        Ok(done) => *count += done,
+        Err(error) => {
+            tracing::warn!(catalog = catalog.name, %error, "a step of maintenance failed");
+            failed.get_or_insert(error);
+        }
+    };
+    step(&mut tidied.pruned_units, prune(connection, &catalog.name));
+    step(&mut tidied.flushed_rows, lake.sum("ducklake_flush_inlined_data", "", "rows_flushed"));
+    match lake.tables() {
+        Ok(tables) => {
+            tables.iter().for_each(|table| step(&mut tidied.merged_files, lake.merge(table, *merge_files)))
+        }
+        Err(error) => step(&mut tidied.merged_files, Err(error)),
+    }
+    if let Some(age) = expire_after {
+        let older = older_than(*age);
+        step(&mut tidied.expired_snapshots, lake.count("ducklake_expire_snapshots", &older));
+    }
+    let older = older_than(*delete_after);
+    step(&mut tidied.deleted_files, lake.count("ducklake_cleanup_old_files", &older));
+    step(&mut tidied.orphaned_files, lake.count("ducklake_delete_orphaned_files", &older));
+    failed.map_or(Ok(tidied), Err)
+}
+
+fn prune(connection: &Connection, catalog: &str) -> Result<u64> {
+    let table = LedgerTable::find(connection, catalog, true)?;
+    again(|| Ok(table.prune(connection, Retention::default())?))
+}
+
+fn older_than(age: std::time::Duration) -> String {
+    // Without a zone, as DuckLake's functions want it; sessions run in UTC.
+    format!(", older_than => (now() - to_microseconds({}))::TIMESTAMP", age.as_micros())
+}
+
+/// A table of the lake, as literals.
+struct Table {
+    schema: String,
+    name: String,
+}
+
+/// A lake on a connection; the name as a literal.
+struct Lake<'a> {
+    connection: &'a Connection,
+    name: String,
+}
+
+impl Lake<'_> {
+    fn tables(&self) -> Result<Vec<Table>> {
+        let sql = format!(
+            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = {} ORDER BY ALL",
+            self.name
+        );
+        let mut rows = self.connection.extract(&sql)?.prepare(0)?.execute()?;
+        let mut tables = Vec::new();
+        while let Some(batch) = rows.next()? {
+            let (schemas, names) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+            tables.extend(
+                schemas
+                    .iter()
+                    .flatten()
+                    .zip(names.iter().flatten())
+                    .map(|(schema, name)| Table { schema: literal(schema), name: literal(name) }),
+            );
+        }
+        Ok(tables)
+    }
+
+    /// Merges small files of one table, a bounded number at a time; gives how many there were.
+    fn merge(&self, table: &Table, files: u64) -> Result<u64> {
+        let arguments =
+            format!(", {}, schema => {}, max_compacted_files => {files}", table.name, table.schema);
+        let mut merged = 0;
+        for _ in 0..MERGES {
+            match self.sum("ducklake_merge_adjacent_files", &arguments, "files_processed")? {
+                0 => break,
+                more => merged += more,
+            }
+        }
+        Ok(merged)
+    }
+
+    /// How many rows a function of DuckLake gives.
+    fn count(&self, function: &str, arguments: &str) -> Result<u64> {
+        self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
+    }
+
+    /// The sum of a column of what a function of DuckLake gives.
+    fn sum(&self, function: &str, arguments: &str, column: &str) -> Result<u64> {
+        let call = format!("{function}({}{arguments})", self.name);
+        self.number(&format!("SELECT coalesce(sum({column}), 0)::BIGINT FROM {call}"))
+    }
+
+    fn number(&self, sql: &str) -> Result<u64> {
+        again(|| {
+            let mut rows = self.connection.extract(sql)?.prepare(0)?.execute()?;
+            let mut number = 0;
+            while let Some(batch) = rows.next()? {
+                let column = batch.column(0).as_primitive::<Int64Type>();
+                number += column.iter().flatten().sum::<i64>();
+            }
+            Ok(number as u64)
+        })
+    }
+}
+
+/// Tries again what others came before.
+fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match work() {
+            Err(Error::Duck { class: Class::Conflict, .. }) if tries < TRIES => {}
+            outcome => return outcome,
+        }
+    }
+}

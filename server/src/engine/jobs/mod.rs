@@ -1,0 +1,318 @@
+//! What the server does by itself from time to time, and on demand: maintenance of lakes, and pipelines.
+//!
+//! Each job has a task that waits for its time by a [`clock`]. Several servers may have the same jobs: they see in
+//! the [`book`], a table in the job's catalog, that one of them is at it or has just done it. [`board`] is what
+//! clients see of it all.
+
+mod board;
+mod book;
+mod clock;
+mod maintenance;
+mod pipeline;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    board::{LastRun, Notice},
+    book::{Book, Page},
+    pipeline::Run,
+};
+use super::{
+    Engine, Error, Outcome, Result,
+    catalog::{Catalog, FullName},
+    clock::CommitClock,
+    database::Database,
+    error::Class,
+    lake::AttachedCatalog,
+    names::Names,
+    open_writes::Kind,
+};
+use crate::{metrics, sql};
+pub(crate) use board::{Board, listing, listing_schema};
+pub(crate) use book::{COLUMNS as BOOK_COLUMNS, TABLE as BOOK_TABLE};
+pub use clock::JobClock;
+pub use pipeline::Pipeline;
+
+/// A server that has begun a job and died is believed to be at it for so long.
+const HELD: Duration = Duration::from_secs(15 * 60);
+
+/// All jobs of a server.
+pub(crate) struct Jobs {
+    jobs: Vec<Arc<Job>>,
+    board: Board,
+    clock: JobClock,
+    stop: CancellationToken,
+}
+
+/// One job.
+struct Job {
+    name: String,
+    work: Work,
+    /// Where its book is.
+    catalog: String,
+    every: Option<Duration>,
+    /// It runs once at a time.
+    running: tokio::sync::Mutex<()>,
+    place: usize,
+}
+
+/// What a job does.
+enum Work {
+    Maintain(Box<AttachedCatalog>),
+    Promote { pipeline: Box<Pipeline>, target: FullName },
+}
+
+/// A job that was run, or found done by another server.
+enum Ran {
+    Done { changed: u64, detail: String },
+    Elsewhere,
+}
+
+impl Jobs {
+    /// The jobs that the configuration declares. Pipelines are checked.
+    ///
+    /// # Errors
+    /// [`Error::Setup`], which names the pipeline.
+    pub(crate) fn new(database: &Arc<Database>, catalog: &Catalog, clock: &CommitClock) -> Result<Self> {
+        let options = database.options();
+        let names = Names::default_of(&database.catalog);
+        let mut works = Vec::new();
+        if !options.read_only {
+            let lakes = database.attached_catalogs().filter(|it| it.is_shared() && !it.read_only);
+            works.extend(lakes.map(|lake| Work::Maintain(Box::new(lake.clone()))));
+            for pipeline in &options.pipelines {
+                let target = pipeline.target(&names);
+                let run = Run { pipeline, database, catalog, clock };
+                run.check(&*database.connection()?, &target).map_err(|error| Error::Setup {
+                    what: format!("pipeline {}", pipeline.name),
+                    reason: error.to_string(),
+                })?;
+                works.push(Work::Promote { pipeline: Box::new(pipeline.clone()), target });
+            }
+        }
+        let jobs: Vec<_> =
+            works.into_iter().enumerate().map(|(place, work)| Arc::new(Job::new(work, place))).collect();
+        let board = Arc::clone(&database.board);
+        *board.lock() = jobs.iter().map(|job| job.notice()).collect();
+        Ok(Self { jobs, board, clock: options.job_clock.clone(), stop: CancellationToken::new() })
+    }
+
+    /// Ends the tasks; a run under way goes on to its end.
+    pub(crate) async fn stop(&self) {
+        self.stop.cancel();
+        for job in &self.jobs {
+            drop(job.running.lock().await);
+        }
+    }
+}
+
+impl Engine {
+    /// Lets the jobs that have a schedule begin to run. Call it within a runtime.
+    pub fn start_jobs(&self) {
+        for job in self.shared.jobs.jobs.iter().filter(|job| job.every.is_some()) {
+            tokio::spawn(follow(self.clone(), Arc::clone(job)));
+        }
+    }
+
+    /// Runs a job now; tells how many rows it moved, or how many rows, files and snapshots it tidied up.
+    ///
+    /// # Errors
+    /// [`Error::JobMissing`]; [`Error::JobBusy`] when another server is at it; whatever DuckDB says.
+    pub(super) async fn run_asked(&self, asked: sql::Job) -> Result<Outcome> {
+        if self.read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let job = self.shared.jobs.jobs.iter().find(|job| job.work.is(&asked));
+        let job = Arc::clone(job.ok_or_else(|| Error::JobMissing(missing(&asked)))?);
+        let engine = self.clone();
+        // Whoever asked may go away; the run goes on to its end.
+        let running = tokio::spawn(async move { engine.run_job(&job, None).await });
+        match running.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))? {
+            Ran::Done { changed, .. } => Ok(Outcome::Changed(changed)),
+            Ran::Elsewhere => Err(Error::JobBusy),
+        }
+    }
+
+    /// One run. `every` is its schedule, where it is run by that.
+    async fn run_job(&self, job: &Arc<Job>, every: Option<Duration>) -> Result<Ran> {
+        let _running = job.running.lock().await;
+        let begun = self.shared.jobs.clock.now();
+        let started = Instant::now();
+        let ran = self.run_on_a_thread(job, begun, every).await;
+        let took = started.elapsed();
+        let (outcome, detail, changed) = match &ran {
+            Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
+            Ok(Ran::Elsewhere) => ("elsewhere", "another server is at it, or has just done it".into(), 0),
+            Err(error) => ("failed", error.to_string(), 0),
+        };
+        metrics::job_ran(&job.name, outcome, took);
+        match &ran {
+            Err(error) => tracing::warn!(job = job.name, %error, "a job failed"),
+            Ok(_) => tracing::info!(job = job.name, outcome, detail, ?took, "ran a job"),
+        }
+        let mut board = self.shared.jobs.board.lock();
+        if let Some(notice) = board.get_mut(job.place) {
+            notice.last = Some(LastRun { begun, took, outcome, detail, changed });
+        }
+        ran
+    }
+
+    async fn run_on_a_thread(&self, job: &Arc<Job>, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
+        // What it writes to the server's own database, it writes in its turn, as anybody does.
+        let turn = match job.catalog.eq_ignore_ascii_case(self.default_catalog()) {
+            true => Some(self.writing_turn("MERGE", Kind::Statement).await?),
+            false => None,
+        };
+        let (engine, job) = (self.clone(), Arc::clone(job));
+        self.blocking(move || {
+            let _turn = turn;
+            job.run(&engine, now, every)
+        })
+        .await
+    }
+}
+
+fn missing(asked: &sql::Job) -> String {
+    match asked {
+        sql::Job::Maintain(name) => {
+            format!("there is no catalog {name:?} of type ducklake that takes writes")
+        }
+        sql::Job::Promote(name) => format!("there is no pipeline {name:?}"),
+    }
+}
+
+impl Work {
+    fn is(&self, asked: &sql::Job) -> bool {
+        match (self, asked) {
+            (Self::Maintain(lake), sql::Job::Maintain(name)) => lake.name.eq_ignore_ascii_case(name),
+            (Self::Promote { pipeline, .. }, sql::Job::Promote(name)) => {
+                pipeline.name.eq_ignore_ascii_case(name)
+            }
+            (Self::Maintain(_) | Self::Promote { .. }, _) => false,
+        }
+    }
+}
+
+/// Runs a job whenever its time has come.
+async fn follow(engine: Engine, job: Arc<Job>) {
+    let jobs = &engine.shared.jobs;
+    let Some(every) = job.every else { return };
+    loop {
+        let next = jobs.clock.now() + every;
+        if let Some(notice) = jobs.board.lock().get_mut(job.place) {
+            notice.next = Some(next);
+        }
+        tokio::select! {
+            biased;
+            () = jobs.stop.cancelled() => return,
+            () = jobs.clock.reach(next) => {}
+        }
+        // Its end is on the board and in the log.
+        let _ = engine.run_job(&job, Some(every)).await;
+    }
+}
+
+impl Job {
+    fn new(work: Work, place: usize) -> Self {
+        let (name, catalog, every) = match &work {
+            Work::Maintain(lake) => {
+                (format!("maintain {}", lake.name), lake.name.clone(), lake.maintenance.every)
+            }
+            Work::Promote { pipeline, target } => {
+                (pipeline.name.clone(), target.catalog.clone(), pipeline.every)
+            }
+        };
+        Self { name, work, catalog, every, running: tokio::sync::Mutex::new(()), place }
+    }
+
+    fn notice(&self) -> Notice {
+        let kind = match &self.work {
+            Work::Maintain(_) => "maintenance",
+            Work::Promote { .. } => "pipeline",
+        };
+        Notice {
+            job: self.name.clone(),
+            kind,
+            catalog: self.catalog.clone(),
+            every: self.every,
+            last: None,
+            next: None,
+        }
+    }
+
+    fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
+        let shared = &engine.shared;
+        let connection = shared.database.private_connection()?;
+        // What fails in another database does not condemn this one.
+        if self.catalog != shared.database.catalog {
+            connection.forgive();
+        }
+        let book = Book::of(&self.catalog);
+        book.ensure(&connection)?;
+        if !self.claim(&connection, &book, now, every)? {
+            return Ok(Ran::Elsewhere);
+        }
+        let ran = match &self.work {
+            Work::Maintain(lake) => {
+                let tidied = maintenance::tidy_up(&connection, lake);
+                shared.clock.schema_changed();
+                tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
+            }
+            Work::Promote { pipeline, target } => {
+                let (database, catalog, clock) = (&shared.database, &shared.catalog, &shared.clock);
+                let run = Run { pipeline, database, catalog, clock };
+                let moved = run.promote(&connection, &book, target);
+                moved.map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
+            }
+        };
+        let released = self.change(&connection, &book, |page| page.held_until = None);
+        let ran = ran?;
+        released?;
+        Ok(ran)
+    }
+
+    /// Writes down that this server is at it; false where another one is, or, for a run by schedule, has just been.
+    fn claim(
+        &self,
+        connection: &super::database::Pooled,
+        book: &Book,
+        now: SystemTime,
+        every: Option<Duration>,
+    ) -> Result<bool> {
+        let mut ours = true;
+        self.change(connection, book, |page| {
+            let held = page.held_until.is_some_and(|until| until > now);
+            // The schedules of two servers are not in step: half a period is soon.
+            let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
+            ours = !held && !recent;
+            if ours {
+                page.begun_at = Some(now);
+                page.held_until = Some(now + HELD);
+            }
+        })?;
+        Ok(ours)
+    }
+
+    /// Changes the job's row in a transaction of its own, again while other servers are faster.
+    fn change(
+        &self,
+        connection: &super::database::Pooled,
+        book: &Book,
+        mut change: impl FnMut(&mut Page),
+    ) -> Result<()> {
+        const TRIES: usize = 10;
+        for tried in 1.. {
+            let changed = book.change(connection, &self.name, &mut change);
+            match changed {
+                Err(error) if error.class() == Some(Class::Conflict) && tried < TRIES => {}
+                outcome => return outcome,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! `COPY ... TO`: where the operator lets clients write files, and nowhere else.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use arrow_array::{ArrayRef, Int64Array, RecordBatch};
+use merganser::Client;
+use merganser_server::{
+    Config,
+    engine::{Outcome, Place, Statement},
+};
+use merganser_tests::{TestServer, configure, integer, refused, soon, texts};
+use tempfile::TempDir;
+use tonic::Code;
+
+/// A folder to export to, `out`, and beside it one that is nobody's business.
+struct Folders {
+    root: PathBuf,
+    _kept: TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let kept = tempfile::tempdir().unwrap();
+        let root = kept.path().canonicalize().unwrap();
+        for folder in ["out", "private"] {
+            fs::create_dir(root.join(folder)).unwrap();
+        }
+        fs::write(root.join("private/keep.csv"), "kept").unwrap();
+        Self { root, _kept: kept }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.root.join(name).display().to_string()
+    }
+
+    /// With `@` for the folder around all.
+    fn fill(&self, sql: &str) -> String {
+        sql.replace('@', self.root.to_str().unwrap())
+    }
+
+    /// Every file, from the root on.
+    fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(&self.root, &mut found);
+        let relative = |file: &PathBuf| file.strip_prefix(&self.root).unwrap().display().to_string();
+        let mut names: Vec<_> = found.iter().map(relative).collect();
+        names.sort();
+        names
+    }
+
+    fn lets_export(&self, config: &mut Config) {
+        configure(config, &format!("export_directories = ['{}']", self.at("out")));
+    }
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { walk(&path, found) } else { found.push(path) }
+    }
+}
+
+async fn with_table(server: &TestServer) -> Client {
+    let client = server.client().await;
+    client.execute("CREATE TABLE t AS SELECT range AS i, '..' AS p, '..' AS q FROM range(3)").await.unwrap();
+    client
+}
+
+/// Refused however it is sent: for its effect, and as something that may have rows.
+async fn refused_everywhere(client: &Client, sql: &str) {
+    refused(client.execute(sql).await, Code::PermissionDenied, "EXPORT_REFUSED");
+    refused(texts(client, sql).await, Code::PermissionDenied, "EXPORT_REFUSED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_exported_where_nobody_said_so() {
+    let folders = Folders::new();
+    let server = TestServer::start().await;
+    let client = with_table(&server).await;
+    for sql in ["COPY t TO '@/out/x.csv'", "COPY t TO 's3://bucket/x.csv'", "EXPORT DATABASE '@/out/all'"] {
+        refused_everywhere(&client, &folders.fill(sql)).await;
+    }
+    let told = client.execute(&folders.fill("COPY t TO '@/out/x.csv'")).await.unwrap_err().to_string();
+    assert!(told.contains("export_directories"), "{told}");
+    assert_eq!(folders.files(), ["private/keep.csv"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_written_under_the_directories() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = with_table(&server).await;
+    for (sql, rows) in [
+        ("COPY t TO '@/out/t.csv'", 3),
+        ("COPY (SELECT i, ';' AS \")\" FROM t WHERE i > 0 -- )\n) TO '@/out/some.parquet'", 2),
+        ("COPY main.t (i) TO '@/out/i.json' (FORMAT json, ARRAY)", 3),
+        ("COPY (SELECT i % 2 AS odd, i FROM t) TO '@/out/parts' (FORMAT parquet, PARTITION_BY (odd))", 3),
+        ("COPY t TO '@/out/threads' (FORMAT csv, PER_THREAD_OUTPUT, FILENAME_PATTERN 'p_{i}')", 3),
+        ("COPY t TO '@/out/whole.csv' (USE_TMP_FILE false)", 3),
+        ("COPY t TO '@/out/t.csv' WITH (HEADER false);", 3),
+    ] {
+        assert_eq!(client.execute(&folders.fill(sql)).await.unwrap(), rows, "{sql}");
+    }
+    assert_eq!(
+        folders.files(),
+        [
+            "out/i.json",
+            "out/parts/odd=0/data_0.parquet",
+            "out/parts/odd=1/data_0.parquet",
+            "out/some.parquet",
+            "out/t.csv",
+            "out/threads/p_0.csv",
+            "out/whole.csv",
+            "private/keep.csv"
+        ]
+    );
+    assert_eq!(fs::read_to_string(folders.root.join("out/t.csv")).unwrap(), "0,..,..\n1,..,..\n2,..,..\n");
+    let read = folders.fill("SELECT sum(i)::BIGINT FROM '@/out/some.parquet'");
+    assert_eq!(integer(&client, &read).await, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_sessions_and_transactions_export() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = with_table(&server).await;
+    let run = async |sql: &str| client.execute(&folders.fill(sql)).await.unwrap();
+    run("CREATE TABLE u AS FROM t; COPY u TO '@/out/script.csv'; DROP TABLE u").await;
+    run("CREATE TEMP TABLE mine AS SELECT 7 AS i").await;
+    run("COPY mine TO '@/out/session.csv'").await;
+    run("BEGIN").await;
+    run("INSERT INTO t VALUES (9, '', '')").await;
+    run("COPY (SELECT i FROM t WHERE i = 9) TO '@/out/open.csv'").await;
+    run("ROLLBACK").await;
+    run("BEGIN TRANSACTION READ ONLY; COPY t TO '@/out/reading.csv'; COMMIT").await;
+    assert_eq!(
+        folders.files(),
+        ["out/open.csv", "out/reading.csv", "out/script.csv", "out/session.csv", "private/keep.csv"]
+    );
+    assert_eq!(fs::read_to_string(folders.root.join("out/open.csv")).unwrap(), "i\n9\n");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_may_be_in_the_query_and_not_in_the_target() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = with_table(&server).await;
+    let run = async |sql: &str| {
+        let column: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let parameters = RecordBatch::try_from_iter([("x", column)]).unwrap();
+        let statement = Statement { parameters: Some(parameters), ..Statement::new(folders.fill(sql)) };
+        server.engine().run(&Place::Shared(None), statement).await
+    };
+    let ran = run("COPY (SELECT i FROM t WHERE i = $x) TO '@/out/one.csv'").await.unwrap();
+    assert!(matches!(ran, Outcome::Changed(1)));
+    assert_eq!(fs::read_to_string(folders.root.join("out/one.csv")).unwrap(), "i\n1\n");
+    for sql in ["COPY t TO $x", "COPY t TO ?", "COPY t TO ('@/out/' || $x)"] {
+        let told = run(sql).await.err().unwrap().to_string();
+        assert!(told.contains("not understood"), "{sql}: {told}");
+    }
+    drop(client);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_anywhere_else() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = with_table(&server).await;
+    std::os::unix::fs::symlink(folders.root.join("private"), folders.root.join("out/link")).unwrap();
+    fs::hard_link(server.path(), folders.root.join("out/twin.csv")).unwrap();
+    client.execute(&folders.fill("ATTACH '@/out/attached.db' AS attached")).await.unwrap();
+    client.execute("CREATE TABLE attached.t AS SELECT 1 AS i").await.unwrap();
+    client.execute("SET VARIABLE x = '/tmp/x'").await.unwrap();
+    let before = folders.files();
+    let database = server.path().display();
+    for sql in [
+        "COPY t TO '@/private/x.csv'",
+        "COPY t TO '@/private/keep.csv'",
+        "COPY t TO '@/x.csv'",
+        "COPY t TO '@/out'",
+        "COPY t TO '@/outside.csv'",
+        "COPY t TO '@/out/../private/x.csv'",
+        "COPY t TO '@/out/link/x.csv'",
+        "COPY t TO '@/out/link'",
+        "COPY t TO '@/out/twin.csv' (FORMAT csv, USE_TMP_FILE false)",
+        "COPY t TO '@/out/attached.db' (FORMAT csv, USE_TMP_FILE false)",
+        "COPY t TO '@/out/attached.db.wal' (FORMAT csv, USE_TMP_FILE false)",
+        &format!("COPY t TO '{database}' (FORMAT csv, USE_TMP_FILE false)"),
+        &format!("COPY t TO '{database}.wal' (FORMAT csv, USE_TMP_FILE false)"),
+        "COPY t TO 'x.csv'",
+        "COPY t TO 'file://@/out/x.csv'",
+        "COPY t TO 'file:@/private/x.csv'",
+        "COPY t TO 's3://bucket/x.csv'",
+        "COPY t TO '/dev/stdout'",
+        "COPY t TO STDOUT",
+        "COPY t TO x",
+        "COPY t TO \"@/private/x.csv\"",
+        "COPY t TO $$@/private/x.csv$$",
+        "COPY t TO (getvariable('x'))",
+        "COPY t TO '@/out/x'\n'/../../private/x.csv'",
+        "COPY t TO '@/out/x' (FORMAT csv, PER_THREAD_OUTPUT, FILENAME_PATTERN '../../private/p_{i}')",
+        "COPY t TO '@/out/x' (FORMAT csv, PER_THREAD_OUTPUT, FILE_EXTENSION '/../../private/x')",
+        "COPY t TO '@/out/x' (FORMAT parquet, PARTITION_BY (p, q), HIVE_FILE_PATTERN false)",
+        "COPY t TO '@/private/x' (FORMAT parquet, PARTITION_BY (i))",
+        "COPY FROM DATABASE test TO other",
+        "EXPORT DATABASE '@/out/all'",
+        "EXPLAIN ANALYZE COPY t TO '@/private/x.csv'",
+        "EXPLAIN (ANALYZE) COPY t TO '@/private/x.csv'",
+        "PREPARE e AS COPY t TO '@/private/x.csv'",
+        "SELECT 1; COPY t TO '@/private/x.csv'",
+        "COPY t TO '@/out/x.csv'; COPY t TO '@/private/x.csv'",
+        "SELECT 1 --\r; COPY t TO '@/private/x.csv'",
+        "/* /* */ */ COPY /* x */ t TO '@/private/x.csv'",
+        "\u{feff}COPY\u{a0}t TO '@/private/x.csv'",
+        "BEGIN; COPY t TO '@/private/x.csv'; COMMIT",
+    ] {
+        refused_everywhere(&client, &folders.fill(sql)).await;
+    }
+    assert_eq!(folders.files(), before);
+    assert_eq!(fs::read_to_string(folders.root.join("private/keep.csv")).unwrap(), "kept");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_other_statement_writes_a_file_of_the_clients_choice() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = with_table(&server).await;
+    // Files of a client's own, with statements in them that no gate has seen.
+    fs::create_dir(folders.root.join("out/dump")).unwrap();
+    fs::write(folders.root.join("out/dump/schema.sql"), folders.fill("COPY t TO '@/private/x.csv';"))
+        .unwrap();
+    fs::write(folders.root.join("out/dump/load.sql"), "").unwrap();
+    for sql in [
+        "IMPORT DATABASE '@/out/dump'",
+        "PRAGMA import_database('@/out/dump')",
+        "SELECT 1; IMPORT DATABASE '@/out/dump'",
+        "SET profiling_output = '@/private/x.json'",
+        "SET SESSION profile_output = '@/private/x.json'",
+        "SET log_query_path = '@/private/x.sql'",
+        "CALL enable_logging(storage := 'file', storage_config := {'path': '@/private/log'})",
+    ] {
+        let sql = folders.fill(sql);
+        refused(client.execute(&sql).await, Code::PermissionDenied, "NOT_ALLOWED");
+        refused(texts(&client, &sql).await, Code::PermissionDenied, "NOT_ALLOWED");
+    }
+    let query = folders.fill("FROM query('COPY t TO ''@/private/x.csv''')");
+    refused(texts(&client, &query).await, Code::InvalidArgument, "SYNTAX");
+    assert_eq!(folders.files(), ["out/dump/load.sql", "out/dump/schema.sql", "private/keep.csv"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loading_and_explaining_go_on_as_before() {
+    let folders = Folders::new();
+    let server = TestServer::start().await;
+    let client = with_table(&server).await;
+    fs::write(folders.root.join("private/rows.csv"), "i,p,q\n7,a,b\n").unwrap();
+    client.execute(&folders.fill("COPY t FROM '@/private/rows.csv'")).await.unwrap();
+    client.execute(&folders.fill("COPY main.t (i, p, q) FROM '@/private/rows.csv' (HEADER)")).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE i = 7").await, 2);
+    let explained = folders.fill("EXPLAIN ANALYZE COPY t FROM '@/private/rows.csv'");
+    assert!(!texts(&client, &explained).await.unwrap().is_empty());
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE i = 7").await, 3);
+    client.execute("PREPARE s AS SELECT count(*) AS copy FROM t WHERE i = $1").await.unwrap();
+    assert_eq!(integer(&client, "EXECUTE s(7)").await, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_server_exports() {
+    let folders = Folders::new();
+    fs::write(folders.root.join("private/rows.csv"), "i\n7\n").unwrap();
+    let source = folders.fill("[[source]]\nname = 'rows'\nformat = 'csv'\npath = '@/private/rows.csv'");
+    let server = TestServer::with(|config| {
+        configure(config, &folders.fill(&format!("export_directories = ['@/out']\n{source}")));
+        config.engine.path = None;
+        config.engine.read_only = true;
+    })
+    .await;
+    let client = server.client().await;
+    client.execute(&folders.fill("COPY rows TO '@/out/rows.parquet'")).await.unwrap();
+    client.execute("CREATE TEMP TABLE mine AS FROM rows").await.unwrap();
+    client.execute(&folders.fill("COPY mine TO '@/out/mine.csv'")).await.unwrap();
+    refused(client.execute("CREATE TABLE t (i INTEGER)").await, Code::PermissionDenied, "READ_ONLY");
+    refused_everywhere(&client, &folders.fill("COPY rows TO '@/private/x.csv'")).await;
+    assert_eq!(folders.files(), ["out/mine.csv", "out/rows.parquet", "private/keep.csv", "private/rows.csv"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_waits_for_no_write() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| {
+        folders.lets_export(config);
+        config.engine.wait = Duration::from_millis(50);
+    })
+    .await;
+    let client = with_table(&server).await;
+    let writer = server.client().await;
+    writer.execute("BEGIN").await.unwrap();
+    writer.execute("INSERT INTO t VALUES (9, '', '')").await.unwrap();
+    // It has the turn now.
+    refused(client.execute("DELETE FROM t").await, Code::ResourceExhausted, "WRITE_BUSY");
+    let sql = folders.fill("COPY t TO '@/out/t.csv'");
+    assert_eq!(soon("the export", client.execute(&sql)).await.unwrap(), 3);
+    writer.execute("COMMIT").await.unwrap();
+    server.shutdown().await;
+}
+
+#[test]
+fn a_directory_that_will_not_do_stops_the_start() {
+    let folders = Folders::new();
+    let start = |database: &str, directory: &str| {
+        let directory = folders.fill(directory);
+        let told = Config::from_arguments(["--database", database, "--export-directories", &directory]);
+        told.err().map(|error| error.to_string())
+    };
+    let database = folders.at("out/db.duckdb");
+    assert_eq!(start(&database, "@/private"), None);
+    assert_eq!(start(":memory:", "@/out,s3://bucket/out/"), None);
+    for (directory, reason) in [
+        ("@/nowhere", "is no folder"),
+        ("@/private/keep.csv", "is no folder"),
+        ("@/private,", "is no folder"),
+        ("@/out", "has the database in it"),
+        ("@", "has the database in it"),
+        ("https://host/x", "is no address"),
+        ("s3://bucket/*", "is no address"),
+    ] {
+        let told = start(&database, directory).unwrap();
+        assert!(told.contains("export_directories") && told.contains(reason), "{directory}: {told}");
+    }
+}

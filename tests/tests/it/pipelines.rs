@@ -1,0 +1,144 @@
+//! Pipelines: what is new in one table goes into another, once, by a schedule or on demand.
+
+use std::time::Duration;
+
+use merganser::Client;
+use merganser_server::engine::JobClock;
+use merganser_tests::{DatabaseFile, TestServer, configure, integer, refused, texts, until};
+use tempfile::TempDir;
+use tonic::Code;
+
+/// A database beside the server's own, and pipelines into it.
+struct Beside {
+    folder: TempDir,
+    pipeline: String,
+    clock: JobClock,
+}
+
+impl Beside {
+    fn new(pipeline: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, pipeline: pipeline.into(), clock: JobClock::standing() }
+    }
+
+    async fn start(&self) -> TestServer {
+        self.open(DatabaseFile::new(), "CREATE TABLE events (id BIGINT, ts TIMESTAMP, v VARCHAR)").await
+    }
+
+    async fn open(&self, file: DatabaseFile, init: &str) -> TestServer {
+        let folder = self.folder.path().display();
+        let toml = format!(
+            "[[catalog]]\nname = 'archive'\ntype = 'duckdb'\npath = '{folder}/archive.db'\n\n\
+             [[pipeline]]\nname = 'events'\n{}",
+            self.pipeline
+        );
+        TestServer::open(file, |config| {
+            configure(config, &toml);
+            config.engine.job_clock = self.clock.clone();
+            config.engine.init_sql = Some(merganser_server::engine::Script {
+                name: "init".into(),
+                sql: init.replace("TABLE", "TABLE IF NOT EXISTS"),
+            });
+        })
+        .await
+    }
+}
+
+async fn insert(client: &Client, rows: &str) {
+    client.execute(&format!("INSERT INTO events VALUES {rows}")).await.unwrap();
+}
+
+async fn moved(client: &Client) -> Vec<String> {
+    texts(client, "SELECT concat(id, v) FROM archive.main.events ORDER BY id, v").await.unwrap()
+}
+
+const BY_ID: &str = "from = 'events'\nincremental = 'id'\ninto = 'archive.main.events'";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_moved_once_and_again_after_a_restart() {
+    let beside = Beside::new(BY_ID);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a'), (2, now()::TIMESTAMP, 'b')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    assert_eq!(client.run_pipeline("EVENTS").await.unwrap(), 0);
+    insert(&client, "(3, now()::TIMESTAMP, 'c')").await;
+    let file = server.shutdown().await;
+
+    let server = beside.open(file, "SELECT 1").await;
+    let client = server.client().await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    assert_eq!(moved(&client).await, ["1a", "2b", "3c"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_with_a_known_key_takes_the_old_ones_place_and_late_rows_are_found() {
+    let beside = Beside::new(
+        "from = 'SELECT * FROM events'\nincremental = 'ts'\noverlap = '1 hour'\nkey = ['id']\n\
+         into = 'archive.main.events'",
+    );
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, '2026-01-01 10:00', 'a'), (2, '2026-01-01 11:00', 'b')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    // Nothing has changed, although the last hour is read again.
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    insert(
+        &client,
+        "(3, '2026-01-01 10:30', 'late'), (1, '2026-01-01 12:00', 'new'), (1, '2026-01-01 11:30', 'x')",
+    )
+    .await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    assert_eq!(moved(&client).await, ["1new", "2b", "3late"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_follows_the_clock_and_shows_its_runs() {
+    let beside = Beside::new(&format!("{BY_ID}\nevery = '1h'"));
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a')").await;
+    let runs = "SELECT count(*) FROM merganser_jobs() WHERE job = 'events' AND kind = 'pipeline' \
+                AND catalog = 'archive' AND every_seconds = 3600";
+    assert_eq!(integer(&client, &format!("{runs} AND last_begun_at IS NULL")).await, 1);
+    beside.clock.advance(Duration::from_secs(3599));
+    assert_eq!(integer(&client, &format!("{runs} AND last_begun_at IS NULL")).await, 1);
+    beside.clock.advance(Duration::from_secs(1));
+    let done = format!("{runs} AND last_outcome = 'done' AND last_changed = 1");
+    until("the first run", async || integer(&client, &done).await == 1).await;
+    insert(&client, "(2, now()::TIMESTAMP, 'b'), (3, now()::TIMESTAMP, 'c')").await;
+    let next = format!("{runs} AND next_at > last_begun_at");
+    until("the next run is planned", async || integer(&client, &next).await == 1).await;
+    beside.clock.advance(Duration::from_secs(3600));
+    let again = format!("{runs} AND last_changed = 2 AND last_detail = 'moved 2 rows'");
+    until("the second run", async || integer(&client, &again).await == 1).await;
+    assert_eq!(moved(&client).await.len(), 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_columns_of_the_source_are_added() {
+    let beside = Beside::new(BY_ID);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a')").await;
+    client.run_pipeline("events").await.unwrap();
+    client.execute("ALTER TABLE events ADD COLUMN more INTEGER DEFAULT 7").await.unwrap();
+    insert(&client, "(2, now()::TIMESTAMP, 'b', 8)").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    assert_eq!(integer(&client, "SELECT sum(more)::BIGINT FROM archive.main.events").await, 8);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_job_is_refused() {
+    let beside = Beside::new(BY_ID);
+    let server = beside.start().await;
+    let client = server.client().await;
+    refused(client.run_pipeline("others").await, Code::NotFound, "JOB_NOT_FOUND");
+    refused(client.maintain("archive").await, Code::NotFound, "JOB_NOT_FOUND");
+    refused(client.execute("RUN PIPELINE").await, Code::InvalidArgument, "SYNTAX");
+    server.shutdown().await;
+}
