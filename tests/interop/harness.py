@@ -20,6 +20,7 @@ BINARY = Path(
     os.environ.get("MERGANSER_SERVER_BIN")
     or Path(__file__).resolve().parents[2] / "target/debug/merganser-server-under-test"
 ).absolute()
+CLIENT = Path(os.environ.get("MERGANSER_CLIENT_BIN") or BINARY.with_name("merganser-under-test"))
 # A developer's own settings must not leak into the servers under test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
 

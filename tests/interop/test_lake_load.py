@@ -1,17 +1,14 @@
 """`merganser load` into a lake: killed at any moment and resumed, each row of the files is there once."""
 
-import os
 import subprocess
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pytest
 
 from client import eventually
-from harness import BINARY
+from harness import CLIENT
 
-CLIENT = Path(os.environ.get("MERGANSER_CLIENT_BIN") or BINARY.with_name("merganser"))
 ROWS, FILES = 2_000, 4
 
 
