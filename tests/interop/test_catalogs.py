@@ -66,7 +66,7 @@ class TestFileOfDuckDb:
     def test_a_server_that_is_killed_loses_and_doubles_nothing(self, start, database, file):
         servers = [start(database, *file, *SMALL_BULK)]
         with Crowd(servers, ROWS, PATH) as crowd:
-            for round in range(4):
+            for _ in range(3):
                 crowd.wait_for(20)
                 servers[0].kill()
                 servers[0] = start(database, *file, *SMALL_BULK)
@@ -106,6 +106,7 @@ def foreign(request, configured, tmp_path, postgres):
 
 
 class TestForeign:
+    @pytest.mark.parametrize("foreign", ["postgres"], indirect=True)
     @pytest.mark.parametrize("rows", [20, 2000])
     def test_rows_go_in_and_come_back(self, start, database, foreign, rows):
         options, table, path = foreign
@@ -140,6 +141,7 @@ class TestForeign:
                     end(transaction)
                 assert count(server, table) == rows
 
+    @pytest.mark.parametrize("foreign", ["postgres"], indirect=True)
     def test_a_column_that_does_not_fit_leaves_nothing(self, start, database, foreign):
         options, table, path = foreign
         server = start(database, *options, *SMALL_BULK)
@@ -267,7 +269,6 @@ def test_a_configuration_that_makes_no_sense_is_named(configured, text, names):
     "text, reason",
     [
         (catalog("duckdb", "/no/such/folder/x.db"), "catalog side"),
-        (catalog("sqlite", "/no/such/folder/x.db"), "catalog side"),
         (catalog("duckdb", "{this}", "read_only = true"), "catalog side"),
         (lake_of('metadata = "/no/such/folder/x.db"\ndata_path = "/no/such/folder"'), "catalog lake"),
     ],
