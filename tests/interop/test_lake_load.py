@@ -9,7 +9,8 @@ import pytest
 from client import eventually
 from harness import CLIENT
 
-ROWS, FILES = 2_000, 4
+ROWS, FILES, UNITS = 2_000, 4, 80
+NUMBERED = ["--loader", "nightly", "--unit-rows", FILES * ROWS // UNITS]
 
 
 @pytest.fixture
@@ -44,19 +45,23 @@ EVERYTHING = [(FILES * ROWS, FILES * ROWS, 0, FILES * ROWS - 1)]
 
 def test_a_load_that_is_killed_goes_on(lake, start, database, files):
     server = start(database, *lake.options())
-    numbered = ["--loader", "nightly", "--unit-rows", 100]
     for round in range(3):
-        before = units(server)
-        process = load(server, files, *numbered, *(["--resume"] if round else []))
-        eventually(lambda: units(server) > before + 2 or process.poll() is not None, "units are stored", 30)
+        process = load(server, files, *NUMBERED, *(["--resume"] if round else []))
+        stores_some(server, process)
         process.kill()
         process.communicate()
-    ends(load(server, files, *numbered, "--resume"))
+    ends(load(server, files, *NUMBERED, "--resume"))
     assert whole(server) == EVERYTHING
-    assert units(server) == FILES * ROWS / 100
-    ends(load(server, files, *numbered, "--resume"))
+    assert units(server) == UNITS
+    ends(load(server, files, *NUMBERED, "--resume"))
     assert whole(server) == EVERYTHING
-    assert "nightly" in ends(load(server, files, *numbered), code=64)
+    assert "nightly" in ends(load(server, files, *NUMBERED), code=64)
+
+
+def stores_some(server, process):
+    """Returns when a load has stored some units, or all."""
+    before = units(server)
+    eventually(lambda: units(server) > before + 2 or process.poll() is not None, "units are stored", 60)
 
 
 def units(server):
@@ -70,8 +75,7 @@ def test_a_load_outlasts_the_server(lake, start, database, files, tmp_path):
     address = server.uri.removeprefix("grpc://")
     process = load(server, files, "--loader", "nightly", "--unit-rows", 200)
     for _ in range(2):
-        before = units(server)
-        eventually(lambda: units(server) > before + 2, "units are stored", 30)
+        stores_some(server, process)
         server.kill()
         server = start(database, *config, listen=address)
     ends(process)
