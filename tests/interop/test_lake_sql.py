@@ -97,7 +97,8 @@ def test_an_upload_inside_a_transaction_goes_with_it(server):
 
 
 def test_a_transaction_writes_to_one_catalog(server):
-    server.run("CREATE TABLE lake.t (x BIGINT, v VARCHAR); CREATE TABLE here (x BIGINT, v VARCHAR)")
+    for table in ("lake.t", "here"):
+        server.run(f"CREATE TABLE {table} (x BIGINT, v VARCHAR)")
     with Client(server.uri) as client:
         for first, second in [("lake.t", "here"), ("here", "lake.t")]:
             with client.transaction() as transaction:

@@ -7,7 +7,7 @@ import pytest
 
 from loaders import Crowd, count, put, stored, unit
 
-# Rows a unit, of eight loaders: in the lake's metadata, in files, and those above --bulk-size.
+# Rows a unit, of eight loaders: few, more, and those above --bulk-size.
 ROWS = [3, 3, 20, 20, 20, 20, 1000, 1000]
 SMALL_BULK = ["--bulk-size", "16KiB"]
 
