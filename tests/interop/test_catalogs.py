@@ -188,7 +188,11 @@ class TestReadOnly:
         for rows in (3, 200_000):
             refused(put, server, unit(2, rows), PATH, codes="PERMISSION_DENIED", slug="READ_ONLY")
             refused(put, server, unit(2, rows), PATH, key="a/1/1")
-        for sql in ["INSERT INTO side.events VALUES ('b', 1, 1)", "DROP TABLE side.events", "CREATE TABLE side.t (x INT)"]:
+        for sql in (
+            "INSERT INTO side.events VALUES ('b', 1, 1)",
+            "DROP TABLE side.events",
+            "CREATE TABLE side.t (x INT)",
+        ):
             refused(server.run, sql, codes="PERMISSION_DENIED", slug="READ_ONLY")
         server.put(unit(1), "events")
         assert (count(server, "side.events"), count(server, "events")) == (20, 20)

@@ -35,7 +35,8 @@ def test_the_commit_tells_the_loader_and_its_key(lake, start, database):
     server = start(database, *lake.options())
     put(server, unit(1), key="sensors/7/1")
     (told,) = server.rows(
-        "SELECT author, commit_message, commit_extra_info->'keys'->>0 FROM lake.snapshots() ORDER BY snapshot_id DESC LIMIT 1"
+        "SELECT author, commit_message, commit_extra_info->'keys'->>0 FROM lake.snapshots()"
+        " ORDER BY snapshot_id DESC LIMIT 1"
     )
     assert told == ("merganser", "sensors/7/1", "sensors/7/1")
 
@@ -48,5 +49,5 @@ def test_time_travel_and_changes(lake, start, database):
     assert count(server) == 40
     assert count(server, f"lake.events AT (VERSION => {version})") == 20
     assert count(server, "lake.events AT (TIMESTAMP => now()::TIMESTAMP)") == 40
-    changes = f"SELECT change_type, count(*) FROM lake.table_changes('events', {version + 1}, {version + 1}) GROUP BY ALL"
-    assert server.rows(changes) == [("insert", 20)]
+    changes = f"lake.table_changes('events', {version + 1}, {version + 1})"
+    assert server.rows(f"SELECT change_type, count(*) FROM {changes} GROUP BY ALL") == [("insert", 20)]

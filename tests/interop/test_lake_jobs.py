@@ -34,7 +34,8 @@ def test_maintenance_merges_small_files_and_deletes_what_nobody_sees(lake, start
         put(server, unit(number, 200), key=f"a/1/{number + 1}")
     put(server, unit(6, 3))
     assert files(lake) == 7  # also few rows are a file
-    lake.storage.client.put_object(Bucket=lake.storage.bucket, Key=f"{lake.database}/main/events/orphan.parquet", Body=b"x")
+    orphan = f"{lake.database}/main/events/orphan.parquet"
+    lake.storage.client.put_object(Bucket=lake.storage.bucket, Key=orphan, Body=b"x")
     assert "tidied up" in output(CLIENT, "--url", server.uri, "maintain", "lake")
     kind, catalog, outcome, changed, detail = job(server, "maintain lake")
     assert (kind, catalog, outcome) == ("maintenance", "lake", "done")

@@ -123,7 +123,8 @@ def test_a_partitioned_table_takes_uploads(server):
 def test_the_past_is_there(server):
     for number in (1, 2, 3):
         put(server, unit(number), ("lake", "main", "t"))
-    versions = [version for (version,) in server.rows("SELECT snapshot_id FROM lake.snapshots() ORDER BY snapshot_id")][-3:]
+    listed = server.rows("SELECT snapshot_id FROM lake.snapshots() ORDER BY snapshot_id")
+    versions = [version for (version,) in listed][-3:]
     assert [count(server, f"lake.t AT (VERSION => {version})") for version in versions] == [20, 40, 60]
     server.run("DELETE FROM lake.t WHERE unit = 1")
     assert count(server, "lake.t") == 40
