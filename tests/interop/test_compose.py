@@ -49,7 +49,8 @@ def test_what_is_mounted_is_there():
     assert files == ["./docker/lake.toml"]
     assert all((ROOT / file).is_file() for file in files)
     assert {source for source, *_ in mounts} - set(files) == set(COMPOSE["volumes"])
-    assert SERVICES["lake"]["environment"]["MERGANSER_CONFIG"] in [target for source, target, *_ in mounts if source in files]
+    targets = [target for source, target, *_ in mounts if source in files]
+    assert targets == [SERVICES["lake"]["environment"]["MERGANSER_CONFIG"]]
 
 
 def test_a_service_waits_for_what_its_profile_starts():
@@ -101,7 +102,7 @@ def test_the_configuration_asks_for_what_the_services_have():
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
-    """The environment of the server, with services of the tests as the hosts."""
+    """The environment of the server with those of the tests as hosts, the S3 store, and a folder of extensions."""
     postgres, storage = Postgres(), Storage()
     environment = image_environment() | lake_environment()
     user, password = environment["LAKE_USER"], environment["LAKE_PASSWORD"]

@@ -177,6 +177,12 @@ def test_small_files_are_merged_and_the_lake_can_be_asked_as_it_was(events_to_la
     _, [[before]], [[after]], _, earlier, now, jobs = tables(events_to_lake)
     assert int(before) >= 13 and int(after) <= 2
     assert (earlier, now) == ([["1000", "0"]], [["1601", "50"]])
-    assert [(job, outcome) for job, outcome, *_ in jobs] == [("events", "done"), ("maintain lake", "done")]
-    assert int(re.search(r"merged (\d+) files", jobs[1][-1])[1]) >= int(before) - int(after)
-    assert in_readme(EVENTS_TO_LAKE, events_to_lake)
+    (tidied,) = re.findall(r"^lake: (\d+) rows, files and snapshots tidied up$", events_to_lake, re.MULTILINE)
+    assert int(tidied) >= int(before) - int(after)
+    assert [(job, outcome) for job, *_, outcome in jobs] == [("events", "done"), ("maintain lake", "done")]
+
+
+def test_the_readme_shows_what_events_to_lake_prints(events_to_lake):
+    # How many versions there are, and how much to tidy up, also depends on what the server keeps for itself.
+    masked = lambda text: re.sub(r"(?<=VERSION => )\d+|(?<=^lake: )\d+", "N", text, flags=re.MULTILINE)  # noqa: E731
+    assert masked(events_to_lake).strip() in masked((EVENTS_TO_LAKE / "README.md").read_text())
