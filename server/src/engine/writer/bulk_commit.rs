@@ -7,15 +7,15 @@ use super::{
     actor::commit_error,
     committer::{Committer, now},
     doubt::{Doubt, Doubtful},
-    group::DuckStorage,
-    storage::Failure,
+    duck::DuckStorage,
+    storage::{Failure, Storage},
 };
 use crate::{
     engine::{
         Error, Result,
         append::Imports,
         ingest::Ack,
-        ledger::{Committed, Draft, Entry, Placed, compare_older},
+        ledger::{Ahead, Committed, Draft, Entry, Placed, compare_older},
     },
     metrics,
 };
@@ -31,9 +31,9 @@ enum Found {
 impl Committer<DuckStorage> {
     /// Takes the ledger as it is on disk; for a database that was opened again.
     pub(super) fn read_ledger(&mut self) -> Result<()> {
-        let DuckStorage { ledger: table, connection, .. } = &self.storage;
-        table.look_again(connection)?;
-        let mut fresh = table.load(connection)?;
+        let DuckStorage { ledger: table, own, .. } = &self.storage;
+        table.look_again(&own.connection)?;
+        let mut fresh = table.load(&own.connection)?;
         let mut ledger = self.ledger.lock();
         fresh.keep_counts_of(&ledger);
         *ledger = fresh;
@@ -82,11 +82,12 @@ impl Committer<DuckStorage> {
         }
     }
 
-    fn find(&self, bulk: &BulkCommit) -> Result<Found> {
+    fn find(&mut self, bulk: &BulkCommit) -> Result<Found> {
         let Some(keyed) = &bulk.keyed else { return Ok(Found::New(None)) };
         let known = {
             let ledger = self.ledger.lock();
-            let mut draft = Draft::new(&ledger, self.commits + 1, now());
+            let mut ahead = Ahead::default();
+            let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
             match draft.place(keyed, &bulk.table, bulk.rows as u64)? {
                 Placed::Here | Placed::Later => {
                     return Ok(Found::New(draft.into_entries().pop()));
@@ -97,7 +98,7 @@ impl Committer<DuckStorage> {
         };
         let known = match known {
             Some(committed) => Some(committed),
-            None => self.storage.ledger.look_up(&self.storage.connection, &keyed.key)?,
+            None => self.storage.look_up(&keyed.key)?,
         };
         let expected = self.ledger.lock().expected(&keyed.key.loader);
         compare_older(keyed, known, expected).map(Found::Duplicate)

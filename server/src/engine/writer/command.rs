@@ -24,6 +24,8 @@ pub(super) enum Command {
     Bulk(Box<BulkCommit>),
     /// Make the ledger, so that a transaction that begins afterwards can write to it.
     MakeLedger(oneshot::Sender<Result<()>>),
+    /// Look at a commit that has failed on the second thread.
+    Settle,
     /// Finish what was accepted, checkpoint, and end.
     Shutdown(oneshot::Sender<()>),
 }

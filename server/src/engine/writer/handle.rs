@@ -13,21 +13,23 @@ use super::{
     actor::Actor,
     checkpoint::Sizes,
     command::{Command, Held},
-    group::DuckStorage,
+    duck::DuckStorage,
 };
 use crate::engine::{
     Error, Options, Result,
-    append::Imports,
     clock::CommitClock,
     database::Database,
     ledger::{LedgerTable, SharedLedger},
     permit,
 };
 
+/// The writer's end of the channel is open for as long as somebody has this.
+type Commands = Arc<Mutex<Option<mpsc::Sender<Command>>>>;
+
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
 /// is taken before anything is sent.
 pub(crate) struct WriterHandle {
-    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    commands: Commands,
     slots: Arc<Semaphore>,
     wait: std::time::Duration,
 }
@@ -41,26 +43,26 @@ impl WriterHandle {
         options: &Options,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel();
+        let commands = Arc::new(Mutex::new(Some(commands)));
+        let settle = settling(&commands);
         let (report, opened) = mpsc::channel();
         let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
         thread::Builder::new()
             .name("writer".into())
-            .spawn(move || match database.private_connection() {
-                Ok(connection) => {
-                    let _ = report.send(Ok(()));
-                    let imports = Imports::default();
-                    let storage = DuckStorage { connection, database, ledger: table, clock, imports };
-                    Actor::new(storage, ledger, sizes).run(&received);
+            .spawn(move || {
+                let actor = DuckStorage::open(database, table, clock)
+                    .and_then(|storage| Actor::new(storage, ledger, sizes, settle));
+                match actor {
+                    Ok(actor) => {
+                        let _ = report.send(Ok(()));
+                        actor.run(&received);
+                    }
+                    Err(error) => drop(report.send(Err(error))),
                 }
-                Err(error) => drop(report.send(Err(error))),
             })
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
         opened.recv().map_err(|_| Error::Internal("the writer's thread ended at once".into()))??;
-        Ok(Self {
-            commands: Mutex::new(Some(commands)),
-            slots: Arc::new(Semaphore::new(options.queue_units)),
-            wait: options.wait,
-        })
+        Ok(Self { commands, slots: Arc::new(Semaphore::new(options.queue_units)), wait: options.wait })
     }
 
     /// Queues a unit, behind what was queued before. Its answer comes when it is committed or refused.
@@ -107,6 +109,19 @@ impl WriterHandle {
         let (done, ended) = oneshot::channel();
         if commands.send(Command::Shutdown(done)).is_ok() {
             let _ = ended.await;
+        }
+    }
+}
+
+/// Has the writer look at a failed commit. It keeps the channel open no longer than the handle does: who has let go of
+/// that has the writer end, which looks then.
+fn settling(commands: &Commands) -> impl Fn() + Send + 'static {
+    let commands = Arc::downgrade(commands);
+    move || {
+        if let Some(commands) = commands.upgrade()
+            && let Some(commands) = &*commands.lock()
+        {
+            let _ = commands.send(Command::Settle);
         }
     }
 }

@@ -7,14 +7,35 @@ use crate::engine::{
     ledger::{Committed, Entry, IngestKey},
 };
 
-/// One database, as the committer sees it.
+/// One database, as the writer sees it.
 pub(super) trait Storage {
-    /// Commits the rows of all units and the entries of the ledger in one transaction. After any failure but
-    /// [`Error::CommitUnknown`] nothing of them is in the database.
+    /// A transaction that another thread may commit.
+    type Transaction: Transaction;
+
+    /// Commits the rows of all units and the entries of the ledger in one transaction, while no other is open. After
+    /// any failure but [`Error::CommitUnknown`] nothing of them is in the database.
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure>;
+
+    /// Begins a transaction that may stay open while the one before it commits; `None` when groups have to be
+    /// committed one after the other for now.
+    fn begin(&mut self) -> Option<Self::Transaction>;
+
+    /// Adds units and entries to a transaction. After a failure it can only be dropped.
+    fn append(
+        &mut self,
+        transaction: &mut Self::Transaction,
+        units: &[Unit],
+        entries: &[Entry],
+    ) -> Result<(), Failure>;
 
     /// What the ledger on disk knows of a unit.
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>>;
+}
+
+/// A transaction that lacks its COMMIT. Dropped, it is rolled back.
+pub(super) trait Transaction {
+    /// Commits. After any failure but [`Error::CommitUnknown`] nothing of it is in the database.
+    fn commit(self) -> Result<(), Failure>;
 }
 
 /// Why a group was not committed.
