@@ -40,7 +40,7 @@ impl Actor {
             let served = match command {
                 Command::Unit(unit) => {
                     let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
-                    self.committer.commit(group)
+                    self.committer.commit_all(vec![group])
                 }
                 Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
                 Command::MakeLedger(done) => {
@@ -49,6 +49,8 @@ impl Actor {
                     let _ = done.send(made.map_err(|failure| failure.error));
                     Ok(())
                 }
+                // No second thread commits to a catalog.
+                Command::Settle => Ok(()),
                 Command::CatchUp(done) => {
                     let caught_up = self.committer.catch_up();
                     let catalog = &self.committer.storage.home.catalog;

@@ -105,6 +105,8 @@ fn start(
     let storage = AttachedStorage::new(connection, Arc::clone(database), Arc::clone(clock), home, seen);
     let own = Arc::clone(&ledger);
     let name = format!("writer {}", catalog.name);
-    let writer = WriterHandle::start(name, options, move |commands| actor::run(storage, own, commands))?;
+    let writer = WriterHandle::start(name, options, |_| {
+        Ok(move |commands: &std::sync::mpsc::Receiver<_>| actor::run(storage, own, commands))
+    })?;
     Ok(Site { catalog, writer, ledger })
 }
