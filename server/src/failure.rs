@@ -182,6 +182,15 @@ fn of_duck(class: Class, message: &str) -> Failure {
         Class::Permission => (Kind::Forbidden, "PERMISSION"),
         Class::Unsupported => (Kind::Unsupported, "UNSUPPORTED"),
         Class::Other => (Kind::Unknown, "ENGINE"),
+        Class::Unreachable => {
+            // What it says may name hosts and paths, which are not for clients.
+            tracing::warn!(error = message, "another server cannot be reached");
+            return Failure::new(
+                Kind::Unavailable,
+                "CATALOG_DOWN",
+                "a server or storage that this statement needs cannot be reached just now; try again in a moment",
+            );
+        }
         Class::Down => return Error::EngineDown.into(),
         Class::DiskFull | Class::Locked | Class::Fatal => {
             tracing::error!(error = message, "the engine failed");

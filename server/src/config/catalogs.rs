@@ -61,8 +61,8 @@ fn catalog(
     let name = checked_name("catalog", name, names)?;
     let wrong =
         |key: &str, reason: &str| invalid(&format!("catalog.{key}"), &format!("of {name:?} {reason}"));
-    if ["system", "temp", "memory"].contains(&name.to_lowercase().as_str()) {
-        return Err(wrong("name", "is a catalog of DuckDB's own"));
+    if ["system", "temp", "memory", "sources", "queries"].contains(&name.to_lowercase().as_str()) {
+        return Err(wrong("name", "is a catalog of DuckDB's or the server's own"));
     }
     let is_lake = kind == "ducklake";
     let kind = match kind.as_str() {

@@ -55,7 +55,7 @@ pub(crate) struct Database {
 }
 
 /// The table function that tells of loaders.
-const INGEST_LISTING: &str = "merganser_ingest";
+pub(crate) const INGEST_LISTING: &str = "merganser_ingest";
 
 /// The table function that tells of jobs.
 const JOBS_LISTING: &str = "merganser_jobs";

@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::CancelOnDrop,
     clock::{CommitClock, Stamp},
-    database::{Database, Pooled},
+    database::{Database, INGEST_LISTING, Pooled},
     delivery::Delivery,
     error::Class,
     ffi::Prepared,
@@ -41,6 +41,9 @@ impl Engine {
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
         if sql::is_own(&statement.sql) {
             return self.write(place, statement).await;
+        }
+        if sql::mentions(&statement.sql, INGEST_LISTING) {
+            self.shared.attached.catch_up().await;
         }
         let names = match place {
             Place::Shared(names) => names,

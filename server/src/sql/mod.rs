@@ -34,6 +34,9 @@ pub(crate) const OWN_CATALOGS: [&str; 2] = ["sources", "queries"];
 const PAST_THE_SERVER: [&str; 5] =
     ["postgres_execute", "postgres_query", "mysql_execute", "mysql_query", "sqlite_query"];
 
+/// What begins so is the catalog in which DuckLake keeps the metadata of a lake.
+const LAKE_METADATA: &str = "__ducklake_metadata";
+
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -209,6 +212,11 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                     "DuckDB's logging is one for all clients; only the operator turns it on".into(),
                 ));
             }
+            Token::Word(name) | Token::Quoted(name) if name.starts_with(LAKE_METADATA) => {
+                return Err(Refusal::NotAllowed(
+                    "the metadata of a lake is DuckLake's own; its functions tell of it, such as lake.snapshots()".into(),
+                ));
+            }
             Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
                 return Err(Refusal::NotAllowed(format!(
                     "names that begin with {INTERNAL_PREFIX} are the server's own"
@@ -290,6 +298,7 @@ mod tests {
             "FROM \"__Merganser_recast\"(1)",
             "CALL postgres_execute('pg', 'DROP TABLE t')",
             "FROM \"Postgres_Query\"('pg', 'SELECT 1')",
+            "FROM __ducklake_metadata_lake.ducklake_snapshot",
             "IMPORT DATABASE '/dump'",
             "import /* x */ database '/dump'",
             "PRAGMA \"Import_Database\"('/dump')",

@@ -174,7 +174,7 @@ async fn a_key_does_not_go_with_a_transaction_or_another_database() {
     let mut elsewhere = messages("t", vec![unit(1, ROWS)]);
     elsewhere[0].flight_descriptor.as_mut().unwrap().path = vec!["other".into(), "main".into(), "t".into()];
     let sent = put_with(&flight, &[("x-merganser-ingest-key", "a/1/1")], elsewhere).await;
-    assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("attached"));
+    assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("catalog"));
 
     // A session belongs to its connection, and so does its transaction.
     let begin = CommandStatementUpdate { query: "BEGIN".into(), transaction_id: None };

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::storage::AttachedStorage;
+use super::{storage::AttachedStorage, verdict};
 use crate::engine::{
     Error,
     ledger::SharedLedger,
@@ -40,13 +40,21 @@ impl Actor {
             let served = match command {
                 Command::Unit(unit) => {
                     let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
-                    self.committer.commit(group)
+                    self.committer.commit_all(vec![group])
                 }
                 Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
                 Command::MakeLedger(done) => {
                     let storage = &self.committer.storage;
                     let made = storage.home.ensure_ledger(&storage.connection);
                     let _ = done.send(made.map_err(|failure| failure.error));
+                    Ok(())
+                }
+                // No second thread commits to a catalog.
+                Command::Settle => Ok(()),
+                Command::CatchUp(done) => {
+                    let caught_up = self.committer.catch_up();
+                    let catalog = &self.committer.storage.home.catalog;
+                    let _ = done.send(caught_up.map_err(|error| verdict::of_reading(catalog, error)));
                     Ok(())
                 }
                 Command::Shutdown(done) => {
@@ -104,7 +112,8 @@ impl Actor {
         let read = self.read_ledger(commands);
         let ledger = self.committer.ledger.lock();
         let known = read.map(|()| &*ledger);
-        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error));
+        let undone = Error::CatalogDown(catalog);
+        in_doubt.into_iter().for_each(|unit| unit.settle(known, &error, &undone));
         read
     }
 

@@ -63,6 +63,11 @@ impl Home {
         }
     }
 
+    /// Whether other servers write to it as well.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.kind, CatalogKind::DuckLake { .. })
+    }
+
     /// The ledger as it is in the catalog.
     pub(super) fn load(&self, connection: &Connection) -> Result<Ledger> {
         if !self.keeps_keys {

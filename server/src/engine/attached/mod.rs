@@ -12,7 +12,7 @@ mod queue;
 mod storage;
 mod verdict;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
     Options, Result,
@@ -25,6 +25,9 @@ use super::{
 use home::Home;
 use storage::AttachedStorage;
 
+/// How long a question about loaders waits for a lake.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+
 /// Every attached catalog that takes writes, by its name in lower case.
 #[derive(Default)]
 pub(crate) struct Attached {
@@ -35,6 +38,7 @@ pub(crate) struct Attached {
 pub(crate) struct Site {
     pub(crate) catalog: AttachedCatalog,
     pub(crate) writer: WriterHandle,
+    pub(crate) ledger: SharedLedger,
 }
 
 impl Attached {
@@ -49,8 +53,10 @@ impl Attached {
             return Ok(Self::default());
         }
         for catalog in database.attached_catalogs().filter(|catalog| !catalog.read_only) {
-            let site = start(catalog.clone(), database, clock, options)?;
-            sites.insert(catalog.name.to_lowercase(), site);
+            let started = start(catalog.clone(), database, clock, options);
+            if let Some(site) = catalog.or_missed(started)? {
+                sites.insert(catalog.name.to_lowercase(), site);
+            }
         }
         Ok(Self { sites })
     }
@@ -58,6 +64,20 @@ impl Attached {
     /// That of a catalog, where the configuration attaches it for writing.
     pub(crate) fn site(&self, catalog: &str) -> Option<&Site> {
         self.sites.get(&catalog.to_lowercase())
+    }
+
+    /// Brings what is known of loaders up to date with what other servers have committed, where they can be asked in
+    /// time.
+    pub(crate) async fn catch_up(&self) {
+        for site in self.sites.values().filter(|site| site.catalog.is_shared()) {
+            let caught_up = tokio::time::timeout(CATCH_UP_WITHIN, site.writer.catch_up()).await;
+            if !matches!(caught_up, Ok(Ok(()))) {
+                tracing::warn!(
+                    catalog = site.catalog.name,
+                    "the ledger of a catalog cannot be read just now"
+                );
+            }
+        }
     }
 
     /// Lets the writers finish what they have accepted, then ends them.
@@ -77,14 +97,16 @@ fn start(
     let connection = database.private_connection()?;
     // What fails in another database does not condemn the server's own.
     connection.forgive();
-    let table = LedgerTable::find(&connection, &catalog.name, catalog.is_shared())?;
-    let home = Home::new(&catalog, table);
+    let home = Home::new(&catalog, LedgerTable::of(&catalog.name, catalog.is_shared()));
     let ledger = SharedLedger::default();
     *ledger.lock() = home.load(&connection)?;
     database.ledgers.lock().insert(catalog.name.clone(), Arc::clone(&ledger));
     let seen = ledger.lock().highest_commit();
     let storage = AttachedStorage::new(connection, Arc::clone(database), Arc::clone(clock), home, seen);
+    let own = Arc::clone(&ledger);
     let name = format!("writer {}", catalog.name);
-    let writer = WriterHandle::start(name, options, move |commands| actor::run(storage, ledger, commands))?;
-    Ok(Site { catalog, writer })
+    let writer = WriterHandle::start(name, options, |_| {
+        Ok(move |commands: &std::sync::mpsc::Receiver<_>| actor::run(storage, own, commands))
+    })?;
+    Ok(Site { catalog, writer, ledger })
 }

@@ -120,6 +120,10 @@ impl Storage for AttachedStorage {
         Ok(ledger)
     }
 
+    fn is_shared(&self) -> bool {
+        self.home.is_shared()
+    }
+
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
         self.home.ledger.look_again(&self.connection)?;
         self.seen = self.home.ledger.catch_up(&self.connection, self.seen, ledger)?;

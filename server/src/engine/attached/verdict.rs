@@ -8,15 +8,8 @@ use crate::engine::{
 /// How DuckLake and PostgreSQL say that somebody else's commit came first.
 const CONFLICTS: [&str; 4] =
     ["Transaction conflict", "maximum retry count", "could not serialize", "database is locked"];
-/// How extensions say that a server, or a file of it, is out of reach.
-const OUT_OF_REACH: [&str; 6] = [
-    "Unable to connect",
-    "server closed the connection",
-    "connection to server",
-    "Connection error",
-    "HTTP Error",
-    "terminating connection",
-];
+/// How a store of files says that it is in trouble.
+const OF_STORAGE: &str = "HTTP Error";
 
 fn has_any(message: &str, words: &[&str]) -> bool {
     words.iter().any(|word| message.contains(word))
@@ -28,12 +21,28 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
     if has_any(message, &CONFLICTS) {
         return Failure { error: conflict(message.clone()), ..failure };
     }
-    if *class == Class::Io || has_any(message, &OUT_OF_REACH) {
-        // What it says may name hosts and paths, which are not for clients.
-        tracing::warn!(catalog, error = message, "a catalog cannot be reached");
-        return Failure::whole(Error::CatalogDown(catalog.to_owned()));
+    if is_out_of_reach(*class, message) {
+        return Failure::whole(down(catalog, message));
     }
     failure
+}
+
+/// A failure of a read.
+pub(super) fn of_reading(catalog: &str, error: Error) -> Error {
+    match &error {
+        Error::Duck { class, message } if is_out_of_reach(*class, message) => down(catalog, message),
+        _ => error,
+    }
+}
+
+fn is_out_of_reach(class: Class, message: &str) -> bool {
+    class == Class::Unreachable || message.contains(OF_STORAGE)
+}
+
+fn down(catalog: &str, message: &str) -> Error {
+    // What it says may name hosts and paths, which are not for clients.
+    tracing::warn!(catalog, error = message, "a catalog cannot be reached");
+    Error::CatalogDown(catalog.to_owned())
 }
 
 /// A failed COMMIT: somebody else came first, a constraint forbids it, or nobody knows.
@@ -82,7 +91,7 @@ mod tests {
     fn what_is_out_of_reach_names_no_host() {
         let message = "IO Error: Failed to query most recent snapshot for DuckLake: Unable to connect to Postgres \
                        at \"host=db\": connection refused";
-        let told = of_work("lake", Failure::whole(duck(Class::Io, message)));
+        let told = of_work("lake", Failure::whole(duck(Class::Unreachable, message)));
         assert!(matches!(&told.error, Error::CatalogDown(name) if name == "lake"));
         assert!(!told.error.to_string().contains("db"));
     }

@@ -228,15 +228,12 @@ struct Listed {
     has_expression: bool,
 }
 
-/// The columns by name.
+/// The columns by name. DuckDB's own list of columns would ask every attached catalog, and fail where one is out of
+/// reach.
 fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, Listed>> {
     let sql = format!(
-        "SELECT column_name, data_type, is_nullable IS NOT DISTINCT FROM false AND column_default IS NULL, \
-         column_default IS NOT NULL FROM duckdb_columns() \
-         WHERE database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
-        literal(&name.catalog),
-        literal(&name.schema),
-        literal(&name.table)
+        "SELECT name, type, \"notnull\" AND dflt_value IS NULL, dflt_value IS NOT NULL FROM pragma_table_info({})",
+        literal(&name.sql())
     );
     let mut columns = HashMap::new();
     for batch in ask(connection, &sql)? {

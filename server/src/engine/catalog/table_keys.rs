@@ -2,7 +2,7 @@
 
 use super::{FullName, ask, extract_own, text};
 use crate::{
-    engine::{Result, ffi::Connection},
+    engine::{Error, Result, error::Class, ffi::Connection},
     sql::{literal, quote},
 };
 
@@ -30,12 +30,28 @@ pub(super) fn table_keys(connection: &Connection, name: &FullName) -> Result<Tab
              UNION ALL SELECT '', 0 FROM duckdb_indexes() WHERE is_unique AND {of_table}
          ) ORDER BY position"
     );
+    let listed = match ask(connection, &sql) {
+        // The lists are those of every attached catalog, and one of them is out of reach.
+        Err(Error::Duck { class: Class::Unreachable, .. }) => return keys_as_described(connection, name),
+        listed => listed?,
+    };
     let mut keys = TableKeys::default();
-    for batch in ask(connection, &sql)? {
+    for batch in listed {
         for row in 0..batch.num_rows() {
             keys.unique = true;
             keys.primary.extend(Some(text(&batch, 0, row)).filter(|column| !column.is_empty()));
         }
+    }
+    Ok(keys)
+}
+
+/// What the table's own description tells of them: which columns are in the primary key, and not in which order. What
+/// else is unique it does not tell, so that something is taken to be.
+fn keys_as_described(connection: &Connection, name: &FullName) -> Result<TableKeys> {
+    let sql = format!("SELECT name FROM pragma_table_info({}) WHERE pk", literal(&name.sql()));
+    let mut keys = TableKeys { primary: Vec::new(), unique: true };
+    for batch in ask(connection, &sql)? {
+        keys.primary.extend((0..batch.num_rows()).map(|row| text(&batch, 0, row)));
     }
     Ok(keys)
 }

@@ -35,6 +35,8 @@ pub enum Class {
     Interrupted,
     /// A file could not be read or written.
     Io,
+    /// Another server, on which a catalog or a file is, does not answer.
+    Unreachable,
     /// No room on the device.
     DiskFull,
     /// Another process holds the file.
@@ -123,6 +125,18 @@ const OUT_OF_MEMORY: [&str; 4] = [
 ];
 
 /// The classes by prefix; details that the prefix hides are looked for in the text.
+/// How extensions say that a server does not answer, or has gone.
+const UNREACHABLE: [&str; 8] = [
+    "Unable to connect to Postgres",
+    "server closed the connection",
+    "connection to server",
+    "no connection to the server",
+    "Could not connect to server",
+    "Connection error for HTTP",
+    "terminating connection",
+    "Failed to execute query \"ROLLBACK\"",
+];
+
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
     let has = |part: &str| message.contains(part);
@@ -137,6 +151,12 @@ fn classify(message: &str) -> Class {
     // A commit that runs out of memory has no name of a class in front.
     if OUT_OF_MEMORY.iter().any(|text| has(text)) {
         return Class::OutOfMemory;
+    }
+    if head != "Parser" && head != "Binder" && UNREACHABLE.iter().any(|text| has(text)) {
+        return Class::Unreachable;
+    }
+    if has("a single transaction can only write to a single attached database") {
+        return Class::Unsupported;
     }
     if has("Could not set lock on file") || has("already open in") {
         return Class::Locked;

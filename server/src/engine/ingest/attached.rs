@@ -13,7 +13,7 @@ use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Collected, Entry, Hashing, IngestRequest, Pending,
+    Ack, Collected, Entry, Hashing, IngestRequest, Pending,
     bulk::{PIECE_BYTES, PIECES_WAITING},
     merge::Staged,
     merge_stage::MergeStage,
@@ -24,7 +24,9 @@ use crate::engine::{
     append::Target,
     attached::Site,
     catalog::FullName,
+    error::Class,
     ffi::Connection,
+    ledger::{Keyed, Verdict},
     permit,
     writer::{BulkCommit, Held, Unit},
 };
@@ -49,8 +51,11 @@ impl Engine {
         if request.merge.is_some() && collected.rows > 0 {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
-        let entry = self.entry(name, request, &schema).await?;
         let keyed = batches.finish(request);
+        let entry = match self.entry(name, request, &schema).await {
+            Ok(entry) => entry,
+            Err(error) => return site.repeated(keyed.as_ref(), collected.bytes, error).await,
+        };
         if collected.rows == 0 && entry.create.is_none() && keyed.is_none() {
             return Ok(Pending::nothing());
         }
@@ -85,7 +90,17 @@ impl Engine {
     ) -> Result<Pending> {
         let place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
-        let entry = self.entry(name, request, &schema).await?;
+        let entry = match self.entry(name, request, &schema).await {
+            Ok(entry) => entry,
+            Err(error) if request.key.is_none() => return Err(error),
+            // It may be the table that its first copy has made.
+            Err(error) => {
+                let bytes = collected.bytes;
+                drop(collected);
+                let bytes = bytes + self.read_through(&mut batches).await?;
+                return site.repeated(batches.finish(request).as_ref(), bytes, error).await;
+            }
+        };
         let entering = Plan::new(site, name, request, &entry);
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let (database, target) = (Arc::clone(&self.shared.database), name.clone());
@@ -120,7 +135,15 @@ impl Engine {
     /// How an upload enters its table as it is now.
     async fn entry(&self, name: &FullName, request: &IngestRequest, schema: &SchemaRef) -> Result<Entry> {
         let table = self.table_info(name).await?;
-        let mut entry = Entry::decide(name, table.as_deref(), request, schema)?;
+        let mut entry = match Entry::decide(name, table.as_deref(), request, schema) {
+            Ok(entry) => entry,
+            // Another server may have changed the table a moment ago.
+            Err(_) => {
+                let (catalog, looked_up) = (Arc::clone(&self.shared.catalog), name.clone());
+                let table = self.blocking(move || catalog.look_up(&looked_up)).await?;
+                Entry::decide(name, table.as_deref(), request, schema)?
+            }
+        };
         if !request.partition_by.is_empty()
             && !entry.widens
             && let Some(create) = &mut entry.create
@@ -130,6 +153,22 @@ impl Engine {
         Ok(entry)
     }
 
+    /// Refuses an upload into a catalog of the configuration that takes no writes, or is not there.
+    pub(super) fn check_writable(&self, name: &FullName) -> Result<()> {
+        let declared = &self.shared.options.lake.catalogs;
+        let Some(catalog) = declared.iter().find(|it| it.name.eq_ignore_ascii_case(&name.catalog)) else {
+            return Ok(());
+        };
+        if catalog.read_only {
+            let message = format!("the catalog {} takes no writes", catalog.name);
+            return Err(Error::Duck { class: Class::ReadOnly, message });
+        }
+        match self.shared.attached.site(&catalog.name) {
+            Some(_) => Ok(()),
+            None => Err(Error::CatalogDown(catalog.name.clone())),
+        }
+    }
+
     /// Refuses partitions where a table has no files of its own.
     pub(super) fn check_partitions(&self, request: &IngestRequest, name: &FullName) -> Result<()> {
         let kind = self.shared.attached.site(&name.catalog).map(|site| &site.catalog.kind);
@@ -137,6 +176,23 @@ impl Engine {
             Some(CatalogKind::DuckLake { .. }) => Ok(()),
             _ if request.partition_by.is_empty() => Ok(()),
             _ => Err(Error::SchemaMismatch("partition_by is for tables of a DuckLake".into())),
+        }
+    }
+}
+
+impl Site {
+    /// The acknowledgement of an upload that its table does not take any more because it was committed before; else
+    /// the error.
+    async fn repeated(&self, keyed: Option<&Keyed>, bytes: usize, error: Error) -> Result<Pending> {
+        let Some(keyed) = keyed else { return Err(error) };
+        self.writer.catch_up().await?;
+        let mut ledger = self.ledger.lock();
+        match ledger.judge(&keyed.key) {
+            Ok(Verdict::Known(committed)) if committed.hash == keyed.hash => {
+                ledger.count_duplicate(&keyed.key.loader);
+                Ok(Pending::answered(Ack::of_duplicate(committed, bytes as u64)))
+            }
+            _ => Err(error),
         }
     }
 }

@@ -221,6 +221,7 @@ impl Engine {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
         columns::check(&schema)?;
         let name = self.full_name(&request);
+        self.check_writable(&name)?;
         self.check_key(&request, &name)?;
         self.check_partitions(&request, &name)?;
         let mut batches = Hashing::new(batches, &request, &name, &schema);

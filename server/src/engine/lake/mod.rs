@@ -80,7 +80,7 @@ impl Lake {
         let mut attached = Vec::new();
         for catalog in &self.catalogs {
             let loaded = catalog.extensions().try_for_each(|name| extensions.load(connection, name));
-            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))? {
+            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))?.is_some() {
                 tracing::info!(catalog = catalog.name, "attached a catalog");
                 attached.push(catalog.name.clone());
             }

@@ -13,7 +13,7 @@ use crate::{
         database::first_text,
         ffi::{Connection, DuckError},
     },
-    sql::INTERNAL_PREFIX,
+    sql::{INTERNAL_PREFIX, literal, quote},
 };
 
 /// A table with one row and one number.
@@ -23,6 +23,8 @@ pub(crate) struct Fence {
 }
 
 const COLUMN: &str = "version";
+/// More than a group has units.
+const INLINED_ROWS: u32 = 1_000;
 
 impl Fence {
     pub(super) fn of(catalog: &str) -> Self {
@@ -43,6 +45,20 @@ impl Fence {
     pub(super) fn create_sql(&self) -> String {
         let table = self.table.sql();
         format!("CREATE TABLE {table} ({COLUMN} UBIGINT NOT NULL); INSERT INTO {table} VALUES (0);")
+    }
+
+    /// The statements after which few rows of these tables stay in the lake's metadata, where they need no file.
+    /// DuckLake sets such an option for tables that are committed only.
+    pub(super) fn inline_sql(&self, ledger: &FullName) -> String {
+        let set = |table: &FullName| {
+            format!(
+                "CALL {}.set_option('data_inlining_row_limit', {INLINED_ROWS}, schema => {}, table_name => {});",
+                quote(&table.catalog),
+                literal(&table.schema),
+                literal(&table.table)
+            )
+        };
+        format!("{} {}", set(&self.table), set(ledger))
     }
 }
 

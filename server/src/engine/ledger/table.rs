@@ -80,13 +80,18 @@ impl LedgerTable {
     /// # Errors
     /// [`Error::LedgerClash`] when its place is taken by something else.
     pub(crate) fn find(connection: &Connection, catalog: &str, shared: bool) -> Result<Self> {
+        let table = Self::of(catalog, shared);
+        table.look_again(connection)?;
+        Ok(table)
+    }
+
+    /// That of a catalog, taken for missing until it is looked for.
+    pub(crate) fn of(catalog: &str, shared: bool) -> Self {
         let fence = shared.then(|| Fence::of(catalog));
         let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() };
         let columns = columns().map(|(name, _)| name.to_owned()).collect();
         let target = Target { table, columns, casts: false };
-        let found = Self { target, fence, exists: AtomicBool::new(false) };
-        found.look_again(connection)?;
-        Ok(found)
+        Self { target, fence, exists: AtomicBool::new(false) }
     }
 
     /// Looks whether it is there; for a database that was opened again.
@@ -162,6 +167,12 @@ impl LedgerTable {
             return Err(error);
         }
         self.exists.store(true, Ordering::SeqCst);
+        if let Some(fence) = &self.fence
+            && let Err(error) = connection.execute(&fence.inline_sql(&self.target.table))
+        {
+            // Another server that has made them at the same time sets it, too; without it they only need more files.
+            tracing::debug!(%error, "the ledger of a lake is not kept in its metadata");
+        }
         Ok(())
     }
 

@@ -241,6 +241,8 @@ impl Run {
         if let Some(open) = &mut seat.transaction {
             open.reads();
         }
+        // DuckDB lets a READ ONLY transaction detach what it does not write to.
+        seat.connection.keep_catalogs(&self.statement.sql)?;
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| seat.connection.count_progress());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
@@ -301,10 +303,7 @@ impl Run {
         let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => {
-                seat.connection.keep_catalogs(&self.statement.sql)?;
-                prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)?
-            }
+            None => prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)?,
         };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
@@ -361,7 +360,6 @@ impl Run {
         if let Some(open) = &mut seat.transaction {
             open.forget_plan();
         }
-        seat.connection.keep_catalogs(&self.statement.sql)?;
         let statements = extract(&seat.connection, seat.connection.exports(), &self.statement.sql)?;
         // PIVOT counts as several statements, so that a control among them could not be found.
         if statements.len() != controls.len() && controls.iter().any(Option::is_some) {

@@ -12,7 +12,7 @@ use crate::{
     engine::{
         Error, Result,
         ingest::Ack,
-        ledger::{Committed, Draft, Entry, Placed, compare_older},
+        ledger::{Ahead, Committed, Draft, Entry, Placed, compare_older},
     },
     metrics,
 };
@@ -67,10 +67,17 @@ impl<S: Storage> Committer<S> {
     /// Judges and commits, again while others are faster.
     fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Tried, Failure> {
         let mut overtaken = 0;
+        let mut may_be_behind = self.storage.is_shared();
         loop {
-            let entry = match self.find(bulk).map_err(Failure::whole)? {
-                Found::New(entry) => entry,
-                Found::Duplicate(committed) => return Ok(Tried::Duplicate(committed)),
+            let entry = match self.find(bulk) {
+                Ok(Found::New(entry)) => entry,
+                Ok(Found::Duplicate(committed)) => return Ok(Tried::Duplicate(committed)),
+                // The units before it may have reached another server.
+                Err(Error::SequenceGap { .. }) if std::mem::take(&mut may_be_behind) => {
+                    self.catch_up().map_err(Failure::whole)?;
+                    continue;
+                }
+                Err(error) => return Err(Failure::whole(error)),
             };
             match self.storage.commit_bulk(bulk, entry.as_slice()) {
                 Ok(()) => return Ok(Tried::Committed(entry)),
@@ -87,7 +94,8 @@ impl<S: Storage> Committer<S> {
         let Some(keyed) = &bulk.keyed else { return Ok(Found::New(None)) };
         let known = {
             let ledger = self.ledger.lock();
-            let mut draft = Draft::new(&ledger, self.commits + 1, now());
+            let mut ahead = Ahead::default();
+            let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
             match draft.place(keyed, &bulk.table, bulk.rows as u64)? {
                 Placed::Here | Placed::Later => {
                     return Ok(Found::New(draft.into_entries().pop()));

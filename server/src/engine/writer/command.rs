@@ -23,8 +23,12 @@ pub(crate) enum Command {
     Unit(Box<Unit>),
     /// Commit an upload that has appended on a connection of its own.
     Bulk(Box<BulkCommit>),
+    /// Learn what other servers have committed.
+    CatchUp(oneshot::Sender<Result<()>>),
     /// Make the ledger, so that a transaction that begins afterwards can write to it.
     MakeLedger(oneshot::Sender<Result<()>>),
+    /// Look at a commit that has failed on the second thread.
+    Settle,
     /// Finish what was accepted, checkpoint, and end.
     Shutdown(oneshot::Sender<()>),
 }

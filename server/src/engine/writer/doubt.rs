@@ -19,6 +19,17 @@ pub(crate) struct Doubt {
     pub(crate) untried: Vec<Unit>,
 }
 
+impl Doubt {
+    /// Of a group, and of those that were to come after it, the last one in the list first.
+    pub(super) fn new(error: Error, group: Vec<Unit>, behind: Vec<Vec<Unit>>) -> Self {
+        Self {
+            error,
+            in_doubt: group.into_iter().map(Doubtful::from).collect(),
+            untried: behind.into_iter().rev().flatten().collect(),
+        }
+    }
+}
+
 /// A unit that may be committed. Its rows are no longer needed.
 pub(crate) struct Doubtful {
     keyed: Option<Keyed>,
@@ -44,8 +55,9 @@ impl From<BulkCommit> for Doubtful {
 }
 
 impl Doubtful {
-    /// Answers by a ledger that was read after the failure; `None` where it could not be read.
-    pub(crate) fn settle(self, ledger: Option<&Ledger>, error: &Error) {
+    /// Answers by a ledger that was read after the failure; `None` where it could not be read. `undone` is what a
+    /// keyed unit is told that may be sent again.
+    pub(crate) fn settle(self, ledger: Option<&Ledger>, error: &Error, undone: &Error) {
         let outcome = match (&self.keyed, ledger) {
             (Some(keyed), Some(ledger)) => match ledger.judge(&keyed.key) {
                 Ok(Verdict::Known(committed)) if committed.hash == keyed.hash => Ok(Ack {
@@ -55,10 +67,10 @@ impl Doubtful {
                     committed: true,
                     duplicate: false,
                 }),
-                _ => Err(Error::EngineDown),
+                _ => Err(undone.clone()),
             },
             // The key makes it harmless to send the unit again.
-            (Some(_), None) => Err(Error::EngineDown),
+            (Some(_), None) => Err(undone.clone()),
             (None, _) => Err(match error {
                 Error::CommitUnknown(_) => error.clone(),
                 other => Error::CommitUnknown(other.to_string()),
