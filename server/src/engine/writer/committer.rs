@@ -139,10 +139,8 @@ impl<S: Storage> Committer<S> {
 
     /// Answers those that need no commit.
     pub(super) fn settle_sorted(&mut self, sorted: &mut Sorted) {
-        std::mem::take(&mut sorted.settled)
-            .into_iter()
-            .for_each(|(unit, outcome)| self.settle(unit, outcome));
-        std::mem::take(&mut sorted.older).into_iter().for_each(|unit| self.settle_older(unit));
+        sorted.settled.drain(..).for_each(|(unit, outcome)| self.settle(unit, outcome));
+        sorted.older.drain(..).for_each(|unit| self.settle_older(unit));
     }
 
     /// Takes the ledger as it is on disk; for a database that was opened again, or is reached again.

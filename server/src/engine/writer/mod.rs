@@ -3,8 +3,8 @@
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
 //! loop; [`pipeline`] lets a group append while the one before it commits on the thread of [`syncer`]; [`committer`]
 //! commits groups in turn, and decides who is committed with whom and who is to blame; [`group`] is what commits
-//! together, behind [`storage`] [`duck`] and its [`lane`]s; [`doubt`] is what a failed COMMIT leaves; [`checkpoint`]
-//! keeps the write-ahead log small. While one commit runs, the next group gathers: no timer.
+//! together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what a failed COMMIT leaves;
+//! [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no timer.
 
 mod actor;
 mod bulk_commit;
