@@ -148,6 +148,8 @@ impl Engine {
             && !entry.widens
             && let Some(create) = &mut entry.create
         {
+            let (columns, types) = (entry.fit.columns(), entry.fit.sql_types());
+            request.partition_by.iter().try_for_each(|key| key.check(columns, types))?;
             *create = format!("{create}; {}", partition_sql(name, &request.partition_by));
         }
         Ok(entry)

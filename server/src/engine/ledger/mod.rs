@@ -23,6 +23,7 @@ use super::{Error, Result};
 use crate::metrics;
 pub(crate) use content::Content;
 pub(crate) use draft::{Ahead, Draft, Placed};
+pub(crate) use fence::inline_sql;
 pub use key::IngestKey;
 pub(crate) use report::{report, report_schema};
 pub(crate) use table::{LedgerTable, Retention};
