@@ -78,6 +78,34 @@ def no_tables_left_over(server):
         server.run(f'DROP {"VIEW" if kind == "VIEW" else "TABLE"} {quoted}')
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL, for the tests of lakes."""
+    from lake import Postgres  # whose package is no small one
+
+    postgres = Postgres()
+    yield postgres
+    postgres.stop()
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """An S3 API with a bucket for lakes."""
+    from object_storage import Storage
+
+    storage = Storage()
+    yield storage
+    storage.stop()
+
+
+@pytest.fixture
+def lake(tmp_path, postgres, bucket):
+    """A new lake."""
+    from lake import Lake
+
+    return Lake(tmp_path, postgres, bucket)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """Shows what the servers of a failed test logged last."""

