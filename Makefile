@@ -20,6 +20,7 @@ examples: build ## Run the examples
 	examples/named-query/run
 	examples/posted-animals/run
 	examples/taxi-lake/run
+	examples/events-to-lake/run
 
 dashboard: build ## A dashboard over a lake in S3, until Ctrl-C
 	examples/taxi-lake/dashboard
@@ -70,7 +71,7 @@ fmt: ## Format the code
 	$(CARGO) fmt --all
 
 clean: ## Remove what was built
-	rm -rf target .venv .venv-dbt .venv-ibis .venv-schemathesis .venv-streamlit tests/interop/node/node_modules .duckdb
+	rm -rf target .venv .venv-dbt .venv-ibis .venv-schemathesis .venv-streamlit .venv-events tests/interop/node/node_modules .duckdb
 
 .duckdb: scripts/fetch-duckdb
 	scripts/fetch-duckdb

@@ -14,6 +14,12 @@ from peers.server import Server
 from .stores import Lake, Stores, extension_folder, stores
 
 LOADERS = 8
+#: How the loaders send their units, and the options of the load generator for it.
+WAYS = {
+    "one stream a loader, with keys": ["--stream"],
+    "a put a unit, without keys": [],
+    "a put a unit, with keys": ["--keyed"],
+}
 ROWS = 1_000
 AT_LEAST = 10
 #: For processes to come up and attach.
@@ -21,21 +27,20 @@ WARM_UP = 2.0
 
 
 def main() -> int:
-    """One row for units without keys, and one for units with them."""
+    """One row for each way."""
     arguments = _arguments()
     seconds, pairs = (2.0, 1) if arguments.quick else (arguments.seconds, arguments.pairs)
     WORK.mkdir(exist_ok=True)
     print("| what | measured | goal |\n|---|---|---|", flush=True)
     with stores() as made:
-        for keyed in (False, True):
+        for way, options in WAYS.items():
             ours, theirs = [], []
             for _ in range(pairs):
                 theirs.append(_inserts(made.lake(), seconds))
-                ours.append(_ours(made, seconds, keyed))
+                ours.append(_ours(made, seconds, options))
             ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-            kind = "with" if keyed else "without"
             print(
-                f"| lake ingest, {LOADERS} loaders, 1,000-row units {kind} keys | {median(ours):,.0f} units/s, "
+                f"| lake ingest, {LOADERS} loaders of 1,000-row units: {way} | {median(ours):,.0f} units/s, "
                 f"{median(theirs):,.1f} from as many DuckDB processes: {median(ratios):.1f} x, median of {pairs} "
                 f"pairs ({min(ratios):.1f} to {max(ratios):.1f}) | "
                 f"{verdict(f'{AT_LEAST} x', reached=median(ratios) >= AT_LEAST)} |",
@@ -62,7 +67,7 @@ def _inserts(lake: Lake, seconds: float) -> float:
     return sum(map(int, told)) / seconds
 
 
-def _ours(made: Stores, seconds: float, keyed: bool) -> float:
+def _ours(made: Stores, seconds: float, way: list[str]) -> float:
     """Units a second through our server."""
     config = WORK / "lake.toml"
     config.write_text(made.lake().config())
@@ -73,7 +78,7 @@ def _ours(made: Stores, seconds: float, keyed: bool) -> float:
             [
                 str(RELEASE / "merganser-loadgen"), "--url", server.uri, "--seconds", str(seconds),
                 "--loaders", str(LOADERS), "--rows", str(ROWS), "--table", "lake.main.events",
-                *(["--keyed"] if keyed else []),
+                *way,
             ],
             capture_output=True, text=True,
         )  # fmt: skip
@@ -91,4 +96,5 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -42,13 +42,13 @@ class Server:
         for server in list(cls.running):
             server.process.kill()
 
-    def __init__(self, database, *options, log, listen="127.0.0.1:0", connect={}):
+    def __init__(self, database, *options, log, listen="127.0.0.1:0", connect={}, environment={}):
         """`connect` goes to pyarrow's client, such as certificates to trust."""
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
                 [BINARY, "--database", str(database), "--listen", listen, *map(str, options)],
-                env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
         self.running.add(self)
         line = self.process.stdout.readline()

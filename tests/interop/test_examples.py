@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +17,15 @@ from programs import ROOT
 NAMED_QUERY = ROOT / "examples/named-query"
 POSTED_ANIMALS = ROOT / "examples/posted-animals"
 TAXI_LAKE = ROOT / "examples/taxi-lake"
+EVENTS_TO_LAKE = ROOT / "examples/events-to-lake"
+CLIENT = BINARY.parent / "merganser-under-test"
 
 
 def run(example, *command):
     """What the example, or another command of its folder, printed; it must succeed."""
     ended = subprocess.run(
-        [example / (command or ["run"])[0], *command[1:]], env=ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY)},
+        [example / (command or ["run"])[0], *command[1:]],
+        env=ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY), "MERGANSER_BIN": str(CLIENT)},
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ended.returncode == 0, f"exit code {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
@@ -145,3 +149,40 @@ def test_the_dashboard_over_the_taxi_lake():
         assert int(page["trips"].replace(",", "")) == page["trips by HTTP"] > 5000
         assert page["rows"] == {"zones": 6, "longest": 10}
     assert first["trips"] != other["trips"]
+
+
+@pytest.fixture(scope="module")
+def events_to_lake():
+    return run(EVENTS_TO_LAKE)
+
+
+def tables(printed):
+    """The rows of each table that `merganser query` has printed, as texts."""
+    drawn = re.findall(r"^\+[-+]+\n\|.*\n\+[-+]+\n((?:\|.*\n)*)\+[-+]+$", printed, re.MULTILINE)
+    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in rows.splitlines()] for rows in drawn]
+
+
+def test_events_are_in_the_lake_once_each(events_to_lake):
+    moved = [int(rows) for rows in re.findall(r"^events: (\d+) rows moved$", events_to_lake, re.MULTILINE)]
+    assert moved == [1000, 0, 251] + [40] * 10
+    second, _, _, last, *_ = tables(events_to_lake)
+    for compared, events in (second, "1201"), (last, "1601"):
+        (_, *in_postgres), (_, *in_lake) = compared
+        assert [place for place, *_ in compared] == ["PostgreSQL", "lake"]
+        assert in_lake == in_postgres
+        assert in_lake[:3] == [events, events, "50"]
+
+
+def test_small_files_are_merged_and_the_lake_can_be_asked_as_it_was(events_to_lake):
+    _, [[before]], [[after]], _, earlier, now, jobs = tables(events_to_lake)
+    assert int(before) >= 13 and int(after) <= 2
+    assert (earlier, now) == ([["1000", "0"]], [["1601", "50"]])
+    (tidied,) = re.findall(r"^lake: (\d+) rows, files and snapshots tidied up$", events_to_lake, re.MULTILINE)
+    assert int(tidied) >= int(before) - int(after)
+    assert [(job, outcome) for job, *_, outcome in jobs] == [("events", "done"), ("maintain lake", "done")]
+
+
+def test_the_readme_shows_what_events_to_lake_prints(events_to_lake):
+    # How many versions there are, and how much to tidy up, also depends on what the server keeps for itself.
+    masked = lambda text: re.sub(r"(?<=VERSION => )\d+|(?<=^lake: )\d+", "N", text, flags=re.MULTILINE)  # noqa: E731
+    assert masked(events_to_lake).strip() in masked((EVENTS_TO_LAKE / "README.md").read_text())

@@ -12,6 +12,7 @@ mod query;
 mod source;
 mod tables;
 mod terminal;
+mod zones;
 
 use std::{
     io::{self, ErrorKind, IsTerminal},

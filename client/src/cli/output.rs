@@ -20,7 +20,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::pretty::TableWriter;
+use super::{
+    pretty::TableWriter,
+    zones::{WithOffsets, with_offsets},
+};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,19 +103,22 @@ impl Output {
     ) -> Result<(), Error> {
         let json = JsonWriterBuilder::new().with_explicit_nulls(true);
         match format {
-            RowFormat::Table => drain(TableWriter::new(self, schema, max_rows), pieces),
+            RowFormat::Table => {
+                let table = TableWriter::new(self, with_offsets(&schema), max_rows);
+                drain(WithOffsets(table), pieces)
+            }
             RowFormat::Csv => {
                 let mut csv = arrow_csv::Writer::new(self);
                 // The header comes with the first batch, and has to come without rows, too.
-                csv.write(&RecordBatch::new_empty(schema))?;
-                drain(csv, pieces)
+                csv.write(&RecordBatch::new_empty(with_offsets(&schema)))?;
+                drain(WithOffsets(csv), pieces)
             }
             RowFormat::Json => {
-                drain(json.build::<_, JsonArray>(&mut *self), pieces)?;
+                drain(WithOffsets(json.build::<_, JsonArray>(&mut *self)), pieces)?;
                 // The array ends without one, and a shell's prompt would stand behind it.
                 Ok(self.write_all(b"\n")?)
             }
-            RowFormat::Ndjson => drain(json.build::<_, LineDelimited>(self), pieces),
+            RowFormat::Ndjson => drain(WithOffsets(json.build::<_, LineDelimited>(self)), pieces),
             RowFormat::Arrow => drain(StreamWriter::try_new(self, &schema)?, pieces),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::future::join_all;
-use merganser_tests::{TestServer, ids, integer, integers, put, refused};
+use merganser_tests::{TestServer, ids, integer, integers, put, put_keyed, refused};
 use tokio::sync::Barrier;
 use tonic::Code;
 
@@ -85,6 +85,41 @@ async fn of_units_with_one_key_exactly_one_is_kept() {
         }
     }
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20);
+    server.shutdown().await;
+}
+
+/// Groups with keys overlap, so that a row may meet its like in a group that is not committed yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_keyed_units_with_one_row_exactly_one_is_kept() {
+    const LOADERS: i64 = 16;
+    const ROUNDS: i64 = 30;
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await.unwrap();
+    let loaders = (0..LOADERS).map(|loader| {
+        let flight = &flight;
+        async move {
+            let (mut sequence, mut won) = (1, 0);
+            for round in 0..ROUNDS {
+                let own = 1_000_000 + round * 1_000 + loader;
+                let key = format!("loader-{loader}/1/{sequence}");
+                match put_keyed(flight, "t", &key, vec![ids([own, round])]).await {
+                    Ok(_) => {
+                        won += 1;
+                        sequence += 1;
+                        let again = put_keyed(flight, "t", &key, vec![ids([own, round])]).await.unwrap();
+                        assert!(again.duplicate, "{again:?}");
+                    }
+                    refusal => drop(refused(refusal, Code::AlreadyExists, "DUPLICATE_KEY")),
+                }
+            }
+            won
+        }
+    });
+    let won: i64 = join_all(loaders).await.into_iter().sum();
+    assert_eq!(won, ROUNDS);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 2 * ROUNDS);
+    assert_eq!(integer(&client, "SELECT sum(commits)::BIGINT FROM merganser_ingest()").await, ROUNDS);
     server.shutdown().await;
 }
 

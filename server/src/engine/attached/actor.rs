@@ -10,11 +10,13 @@ use super::{storage::AttachedStorage, verdict};
 use crate::engine::{
     Error,
     ledger::SharedLedger,
-    writer::{Command, Committer, Doubt, gather, refuse_all, sit_out},
+    writer::{Command, Committer, Doubt, Unit, gather, refuse_all, sit_out},
 };
 
 /// The writer tidies up when it has had nothing to do for so long.
 const IDLE: Duration = Duration::from_secs(1);
+/// A group is waited for at most this part of the time that the last commit took.
+const LINGER: f64 = 4.0;
 /// How often the ledger is pruned. In a lake that is a commit like any other, so seldom.
 const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How long until a catalog out of reach is looked at again.
@@ -23,7 +25,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// Serves commands until told to end, or until every handle is gone.
 pub(super) fn run(storage: AttachedStorage, ledger: SharedLedger, commands: &mpsc::Receiver<Command>) {
     let committer = Committer::new(storage, ledger);
-    let actor = Actor { committer, waiting: VecDeque::new(), pruned: Instant::now() };
+    let actor = Actor {
+        committer,
+        waiting: VecDeque::new(),
+        pruned: Instant::now(),
+        last_units: 0,
+        last_took: Duration::ZERO,
+    };
     actor.run(commands);
 }
 
@@ -32,16 +40,16 @@ struct Actor {
     /// Commands that were taken and belong to a later group.
     waiting: VecDeque<Command>,
     pruned: Instant,
+    /// The size of the last group, and how long its commit took.
+    last_units: usize,
+    last_took: Duration,
 }
 
 impl Actor {
     fn run(mut self, commands: &mpsc::Receiver<Command>) {
         while let Some(command) = self.next(commands) {
             let served = match command {
-                Command::Unit(unit) => {
-                    let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
-                    self.committer.commit(group)
-                }
+                Command::Unit(unit) => self.commit(*unit, commands),
                 Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
                 Command::MakeLedger(done) => {
                     let storage = &self.committer.storage;
@@ -49,6 +57,8 @@ impl Actor {
                     let _ = done.send(made.map_err(|failure| failure.error));
                     Ok(())
                 }
+                // No second thread commits to a catalog.
+                Command::Settle => Ok(()),
                 Command::CatchUp(done) => {
                     let caught_up = self.committer.catch_up();
                     let catalog = &self.committer.storage.home.catalog;
@@ -68,6 +78,32 @@ impl Actor {
                 return;
             }
         }
+    }
+
+    /// Commits a unit with what waits behind it.
+    ///
+    /// A commit to a lake costs about the same for one unit as for many. Those who have just been answered are about to
+    /// send again, so that a group which is smaller than the one before is waited for a little.
+    fn commit(&mut self, first: Unit, commands: &mpsc::Receiver<Command>) -> Result<(), Doubt> {
+        let began = Instant::now();
+        let mut group = gather(first, &mut self.committer, &mut self.waiting, commands);
+        while group.len() < self.last_units
+            && self.waiting.is_empty()
+            && !self.committer.runs_alone(&group[0])
+            && let Some(left) = self.last_took.div_f64(LINGER).checked_sub(began.elapsed())
+            && let Ok(command) = commands.recv_timeout(left)
+        {
+            match command {
+                Command::Unit(unit) if !self.committer.runs_alone(&unit) => {
+                    group.extend(gather(*unit, &mut self.committer, &mut self.waiting, commands));
+                }
+                other => self.waiting.push_back(other),
+            }
+        }
+        let (units, began) = (group.len(), Instant::now());
+        let committed = self.committer.commit_all(vec![group]);
+        (self.last_units, self.last_took) = (units, began.elapsed());
+        committed
     }
 
     /// The next command; while there is none, uses the time to tidy up.

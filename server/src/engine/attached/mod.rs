@@ -20,6 +20,7 @@ use super::{
     database::Database,
     lake::AttachedCatalog,
     ledger::{LedgerTable, SharedLedger},
+    turn::Turn,
     writer::WriterHandle,
 };
 use home::Home;
@@ -39,6 +40,8 @@ pub(crate) struct Site {
     pub(crate) catalog: AttachedCatalog,
     pub(crate) writer: WriterHandle,
     pub(crate) ledger: SharedLedger,
+    /// Whose turn it is to make or widen a table: of many units for a new one, the first.
+    pub(crate) turn: Turn,
 }
 
 impl Attached {
@@ -105,6 +108,8 @@ fn start(
     let storage = AttachedStorage::new(connection, Arc::clone(database), Arc::clone(clock), home, seen);
     let own = Arc::clone(&ledger);
     let name = format!("writer {}", catalog.name);
-    let writer = WriterHandle::start(name, options, move |commands| actor::run(storage, own, commands))?;
-    Ok(Site { catalog, writer, ledger })
+    let writer = WriterHandle::start(name, options, |_| {
+        Ok(move |commands: &std::sync::mpsc::Receiver<_>| actor::run(storage, own, commands))
+    })?;
+    Ok(Site { catalog, writer, ledger, turn: Turn::new(options.wait) })
 }

@@ -18,8 +18,12 @@ use arrow_schema::DataType;
 use parking_lot::Mutex;
 
 use super::{
-    Engine, Error, Names, Place, Result, clock::CommitClock, database::Database, error::Class,
-    ffi::Connection, statement::extract_own,
+    Engine, Error, Names, Place, Result,
+    clock::CommitClock,
+    database::{Database, Pooled},
+    error::Class,
+    ffi::Connection,
+    statement::extract_own,
 };
 use crate::sql::{INTERNAL_PREFIX, literal, quote};
 
@@ -176,7 +180,7 @@ impl Catalog {
     pub(crate) fn look_up(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {
         let at = self.clock.schemas();
         let connection = self.database.connection()?;
-        let Some(info) = describe(&connection, name)? else {
+        let Some(info) = self.describe_on(connection, name)? else {
             return Ok(None);
         };
         let info = Arc::new(info);
@@ -188,6 +192,22 @@ impl Catalog {
             known.tables.insert(name.clone(), (Instant::now(), Arc::clone(&info)));
         }
         Ok(Some(info))
+    }
+
+    /// Asks in one transaction: what a catalog of another kind knows of its tables may belong to that.
+    fn describe_on(&self, connection: Pooled, name: &FullName) -> Result<Option<TableInfo>> {
+        connection.execute("BEGIN TRANSACTION")?;
+        let described = describe(&connection, name);
+        if connection.execute("ROLLBACK").is_err() {
+            connection.discard();
+        }
+        match described {
+            // Where a table is missing, DuckDB looks for similar names in all catalogs, of which one is out of reach.
+            Err(Error::Duck { class: Class::Unreachable, .. }) if name.catalog == self.database.catalog => {
+                Ok(None)
+            }
+            described => described,
+        }
     }
 }
 

@@ -125,6 +125,9 @@ const OUT_OF_MEMORY: [&str; 4] = [
 ];
 
 /// The classes by prefix; details that the prefix hides are looked for in the text.
+/// What a lake is looked up with first. Its failure is said to be the binder's.
+const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
+
 /// How extensions say that a server does not answer, or has gone.
 const UNREACHABLE: [&str; 8] = [
     "Unable to connect to Postgres",
@@ -152,7 +155,8 @@ fn classify(message: &str) -> Class {
     if OUT_OF_MEMORY.iter().any(|text| has(text)) {
         return Class::OutOfMemory;
     }
-    if head != "Parser" && head != "Binder" && UNREACHABLE.iter().any(|text| has(text)) {
+    let may_quote = matches!(head, "Parser" | "Binder") && !message.starts_with(LAKE_LOOKED_UP);
+    if !may_quote && UNREACHABLE.iter().any(|text| has(text)) {
         return Class::Unreachable;
     }
     if has("a single transaction can only write to a single attached database") {

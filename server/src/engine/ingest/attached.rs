@@ -28,6 +28,7 @@ use crate::engine::{
     ffi::Connection,
     ledger::{Keyed, Verdict},
     permit,
+    turn::TurnPermit,
     writer::{BulkCommit, Held, Unit},
 };
 
@@ -52,8 +53,8 @@ impl Engine {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
         let keyed = batches.finish(request);
-        let entry = match self.entry(name, request, &schema).await {
-            Ok(entry) => entry,
+        let (entry, turn) = match self.entry_in_turn(site, name, request, &schema).await {
+            Ok(entered) => entered,
             Err(error) => return site.repeated(keyed.as_ref(), collected.bytes, error).await,
         };
         if collected.rows == 0 && entry.create.is_none() && keyed.is_none() {
@@ -72,7 +73,7 @@ impl Engine {
             received: Instant::now(),
             answer,
             span: tracing::Span::current(),
-            held: Held { budget: collected.budget, ..Held::nothing() },
+            held: Held { budget: collected.budget, turn, ..Held::nothing() },
         };
         site.writer.append(unit).await?;
         Ok(Pending::queued(answered))
@@ -132,6 +133,25 @@ impl Engine {
         Ok(Pending::queued(answered))
     }
 
+    /// How an upload enters its table; one that makes or widens it does so in its turn, so that those behind it find
+    /// the table and can be committed together.
+    async fn entry_in_turn(
+        &self,
+        site: &Site,
+        name: &FullName,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+    ) -> Result<(Entry, Option<TurnPermit>)> {
+        let entry = self.entry(name, request, schema).await?;
+        if entry.create.is_none() {
+            return Ok((entry, None));
+        }
+        let turn = site.turn.take().await?;
+        let entry = self.entry(name, request, schema).await?;
+        let turn = entry.create.is_some().then_some(turn);
+        Ok((entry, turn))
+    }
+
     /// How an upload enters its table as it is now.
     async fn entry(&self, name: &FullName, request: &IngestRequest, schema: &SchemaRef) -> Result<Entry> {
         let table = self.table_info(name).await?;
@@ -148,6 +168,8 @@ impl Engine {
             && !entry.widens
             && let Some(create) = &mut entry.create
         {
+            let (columns, types) = (entry.fit.columns(), entry.fit.sql_types());
+            request.partition_by.iter().try_for_each(|key| key.check(columns, types))?;
             *create = format!("{create}; {}", partition_sql(name, &request.partition_by));
         }
         Ok(entry)

@@ -42,6 +42,23 @@ impl FromStr for PartitionKey {
     }
 }
 
+impl PartitionKey {
+    /// Refuses a key that a table of these columns, with their SQL types, cannot have.
+    pub(super) fn check(&self, columns: &[String], sql_types: &[String]) -> Result<(), Error> {
+        let wrong = |reason: &str| {
+            Err(Error::SchemaMismatch(format!("partition_by names the column {:?}, {reason}", self.column)))
+        };
+        let Some(at) = columns.iter().position(|column| column.eq_ignore_ascii_case(&self.column)) else {
+            return wrong("which the upload has not");
+        };
+        let is_time = ["DATE", "TIMESTAMP"].iter().any(|kind| sql_types[at].starts_with(kind));
+        match self.function {
+            Some(function) if !is_time => wrong(&format!("which is no time that has a {function}")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The statement that partitions a table.
 pub(super) fn partition_sql(table: &FullName, keys: &[PartitionKey]) -> String {
     let keys: Vec<_> = keys

@@ -17,6 +17,7 @@ use crate::{
         catalog::FullName,
         error::Class,
         ffi::{Connection, DuckError},
+        ledger::inline_sql,
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -71,7 +72,11 @@ impl Book {
             columns.join(", "),
             literal(FIRST),
         ));
-        let Err(error) = made else { return Ok(()) };
+        let Err(error) = made else {
+            // In any catalog but a lake this fails, and there it is not needed.
+            let _ = connection.execute(&inline_sql(&self.table));
+            return Ok(());
+        };
         let _ = connection.execute("ROLLBACK");
         match self.is_there(connection)? {
             true => Ok(()),

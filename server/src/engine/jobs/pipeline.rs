@@ -82,9 +82,17 @@ impl Pipeline {
     /// The condition for rows after the watermark. With a key those that are equal to it are read again, since more
     /// of them may have come; without one they would come twice.
     fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
-        let Some(watermark) = watermark else { return String::new() };
-        let after = if self.key.is_empty() { ">" } else { ">=" };
-        format!("WHERE {} {after} {}", quote(&self.incremental), self.bound(&literal(watermark), sql_type))
+        let column = quote(&self.incremental);
+        let mut conditions = Vec::new();
+        if let Some(watermark) = watermark {
+            let after = if self.key.is_empty() { ">" } else { ">=" };
+            conditions.push(format!("{column} {after} {}", self.bound(&literal(watermark), sql_type)));
+        }
+        // Nothing comes after infinity: one such row would end the pipeline.
+        if ["DATE", "TIMESTAMP", "FLOAT", "DOUBLE"].iter().any(|kind| sql_type.starts_with(kind)) {
+            conditions.push(format!("({column} IS NULL OR isfinite({column}))"));
+        }
+        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) }
     }
 
     /// From where rows are read; the watermark as SQL.
@@ -137,6 +145,10 @@ impl Run<'_> {
     }
 
     fn try_once(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
+        if self.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
+            // Else columns would be those of the first look at PostgreSQL.
+            connection.execute("CALL pg_clear_cache()")?;
+        }
         let page = book.read(connection, &self.pipeline.name)?;
         let sql_type = self.column_type(connection)?;
         let condition = self.pipeline.condition(page.watermark.as_deref(), &sql_type);
@@ -239,7 +251,8 @@ mod tests {
         let keyed = pipeline("t", &["id"], Some("10 minutes"));
         assert_eq!(
             keyed.condition(Some("2026-01-01"), "TIMESTAMP"),
-            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'"
+            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes' \
+             AND (\"at\" IS NULL OR isfinite(\"at\"))"
         );
         assert!(pipeline("t", &["id"], Some("5")).condition(Some("9"), "BIGINT").ends_with("- 5"));
     }

@@ -116,8 +116,11 @@ impl AttachedCatalog {
         // SQLite's file is opened when it is asked first.
         if self.kind == CatalogKind::Sqlite {
             let tables =
-                format!("FROM duckdb_tables() WHERE database_name = {} LIMIT 0", literal(&self.name));
-            connection.execute(&tables)?;
+                format!("SELECT count(*) FROM duckdb_tables() WHERE database_name = {}", literal(&self.name));
+            if let Err(error) = connection.execute(&tables) {
+                connection.execute(&format!("DETACH {}", quote(&self.name)))?;
+                return Err(error.into());
+            }
         }
         Ok(())
     }

@@ -47,19 +47,21 @@ impl Fence {
         format!("CREATE TABLE {table} ({COLUMN} UBIGINT NOT NULL); INSERT INTO {table} VALUES (0);")
     }
 
-    /// The statements after which few rows of these tables stay in the lake's metadata, where they need no file.
-    /// DuckLake sets such an option for tables that are committed only.
+    /// The statements after which few rows of it and of the ledger stay in the lake's metadata.
     pub(super) fn inline_sql(&self, ledger: &FullName) -> String {
-        let set = |table: &FullName| {
-            format!(
-                "CALL {}.set_option('data_inlining_row_limit', {INLINED_ROWS}, schema => {}, table_name => {});",
-                quote(&table.catalog),
-                literal(&table.schema),
-                literal(&table.table)
-            )
-        };
-        format!("{} {}", set(&self.table), set(ledger))
+        format!("{}; {}", inline_sql(&self.table), inline_sql(ledger))
     }
+}
+
+/// The statement after which few rows of a table of the server's own stay in the lake's metadata, where they need no
+/// file. DuckLake sets such an option for tables that are committed only.
+pub(crate) fn inline_sql(table: &FullName) -> String {
+    format!(
+        "CALL {}.set_option('data_inlining_row_limit', {INLINED_ROWS}, schema => {}, table_name => {})",
+        quote(&table.catalog),
+        literal(&table.schema),
+        literal(&table.table)
+    )
 }
 
 impl LedgerTable {

@@ -22,7 +22,8 @@ use parking_lot::Mutex;
 use super::{Error, Result};
 use crate::metrics;
 pub(crate) use content::Content;
-pub(crate) use draft::{Draft, Placed};
+pub(crate) use draft::{Ahead, Draft, Placed};
+pub(crate) use fence::inline_sql;
 pub use key::IngestKey;
 pub(crate) use report::{report, report_schema};
 pub(crate) use table::{LedgerTable, Retention};
@@ -174,6 +175,11 @@ impl Ledger {
                 self.loaders.insert(key.loader, loader);
             }
         }
+    }
+
+    /// Takes all units of a commit.
+    pub(crate) fn record_all(&mut self, entries: Vec<Entry>) {
+        entries.into_iter().for_each(|entry| self.record(entry));
     }
 
     /// Counts a unit that was there already.

@@ -6,18 +6,22 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::oneshot;
+
 use super::{
     checkpoint::{Checkpoints, Sizes},
     command::Command,
     committer::Committer,
     doubt::Doubt,
+    duck::DuckStorage,
     gather::gather,
-    group::DuckStorage,
+    lane::Pending,
     outage,
+    pipeline::Pipeline,
+    syncer::SyncThread,
 };
 use crate::engine::{
-    Error,
-    append::Imports,
+    Error, Result,
     database::Database,
     error::Class,
     ledger::{Retention, SharedLedger},
@@ -28,83 +32,118 @@ const PRUNE_EVERY: Duration = Duration::from_secs(300);
 
 /// The state of the writer's thread.
 pub(super) struct Actor {
-    committer: Committer<DuckStorage>,
+    pipeline: Pipeline<DuckStorage, SyncThread<Pending>>,
     database: Arc<Database>,
     checkpoints: Checkpoints,
     pruned: Option<Instant>,
+    /// Whether the last command that came was waiting for the writer, and not the writer for it.
+    queued: bool,
     /// Commands that were taken and belong to a later group.
     waiting: VecDeque<Command>,
 }
 
 impl Actor {
-    pub(super) fn new(storage: DuckStorage, ledger: SharedLedger, sizes: Sizes) -> Self {
-        Self {
+    /// One whose second thread calls `settle` when a commit has failed, to have a [`Command::Settle`] sent.
+    pub(super) fn new(
+        storage: DuckStorage,
+        ledger: SharedLedger,
+        sizes: Sizes,
+        settle: impl Fn() + Send + 'static,
+    ) -> Result<Self> {
+        let syncer = SyncThread::start(Arc::clone(&ledger), settle)?;
+        Ok(Self {
             checkpoints: Checkpoints::new(Arc::clone(&storage.database), Arc::clone(&storage.clock), sizes),
             database: Arc::clone(&storage.database),
-            committer: Committer::new(storage, ledger),
+            pipeline: Pipeline::new(Committer::new(storage, ledger), syncer),
             pruned: None,
+            queued: false,
             waiting: VecDeque::new(),
-        }
+        })
     }
 
     /// Serves commands until told to end, or until every handle is gone.
     pub(super) fn run(mut self, commands: &mpsc::Receiver<Command>) {
         while let Some(command) = self.next(commands) {
-            let served = match command {
-                Command::Unit(unit) => {
-                    let group = gather(*unit, &mut self.committer, &mut self.waiting, commands);
-                    self.committer.commit(group)
+            // All but units come between two groups.
+            let drained = match command {
+                Command::Unit(_) => Ok(()),
+                _ => self.pipeline.drain(),
+            };
+            let served = match (drained, command) {
+                (Err(doubt), command) => {
+                    self.waiting.push_front(command);
+                    Err(doubt)
                 }
-                Command::Bulk(bulk) => self.committer.commit_bulk(*bulk),
-                Command::MakeLedger(done) => {
-                    let DuckStorage { ledger, connection, .. } = &self.committer.storage;
-                    let _ = done.send(ledger.ensure(connection).map_err(Error::from));
+                (Ok(()), Command::Unit(unit)) => {
+                    let committer = &mut self.pipeline.committer;
+                    let group = gather(*unit, committer, &mut self.waiting, commands);
+                    self.pipeline.take(group, self.queued)
+                }
+                (Ok(()), Command::Bulk(bulk)) => self.pipeline.committer.commit_bulk(*bulk),
+                (Ok(()), Command::MakeLedger(done)) => {
+                    self.make_ledger(done);
                     Ok(())
                 }
+                (Ok(()), Command::Settle) => Ok(()),
                 // Nobody else writes to the server's own database.
-                Command::CatchUp(done) => {
+                (Ok(()), Command::CatchUp(done)) => {
                     let _ = done.send(Ok(()));
                     Ok(())
                 }
-                Command::Shutdown(done) => {
-                    self.checkpoints.at_stop(&self.committer.storage.connection);
-                    tracing::info!(commits = self.committer.commits, "writer stopped");
-                    drop(self);
-                    let _ = done.send(());
-                    return;
-                }
+                (Ok(()), Command::Shutdown(done)) => return self.end(done),
             };
-            if let Err(doubt) = served
+            if let Err(doubt) = served.and_then(|()| self.tidy(false))
                 && self.recover(doubt, commands).is_none()
             {
                 return;
             }
-            self.prune_if_due();
-            self.checkpoints.between_groups(&self.committer.storage.connection);
         }
+    }
+
+    fn make_ledger(&self, done: oneshot::Sender<Result<()>>) {
+        let DuckStorage { ledger, own, .. } = self.storage();
+        let _ = done.send(ledger.ensure(&own.connection).map_err(Error::from));
+    }
+
+    fn end(mut self, done: oneshot::Sender<()>) {
+        self.checkpoints.at_stop(&self.pipeline.committer.storage.own.connection);
+        tracing::info!(commits = self.pipeline.committer.commits, "writer stopped");
+        drop(self);
+        let _ = done.send(());
+    }
+
+    fn storage(&self) -> &DuckStorage {
+        &self.pipeline.committer.storage
     }
 
     /// The next command; while there is none, uses the time to tidy up.
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
-            if self.committer.storage.connection.is_lost() {
-                self.sit_out(commands)?;
+            if self.storage().own.connection.is_lost() {
+                match self.pipeline.drain() {
+                    Ok(()) => self.sit_out(commands)?,
+                    Err(doubt) => self.recover(doubt, commands)?,
+                }
             }
             if let Some(command) = self.waiting.pop_front() {
                 return Some(command);
             }
-            match commands.recv_timeout(self.checkpoints.rest()) {
+            self.queued = true;
+            let received = commands.try_recv().or_else(|_| {
+                self.queued = false;
+                commands.recv_timeout(self.checkpoints.rest())
+            });
+            match received {
                 // What has come while the writer rested may have come from a database that is lost.
                 Ok(command) => self.waiting.push_back(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-                Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Err(doubt) = self.tidy(true) {
+                        self.recover(doubt, commands)?;
+                    }
+                }
             }
         }
-    }
-
-    fn idle(&mut self) {
-        self.prune_if_due();
-        self.checkpoints.when_idle(&self.committer.storage.connection);
     }
 
     /// Has the database opened again, and reads in its ledger what became of the units in doubt; `None` when the
@@ -116,7 +155,7 @@ impl Actor {
         let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
         untried.for_each(|command| self.waiting.push_front(command));
         let open = self.sit_out(commands);
-        let ledger = self.committer.ledger.lock();
+        let ledger = self.pipeline.committer.ledger.lock();
         let known = open.map(|()| &*ledger);
         in_doubt.into_iter().for_each(|unit| unit.settle(known, &error, &Error::EngineDown));
         open
@@ -126,11 +165,10 @@ impl Actor {
     /// end.
     fn sit_out(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
         loop {
-            let storage = &mut self.committer.storage;
-            // They hold a part of the instance, too.
-            storage.imports = Imports::default();
-            outage::sit_out(&self.database, &mut storage.connection, commands, &mut self.waiting)?;
-            match self.committer.read_ledger() {
+            let storage = &mut self.pipeline.committer.storage;
+            storage.let_go();
+            outage::sit_out(&self.database, &mut storage.own.connection, commands, &mut self.waiting)?;
+            match self.pipeline.committer.read_ledger() {
                 Ok(()) => return Some(()),
                 Err(error) => {
                     tracing::error!(%error, "the ledger cannot be read");
@@ -140,15 +178,30 @@ impl Actor {
         }
     }
 
-    /// Forgets old units of the ledger, first when the server has just started.
-    fn prune_if_due(&mut self) {
-        if self.pruned.is_some_and(|last| last.elapsed() < PRUNE_EVERY) {
-            return;
+    /// Prunes the ledger and moves the log into the file, where that is due; nothing is under way meanwhile.
+    fn tidy(&mut self, idle: bool) -> Result<(), Doubt> {
+        let connection = &self.pipeline.committer.storage.own.connection;
+        let checkpoint = self.checkpoints.due(connection, idle);
+        let prune = self.pruned.is_none_or(|last| last.elapsed() >= PRUNE_EVERY);
+        if checkpoint.is_none() && !prune {
+            return Ok(());
         }
+        self.pipeline.drain()?;
+        if prune {
+            self.prune();
+        }
+        if let Some(why) = checkpoint {
+            self.checkpoints.attempt(&self.pipeline.committer.storage.own.connection, why);
+        }
+        Ok(())
+    }
+
+    /// Forgets old units of the ledger, first when the server has just started.
+    fn prune(&mut self) {
         self.pruned = Some(Instant::now());
-        let DuckStorage { ledger, connection, clock, .. } = &self.committer.storage;
+        let DuckStorage { ledger, own, clock, .. } = self.storage();
         let _writing = clock.writing();
-        match ledger.prune(connection, Retention::default()) {
+        match ledger.prune(&own.connection, Retention::default()) {
             Ok(units) => tracing::debug!(units, "pruned the ledger"),
             Err(error) => tracing::warn!(%error, "the ledger could not be pruned"),
         }

@@ -12,7 +12,7 @@ use crate::{
     engine::{
         Error, Result,
         ingest::Ack,
-        ledger::{Committed, Draft, Entry, Placed, compare_older},
+        ledger::{Ahead, Committed, Draft, Entry, Placed, compare_older},
     },
     metrics,
 };
@@ -94,7 +94,8 @@ impl<S: Storage> Committer<S> {
         let Some(keyed) = &bulk.keyed else { return Ok(Found::New(None)) };
         let known = {
             let ledger = self.ledger.lock();
-            let mut draft = Draft::new(&ledger, self.commits + 1, now());
+            let mut ahead = Ahead::default();
+            let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
             match draft.place(keyed, &bulk.table, bulk.rows as u64)? {
                 Placed::Here | Placed::Later => {
                     return Ok(Found::New(draft.into_entries().pop()));

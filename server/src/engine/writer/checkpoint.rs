@@ -42,7 +42,7 @@ const LASTS: Duration = Duration::from_secs(10);
 
 /// Why the log is to be checkpointed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
+pub(super) enum Why {
     Idle,
     Size,
     Disk,
@@ -116,22 +116,13 @@ impl Checkpoints {
         }
     }
 
-    /// For the moment between two groups.
-    pub(super) fn between_groups(&mut self, connection: &Connection) {
-        self.consider(connection, false);
-    }
-
-    /// For the moment when nothing waits.
-    pub(super) fn when_idle(&mut self, connection: &Connection) {
-        self.consider(connection, true);
-    }
-
     /// For the end.
     pub(super) fn at_stop(&mut self, connection: &Connection) {
         self.attempt(connection, Why::Stop);
     }
 
-    fn consider(&mut self, connection: &Connection, idle: bool) {
+    /// Whether it is time for a checkpoint, between two groups or when nothing waits.
+    pub(super) fn due(&mut self, connection: &Connection, idle: bool) -> Option<Why> {
         if self.database.disk.is_full() && self.looked_inside.is_none_or(|at| at.elapsed() >= LOOK_INSIDE) {
             self.look_inside(connection);
         }
@@ -144,14 +135,13 @@ impl Checkpoints {
                 false => tracing::info!(wal, "writes are admitted again"),
             }
         }
-        match reason {
-            Some(why) if self.is_due(at_limit) => self.attempt(connection, why),
-            Some(_) => {}
-            None => self.blocked = None,
+        if reason.is_none() {
+            self.blocked = None;
         }
+        reason.filter(|_| self.has_paused(at_limit))
     }
 
-    fn is_due(&self, at_limit: bool) -> bool {
+    fn has_paused(&self, at_limit: bool) -> bool {
         let now = Instant::now();
         match &self.blocked {
             None => true,
@@ -162,7 +152,7 @@ impl Checkpoints {
     }
 
     /// Moves the log into the file, if it is not refused.
-    fn attempt(&mut self, connection: &Connection, why: Why) {
+    pub(super) fn attempt(&mut self, connection: &Connection, why: Why) {
         if !self.has_room(connection) {
             return self.put_off(why, "there is too little room on the disk for a checkpoint");
         }

@@ -27,6 +27,8 @@ pub(crate) enum Command {
     CatchUp(oneshot::Sender<Result<()>>),
     /// Make the ledger, so that a transaction that begins afterwards can write to it.
     MakeLedger(oneshot::Sender<Result<()>>),
+    /// Look at a commit that has failed on the second thread.
+    Settle,
     /// Finish what was accepted, checkpoint, and end.
     Shutdown(oneshot::Sender<()>),
 }

@@ -7,16 +7,14 @@ use std::{
 
 use super::{
     Unit,
-    doubt::{Doubt, Doubtful},
+    doubt::Doubt,
+    group::Group,
     storage::{Failure, Storage},
 };
-use crate::{
-    engine::{
-        Error, Result,
-        ingest::Ack,
-        ledger::{Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare, compare_older},
-    },
-    metrics,
+use crate::engine::{
+    Error, Result,
+    ingest::Ack,
+    ledger::{Ahead, Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare, compare_older},
 };
 
 /// A group that met a conflict is tried this many times before its members are tried alone.
@@ -30,18 +28,18 @@ const APART: Duration = Duration::from_secs(10);
 pub(crate) struct Committer<S> {
     pub(crate) storage: S,
     pub(crate) ledger: SharedLedger,
-    /// The number of the last commit.
+    /// The number of the last commit, or of the last that is under way.
     pub(crate) commits: u64,
     apart: HashMap<u64, Instant>,
 }
 
 /// Which units of a group go into its commit.
 #[derive(Default)]
-struct Sorted {
-    here: Vec<Unit>,
-    entries: Vec<Entry>,
-    /// Can be judged only once `here` is committed, or not.
-    later: Vec<Unit>,
+pub(super) struct Sorted {
+    pub(super) here: Vec<Unit>,
+    pub(super) entries: Vec<Entry>,
+    /// Can be judged only once those before them are committed, or not.
+    pub(super) later: Vec<Unit>,
     /// Need no commit: they are committed already, or never will be.
     settled: Vec<(Unit, Result<Committed>)>,
     /// Are older than what the ledger remembers.
@@ -69,20 +67,19 @@ impl<S: Storage> Committer<S> {
         }
     }
 
-    /// Commits a group; on a failure finds the members that are to blame and commits the others. Everyone is
-    /// answered, unless the database has to be opened again first.
-    pub(crate) fn commit(&mut self, group: Vec<Unit>) -> Result<(), Doubt> {
-        let mut groups = vec![group];
+    /// Commits groups, the last one in the list first; on a failure finds the members that are to blame and commits
+    /// the others. Everyone is answered, unless the database has to be opened again first.
+    pub(crate) fn commit_all(&mut self, mut groups: Vec<Vec<Unit>>) -> Result<(), Doubt> {
         let mut overtaken = 0;
-        if self.leaves_gap(&groups[0])
+        if groups.iter().any(|group| self.leaves_gap(group))
             && let Err(error) = self.catch_up()
         {
             groups.drain(..).flatten().for_each(|unit| self.refuse(unit, &error));
         }
         while let Some(group) = groups.pop() {
-            let Sorted { here, entries, later, settled, older } = self.sort(group);
-            settled.into_iter().for_each(|(unit, outcome)| self.settle(unit, outcome));
-            older.into_iter().for_each(|unit| self.settle_older(unit));
+            let mut sorted = self.sort(group, &mut Ahead::default(), self.commits + 1);
+            self.settle_sorted(&mut sorted);
+            let Sorted { here, entries, later, .. } = sorted;
             if !later.is_empty() {
                 groups.push(later);
             }
@@ -91,7 +88,10 @@ impl<S: Storage> Committer<S> {
             }
             let started = Instant::now();
             match self.try_commit(&here, &entries) {
-                Ok(()) => self.acknowledge(here, entries, started),
+                Ok(()) => {
+                    self.commits += 1;
+                    Group { units: here, entries, commit: self.commits, started }.acknowledge(&self.ledger);
+                }
                 Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
                     overtaken += 1;
                     match self.catch_up() {
@@ -99,11 +99,7 @@ impl<S: Storage> Committer<S> {
                         Err(error) => here.into_iter().for_each(|unit| self.refuse(unit, &error)),
                     }
                 }
-                Err(failure) if failure.is_in_doubt() => {
-                    let untried = groups.into_iter().rev().flatten().collect();
-                    let in_doubt = here.into_iter().map(Doubtful::from).collect();
-                    return Err(Doubt { error: failure.error, in_doubt, untried });
-                }
+                Err(failure) if failure.is_in_doubt() => return Err(Doubt::new(failure.error, here, groups)),
                 Err(failure) if here.len() == 1 || failure.concerns_all() => {
                     here.into_iter().for_each(|unit| self.refuse(unit, &failure.error));
                 }
@@ -113,14 +109,14 @@ impl<S: Storage> Committer<S> {
         Ok(())
     }
 
-    /// Tells apart what is to be written and what the ledger has an answer for.
-    fn sort(&self, group: Vec<Unit>) -> Sorted {
+    /// Tells apart what is to be written with the commit of this number and what the ledger has an answer for.
+    pub(super) fn sort(&self, group: Vec<Unit>, ahead: &mut Ahead, commit: u64) -> Sorted {
         let mut sorted = Sorted::default();
         if group.iter().all(|unit| unit.keyed.is_none()) {
             return Sorted { here: group, ..sorted };
         }
         let ledger = self.ledger.lock();
-        let mut draft = Draft::new(&ledger, self.commits + 1, now());
+        let mut draft = Draft::new(&ledger, ahead, commit, now());
         for unit in group {
             let Some(keyed) = &unit.keyed else {
                 sorted.here.push(unit);
@@ -141,6 +137,12 @@ impl<S: Storage> Committer<S> {
         sorted
     }
 
+    /// Answers those that need no commit.
+    pub(super) fn settle_sorted(&mut self, sorted: &mut Sorted) {
+        sorted.settled.drain(..).for_each(|(unit, outcome)| self.settle(unit, outcome));
+        sorted.older.drain(..).for_each(|unit| self.settle_older(unit));
+    }
+
     /// Takes the ledger as it is on disk; for a database that was opened again, or is reached again.
     pub(crate) fn read_ledger(&mut self) -> Result<()> {
         let mut fresh = self.storage.load()?;
@@ -152,13 +154,14 @@ impl<S: Storage> Committer<S> {
         Ok(())
     }
 
-    /// Whether a unit seems to come too early, which the units before it may have reached another server.
+    /// Whether a unit seems to come too early: those before it may have reached another server.
     fn leaves_gap(&self, group: &[Unit]) -> bool {
         if !self.storage.is_shared() {
             return false;
         }
         let ledger = self.ledger.lock();
-        let mut draft = Draft::new(&ledger, self.commits + 1, now());
+        let mut ahead = Ahead::default();
+        let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
         let mut gap = |keyed: &Keyed| matches!(draft.place(keyed, "", 0), Err(Error::SequenceGap { .. }));
         group.iter().filter_map(|unit| unit.keyed.as_ref()).any(|keyed| gap(keyed))
     }
@@ -183,36 +186,10 @@ impl<S: Storage> Committer<S> {
         }
     }
 
-    fn acknowledge(&mut self, units: Vec<Unit>, entries: Vec<Entry>, started: Instant) {
-        self.record(entries);
-        let rows: usize = units.iter().map(|unit| unit.rows).sum();
-        let bytes = units.iter().map(|unit| unit.bytes).sum();
-        metrics::group_committed(units.len(), rows, bytes, started.elapsed());
-        let micros = started.elapsed().as_micros() as u64;
-        tracing::debug!(commit = self.commits, units = units.len(), rows, micros, "committed a group");
-        for unit in units {
-            if let Some(keyed) = &unit.keyed {
-                self.ledger.lock().note_lag(&keyed.key.loader, unit.received.elapsed());
-            }
-            let ack = Ack {
-                rows: unit.rows as u64,
-                bytes: unit.bytes as u64,
-                commit: self.commits,
-                committed: true,
-                duplicate: false,
-            };
-            // A loader that has gone learns of its rows when it asks; they are there.
-            let _ = unit.answer.send(Ok(ack));
-        }
-    }
-
     /// Takes what has just been committed into the ledger.
     pub(super) fn record(&mut self, entries: Vec<Entry>) {
         self.commits += 1;
-        if !entries.is_empty() {
-            let mut ledger = self.ledger.lock();
-            entries.into_iter().for_each(|entry| ledger.record(entry));
-        }
+        self.ledger.lock().record_all(entries);
     }
 
     /// Answers a unit that needs no commit.

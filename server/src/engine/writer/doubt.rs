@@ -19,6 +19,17 @@ pub(crate) struct Doubt {
     pub(crate) untried: Vec<Unit>,
 }
 
+impl Doubt {
+    /// Of a group, and of those that were to come after it, the last one in the list first.
+    pub(super) fn new(error: Error, group: Vec<Unit>, behind: Vec<Vec<Unit>>) -> Self {
+        Self {
+            error,
+            in_doubt: group.into_iter().map(Doubtful::from).collect(),
+            untried: behind.into_iter().rev().flatten().collect(),
+        }
+    }
+}
+
 /// A unit that may be committed. Its rows are no longer needed.
 pub(crate) struct Doubtful {
     keyed: Option<Keyed>,

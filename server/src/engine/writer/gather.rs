@@ -2,14 +2,7 @@
 
 use std::{collections::VecDeque, sync::mpsc};
 
-use super::{Unit, command::Command, committer::Committer, storage::Storage};
-
-/// A group is complete at this many units,
-const GROUP_UNITS: usize = 256;
-/// this many rows,
-const GROUP_ROWS: usize = 65_536;
-/// or this many bytes.
-const GROUP_BYTES: usize = 32 << 20;
+use super::{Unit, command::Command, committer::Committer, group::Size, storage::Storage};
 
 /// Takes the units that are waiting behind `first`, up to the size of a group.
 pub(crate) fn gather<S: Storage>(
@@ -18,14 +11,13 @@ pub(crate) fn gather<S: Storage>(
     waiting: &mut VecDeque<Command>,
     commands: &mpsc::Receiver<Command>,
 ) -> Vec<Unit> {
-    let (mut rows, mut bytes) = (first.rows, first.bytes);
     let alone = committer.runs_alone(&first);
+    let mut size = Size::of([&first]);
     let mut group = vec![first];
-    while !alone && group.len() < GROUP_UNITS && rows < GROUP_ROWS && bytes < GROUP_BYTES {
+    while !alone && !size.is_complete() {
         match waiting.pop_front().map_or_else(|| commands.try_recv(), Ok) {
             Ok(Command::Unit(unit)) if !committer.runs_alone(&unit) => {
-                rows += unit.rows;
-                bytes += unit.bytes;
+                size.add(&unit);
                 group.push(*unit);
             }
             Ok(other) => {

@@ -1,124 +1,96 @@
-//! One transaction of the writer.
+//! Units that are committed together.
 
-use std::sync::Arc;
+use std::time::Instant;
 
-use super::{
-    BulkCommit, Unit,
-    actor::commit_error,
-    rows::append_units,
-    storage::{Failure, Storage},
-};
-use crate::engine::{
-    Result,
-    append::Imports,
-    clock::CommitClock,
-    database::{Database, Pooled},
-    ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable, SharedLedger},
+use super::{Unit, storage::Transaction};
+use crate::{
+    engine::{
+        ingest::Ack,
+        ledger::{Entry, SharedLedger},
+    },
+    metrics,
 };
 
-/// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
-/// rows, which would commit a part.
-const ONE_FLUSH_ROWS: usize = 150_000;
+/// A group is complete at this many units,
+const UNITS: usize = 256;
+/// this many rows,
+const ROWS: usize = 65_536;
+/// or this many bytes.
+const BYTES: usize = 32 << 20;
 
-/// The writer's connection and what it commits with.
-pub(super) struct DuckStorage {
-    pub(super) connection: Pooled,
-    pub(super) database: Arc<Database>,
-    pub(super) ledger: Arc<LedgerTable>,
-    pub(super) clock: Arc<CommitClock>,
-    pub(super) imports: Imports,
+/// How much units are.
+#[derive(Default)]
+pub(super) struct Size {
+    units: usize,
+    rows: usize,
+    bytes: usize,
 }
 
-impl Storage for DuckStorage {
-    /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
-    /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
-    fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
-        self.database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
-        let clock = Arc::clone(&self.clock);
-        let _writing = clock.writing();
-        if entries.is_empty() && is_one_flush(units) {
-            return self.append_all(units).map_err(|failure| Failure {
-                error: if failure.unit.is_none() { commit_error(failure.error) } else { failure.error },
-                ..failure
-            });
-        }
-        if !entries.is_empty() {
-            self.ledger.ensure(&self.connection).map_err(Failure::whole)?;
-        }
-        self.connection.execute("BEGIN TRANSACTION").map_err(Failure::whole)?;
-        if let Err(failure) = self.append_all(units).and_then(|()| self.append_entries(entries)) {
-            // A failed ROLLBACK leaves no transaction either: DuckDB has ended it.
-            let _ = self.connection.execute("ROLLBACK");
-            return Err(failure);
-        }
-        if let Err(error) = self.connection.execute("COMMIT") {
-            let _ = self.connection.execute("ROLLBACK");
-            return Err(Failure::whole(commit_error(error.into())));
-        }
-        if units.iter().any(|unit| unit.create.is_some()) {
-            clock.schema_changed();
-        }
-        Ok(())
+impl Size {
+    pub(super) fn of<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
+        let mut size = Self::default();
+        units.into_iter().for_each(|unit| size.add(unit));
+        size
     }
 
-    fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
-        if !entries.is_empty() {
-            // The connection is the upload's own, so the writer's imports are of no use.
-            self.ledger
-                .append(&bulk.connection, &self.database.scans, &mut Imports::default(), entries)
-                .map_err(Failure::whole)?;
-        }
-        let clock = Arc::clone(&self.clock);
-        let _writing = clock.writing();
-        let committed = bulk.connection.execute("COMMIT");
-        if bulk.creates {
-            clock.schema_changed();
-        }
-        committed.map(|_| ()).map_err(|error| Failure::whole(commit_error(error.into())))
+    pub(super) fn add(&mut self, unit: &Unit) {
+        self.units += 1;
+        self.rows += unit.rows;
+        self.bytes += unit.bytes;
     }
 
-    fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
-        self.ledger.look_up(&self.connection, key)
-    }
-
-    fn load(&mut self) -> Result<Ledger> {
-        self.ledger.look_again(&self.connection)?;
-        self.ledger.load(&self.connection)
-    }
-
-    /// Nobody else writes to the server's own database.
-    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
-        Ok(ledger.lock().highest_commit())
+    /// Whether it is as much as one commit should take.
+    pub(super) fn is_complete(&self) -> bool {
+        self.units >= UNITS || self.rows >= ROWS || self.bytes >= BYTES
     }
 }
 
-/// Outside a transaction, flushing an appender is one of its own: it appends and commits without passing
-/// through DuckDB's parser and scheduler, in which this thread would wait spinning (a third of a small
-/// group's time). That serves the usual group without keys: all rows for one table, of its own types.
-fn is_one_flush(units: &[Unit]) -> bool {
-    let rows: usize = units.iter().map(|unit| unit.rows).sum();
-    units.first().is_none_or(|first| {
-        rows <= ONE_FLUSH_ROWS
-            && !first.target.casts
-            && units.iter().all(|unit| unit.create.is_none() && unit.target == first.target)
-    })
+/// The units of one commit.
+pub(super) struct Group {
+    pub(super) units: Vec<Unit>,
+    /// Their entries in the ledger.
+    pub(super) entries: Vec<Entry>,
+    /// The number of the commit.
+    pub(super) commit: u64,
+    pub(super) started: Instant,
 }
 
-/// What a commit may take of the disk: the rows go to the log first, and into the file later.
-fn bytes_on_disk(units: &[Unit]) -> u64 {
-    units.iter().map(|unit| unit.bytes as u64).sum()
-}
-
-impl DuckStorage {
-    fn append_all(&mut self, units: &[Unit]) -> Result<(), Failure> {
-        append_units(&self.connection, &self.database.scans, &mut self.imports, units)
+impl Group {
+    /// An empty one.
+    pub(super) fn new(commit: u64) -> Self {
+        Self { units: Vec::new(), entries: Vec::new(), commit, started: Instant::now() }
     }
 
-    fn append_entries(&mut self, entries: &[Entry]) -> Result<(), Failure> {
-        if entries.is_empty() {
-            return Ok(());
+    /// Tells the ledger and every loader that it is committed.
+    pub(super) fn acknowledge(self, ledger: &SharedLedger) {
+        let Self { units, entries, commit, started } = self;
+        ledger.lock().record_all(entries);
+        let Size { rows, bytes, .. } = Size::of(&units);
+        metrics::group_committed(units.len(), rows, bytes, started.elapsed());
+        let micros = started.elapsed().as_micros() as u64;
+        tracing::debug!(commit, units = units.len(), rows, micros, "committed a group");
+        for unit in units {
+            if let Some(keyed) = &unit.keyed {
+                ledger.lock().note_lag(&keyed.key.loader, unit.received.elapsed());
+            }
+            let (rows, bytes) = (unit.rows as u64, unit.bytes as u64);
+            let ack = Ack { rows, bytes, commit, committed: true, duplicate: false };
+            // A loader that has gone learns of its rows when it asks; they are there.
+            let _ = unit.answer.send(Ok(ack));
         }
-        let Self { connection, database, ledger, imports, .. } = self;
-        ledger.append(connection, &database.scans, imports, entries).map_err(Failure::whole)
+    }
+}
+
+/// A group whose rows are in a transaction that lacks its COMMIT.
+pub(super) struct OpenGroup<T> {
+    pub(super) transaction: T,
+    pub(super) group: Group,
+}
+
+impl<T: Transaction> OpenGroup<T> {
+    /// Rolls the transaction back; what was in it has to be committed otherwise.
+    pub(super) fn roll_back(self) -> Group {
+        drop(self.transaction);
+        self.group
     }
 }

@@ -13,21 +13,26 @@ use super::{
     actor::Actor,
     checkpoint::Sizes,
     command::{Command, Held},
-    group::DuckStorage,
+    duck::DuckStorage,
 };
 use crate::engine::{
     Error, Options, Result,
-    append::Imports,
     clock::CommitClock,
     database::Database,
     ledger::{LedgerTable, SharedLedger},
     permit,
 };
 
+/// The writer's end of the channel is open for as long as somebody has this.
+type Commands = Arc<Mutex<Option<mpsc::Sender<Command>>>>;
+
+/// Has the writer look at a commit that has failed.
+pub(crate) type Settle = Box<dyn Fn() + Send>;
+
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
 /// is taken before anything is sent.
 pub(crate) struct WriterHandle {
-    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    commands: Commands,
     slots: Arc<Semaphore>,
     wait: std::time::Duration,
 }
@@ -41,30 +46,28 @@ impl WriterHandle {
         options: &Options,
     ) -> Result<Self> {
         let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
-        let connection = database.private_connection()?;
-        Self::start("writer".into(), options, move |commands| {
-            let imports = Imports::default();
-            let storage = DuckStorage { connection, database, ledger: table, clock, imports };
-            Actor::new(storage, ledger, sizes).run(commands);
+        let storage = DuckStorage::open(database, table, clock)?;
+        Self::start("writer".into(), options, |settle| {
+            let actor = Actor::new(storage, ledger, sizes, settle)?;
+            Ok(move |commands: &mpsc::Receiver<Command>| actor.run(commands))
         })
     }
 
-    /// Starts a writer's thread, which serves the commands that come.
-    pub(crate) fn start(
+    /// Starts a writer's thread. `make` gives what serves the commands that come; it gets what has a
+    /// [`Command::Settle`] sent.
+    pub(crate) fn start<S: FnOnce(&mpsc::Receiver<Command>) + Send + 'static>(
         name: String,
         options: &Options,
-        serve: impl FnOnce(&mpsc::Receiver<Command>) + Send + 'static,
+        make: impl FnOnce(Settle) -> Result<S>,
     ) -> Result<Self> {
         let (commands, received) = mpsc::channel();
+        let commands = Arc::new(Mutex::new(Some(commands)));
+        let serve = make(settling(&commands))?;
         thread::Builder::new()
             .name(name)
             .spawn(move || serve(&received))
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
-        Ok(Self {
-            commands: Mutex::new(Some(commands)),
-            slots: Arc::new(Semaphore::new(options.queue_units)),
-            wait: options.wait,
-        })
+        Ok(Self { commands, slots: Arc::new(Semaphore::new(options.queue_units)), wait: options.wait })
     }
 
     /// Queues a unit, behind what was queued before. Its answer comes when it is committed or refused.
@@ -120,4 +123,17 @@ impl WriterHandle {
             let _ = ended.await;
         }
     }
+}
+
+/// Has the writer look at a failed commit. It keeps the channel open no longer than the handle does: who has let go of
+/// that has the writer end, which looks then.
+fn settling(commands: &Commands) -> Settle {
+    let commands = Arc::downgrade(commands);
+    Box::new(move || {
+        if let Some(commands) = commands.upgrade()
+            && let Some(commands) = &*commands.lock()
+        {
+            let _ = commands.send(Command::Settle);
+        }
+    })
 }

@@ -1,9 +1,10 @@
 //! The single writer: one named thread that ingests into the database, in order, committing in groups.
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
-//! loop; [`committer`] decides who is committed with whom and who is to blame; [`group`] is one transaction, behind
-//! [`storage`]; [`doubt`] is what a failed COMMIT leaves; [`checkpoint`] keeps the
-//! write-ahead log small. While one commit runs, the next group gathers: no timer.
+//! loop; [`pipeline`] lets a group append while the one before it commits on the thread of [`syncer`]; [`committer`]
+//! commits groups in turn, and decides who is committed with whom and who is to blame; [`group`] is what commits
+//! together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what a failed COMMIT leaves;
+//! [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no timer.
 
 mod actor;
 mod bulk_commit;
@@ -11,14 +12,18 @@ mod checkpoint;
 mod command;
 mod committer;
 mod doubt;
+mod duck;
 mod gather;
 mod group;
 mod handle;
+mod lane;
 #[cfg(test)]
 mod model_tests;
 mod outage;
+mod pipeline;
 mod rows;
 mod storage;
+mod syncer;
 
 pub(crate) use actor::commit_error;
 pub(crate) use command::{BulkCommit, Command, Held, Unit};

@@ -23,7 +23,10 @@ use super::{
     command::Held,
     committer::Committer,
     doubt::Doubt,
-    storage::{Failure, Storage},
+    group::{OpenGroup, Size},
+    pipeline::Pipeline,
+    storage::{Failure, Overlapping, Storage, Transaction},
+    syncer::{Failed, Syncer},
 };
 use crate::engine::{
     Error, IngestKey, Result,
@@ -36,16 +39,17 @@ use crate::engine::{
 };
 
 const LOADERS: u64 = 4;
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 5_000;
 
-/// What happens to one call of [`Storage::commit`].
+/// What happens to one transaction, as it commits or, with some of them, as it is appended to.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     None,
     Conflict,
     OutOfMemory,
     DiskFull,
-    /// Another server, to which the first keyed unit was sent as well, commits it first.
+    /// Another server, to which the first keyed unit was sent as well, commits it first. It can only be so where groups
+    /// are committed in turn.
     Overtaken,
     /// COMMIT fails, and the rows are there all the same, or not.
     Unknown {
@@ -63,10 +67,14 @@ enum Step {
     Poison { loader: u64 },
     /// A loader skips its present unit.
     Skip { loader: u64 },
-    /// The writer commits what has waited for longest.
-    Commit { units: usize },
-    /// The process dies and starts again.
-    Crash,
+    /// The writer takes what has waited for longest.
+    Take { units: usize },
+    /// The second thread is done with a COMMIT, and begins the next.
+    Land,
+    /// The writer waits until nothing is under way.
+    Drain,
+    /// The process dies and starts again; of a COMMIT that runs then nobody is told.
+    Crash { durable: bool },
 }
 
 /// The database. A unit is told from others by its number of bytes.
@@ -76,20 +84,23 @@ struct Model {
     entries: Vec<Entry>,
     poison: HashSet<usize>,
     faults: VecDeque<Fault>,
-    /// Entries that the ledger in memory has as well.
+    /// Transactions that are neither committed nor rolled back.
+    open: usize,
+    /// Entries that this server's ledger has, or will have once it is told.
     known: usize,
 }
 
 impl Model {
     fn ledger(&self) -> Ledger {
         let mut ledger = Ledger::default();
-        self.entries.iter().cloned().for_each(|entry| ledger.record(entry));
+        ledger.record_all(self.entries.clone());
         ledger
     }
 
-    fn store(&mut self, units: &[Unit], entries: &[Entry]) {
-        self.stored.extend(units.iter().map(|unit| unit.bytes));
+    fn store(&mut self, units: &[usize], entries: &[Entry]) {
+        self.stored.extend(units);
         self.entries.extend_from_slice(entries);
+        self.known = self.entries.len();
     }
 
     /// What another server does, of which this one does not know.
@@ -99,55 +110,198 @@ impl Model {
         self.stored.extend(units.iter().find(keyed).map(|unit| unit.bytes));
         self.entries.push(entry.clone());
     }
-}
 
-impl Storage for Model {
-    fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
-        let duck = |class| Failure::whole(Error::Duck { class, message: String::new() });
-        if let Some(culprit) = units.iter().position(|unit| self.poison.contains(&unit.bytes)) {
-            // Some constraints are seen with their row, others only at the end.
-            let unit = (culprit % 2 == 0).then_some(culprit);
-            return Err(Failure { unit, ..duck(Class::Constraint) });
+    /// Refuses what the table refuses. Some constraints are seen with their row, others only at the end.
+    fn check(&self, units: &[usize], at_the_end: bool) -> Result<(), Failure> {
+        match units.iter().position(|unit| self.poison.contains(unit)) {
+            Some(culprit) if at_the_end || culprit % 2 == 0 => {
+                let unit = (!at_the_end).then_some(culprit);
+                Err(Failure { unit, ..duck(Class::Constraint) })
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn commit(&mut self, units: &[usize], entries: &[Entry]) -> Result<(), Failure> {
+        self.check(units, true)?;
         match self.faults.pop_front().unwrap_or(Fault::None) {
             Fault::Conflict => return Err(duck(Class::Conflict)),
             Fault::OutOfMemory if units.len() > 1 => return Err(duck(Class::OutOfMemory)),
             Fault::DiskFull => return Err(Failure::whole(Error::DiskFull)),
-            Fault::Overtaken => {
-                self.store_elsewhere(units, entries);
-                return Err(Failure::whole(Error::Overtaken(String::new())));
-            }
             Fault::Unknown { durable } => {
                 if durable {
                     self.store(units, entries);
                 }
                 return Err(Failure::whole(Error::CommitUnknown(String::new())));
             }
-            Fault::None | Fault::OutOfMemory => self.store(units, entries),
+            Fault::None | Fault::OutOfMemory | Fault::Overtaken => self.store(units, entries),
         }
-        self.known = self.entries.len();
         Ok(())
+    }
+
+    /// An append fails as a COMMIT does, but never without it being known.
+    fn append(&mut self, units: &[usize]) -> Result<(), Failure> {
+        self.check(units, false)?;
+        match self.faults.front() {
+            Some(Fault::Conflict) => {
+                self.faults.pop_front();
+                Err(duck(Class::Conflict))
+            }
+            Some(Fault::DiskFull) => {
+                self.faults.pop_front();
+                Err(Failure::whole(Error::DiskFull))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn duck(class: Class) -> Failure {
+    Failure::whole(Error::Duck { class, message: String::new() })
+}
+
+fn numbers(units: &[Unit]) -> Vec<usize> {
+    units.iter().map(|unit| unit.bytes).collect()
+}
+
+type SharedModel = Arc<Mutex<Model>>;
+
+impl Storage for SharedModel {
+    fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
+        let mut model = self.lock();
+        assert_eq!(model.open, 0, "committed in turn beside an open transaction");
+        model.check(&numbers(units), false)?;
+        if matches!(model.faults.front(), Some(Fault::Overtaken)) {
+            model.faults.pop_front();
+            model.store_elsewhere(units, entries);
+            return Err(Failure::whole(Error::Overtaken(String::new())));
+        }
+        model.commit(&numbers(units), entries)
     }
 
     fn commit_bulk(&mut self, _: &BulkCommit, _: &[Entry]) -> Result<(), Failure> {
         unreachable!("the model has small units only")
     }
 
+    fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
+        let model = self.lock();
+        let found = model.entries.iter().find(|entry| entry.key == *key);
+        Ok(found.map(|entry| entry.committed))
+    }
+
     fn load(&mut self) -> Result<Ledger> {
-        self.known = self.entries.len();
-        Ok(self.ledger())
+        let mut model = self.lock();
+        model.known = model.entries.len();
+        Ok(model.ledger())
     }
 
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
+        let mut model = self.lock();
         let mut ledger = ledger.lock();
-        self.entries.iter().skip(self.known).cloned().for_each(|entry| ledger.record(entry));
-        self.known = self.entries.len();
+        ledger.record_all(model.entries[model.known..].to_vec());
+        model.known = model.entries.len();
         Ok(ledger.highest_commit())
     }
+}
 
-    fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
-        let found = self.entries.iter().find(|entry| entry.key == *key);
-        Ok(found.map(|entry| entry.committed))
+impl Overlapping for SharedModel {
+    type Transaction = OpenTransaction;
+
+    fn begin(&mut self) -> Option<OpenTransaction> {
+        let mut model = self.lock();
+        assert!(model.open < 2, "more than two transactions");
+        model.open += 1;
+        Some(OpenTransaction { model: Arc::clone(self), units: Vec::new(), entries: Vec::new() })
+    }
+
+    fn append(
+        &mut self,
+        transaction: &mut OpenTransaction,
+        units: &[Unit],
+        entries: &[Entry],
+    ) -> Result<(), Failure> {
+        self.lock().append(&numbers(units))?;
+        transaction.units.extend(numbers(units));
+        transaction.entries.extend_from_slice(entries);
+        Ok(())
+    }
+}
+
+struct OpenTransaction {
+    model: SharedModel,
+    units: Vec<usize>,
+    entries: Vec<Entry>,
+}
+
+impl Transaction for OpenTransaction {
+    fn commit(self) -> Result<(), Failure> {
+        self.model.lock().commit(&self.units, &self.entries)
+    }
+}
+
+impl Drop for OpenTransaction {
+    fn drop(&mut self) {
+        self.model.lock().open -= 1;
+    }
+}
+
+/// The second thread, whose COMMIT lasts until the test says so, or the writer waits for it.
+struct SlowSyncer {
+    ledger: SharedLedger,
+    committing: Option<OpenGroup<OpenTransaction>>,
+    waiting: Option<OpenGroup<OpenTransaction>>,
+    failed: Option<Failed>,
+}
+
+impl SlowSyncer {
+    fn of(ledger: &SharedLedger) -> Self {
+        Self { ledger: Arc::clone(ledger), committing: None, waiting: None, failed: None }
+    }
+
+    fn land(&mut self) {
+        let Some(OpenGroup { transaction, group }) = self.committing.take() else { return };
+        match transaction.commit() {
+            Ok(()) => {
+                group.acknowledge(&self.ledger);
+                self.committing = self.waiting.take();
+            }
+            Err(failure) => self.failed = Some(Failed { group, failure }),
+        }
+    }
+}
+
+impl Syncer<OpenTransaction> for SlowSyncer {
+    fn offer(&mut self, open: OpenGroup<OpenTransaction>) {
+        assert!(self.waiting.is_none(), "two groups wait");
+        if self.committing.is_none() && self.failed.is_none() {
+            self.committing = Some(open);
+        } else {
+            self.waiting = Some(open);
+        }
+    }
+
+    fn withdraw(&mut self) -> Option<OpenGroup<OpenTransaction>> {
+        while self.failed.is_none()
+            && self.waiting.as_ref().is_some_and(|open| Size::of(&open.group.units).is_complete())
+        {
+            self.land();
+        }
+        self.waiting.take()
+    }
+
+    fn settle(&mut self) -> Option<Failed> {
+        while self.committing.is_some() {
+            self.land();
+        }
+        self.failed.take()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.committing.is_none() && self.failed.is_none()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 }
 
@@ -172,7 +326,8 @@ struct Sent {
 }
 
 struct World {
-    committer: Committer<Model>,
+    model: SharedModel,
+    pipeline: Pipeline<SharedModel, SlowSyncer>,
     queue: VecDeque<Unit>,
     loaders: Vec<Loader>,
     sent: Vec<Sent>,
@@ -188,9 +343,10 @@ struct World {
 
 impl World {
     fn new(faults: Vec<Fault>) -> Self {
-        let model = Model { faults: faults.into(), ..Model::default() };
+        let model = Arc::new(Mutex::new(Model { faults: faults.into(), ..Model::default() }));
         Self {
-            committer: Committer::new(model, Arc::default()),
+            pipeline: pipeline(&model),
+            model,
             queue: VecDeque::new(),
             loaders: (0..LOADERS).map(|_| Loader { epoch: 1, sequence: 1, ..Loader::default() }).collect(),
             sent: Vec::new(),
@@ -208,8 +364,10 @@ impl World {
             Step::TakeOver { loader } => self.loaders[loader as usize].epoch += 1,
             Step::Poison { loader } => self.loaders[loader as usize].poisoned = true,
             Step::Skip { loader } => self.loaders[loader as usize].skipping = true,
-            Step::Commit { units } => self.commit(units),
-            Step::Crash => self.crash(),
+            Step::Take { units } => self.take(units),
+            Step::Land => self.land(),
+            Step::Drain => self.drain(),
+            Step::Crash { durable } => self.crash(durable),
         }
         self.read_answers()
     }
@@ -222,7 +380,7 @@ impl World {
         let rows = if skipping { 0 } else { 10 };
         let hash = u128::from(sequence) << 32 | u128::from(content) << 1 | u128::from(skipping);
         if poisoned && !skipping {
-            self.committer.storage.poison.insert(number);
+            self.model.lock().poison.insert(number);
         }
         let (answer, answered) = oneshot::channel();
         let keyed = keyed.then_some(Keyed { key, hash });
@@ -236,24 +394,48 @@ impl World {
         self.queue.push_back(unit(number, rows, index, keyed, answer));
     }
 
-    fn commit(&mut self, units: usize) {
+    fn take(&mut self, units: usize) {
         let group: Vec<_> = self.queue.drain(..units.min(self.queue.len())).collect();
-        if group.is_empty() {
-            return;
+        // Not every group meets another one; numbers stand in for chance.
+        let queued = self.numbers.is_multiple_of(2);
+        if !group.is_empty() {
+            let taken = self.pipeline.take(group, queued);
+            self.recover(taken);
         }
-        if let Err(Doubt { error, in_doubt, untried }) = self.committer.commit(group) {
-            let ledger = self.committer.storage.load().unwrap();
+    }
+
+    fn land(&mut self) {
+        self.pipeline.syncer.land();
+        // The thread tells the writer of a failure, which looks at once or after other commands.
+        if self.pipeline.syncer.has_failed() && self.numbers.is_multiple_of(3) {
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) {
+        let drained = self.pipeline.drain();
+        self.recover(drained);
+        assert_eq!(self.model.lock().open, 0, "a transaction is still open");
+    }
+
+    fn recover(&mut self, served: Result<(), Doubt>) {
+        if let Err(Doubt { error, in_doubt, untried }) = served {
+            assert_eq!(self.model.lock().open, 0, "a transaction outlives the instance");
+            let ledger = self.model.load().unwrap();
             in_doubt.into_iter().for_each(|unit| unit.settle(Some(&ledger), &error, &Error::EngineDown));
-            *self.committer.ledger.lock() = ledger;
+            let committer = &mut self.pipeline.committer;
+            committer.commits = committer.commits.max(ledger.highest_commit());
+            *committer.ledger.lock() = ledger;
             untried.into_iter().rev().for_each(|unit| self.queue.push_front(unit));
         }
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, durable: bool) {
         self.queue.clear();
-        let mut model = std::mem::take(&mut self.committer.storage);
-        let ledger = Arc::new(Mutex::new(model.load().unwrap()));
-        self.committer = Committer::new(model, ledger);
+        if durable && let Some(open) = self.pipeline.syncer.committing.take() {
+            let _ = open.transaction.commit();
+        }
+        self.pipeline = pipeline(&self.model);
     }
 
     fn read_answers(&mut self) -> Result<(), TestCaseError> {
@@ -297,7 +479,8 @@ impl World {
 
     /// What must hold at any time.
     fn check(&self) -> Result<(), TestCaseError> {
-        let Model { stored, entries, poison, .. } = &self.committer.storage;
+        let model = self.model.lock();
+        let Model { stored, entries, poison, .. } = &*model;
         let distinct: HashSet<_> = stored.iter().collect();
         prop_assert_eq!(distinct.len(), stored.len(), "a unit is stored twice");
         prop_assert!(distinct.is_disjoint(&poison.iter().collect()), "what the table refuses is stored");
@@ -320,6 +503,13 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// The writer as it starts, with what the database says of the ledger.
+fn pipeline(model: &SharedModel) -> Pipeline<SharedModel, SlowSyncer> {
+    let ledger: SharedLedger = Arc::new(Mutex::new(Arc::clone(model).load().unwrap()));
+    let syncer = SlowSyncer::of(&ledger);
+    Pipeline::new(Committer::new(Arc::clone(model), ledger), syncer)
 }
 
 fn unit(
@@ -360,10 +550,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => loader.clone().prop_map(|loader| Step::TakeOver { loader }),
         1 => loader.clone().prop_map(|loader| Step::Poison { loader }),
         1 => loader.prop_map(|loader| Step::Skip { loader }),
-        5 => (1..12_usize).prop_map(|units| Step::Commit { units }),
-        1 => Just(Step::Crash),
+        5 => (1..12_usize).prop_map(|units| Step::Take { units }),
+        3 => Just(Step::Land),
+        1 => Just(Step::Drain),
+        1 => prop::bool::ANY.prop_map(|durable| Step::Crash { durable }),
     ];
-    vec(step, 1..80)
+    vec(step, 1..100)
 }
 
 fn faults() -> impl Strategy<Value = Vec<Fault>> {
@@ -375,7 +567,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
         2 => Just(Fault::Overtaken),
         2 => prop::bool::ANY.prop_map(|durable| Fault::Unknown { durable }),
     ];
-    vec(fault, 0..40)
+    vec(fault, 0..50)
 }
 
 fn run(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseError> {
@@ -385,8 +577,10 @@ fn run(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseError> {
         world.check()?;
     }
     // What waits is answered in the end.
+    world.step(Step::Drain)?;
     while !world.queue.is_empty() {
-        world.step(Step::Commit { units: 256 })?;
+        world.step(Step::Take { units: 256 })?;
+        world.step(Step::Drain)?;
     }
     world.check()?;
     prop_assert!(world.sent.is_empty(), "a unit was never answered");

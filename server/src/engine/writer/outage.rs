@@ -63,6 +63,7 @@ fn refuse(command: Command, error: Error) -> bool {
             drop(bulk.answer.send(Err(error)));
         }
         Command::MakeLedger(done) | Command::CatchUp(done) => drop(done.send(Err(error))),
+        Command::Settle => {}
         Command::Shutdown(done) => {
             let _ = done.send(());
             return true;

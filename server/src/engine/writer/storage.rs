@@ -7,10 +7,10 @@ use crate::engine::{
     ledger::{Committed, Entry, IngestKey, Ledger, SharedLedger},
 };
 
-/// One database, as the committer sees it.
+/// One database, as its committer sees it.
 pub(crate) trait Storage {
-    /// Commits the rows of all units and the entries of the ledger in one transaction. After any failure but
-    /// [`Error::CommitUnknown`] nothing of them is in the database.
+    /// Commits the rows of all units and the entries of the ledger in one transaction, while no other is open. After
+    /// any failure but [`Error::CommitUnknown`] nothing of them is in the database.
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure>;
 
     /// Commits an upload that is on a connection of its own, together with entries of the ledger. The same holds
@@ -31,6 +31,30 @@ pub(crate) trait Storage {
     /// Takes into the ledger what others have committed, after [`Error::Overtaken`]. Gives the number of the last
     /// commit.
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64>;
+}
+
+/// A database in which the next group may be appended while the one before it commits.
+pub(super) trait Overlapping: Storage {
+    /// A transaction that another thread may commit.
+    type Transaction: Transaction;
+
+    /// Begins a transaction that may stay open while the one before it commits; `None` when groups have to be
+    /// committed one after the other for now.
+    fn begin(&mut self) -> Option<Self::Transaction>;
+
+    /// Adds units and entries to a transaction. After a failure it can only be dropped.
+    fn append(
+        &mut self,
+        transaction: &mut Self::Transaction,
+        units: &[Unit],
+        entries: &[Entry],
+    ) -> Result<(), Failure>;
+}
+
+/// A transaction that lacks its COMMIT. Dropped, it is rolled back.
+pub(super) trait Transaction {
+    /// Commits. After any failure but [`Error::CommitUnknown`] nothing of it is in the database.
+    fn commit(self) -> Result<(), Failure>;
 }
 
 /// Why a group was not committed.

@@ -1,0 +1,6 @@
+CREATE TABLE events (
+  id BIGINT PRIMARY KEY,
+  changed_at TIMESTAMPTZ NOT NULL,
+  status TEXT NOT NULL,
+  amount NUMERIC(10, 2) NOT NULL
+);

@@ -1,0 +1,164 @@
+//! The writer's connections to DuckDB.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{
+    BulkCommit, Unit,
+    actor::commit_error,
+    lane::{Lane, Pending},
+    storage::{Failure, Overlapping, Storage},
+};
+use crate::engine::{
+    Result,
+    append::Imports,
+    clock::CommitClock,
+    database::Database,
+    ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable, SharedLedger},
+};
+
+/// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
+/// rows, which would commit a part.
+const ONE_FLUSH_ROWS: usize = 150_000;
+
+/// What the writer commits with.
+pub(super) struct DuckStorage {
+    /// For what is done while no transaction of a lane is open.
+    pub(super) own: Lane,
+    /// Those for transactions that overlap: two, for one that commits and one that is appended to. A free one is
+    /// held by nobody else.
+    lanes: Vec<Arc<Mutex<Lane>>>,
+    pub(super) database: Arc<Database>,
+    pub(super) ledger: Arc<LedgerTable>,
+    pub(super) clock: Arc<CommitClock>,
+}
+
+impl Storage for DuckStorage {
+    /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
+    /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
+    fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
+        self.database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
+        let Self { own, database, ledger, clock, .. } = self;
+        let _writing = clock.writing();
+        if entries.is_empty() && is_one_flush(units) {
+            return own.append(&database.scans, units).map_err(|failure| Failure {
+                error: if failure.unit.is_none() { commit_error(failure.error) } else { failure.error },
+                ..failure
+            });
+        }
+        if !entries.is_empty() {
+            ledger.ensure(&own.connection).map_err(Failure::whole)?;
+        }
+        own.connection.execute("BEGIN TRANSACTION").map_err(Failure::whole)?;
+        own.append(&database.scans, units)
+            .and_then(|()| own.note(&database.scans, ledger, entries))
+            .inspect_err(|_| own.roll_back())?;
+        own.commit()?;
+        if units.iter().any(|unit| unit.create.is_some()) {
+            clock.schema_changed();
+        }
+        Ok(())
+    }
+
+    fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
+        if !entries.is_empty() {
+            // The connection is the upload's own, so the lanes' imports are of no use.
+            self.ledger
+                .append(&bulk.connection, &self.database.scans, &mut Imports::default(), entries)
+                .map_err(Failure::whole)?;
+        }
+        let clock = Arc::clone(&self.clock);
+        let _writing = clock.writing();
+        let committed = bulk.connection.execute("COMMIT");
+        if bulk.creates {
+            clock.schema_changed();
+        }
+        committed.map(|_| ()).map_err(|error| Failure::whole(commit_error(error.into())))
+    }
+
+    fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
+        self.ledger.look_up(&self.own.connection, key)
+    }
+
+    fn load(&mut self) -> Result<Ledger> {
+        self.ledger.look_again(&self.own.connection)?;
+        self.ledger.load(&self.own.connection)
+    }
+
+    /// Nobody else writes to the server's own database.
+    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
+        Ok(ledger.lock().highest_commit())
+    }
+}
+
+impl Overlapping for DuckStorage {
+    type Transaction = Pending;
+
+    /// Without the ledger there is none: to make it takes a transaction of its own.
+    fn begin(&mut self) -> Option<Pending> {
+        if !self.ledger.exists() {
+            return None;
+        }
+        let begun = self.free_lane().and_then(|lane| Ok(Pending::begin(lane, Arc::clone(&self.clock))?));
+        begun.inspect_err(|error| tracing::debug!(%error, "no second transaction beside the first")).ok()
+    }
+
+    fn append(
+        &mut self,
+        transaction: &mut Pending,
+        units: &[Unit],
+        entries: &[Entry],
+    ) -> Result<(), Failure> {
+        let Self { database, ledger, .. } = self;
+        database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
+        transaction.with(|lane| {
+            lane.append(&database.scans, units)?;
+            lane.note(&database.scans, ledger, entries)
+        })
+    }
+}
+
+impl DuckStorage {
+    pub(super) fn open(
+        database: Arc<Database>,
+        ledger: Arc<LedgerTable>,
+        clock: Arc<CommitClock>,
+    ) -> Result<Self> {
+        let own = Lane::open(&database)?;
+        Ok(Self { own, lanes: Vec::new(), database, ledger, clock })
+    }
+
+    /// Lets go of all parts of a failed instance but the connection that is replaced next.
+    pub(super) fn let_go(&mut self) {
+        self.own.forget_imports();
+        self.lanes.clear();
+    }
+
+    fn free_lane(&mut self) -> Result<Arc<Mutex<Lane>>> {
+        let free = self.lanes.iter().find(|lane| Arc::strong_count(lane) == 1);
+        if let Some(lane) = free {
+            return Ok(Arc::clone(lane));
+        }
+        let lane = Arc::new(Mutex::new(Lane::open(&self.database)?));
+        self.lanes.push(Arc::clone(&lane));
+        Ok(lane)
+    }
+}
+
+/// Outside a transaction, flushing an appender is one of its own: it appends and commits without passing
+/// through DuckDB's parser and scheduler, in which this thread would wait spinning (a third of a small
+/// group's time). That serves the usual group without keys: all rows for one table, of its own types.
+fn is_one_flush(units: &[Unit]) -> bool {
+    let rows: usize = units.iter().map(|unit| unit.rows).sum();
+    units.first().is_none_or(|first| {
+        rows <= ONE_FLUSH_ROWS
+            && !first.target.casts
+            && units.iter().all(|unit| unit.create.is_none() && unit.target == first.target)
+    })
+}
+
+/// What a commit may take of the disk: the rows go to the log first, and into the file later.
+fn bytes_on_disk(units: &[Unit]) -> u64 {
+    units.iter().map(|unit| unit.bytes as u64).sum()
+}
