@@ -97,9 +97,9 @@ def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
     server = start(database, *unreachable("required = false"))
     server.put(unit(1), "events")
     assert count(server, "events") == 20
-    told = refused(put, server, unit(1), key="a/1/1")
+    told = refused(put, server, unit(1), key="a/1/1", codes="UNAVAILABLE", slug="CATALOG_DOWN")
     told_nothing(told.text, lake)
-    told = refused(server.run, "FROM lake.events")
+    told = refused(server.run, "FROM lake.events", slug="NOT_FOUND")
     told_nothing(told.text, lake)
     server.stop()
     log = server.log.read_text()

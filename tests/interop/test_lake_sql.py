@@ -120,6 +120,20 @@ def test_a_partitioned_table_takes_uploads(server):
     assert server.rows("SELECT unit, count(*) FROM lake.t GROUP BY unit ORDER BY unit") == [(1, 20), (2, 20)]
 
 
+@pytest.mark.parametrize("key", [None, "partitioned/1/1"])
+def test_a_new_table_is_partitioned_as_its_upload_says(server, key):
+    table = pa.table({"region": ["n", "s"], "at": pa.array([0, 10**15], pa.timestamp("us"))})
+    put(server, table, ("lake", "main", "t"), key, partition_by="region, year(at)")
+    put(server, table, ("lake", "main", "t"), partition_by="at")  # it has its partitions
+    files = [file for (file,) in server.rows("SELECT data_file FROM ducklake_list_files('lake', 't')")]
+    for part in ("region=n/year=1970/", "region=s/year=2001/"):
+        assert len([file for file in files if part in file]) == 2, files
+    assert count(server, "lake.t") == 4
+    refused(put, server, table, ("lake", "main", "u"), partition_by="week(at)", slug="BAD_OPTION")
+    refused(put, server, table, ("lake", "main", "u"), partition_by="nothing", slug="NOT_FOUND")
+    refused(put, server, table, ["u"], partition_by="region", slug="SCHEMA_MISMATCH")
+
+
 def test_the_past_is_there(server):
     for number in (1, 2, 3):
         put(server, unit(number), ("lake", "main", "t"))
