@@ -1,9 +1,10 @@
 """The lake's PostgreSQL out of reach: what loaders and readers are told, and that nothing is lost or doubled."""
 
+import pyarrow as pa
 import pytest
 
 from client import eventually
-from harness import refused, run_to_exit
+from harness import refusal, refused, run_to_exit
 from loaders import Crowd, count, put, stored, unit
 
 ROWS = [3, 20, 20, 1000]
@@ -32,29 +33,45 @@ def test_loaders_outlast_a_postgres_that_is_down(lake, start, database):
 
 
 @pytest.fixture
-def cut_off(lake, start, database):
-    """A server with a lake and tables of its own, just when PostgreSQL has gone away."""
+def server(lake, start, database):
+    """A server with a lake, and a table of its own."""
     server = start(database, *lake.options(), *SMALL_BULK)
     server.put(unit(1), "here")
     put(server, unit(1), key="a/1/1")
+    return server
+
+
+@pytest.fixture
+def cut_off(lake, server):
+    """The same while PostgreSQL is away."""
     with lake.postgres.down():
         yield server
 
 
-def test_uploads_and_sql_are_refused(lake, cut_off):
-    for rows in (3, 20, 1000):
-        for key in (None, "a/1/2"):
-            told = refused(put, cut_off, unit(2, rows), key=key, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+def test_uploads_and_sql_are_refused_and_store_nothing(lake, server):
+    with lake.postgres.down():
+        for rows in (3, 20, 1000):
+            for key in (None, "a/1/2"):
+                told = refused(put, server, unit(2, rows), key=key, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+                told_nothing(told.text, lake)
+        for sql in (
+            "SELECT count(*) FROM lake.events",
+            "INSERT INTO lake.events VALUES ('b', 1, 1)",
+            "DELETE FROM lake.events",
+            "CREATE TABLE lake.more (x INT)",
+            "FROM lake.snapshots()",
+        ):
+            told = refused(server.run, sql, codes="UNAVAILABLE", slug="CATALOG_DOWN")
             told_nothing(told.text, lake)
-    for sql in (
-        "SELECT count(*) FROM lake.events",
-        "INSERT INTO lake.events VALUES ('b', 1, 1)",
-        "DELETE FROM lake.events",
-        "CREATE TABLE lake.more (x INT)",
-        "FROM lake.snapshots()",
-    ):
-        told = refused(cut_off.run, sql, codes="UNAVAILABLE", slug="CATALOG_DOWN")
-        told_nothing(told.text, lake)
+    assert eventually(lambda: put_again(server), "it is back", 60).duplicate is False
+    assert count(server) == 40
+
+
+def put_again(server):
+    try:
+        return put(server, unit(2), key="a/1/2")
+    except pa.ArrowException as error:
+        refusal(error, codes="UNAVAILABLE", slug="CATALOG_DOWN")
 
 
 def test_the_main_database_goes_on(cut_off):
