@@ -2,7 +2,6 @@
 
 import sqlite3
 
-import pyarrow as pa
 import pytest
 
 from client import Client

@@ -7,7 +7,7 @@ import pytest
 import wire
 from client import Client, call_options
 from harness import Server, refused
-from loaders import count, put, unit
+from loaders import count, put
 
 SMALL, BULK = 10, 100_000  # rows; the second is above --bulk-size
 T = ("lake", "main", "t")
