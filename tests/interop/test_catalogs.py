@@ -105,7 +105,6 @@ def foreign(request, configured, tmp_path, postgres):
 
 
 class TestForeign:
-    @pytest.mark.parametrize("foreign", ["postgres"], indirect=True)
     @pytest.mark.parametrize("rows", [20, 2000])
     def test_rows_go_in_and_come_back(self, start, database, foreign, rows):
         options, table, path = foreign
@@ -140,7 +139,6 @@ class TestForeign:
                     end(transaction)
                 assert count(server, table) == rows
 
-    @pytest.mark.parametrize("foreign", ["postgres"], indirect=True)
     def test_a_column_that_does_not_fit_leaves_nothing(self, start, database, foreign):
         options, table, path = foreign
         server = start(database, *options, *SMALL_BULK)
@@ -273,6 +271,7 @@ def test_a_configuration_that_makes_no_sense_is_named(configured, text, names):
     [
         (catalog("duckdb", "/no/such/folder/x.db"), "catalog side"),
         (catalog("duckdb", "{this}", "read_only = true"), "catalog side"),
+        (catalog("sqlite", "/no/such/folder/x.db"), "catalog side"),
         (lake_of('metadata = "/no/such/folder/x.db"\ndata_path = "/no/such/folder"'), "catalog lake"),
     ],
 )

@@ -78,6 +78,7 @@ def test_the_main_database_goes_on(cut_off):
     for rows in (20, 1000):
         assert cut_off.put(unit(2, rows), "here").rows == rows
     put(cut_off, unit(3), path=["here"], key="b/1/1")
+    assert cut_off.put(unit(1), "here_too").rows == 20
     cut_off.run("INSERT INTO here VALUES ('c', 1, 1)")
     assert count(cut_off, "here") == 1061
     assert cut_off.rows("SELECT loader FROM merganser_ingest() ORDER BY loader") == [("a",), ("b",)]

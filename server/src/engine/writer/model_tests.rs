@@ -172,6 +172,8 @@ impl Storage for SharedModel {
         assert_eq!(model.open, 0, "committed in turn beside an open transaction");
         model.check(&numbers(units), false)?;
         if matches!(model.faults.front(), Some(Fault::Overtaken)) {
+            // What the table refuses, another server cannot have committed.
+            model.check(&numbers(units), true)?;
             model.faults.pop_front();
             model.store_elsewhere(units, entries);
             return Err(Failure::whole(Error::Overtaken(String::new())));
