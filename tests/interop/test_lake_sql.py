@@ -130,7 +130,7 @@ def test_a_new_table_is_partitioned_as_its_upload_says(server, key):
         assert len([file for file in files if part in file]) == 2, files
     assert count(server, "lake.t") == 4
     refused(put, server, table, ("lake", "main", "u"), partition_by="week(at)", slug="BAD_OPTION")
-    refused(put, server, table, ("lake", "main", "u"), partition_by="nothing", slug="NOT_FOUND")
+    refused(put, server, table, ("lake", "main", "u"), partition_by="nothing", slug="SCHEMA_MISMATCH")
     refused(put, server, table, ["u"], partition_by="region", slug="SCHEMA_MISMATCH")
 
 

@@ -38,6 +38,9 @@ struct MaintenanceEntry {
     merge_files: Option<u64>,
 }
 
+/// Ten years: moments after that are of no use to anybody.
+pub(super) const MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 fn yes() -> bool {
     true
 }
@@ -116,6 +119,12 @@ impl MaintenanceEntry {
         let usual = Maintenance::default();
         if every.is_some_and(|every| every < Duration::from_secs(1)) {
             return Err(("every", "must be at least 1s"));
+        }
+        for (key, time) in [("every", every), ("expire_after", expire_after), ("delete_after", delete_after)]
+        {
+            if time.is_some_and(|time| time > MOST) {
+                return Err((key, "must be at most ten years"));
+            }
         }
         if merge_files == Some(0) {
             return Err(("merge_files", "must be at least 1"));

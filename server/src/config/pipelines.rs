@@ -5,7 +5,9 @@ use std::{collections::HashSet, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, invalid,
+    ConfigError,
+    catalogs::MOST,
+    invalid,
     lake::{OneOrMany, checked_name},
 };
 use crate::engine::{Pipeline, TableRef};
@@ -54,6 +56,9 @@ fn pipeline(entry: PipelineEntry, names: &mut HashSet<String>) -> Result<Pipelin
     }
     if every.is_some_and(|every| every < Duration::from_secs(1)) {
         return Err(wrong("every", "must be at least 1s"));
+    }
+    if every.is_some_and(|every| every > MOST) {
+        return Err(wrong("every", "must be at most ten years"));
     }
     Ok(Pipeline { name, from, incremental, overlap, into: table, key, every })
 }

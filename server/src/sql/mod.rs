@@ -37,6 +37,17 @@ const PAST_THE_SERVER: [&str; 5] =
 /// What begins so is the catalog in which DuckLake keeps the metadata of a lake.
 const LAKE_METADATA: &str = "__ducklake_metadata";
 
+/// Functions that run, or read from, what a text names.
+const OF_A_TEXT: [&str; 3] = ["query", "query_table", "json_execute_serialized_sql"];
+
+/// Functions of DuckLake that delete files, or take over any.
+const OPERATORS_ALONE: [&str; 4] = [
+    "ducklake_delete_orphaned_files",
+    "ducklake_cleanup_old_files",
+    "ducklake_expire_snapshots",
+    "ducklake_add_data_files",
+];
+
 /// Why a text is not passed on to DuckDB.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -197,6 +208,15 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
             return Err(no_force());
         }
     }
+    for pair in statement.windows(2) {
+        if let [Token::Word(name) | Token::Quoted(name), Token::Punctuation('(')] = pair
+            && OF_A_TEXT.contains(&name.as_str())
+        {
+            return Err(Refusal::NotAllowed(format!(
+                "{name} runs a text that no rule has read; send it as a statement"
+            )));
+        }
+    }
     for token in statement {
         match token {
             Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
@@ -211,6 +231,12 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                 return Err(Refusal::NotAllowed(
                     "DuckDB's logging is one for all clients; only the operator turns it on".into(),
                 ));
+            }
+            Token::Word(name) | Token::Quoted(name) if OPERATORS_ALONE.contains(&name.as_str()) => {
+                return Err(Refusal::NotAllowed(format!(
+                    "{name} can take away files that a commit or a read under way needs; \
+                     MAINTAIN CATALOG does it in time"
+                )));
             }
             Token::Word(name) | Token::Quoted(name) if name.starts_with(LAKE_METADATA) => {
                 return Err(Refusal::NotAllowed(
@@ -299,6 +325,8 @@ mod tests {
             "CALL postgres_execute('pg', 'DROP TABLE t')",
             "FROM \"Postgres_Query\"('pg', 'SELECT 1')",
             "FROM __ducklake_metadata_lake.ducklake_snapshot",
+            "FROM query('FROM force_checkpoint()')",
+            "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)",
             "IMPORT DATABASE '/dump'",
             "import /* x */ database '/dump'",
             "PRAGMA \"Import_Database\"('/dump')",

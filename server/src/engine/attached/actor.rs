@@ -10,13 +10,15 @@ use super::{storage::AttachedStorage, verdict};
 use crate::engine::{
     Error,
     ledger::SharedLedger,
-    writer::{Command, Committer, Doubt, Unit, gather, refuse_all, sit_out},
+    writer::{Command, Committer, Doubt, Size, Unit, gather, refuse_all, sit_out},
 };
 
 /// The writer tidies up when it has had nothing to do for so long.
 const IDLE: Duration = Duration::from_secs(1);
-/// A group is waited for at most this part of the time that the last commit took.
+/// A group is waited for at most the time that the last commit took, divided by this,
 const LINGER: f64 = 4.0;
+/// and never for longer than this.
+const LINGER_AT_MOST: Duration = Duration::from_millis(50);
 /// How often the ledger is pruned. In a lake that is a commit like any other, so seldom.
 const PRUNE_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How long until a catalog out of reach is looked at again.
@@ -88,9 +90,11 @@ impl Actor {
         let began = Instant::now();
         let mut group = gather(first, &mut self.committer, &mut self.waiting, commands);
         while group.len() < self.last_units
+            && !Size::of(&group).is_complete()
             && self.waiting.is_empty()
             && !self.committer.runs_alone(&group[0])
-            && let Some(left) = self.last_took.div_f64(LINGER).checked_sub(began.elapsed())
+            && let Some(left) =
+                self.last_took.div_f64(LINGER).min(LINGER_AT_MOST).checked_sub(began.elapsed())
             && let Ok(command) = commands.recv_timeout(left)
         {
             match command {
@@ -162,6 +166,11 @@ impl Actor {
     /// Reads the ledger, as soon as the catalog can be reached. What comes meanwhile is refused.
     fn read_ledger(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
         loop {
+            let storage = &mut self.committer.storage;
+            if storage.connection.is_lost() {
+                storage.let_go();
+                sit_out(&storage.database, &mut storage.connection, commands, &mut self.waiting)?;
+            }
             match self.committer.read_ledger() {
                 Ok(()) => return Some(()),
                 Err(error) => self.wait_a_little(&error, commands)?,

@@ -7,6 +7,7 @@ use crate::{
     engine::{
         CatalogKind, Error, Result,
         append::Imports,
+        database::first_text,
         ffi::{Connection, DuckError, ScanRegistry},
         lake::AttachedCatalog,
         ledger::{Entry, Ledger, LedgerTable, Retention},
@@ -72,6 +73,14 @@ impl Home {
     pub(super) fn load(&self, connection: &Connection) -> Result<Ledger> {
         if !self.keeps_keys {
             return Ok(Ledger::default());
+        }
+        // It may not have been attached again with the database; an empty ledger would be a lie.
+        let there = format!(
+            "SELECT count(*)::VARCHAR FROM duckdb_databases() WHERE database_name = {}",
+            literal(&self.catalog)
+        );
+        if first_text(connection, &there)? == "0" {
+            return Err(Error::CatalogDown(self.catalog.clone()));
         }
         self.ledger.look_again(connection)?;
         self.ledger.load(connection)

@@ -14,6 +14,8 @@ mod verdict;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures::future::join_all;
+
 use super::{
     Options, Result,
     clock::CommitClock,
@@ -72,15 +74,14 @@ impl Attached {
     /// Brings what is known of loaders up to date with what other servers have committed, where they can be asked in
     /// time.
     pub(crate) async fn catch_up(&self) {
-        for site in self.sites.values().filter(|site| site.catalog.is_shared()) {
+        let shared = self.sites.values().filter(|site| site.catalog.is_shared());
+        join_all(shared.map(async |site| {
             let caught_up = tokio::time::timeout(CATCH_UP_WITHIN, site.writer.catch_up()).await;
             if !matches!(caught_up, Ok(Ok(()))) {
-                tracing::warn!(
-                    catalog = site.catalog.name,
-                    "the ledger of a catalog cannot be read just now"
-                );
+                tracing::warn!(catalog = site.catalog.name, "the ledger of a catalog cannot be read in time");
             }
-        }
+        }))
+        .await;
     }
 
     /// Lets the writers finish what they have accepted, then ends them.

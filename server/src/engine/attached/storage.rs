@@ -56,6 +56,7 @@ impl AttachedStorage {
         self.home.ensure_ledger(&self.connection)?;
         if self.home.queues && self.queue.is_none() {
             let connection = self.database.private_connection().map_err(Failure::whole)?;
+            connection.forgive();
             self.queue = Some(Queue::new(connection, &self.home.catalog));
         }
         Ok(())
@@ -98,6 +99,8 @@ impl Storage for AttachedStorage {
     }
 
     fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
+        // What fails in another database does not condemn the server's own.
+        bulk.connection.forgive();
         let closing = Closing::new(1, entries, bulk.merges, self.seen);
         self.transact(Some(&bulk.connection), &closing, |connection, _| {
             bulk.enter.as_ref().map_or(Ok(()), |enter| enter(connection)).map_err(Failure::whole)
@@ -125,7 +128,9 @@ impl Storage for AttachedStorage {
     }
 
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
-        self.home.ledger.look_again(&self.connection)?;
+        if !self.home.ledger.exists() {
+            self.home.ledger.look_again(&self.connection)?;
+        }
         self.seen = self.home.ledger.catch_up(&self.connection, self.seen, ledger)?;
         Ok(self.seen)
     }

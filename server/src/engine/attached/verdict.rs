@@ -18,6 +18,10 @@ fn has_any(message: &str, words: &[&str]) -> bool {
 /// A failure before COMMIT: nothing is written.
 pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
     let Error::Duck { class, message } = &failure.error else { return failure };
+    // Such a text may quote a client's own, whatever words are in it.
+    if quotes_values(*class) {
+        return failure;
+    }
     if has_any(message, &CONFLICTS) {
         return Failure { error: conflict(message.clone()), ..failure };
     }
@@ -35,6 +39,19 @@ pub(super) fn of_reading(catalog: &str, error: Error) -> Error {
     }
 }
 
+fn quotes_values(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Syntax
+            | Class::NotFound
+            | Class::AlreadyExists
+            | Class::Binder
+            | Class::Conversion
+            | Class::OutOfRange
+            | Class::Constraint
+    )
+}
+
 fn is_out_of_reach(class: Class, message: &str) -> bool {
     class == Class::Unreachable || message.contains(OF_STORAGE)
 }
@@ -49,10 +66,10 @@ fn down(catalog: &str, message: &str) -> Error {
 pub(super) fn of_commit(kind: &CatalogKind, error: Error) -> Error {
     match error {
         error if *kind == CatalogKind::DuckDb => commit_error(error),
+        Error::Duck { message, .. } if has_any(&message, &CONFLICTS) => conflict(message),
         Error::Duck { message, .. } if message.contains("violates") => {
             Error::Duck { class: Class::Constraint, message }
         }
-        Error::Duck { message, .. } if has_any(&message, &CONFLICTS) => conflict(message),
         Error::Duck { message, .. } => Error::CommitUnknown(message),
         other => other,
     }

@@ -125,6 +125,14 @@ const OUT_OF_MEMORY: [&str; 4] = [
 ];
 
 /// The classes by prefix; details that the prefix hides are looked for in the text.
+/// How DuckLake, PostgreSQL and SQLite say that somebody else was faster.
+const LAKE_CONFLICTS: [&str; 4] = [
+    "Transaction conflict",
+    "Exceeded the maximum retry count",
+    "could not serialize access",
+    "database is locked",
+];
+
 /// What a lake is looked up with first. Its failure is said to be the binder's.
 const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
 
@@ -155,7 +163,9 @@ fn classify(message: &str) -> Class {
     if OUT_OF_MEMORY.iter().any(|text| has(text)) {
         return Class::OutOfMemory;
     }
-    let may_quote = matches!(head, "Parser" | "Binder") && !message.starts_with(LAKE_LOOKED_UP);
+    const QUOTING: [&str; 6] =
+        ["Parser", "Binder", "Conversion", "Constraint", "Invalid Input", "Out of Range"];
+    let may_quote = QUOTING.contains(&head) && !message.starts_with(LAKE_LOOKED_UP);
     if !may_quote && UNREACHABLE.iter().any(|text| has(text)) {
         return Class::Unreachable;
     }
@@ -164,6 +174,10 @@ fn classify(message: &str) -> Class {
     }
     if has("Could not set lock on file") || has("already open in") {
         return Class::Locked;
+    }
+    // DuckLake says by which unique key of its own it has met another commit.
+    if head != "Conversion" && LAKE_CONFLICTS.iter().any(|text| has(text)) {
+        return Class::Conflict;
     }
     if has("duplicate key") || has("Duplicate key") {
         return Class::DuplicateKey;

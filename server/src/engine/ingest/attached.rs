@@ -223,8 +223,6 @@ impl Site {
 struct Plan {
     name: FullName,
     create: Option<String>,
-    /// The table has rows to be matched.
-    is_there: bool,
     /// The table is created, replaced or widened.
     creates: bool,
     /// Rows that are there are changed or taken away.
@@ -234,11 +232,9 @@ struct Plan {
 
 impl Plan {
     fn new(site: &Site, name: &FullName, request: &IngestRequest, entry: &Entry) -> Self {
-        let makes_table = entry.create.is_some() && !entry.widens;
         Self {
             name: name.clone(),
             create: entry.create.clone(),
-            is_there: !makes_table,
             creates: entry.create.is_some(),
             merges: request.merge.is_some(),
             kind: site.catalog.kind.clone(),
@@ -248,10 +244,11 @@ impl Plan {
     fn run(&self, stage: &MergeStage, connection: &Connection) -> Result<()> {
         match self.kind {
             CatalogKind::DuckLake { .. } => {
-                stage.enter_at_once(connection, &self.name, self.create.as_deref(), self.is_there)
+                stage.enter_at_once(connection, &self.name, self.create.as_deref())
             }
             CatalogKind::DuckDb | CatalogKind::Postgres | CatalogKind::Sqlite => {
-                stage.enter_as_staged(connection, &self.name, self.create.as_deref(), self.is_there)
+                // Somebody else may have made the table by now, and have filled it.
+                stage.enter_as_staged(connection, &self.name, self.create.as_deref(), true)
             }
         }
     }

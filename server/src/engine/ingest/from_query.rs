@@ -64,8 +64,8 @@ impl StagedQuery {
     pub(crate) fn enter(&self, connection: &Connection, name: &FullName, at_once: bool) -> Result<()> {
         let create = self.create.as_deref();
         match at_once {
-            true => self.stage.enter_at_once(connection, name, create, self.is_there),
-            false => self.stage.enter_as_staged(connection, name, create, self.is_there),
+            true => self.stage.enter_at_once(connection, name, create),
+            false => self.stage.enter_as_staged(connection, name, create, true),
         }
     }
 

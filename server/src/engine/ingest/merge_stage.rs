@@ -65,7 +65,7 @@ impl MergeStage {
             false => String::new(),
         };
         connection.execute(&format!(
-            "CREATE TEMPORARY TABLE {} AS SELECT {} {from} LIMIT 0",
+            "CREATE OR REPLACE TEMPORARY TABLE {} AS SELECT {} {from} LIMIT 0",
             quote(&table.table),
             columns.join(", ")
         ))?;
@@ -181,7 +181,6 @@ impl MergeStage {
         connection: &Connection,
         name: &FullName,
         create: Option<&str>,
-        is_there: bool,
     ) -> Result<()> {
         if let Some(create) = create {
             connection.execute(create)?;
@@ -190,7 +189,7 @@ impl MergeStage {
         let values: Vec<_> = (0..columns.len()).map(|at| format!("staged.c{at}")).collect();
         let (into, stage) = (name.sql(), self.table.sql());
         let (listed, values) = (columns.join(", "), values.join(", "));
-        let statement = match self.matching.as_ref().filter(|_| is_there) {
+        let statement = match self.matching.as_ref() {
             None => format!("INSERT INTO {into} ({listed}) SELECT {values} FROM {stage} AS staged"),
             Some(matching) => {
                 let (is_key, equals) = (

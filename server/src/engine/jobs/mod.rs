@@ -41,6 +41,9 @@ pub use pipeline::Pipeline;
 /// A server that has begun a job and died is believed to be at it for so long.
 const HELD: Duration = Duration::from_secs(15 * 60);
 
+/// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
 /// All jobs of a server.
 pub(crate) struct Jobs {
     jobs: Vec<Arc<Job>>,
@@ -106,7 +109,9 @@ impl Jobs {
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
         for job in &self.jobs {
-            drop(job.running.lock().await);
+            if tokio::time::timeout(STOP_WITHIN, job.running.lock()).await.is_err() {
+                tracing::warn!(job = job.name, "a job is still running and is left to end with the process");
+            }
         }
     }
 }
@@ -141,6 +146,9 @@ impl Engine {
     /// One run. `every` is its schedule, where it is run by that.
     async fn run_job(&self, job: &Arc<Job>, every: Option<Duration>) -> Result<Ran> {
         let _running = job.running.lock().await;
+        if self.shared.jobs.stop.is_cancelled() {
+            return Err(Error::Stopping);
+        }
         let begun = self.shared.jobs.clock.now();
         let started = Instant::now();
         let ran = self.run_on_a_thread(job, begun, every).await;
@@ -148,7 +156,7 @@ impl Engine {
         let (outcome, detail, changed) = match &ran {
             Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
             Ok(Ran::Elsewhere) => ("elsewhere", "another server is at it, or has just done it".into(), 0),
-            Err(error) => ("failed", error.to_string(), 0),
+            Err(error) => ("failed", told(&job.catalog, error), 0),
         };
         metrics::job_ran(&job.name, outcome, took);
         match &ran {
@@ -174,6 +182,16 @@ impl Engine {
             job.run(&engine, now, every)
         })
         .await
+    }
+}
+
+/// An error as every client may read it: without hosts.
+fn told(catalog: &str, error: &Error) -> String {
+    match error {
+        Error::Duck { class: Class::Unreachable | Class::Io, .. } => {
+            Error::CatalogDown(catalog.to_owned()).to_string()
+        }
+        error => error.to_string(),
     }
 }
 
@@ -306,13 +324,13 @@ impl Job {
         mut change: impl FnMut(&mut Page),
     ) -> Result<()> {
         const TRIES: usize = 10;
-        for tried in 1.. {
-            let changed = book.change(connection, &self.name, &mut change);
-            match changed {
-                Err(error) if error.class() == Some(Class::Conflict) && tried < TRIES => {}
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match book.change(connection, &self.name, &mut change) {
+                Err(error) if error.class() == Some(Class::Conflict) && tries < TRIES => {}
                 outcome => return outcome,
             }
         }
-        Ok(())
     }
 }

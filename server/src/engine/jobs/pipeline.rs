@@ -61,9 +61,12 @@ impl Pipeline {
 
     /// The rows as a query in parentheses.
     fn source(&self) -> String {
-        let first = self.from.split_whitespace().next().unwrap_or_default().to_lowercase();
-        match ["select", "from", "with", "("].iter().any(|word| first.starts_with(word)) {
-            true => format!("({})", self.from.trim_end().trim_end_matches(';')),
+        let text = self.from.trim_start();
+        let first: String = text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let is_query = ["select", "from", "with"].contains(&first.to_lowercase().as_str());
+        match is_query || text.starts_with('(') {
+            // A comment at its end must not take the bracket with it.
+            true => format!("({}\n)", self.from.trim_end().trim_end_matches(';').trim_end()),
             false => format!("(FROM {})", self.from),
         }
     }
@@ -116,6 +119,9 @@ impl Run<'_> {
                 target.catalog
             )));
         }
+        if self.database.kind_of(&target.catalog) == Some(&CatalogKind::Sqlite) {
+            return Err(Error::SchemaMismatch("SQLite has no place for how far a pipeline has come".into()));
+        }
         self.column_type(connection)?;
         let columns: Vec<_> = key.iter().chain([incremental]).map(|column| quote(column)).collect();
         connection.execute(&format!(
@@ -153,13 +159,13 @@ impl Run<'_> {
         let sql_type = self.column_type(connection)?;
         let condition = self.pipeline.condition(page.watermark.as_deref(), &sql_type);
         let by = quote(&self.pipeline.incremental);
-        let query = format!("SELECT * FROM {} {condition} ORDER BY {by}", self.pipeline.source());
+        let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", self.pipeline.source());
         let table = self.catalog.look_up(target)?;
         let staged =
             StagedQuery::fill(connection, target, table.as_deref(), &self.pipeline.request(), &query)?;
         let outcome = self.enter(connection, book, target, &page, &staged);
-        staged.close(connection)?;
-        outcome
+        let closed = staged.close(connection);
+        outcome.and_then(|rows| closed.map(|()| rows))
     }
 
     /// Brings the staged rows in, and writes down how far that is.
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn a_table_or_a_query_is_read() {
         assert_eq!(pipeline("pg.public.events", &[], None).source(), "(FROM pg.public.events)");
-        assert_eq!(pipeline("SELECT 1 AS at ;", &[], None).source(), "(SELECT 1 AS at )");
+        assert_eq!(pipeline("SELECT 1 AS at ;", &[], None).source(), "(SELECT 1 AS at\n)");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     BulkCommit,
-    committer::{Committer, OVERTAKEN_TRIES, now},
+    committer::{CONFLICT_TRIES, Committer, OVERTAKEN_TRIES, now},
     doubt::{Doubt, Doubtful},
     storage::{Failure, Storage},
 };
@@ -66,7 +66,7 @@ impl<S: Storage> Committer<S> {
 
     /// Judges and commits, again while others are faster.
     fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Tried, Failure> {
-        let mut overtaken = 0;
+        let (mut overtaken, mut conflicts) = (0, 0);
         let mut may_be_behind = self.storage.is_shared();
         loop {
             let entry = match self.find(bulk) {
@@ -84,6 +84,12 @@ impl<S: Storage> Committer<S> {
                 Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
                     overtaken += 1;
                     self.catch_up().map_err(Failure::whole)?;
+                }
+                // What is staged can be brought in again.
+                Err(failure)
+                    if failure.is_conflict() && bulk.enter.is_some() && conflicts < CONFLICT_TRIES =>
+                {
+                    conflicts += 1;
                 }
                 Err(failure) => return Err(failure),
             }

@@ -18,7 +18,7 @@ use crate::engine::{
 };
 
 /// A group that met a conflict is tried this many times before its members are tried alone.
-const CONFLICT_TRIES: usize = 3;
+pub(super) const CONFLICT_TRIES: usize = 3;
 /// A group that others were faster than is judged anew this many times.
 pub(super) const OVERTAKEN_TRIES: usize = 50;
 /// A loader whose unit failed commits alone for this long, so that a broken one costs the others nothing.

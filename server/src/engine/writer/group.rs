@@ -20,14 +20,14 @@ const BYTES: usize = 32 << 20;
 
 /// How much units are.
 #[derive(Default)]
-pub(super) struct Size {
+pub(crate) struct Size {
     units: usize,
     rows: usize,
     bytes: usize,
 }
 
 impl Size {
-    pub(super) fn of<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
+    pub(crate) fn of<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
         let mut size = Self::default();
         units.into_iter().for_each(|unit| size.add(unit));
         size
@@ -40,7 +40,7 @@ impl Size {
     }
 
     /// Whether it is as much as one commit should take.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.units >= UNITS || self.rows >= ROWS || self.bytes >= BYTES
     }
 }

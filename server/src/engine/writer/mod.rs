@@ -30,6 +30,7 @@ pub(crate) use command::{BulkCommit, Command, Held, Unit};
 pub(crate) use committer::Committer;
 pub(crate) use doubt::Doubt;
 pub(crate) use gather::gather;
+pub(crate) use group::Size;
 pub(crate) use handle::WriterHandle;
 pub(crate) use outage::{refuse_all, sit_out};
 pub(crate) use rows::append_units;
