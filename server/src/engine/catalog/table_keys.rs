@@ -2,7 +2,7 @@
 
 use super::{FullName, ask, extract_own, text};
 use crate::{
-    engine::{Error, Result, error::Class, ffi::Connection},
+    engine::{Result, ffi::Connection},
     sql::{literal, quote},
 };
 
@@ -16,6 +16,11 @@ pub(crate) struct TableKeys {
 }
 
 pub(super) fn table_keys(connection: &Connection, name: &FullName) -> Result<TableKeys> {
+    // DuckDB's lists are those of every attached catalog: slow where one is on another server, and an error that ends
+    // the transaction where that is out of reach.
+    if has_foreign_catalogs(connection)? {
+        return keys_as_described(connection, name);
+    }
     let of_table = format!(
         "database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
         literal(&name.catalog),
@@ -30,19 +35,19 @@ pub(super) fn table_keys(connection: &Connection, name: &FullName) -> Result<Tab
              UNION ALL SELECT '', 0 FROM duckdb_indexes() WHERE is_unique AND {of_table}
          ) ORDER BY position"
     );
-    let listed = match ask(connection, &sql) {
-        // The lists are those of every attached catalog, and one of them is out of reach.
-        Err(Error::Duck { class: Class::Unreachable, .. }) => return keys_as_described(connection, name),
-        listed => listed?,
-    };
     let mut keys = TableKeys::default();
-    for batch in listed {
+    for batch in ask(connection, &sql)? {
         for row in 0..batch.num_rows() {
             keys.unique = true;
             keys.primary.extend(Some(text(&batch, 0, row)).filter(|column| !column.is_empty()));
         }
     }
     Ok(keys)
+}
+
+fn has_foreign_catalogs(connection: &Connection) -> Result<bool> {
+    let sql = "SELECT 1 FROM duckdb_databases() WHERE NOT internal AND type <> 'duckdb' LIMIT 1";
+    Ok(ask(connection, sql)?.iter().any(|batch| batch.num_rows() > 0))
 }
 
 /// What the table's own description tells of them: which columns are in the primary key, and not in which order. What
