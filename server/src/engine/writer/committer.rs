@@ -163,7 +163,7 @@ impl<S: Storage> Committer<S> {
         let mut ahead = Ahead::default();
         let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
         let mut gap = |keyed: &Keyed| matches!(draft.place(keyed, "", 0), Err(Error::SequenceGap { .. }));
-        group.iter().filter_map(|unit| unit.keyed.as_ref()).any(|keyed| gap(keyed))
+        group.iter().filter_map(|unit| unit.keyed.as_ref()).any(&mut gap)
     }
 
     /// Takes in what others have committed.
