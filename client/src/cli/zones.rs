@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchWriter, cast::AsArray, types};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_array::{RecordBatch, RecordBatchWriter};
+use arrow_cast::cast;
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
 const OFFSET: &str = "+00:00";
 
@@ -12,8 +13,11 @@ pub(crate) struct WithOffsets<W>(pub(crate) W);
 
 impl<W: RecordBatchWriter> RecordBatchWriter for WithOffsets<W> {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let columns = batch.columns().iter().map(with_offset).collect();
-        self.0.write(&RecordBatch::try_new(with_offsets(batch.schema_ref()), columns)?)
+        let schema = with_offsets(batch.schema_ref());
+        let columns = batch.columns().iter().zip(schema.fields());
+        let columns =
+            columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+        self.0.write(&RecordBatch::try_new(schema, columns)?)
     }
 
     fn close(self) -> Result<(), ArrowError> {
@@ -32,33 +36,13 @@ pub(crate) fn with_offsets(schema: &SchemaRef) -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
 }
 
-fn with_offset(column: &ArrayRef) -> ArrayRef {
-    match column.data_type() {
-        DataType::Timestamp(unit, Some(zone)) if is_utc(zone) => match unit {
-            TimeUnit::Second => {
-                Arc::new(column.as_primitive::<types::TimestampSecondType>().clone().with_timezone(OFFSET))
-            }
-            TimeUnit::Millisecond => Arc::new(
-                column.as_primitive::<types::TimestampMillisecondType>().clone().with_timezone(OFFSET),
-            ),
-            TimeUnit::Microsecond => Arc::new(
-                column.as_primitive::<types::TimestampMicrosecondType>().clone().with_timezone(OFFSET),
-            ),
-            TimeUnit::Nanosecond => Arc::new(
-                column.as_primitive::<types::TimestampNanosecondType>().clone().with_timezone(OFFSET),
-            ),
-        },
-        _ => Arc::clone(column),
-    }
-}
-
 fn is_utc(zone: &str) -> bool {
     ["UTC", "Etc/UTC", "Z"].contains(&zone)
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::TimestampMicrosecondArray;
+    use arrow_array::{ArrayRef, TimestampMicrosecondArray};
 
     use super::*;
 

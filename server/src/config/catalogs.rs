@@ -4,7 +4,10 @@ use std::{collections::HashSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid, lake::checked_name};
+use super::{
+    ConfigError, invalid,
+    lake::{checked_name, yes},
+};
 use crate::engine::{AttachedCatalog, CatalogKind, Maintenance, Secret, SecretKind};
 
 /// A catalog as the file has it.
@@ -39,10 +42,19 @@ struct MaintenanceEntry {
 }
 
 /// Ten years: moments after that are of no use to anybody.
-pub(super) const MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+const MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
-fn yes() -> bool {
-    true
+/// Checks how often something is done.
+pub(super) fn check_every(every: Option<Duration>) -> Result<(), &'static str> {
+    match every {
+        Some(every) if every < Duration::from_secs(1) => Err("must be at least 1s"),
+        every => check_age(every),
+    }
+}
+
+/// Checks how old something is.
+fn check_age(age: Option<Duration>) -> Result<(), &'static str> {
+    if age.is_some_and(|age| age > MOST) { Err("must be at most ten years") } else { Ok(()) }
 }
 
 /// Checks the catalogs. `secrets` are those that the file declares.
@@ -117,14 +129,9 @@ impl MaintenanceEntry {
     fn checked(self) -> Result<Maintenance, (&'static str, &'static str)> {
         let Self { every, expire_after, delete_after, merge_files } = self;
         let usual = Maintenance::default();
-        if every.is_some_and(|every| every < Duration::from_secs(1)) {
-            return Err(("every", "must be at least 1s"));
-        }
-        for (key, time) in [("every", every), ("expire_after", expire_after), ("delete_after", delete_after)]
-        {
-            if time.is_some_and(|time| time > MOST) {
-                return Err((key, "must be at most ten years"));
-            }
+        check_every(every).map_err(|reason| ("every", reason))?;
+        for (key, age) in [("expire_after", expire_after), ("delete_after", delete_after)] {
+            check_age(age).map_err(|reason| (key, reason))?;
         }
         if merge_files == Some(0) {
             return Err(("merge_files", "must be at least 1"));

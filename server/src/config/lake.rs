@@ -118,7 +118,7 @@ impl From<OptionEntry> for OptionValue {
     }
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 

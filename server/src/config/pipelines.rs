@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConfigError,
-    catalogs::MOST,
+    catalogs::check_every,
     invalid,
     lake::{OneOrMany, checked_name},
 };
@@ -54,11 +54,6 @@ fn pipeline(entry: PipelineEntry, names: &mut HashSet<String>) -> Result<Pipelin
     if overlap.is_some() && key.is_empty() {
         return Err(wrong("overlap", "needs a key, by which rows that are read again are known"));
     }
-    if every.is_some_and(|every| every < Duration::from_secs(1)) {
-        return Err(wrong("every", "must be at least 1s"));
-    }
-    if every.is_some_and(|every| every > MOST) {
-        return Err(wrong("every", "must be at most ten years"));
-    }
+    check_every(every).map_err(|reason| wrong("every", reason))?;
     Ok(Pipeline { name, from, incremental, overlap, into: table, key, every })
 }

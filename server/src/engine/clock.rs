@@ -4,7 +4,15 @@
 //! data. A plan may therefore be reused only when no commit began since it was made. The clock counts
 //! beginnings and ends apart, because a commit is visible to readers before its caller knows.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A moment in microseconds since 1970.
+pub(crate) fn micros(moment: SystemTime) -> i64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+}
 
 /// Counts the commits of everything that writes.
 pub(crate) struct CommitClock {

@@ -262,6 +262,11 @@ impl From<arrow_schema::ArrowError> for Error {
 }
 
 impl Error {
+    /// What DuckDB would say if it had met the conflict itself.
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::Duck { class: Class::Conflict, message: message.into() }
+    }
+
     /// The class, where it came from DuckDB.
     pub(crate) fn class(&self) -> Option<Class> {
         match self {

@@ -4,6 +4,7 @@
 //! write takes the `turn` and runs in `update`. What belongs to a session or an explicit transaction runs in
 //! its `workspace`.
 
+mod answers;
 mod append;
 mod attached;
 mod backup;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Error, Result, Workspace, database::first_text, ffi::Connection, statement::extract};
+use super::{Engine, Error, Result, Workspace, answers::first_text, ffi::Connection, statement::extract};
 
 /// A catalog and a schema in it.
 #[derive(Debug, Clone, PartialEq, Eq)]

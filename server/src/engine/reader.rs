@@ -42,7 +42,7 @@ impl Engine {
         if sql::is_own(&statement.sql) {
             return self.write(place, statement).await;
         }
-        if sql::mentions(&statement.sql, INGEST_LISTING) {
+        if self.shared.attached.is_shared() && sql::mentions(&statement.sql, INGEST_LISTING) {
             self.shared.attached.catch_up().await;
         }
         let names = match place {

@@ -2,7 +2,7 @@
 
 use super::{
     Refusal,
-    lexer::{Token, tokens},
+    lexer::{Token, spanned},
 };
 
 /// A job that is to be run now.
@@ -19,21 +19,26 @@ pub(crate) enum Job {
 /// # Errors
 /// [`Refusal::Malformed`] where it begins so and goes on as something else.
 pub(crate) fn job(text: &str) -> Option<Result<Job, Refusal>> {
-    let tokens = tokens(text);
-    let word = |at: usize| match tokens.get(at) {
-        Some(Token::Word(word)) => word.as_str(),
-        _ => "",
-    };
-    let make = match (word(0), word(1)) {
-        ("maintain", "catalog") => Job::Maintain,
-        ("run", "pipeline") => Job::Promote,
-        _ => return None,
-    };
-    let at_end = tokens.iter().skip(3).all(|token| *token == Token::Punctuation(';'));
-    let name = match tokens.get(2) {
-        Some(Token::Word(name) | Token::Quoted(name)) if at_end => Some(name.clone()),
+    let mut tokens = spanned(text).map(|(token, _)| token);
+    let mut word = || match tokens.next() {
+        Some(Token::Word(word)) => Some(word),
         _ => None,
     };
+    // Any other statement is told by its first word, however long it is.
+    let (make, second): (fn(String) -> Job, _) = match word()?.as_str() {
+        "maintain" => (Job::Maintain, "catalog"),
+        "run" => (Job::Promote, "pipeline"),
+        _ => return None,
+    };
+    if word()? != second {
+        return None;
+    }
+    let name = match tokens.next() {
+        Some(Token::Word(name) | Token::Quoted(name)) => Some(name),
+        _ => None,
+    };
+    let at_end = tokens.all(|token| token == Token::Punctuation(';'));
+    let name = name.filter(|_| at_end);
     Some(name.map(make).ok_or_else(|| {
         Refusal::Malformed("a job is one statement: MAINTAIN CATALOG name, or RUN PIPELINE name".into())
     }))

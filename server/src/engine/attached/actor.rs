@@ -63,7 +63,7 @@ impl Actor {
                 Command::Settle => Ok(()),
                 Command::CatchUp(done) => {
                     let caught_up = self.committer.catch_up();
-                    let catalog = &self.committer.storage.home.catalog;
+                    let catalog = self.committer.storage.home.name();
                     let _ = done.send(caught_up.map_err(|error| verdict::of_reading(catalog, error)));
                     Ok(())
                 }
@@ -114,7 +114,7 @@ impl Actor {
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
             if self.committer.storage.connection.is_lost() {
-                self.sit_out(commands)?;
+                self.read_ledger(commands)?;
             }
             if let Some(command) = self.waiting.pop_front() {
                 return Some(command);
@@ -143,7 +143,7 @@ impl Actor {
     /// Reads in the catalog's ledger what became of the units in doubt; `None` when the writer is to end.
     fn recover(&mut self, doubt: Doubt, commands: &mpsc::Receiver<Command>) -> Option<()> {
         let Doubt { error, in_doubt, untried } = doubt;
-        let catalog = self.committer.storage.home.catalog.clone();
+        let catalog = self.committer.storage.home.name().to_owned();
         tracing::error!(catalog, %error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
         let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
         untried.for_each(|command| self.waiting.push_front(command));
@@ -155,15 +155,8 @@ impl Actor {
         read
     }
 
-    /// Waits until the main database is open again; `None` when the writer is to end.
-    fn sit_out(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
-        let storage = &mut self.committer.storage;
-        storage.let_go();
-        sit_out(&storage.database, &mut storage.connection, commands, &mut self.waiting)?;
-        self.read_ledger(commands)
-    }
-
-    /// Reads the ledger, as soon as the catalog can be reached. What comes meanwhile is refused.
+    /// Reads the ledger, as soon as the main database is open and the catalog can be reached; `None` when the writer is to
+    /// end. What comes meanwhile is refused.
     fn read_ledger(&mut self, commands: &mpsc::Receiver<Command>) -> Option<()> {
         loop {
             let storage = &mut self.committer.storage;
@@ -179,7 +172,7 @@ impl Actor {
     }
 
     fn wait_a_little(&mut self, error: &Error, commands: &mpsc::Receiver<Command>) -> Option<()> {
-        let catalog = self.committer.storage.home.catalog.clone();
+        let catalog = self.committer.storage.home.name().to_owned();
         tracing::warn!(catalog, %error, "the ledger of a catalog cannot be read");
         refuse_all(&mut self.waiting, &Error::CatalogDown(catalog))?;
         match commands.recv_timeout(LOOK_AGAIN) {

@@ -6,8 +6,8 @@ use super::verdict;
 use crate::{
     engine::{
         CatalogKind, Error, Result,
+        answers::first_text,
         append::Imports,
-        database::first_text,
         ffi::{Connection, DuckError, ScanRegistry},
         lake::AttachedCatalog,
         ledger::{Entry, Ledger, LedgerTable, Retention},
@@ -21,12 +21,8 @@ const KEYS_TOLD: usize = 20;
 
 /// A catalog, as its writer sees it.
 pub(super) struct Home {
-    pub(super) catalog: String,
+    pub(super) catalog: AttachedCatalog,
     pub(super) ledger: LedgerTable,
-    /// Servers wait for each other in its metadata.
-    pub(super) queues: bool,
-    kind: CatalogKind,
-    keeps_keys: bool,
 }
 
 /// How a transaction ends.
@@ -54,33 +50,28 @@ impl<'a> Closing<'a> {
 }
 
 impl Home {
-    pub(super) fn new(catalog: &AttachedCatalog, ledger: LedgerTable) -> Self {
-        Self {
-            catalog: catalog.name.clone(),
-            ledger,
-            queues: catalog.is_shared() && catalog.location.starts_with("postgres:"),
-            kind: catalog.kind.clone(),
-            keeps_keys: catalog.keeps_keys(),
-        }
+    pub(super) fn new(catalog: AttachedCatalog) -> Self {
+        let ledger = LedgerTable::of(&catalog.name, catalog.is_shared());
+        Self { catalog, ledger }
     }
 
-    /// Whether other servers write to it as well.
-    pub(super) fn is_shared(&self) -> bool {
-        matches!(self.kind, CatalogKind::DuckLake { .. })
+    /// The catalog's name.
+    pub(super) fn name(&self) -> &str {
+        &self.catalog.name
     }
 
     /// The ledger as it is in the catalog.
     pub(super) fn load(&self, connection: &Connection) -> Result<Ledger> {
-        if !self.keeps_keys {
+        if !self.catalog.keeps_keys() {
             return Ok(Ledger::default());
         }
         // It may not have been attached again with the database; an empty ledger would be a lie.
         let there = format!(
             "SELECT count(*)::VARCHAR FROM duckdb_databases() WHERE database_name = {}",
-            literal(&self.catalog)
+            literal(self.name())
         );
         if first_text(connection, &there)? == "0" {
-            return Err(Error::CatalogDown(self.catalog.clone()));
+            return Err(Error::CatalogDown(self.name().to_owned()));
         }
         self.ledger.look_again(connection)?;
         self.ledger.load(connection)
@@ -88,7 +79,7 @@ impl Home {
 
     /// Makes the ledger where it is not there yet. Another server may be about to do the same.
     pub(super) fn ensure_ledger(&self, connection: &Connection) -> Result<(), Failure> {
-        if !self.keeps_keys {
+        if !self.catalog.keeps_keys() {
             return Ok(());
         }
         let Err(error) = self.ledger.ensure(connection) else { return Ok(()) };
@@ -96,7 +87,7 @@ impl Home {
         if found.is_ok() && self.ledger.exists() {
             return Ok(());
         }
-        Err(verdict::of_work(&self.catalog, Failure::whole(error)))
+        Err(verdict::of_work(self.name(), Failure::whole(error)))
     }
 
     /// One transaction. COMMIT is never called after an error, because DuckDB may answer it with success.
@@ -115,8 +106,8 @@ impl Home {
         let ended = match done {
             Ok(()) => connection
                 .execute("COMMIT")
-                .map_err(|error| Failure::whole(verdict::of_commit(&self.kind, error.into()))),
-            Err(failure) => Err(verdict::of_work(&self.catalog, failure)),
+                .map_err(|error| Failure::whole(verdict::of_commit(&self.catalog.kind, error.into()))),
+            Err(failure) => Err(verdict::of_work(self.name(), failure)),
         };
         let Err(failure) = ended else { return Ok(()) };
         // Where COMMIT failed there is no transaction left.
@@ -137,7 +128,7 @@ impl Home {
         closing: &Closing<'_>,
     ) -> Result<(), Failure> {
         let Closing { entries, from, to, .. } = closing;
-        if self.keeps_keys
+        if self.catalog.keeps_keys()
             && closing.is_fenced()
             && !self.ledger.move_fence(connection, *from, *to).map_err(Failure::whole)?
         {
@@ -148,14 +139,14 @@ impl Home {
                 .append(connection, scans, &mut Imports::default(), entries)
                 .map_err(Failure::whole)?;
         }
-        match self.kind {
+        match self.catalog.kind {
             CatalogKind::DuckLake { .. } => self.tell(connection, closing).map_err(Failure::whole),
             CatalogKind::DuckDb | CatalogKind::Postgres | CatalogKind::Sqlite => Ok(()),
         }
     }
 
     fn overtaken(&self) -> Failure {
-        Failure::whole(Error::Overtaken(self.catalog.clone()))
+        Failure::whole(Error::Overtaken(self.name().to_owned()))
     }
 
     /// The commit's message: which loaders it is from, and their keys.
@@ -170,7 +161,7 @@ impl Home {
         let extra = serde_json::json!({ "commit": to, "units": units, "keys": keys });
         connection.execute(&format!(
             "CALL {}.set_commit_message('merganser', {}, extra_info => {})",
-            quote(&self.catalog),
+            quote(self.name()),
             literal(&message),
             literal(&extra.to_string())
         ))?;
@@ -179,19 +170,19 @@ impl Home {
 
     /// Writes the log of a file of DuckDB into the file.
     pub(super) fn checkpoint(&self, connection: &Connection) {
-        if self.kind != CatalogKind::DuckDb {
+        if self.catalog.kind != CatalogKind::DuckDb {
             return;
         }
-        if let Err(error) = connection.execute(&format!("CHECKPOINT {}", quote(&self.catalog))) {
-            tracing::debug!(catalog = self.catalog, %error, "a catalog could not be checkpointed");
+        if let Err(error) = connection.execute(&format!("CHECKPOINT {}", quote(self.name()))) {
+            tracing::debug!(catalog = self.name(), %error, "a catalog could not be checkpointed");
         }
     }
 
     /// Forgets old units of the ledger.
     pub(super) fn prune(&self, connection: &Connection) {
         match self.ledger.prune(connection, Retention::default()) {
-            Ok(units) => tracing::debug!(catalog = self.catalog, units, "pruned the ledger"),
-            Err(error) => tracing::debug!(catalog = self.catalog, %error, "the ledger was not pruned"),
+            Ok(units) => tracing::debug!(catalog = self.name(), units, "pruned the ledger"),
+            Err(error) => tracing::debug!(catalog = self.name(), %error, "the ledger was not pruned"),
         }
     }
 }

@@ -17,13 +17,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures::future::join_all;
 
 use super::{
-    Options, Result,
-    clock::CommitClock,
-    database::Database,
-    lake::AttachedCatalog,
-    ledger::{LedgerTable, SharedLedger},
-    turn::Turn,
-    writer::WriterHandle,
+    Options, Result, clock::CommitClock, database::Database, lake::AttachedCatalog, ledger::SharedLedger,
+    turn::Turn, writer::WriterHandle,
 };
 use home::Home;
 use storage::AttachedStorage;
@@ -53,10 +48,10 @@ impl Attached {
         clock: &Arc<CommitClock>,
         options: &Options,
     ) -> Result<Self> {
-        let mut sites = HashMap::new();
         if options.read_only {
             return Ok(Self::default());
         }
+        let mut sites = HashMap::new();
         for catalog in database.attached_catalogs().filter(|catalog| !catalog.read_only) {
             let started = start(catalog.clone(), database, clock, options);
             if let Some(site) = catalog.or_missed(started)? {
@@ -69,6 +64,11 @@ impl Attached {
     /// That of a catalog, where the configuration attaches it for writing.
     pub(crate) fn site(&self, catalog: &str) -> Option<&Site> {
         self.sites.get(&catalog.to_lowercase())
+    }
+
+    /// Whether other servers write to one of them.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.sites.values().any(|site| site.catalog.is_shared())
     }
 
     /// Brings what is known of loaders up to date with what other servers have committed, where they can be asked in
@@ -101,7 +101,7 @@ fn start(
     let connection = database.private_connection()?;
     // What fails in another database does not condemn the server's own.
     connection.forgive();
-    let home = Home::new(&catalog, LedgerTable::of(&catalog.name, catalog.is_shared()));
+    let home = Home::new(catalog.clone());
     let ledger = SharedLedger::default();
     *ledger.lock() = home.load(&connection)?;
     database.ledgers.lock().insert(catalog.name.clone(), Arc::clone(&ledger));

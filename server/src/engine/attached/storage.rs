@@ -54,10 +54,10 @@ impl AttachedStorage {
             return Ok(());
         }
         self.home.ensure_ledger(&self.connection)?;
-        if self.home.queues && self.queue.is_none() {
+        if self.home.catalog.has_queue() && self.queue.is_none() {
             let connection = self.database.private_connection().map_err(Failure::whole)?;
             connection.forgive();
-            self.queue = Some(Queue::new(connection, &self.home.catalog));
+            self.queue = Some(Queue::new(connection, self.home.name()));
         }
         Ok(())
     }
@@ -101,9 +101,10 @@ impl Storage for AttachedStorage {
     fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
         // What fails in another database does not condemn the server's own.
         bulk.connection.forgive();
-        let closing = Closing::new(1, entries, bulk.merges, self.seen);
+        let enter = bulk.enter.as_ref();
+        let closing = Closing::new(1, entries, enter.is_some_and(|enter| enter.merges), self.seen);
         self.transact(Some(&bulk.connection), &closing, |connection, _| {
-            bulk.enter.as_ref().map_or(Ok(()), |enter| enter(connection)).map_err(Failure::whole)
+            enter.map_or(Ok(()), |enter| (enter.run)(connection)).map_err(Failure::whole)
         })?;
         if bulk.creates {
             self.clock.schema_changed();
@@ -124,7 +125,7 @@ impl Storage for AttachedStorage {
     }
 
     fn is_shared(&self) -> bool {
-        self.home.is_shared()
+        self.home.catalog.is_shared()
     }
 
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {

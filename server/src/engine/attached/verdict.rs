@@ -2,18 +2,12 @@
 
 use crate::engine::{
     CatalogKind, Class, Error,
+    ffi::tells_of_faster,
     writer::{Failure, commit_error},
 };
 
-/// How DuckLake and PostgreSQL say that somebody else's commit came first.
-const CONFLICTS: [&str; 4] =
-    ["Transaction conflict", "maximum retry count", "could not serialize", "database is locked"];
 /// How a store of files says that it is in trouble.
 const OF_STORAGE: &str = "HTTP Error";
-
-fn has_any(message: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| message.contains(word))
-}
 
 /// A failure before COMMIT: nothing is written.
 pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
@@ -22,8 +16,8 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
     if quotes_values(*class) {
         return failure;
     }
-    if has_any(message, &CONFLICTS) {
-        return Failure { error: conflict(message.clone()), ..failure };
+    if tells_of_faster(message) {
+        return Failure { error: Error::conflict(message.clone()), ..failure };
     }
     if is_out_of_reach(*class, message) {
         return Failure::whole(down(catalog, message));
@@ -66,17 +60,13 @@ fn down(catalog: &str, message: &str) -> Error {
 pub(super) fn of_commit(kind: &CatalogKind, error: Error) -> Error {
     match error {
         error if *kind == CatalogKind::DuckDb => commit_error(error),
-        Error::Duck { message, .. } if has_any(&message, &CONFLICTS) => conflict(message),
+        Error::Duck { message, .. } if tells_of_faster(&message) => Error::conflict(message),
         Error::Duck { message, .. } if message.contains("violates") => {
             Error::Duck { class: Class::Constraint, message }
         }
         Error::Duck { message, .. } => Error::CommitUnknown(message),
         other => other,
     }
-}
-
-fn conflict(message: String) -> Error {
-    Error::Duck { class: Class::Conflict, message }
 }
 
 #[cfg(test)]

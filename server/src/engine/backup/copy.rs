@@ -11,7 +11,7 @@ use std::path::Path;
 use tables::{Table, tables};
 
 use crate::{
-    engine::{Error, Result, batch_stream::Cancel, database::first_text, error::Class, ffi::Connection},
+    engine::{Error, Result, answers::first_text, batch_stream::Cancel, error::Class, ffi::Connection},
     sql::{literal, quote},
 };
 

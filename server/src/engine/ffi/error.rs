@@ -124,14 +124,16 @@ const OUT_OF_MEMORY: [&str; 4] = [
     "could not allocate block of size",
 ];
 
-/// The classes by prefix; details that the prefix hides are looked for in the text.
-/// How DuckLake, PostgreSQL and SQLite say that somebody else was faster.
-const LAKE_CONFLICTS: [&str; 4] = [
-    "Transaction conflict",
-    "Exceeded the maximum retry count",
-    "could not serialize access",
-    "database is locked",
-];
+/// Whether DuckLake, PostgreSQL or SQLite says that somebody else was faster.
+pub(crate) fn tells_of_faster(message: &str) -> bool {
+    const TEXTS: [&str; 4] = [
+        "Transaction conflict",
+        "Exceeded the maximum retry count",
+        "could not serialize access",
+        "database is locked",
+    ];
+    TEXTS.iter().any(|text| message.contains(text))
+}
 
 /// What a lake is looked up with first. Its failure is said to be the binder's.
 const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
@@ -148,6 +150,7 @@ const UNREACHABLE: [&str; 8] = [
     "Failed to execute query \"ROLLBACK\"",
 ];
 
+/// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
     let has = |part: &str| message.contains(part);
@@ -176,7 +179,7 @@ fn classify(message: &str) -> Class {
         return Class::Locked;
     }
     // DuckLake says by which unique key of its own it has met another commit.
-    if head != "Conversion" && LAKE_CONFLICTS.iter().any(|text| has(text)) {
+    if head != "Conversion" && tells_of_faster(message) {
         return Class::Conflict;
     }
     if has("duplicate key") || has("Duplicate key") {

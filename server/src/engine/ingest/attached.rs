@@ -2,26 +2,24 @@
 //!
 //! Small ones are grouped there. Large ones, and those that are matched by key, are staged in a temporary table while
 //! they arrive, because a transaction in a lake must not be as old as its upload; the writer then brings the rows in,
-//! in one statement, so that a lake gets few large files. Nobody needs the turn: what two writers do at once is for
-//! the catalog itself to tell apart, and the writer tries again.
+//! in one statement, so that a lake gets few large files. Who makes or widens a table takes a turn among this
+//! server's uploads; what two servers do at once is for the catalog itself to tell apart, and the writer tries again.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
-use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Ack, Collected, Entry, Hashing, IngestRequest, Pending,
-    bulk::{PIECE_BYTES, PIECES_WAITING},
+    Ack, Admission, Collected, Entry, Hashing, IngestRequest, Pending, append,
+    bulk::{self, Uploaded},
     merge::Staged,
     merge_stage::MergeStage,
     partitions::partition_sql,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
-    append::Target,
     attached::Site,
     catalog::FullName,
     error::Class,
@@ -29,7 +27,7 @@ use crate::engine::{
     ledger::{Keyed, Verdict},
     permit,
     turn::TurnPermit,
-    writer::{BulkCommit, Held, Unit},
+    writer::{Enter, Held},
 };
 
 impl Engine {
@@ -42,14 +40,8 @@ impl Engine {
         schema: SchemaRef,
         mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
     ) -> Result<Pending> {
-        let mut collected = Collected::of(request.loader);
-        while let Some(batch) = self.next_batch(&mut batches).await? {
-            collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.collected_at_most() {
-                return self.begin_staged(site, request, name, schema, collected, batches).await;
-            }
-        }
-        if request.merge.is_some() && collected.rows > 0 {
+        let collected = self.collect(request.loader, &mut batches).await?;
+        if collected.bytes > self.collected_at_most() || request.merge.is_some() && collected.rows > 0 {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
         let keyed = batches.finish(request);
@@ -60,23 +52,8 @@ impl Engine {
         if collected.rows == 0 && entry.create.is_none() && keyed.is_none() {
             return Ok(Pending::nothing());
         }
-        let (answer, answered) = oneshot::channel();
-        let Entry { fit, create, .. } = entry;
-        let unit = Unit {
-            target: Target { table: name.clone(), columns: fit.columns().to_vec(), casts: fit.casts() },
-            batches: fit.apply(collected.batches)?,
-            rows: collected.rows,
-            bytes: collected.bytes,
-            create,
-            loader: request.loader,
-            keyed,
-            received: Instant::now(),
-            answer,
-            span: tracing::Span::current(),
-            held: Held { budget: collected.budget, turn, ..Held::nothing() },
-        };
-        site.writer.append(unit).await?;
-        Ok(Pending::queued(answered))
+        let admission = Admission::new(name.clone(), entry, None, Held { turn, ..Held::nothing() });
+        append(&site.writer, admission, collected, keyed, request.loader).await
     }
 
     /// The same for one whose rows are staged; `collected` has arrived.
@@ -102,35 +79,16 @@ impl Engine {
                 return site.repeated(batches.finish(request).as_ref(), bytes, error).await;
             }
         };
-        let entering = Plan::new(site, name, request, &entry);
-        let (steps, received) = mpsc::channel(PIECES_WAITING);
-        let (database, target) = (Arc::clone(&self.shared.database), name.clone());
-        let staging = self.blocking(move || Staged::fill(&database, &target, entry, received));
-        let upload = async {
-            // Feeding ends by itself when staging fails, because the channel closes.
-            let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, &mut batches, steps), staging);
-            Ok((fed?, staged?))
-        };
-        let ((rows, bytes), staged) = self.shared.database.while_open(upload).await?;
-        let (answer, answered) = oneshot::channel();
-        let Staged { connection, stage } = staged;
-        let Plan { creates, merges, .. } = entering;
-        let commit = BulkCommit {
-            connection,
-            enter: Some(Box::new(move |connection| entering.run(&stage, connection))),
-            merges,
-            rows,
-            bytes,
-            creates,
-            table: name.to_string(),
-            keyed: batches.finish(request),
-            received: Instant::now(),
-            answer,
-            span: tracing::Span::current(),
-            held: Held { place: Some(place), ..Held::nothing() },
-        };
-        site.writer.commit(commit).await?;
-        Ok(Pending::queued(answered))
+        let (create, kind) = (entry.create.clone(), site.catalog.kind.clone());
+        let entering = Plan { name: name.clone(), create, kind };
+        let staging = self.stage_pieces(name, entry, collected, &mut batches);
+        let (Staged { connection, stage }, rows, bytes) = self.shared.database.while_open(staging).await?;
+        let creates = entering.create.is_some();
+        let merges = request.merge.is_some();
+        let enter = Enter { merges, run: Box::new(move |connection| entering.run(&stage, connection)) };
+        let held = Held { place: Some(place), ..Held::nothing() };
+        let uploaded = Uploaded { connection, enter: Some(enter), rows, bytes, creates, held };
+        bulk::commit(&site.writer, uploaded, name, batches.finish(request)).await
     }
 
     /// How an upload enters its table; one that makes or widens it does so in its turn, so that those behind it find
@@ -223,24 +181,10 @@ impl Site {
 struct Plan {
     name: FullName,
     create: Option<String>,
-    /// The table is created, replaced or widened.
-    creates: bool,
-    /// Rows that are there are changed or taken away.
-    merges: bool,
     kind: CatalogKind,
 }
 
 impl Plan {
-    fn new(site: &Site, name: &FullName, request: &IngestRequest, entry: &Entry) -> Self {
-        Self {
-            name: name.clone(),
-            create: entry.create.clone(),
-            creates: entry.create.is_some(),
-            merges: request.merge.is_some(),
-            kind: site.catalog.kind.clone(),
-        }
-    }
-
     fn run(&self, stage: &MergeStage, connection: &Connection) -> Result<()> {
         match self.kind {
             CatalogKind::DuckLake { .. } => {

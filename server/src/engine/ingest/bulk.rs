@@ -23,10 +23,9 @@ use crate::engine::{
     append::{Sink, Target},
     catalog::FullName,
     database::{Database, Pooled},
-    error::Class,
     ledger::Keyed,
     permit,
-    writer::{BulkCommit, Held, WriterHandle},
+    writer::{BulkCommit, Enter, Held, WriterHandle},
 };
 
 /// Rows are handed over in pieces of about this size: large enough that handing over costs nothing.
@@ -39,6 +38,8 @@ const PLACE_BYTES: usize = 32 << 20;
 /// A bulk upload that only lacks its COMMIT.
 pub(super) struct Uploaded {
     pub(super) connection: Pooled,
+    /// What the writer is still to do in a transaction that it opens.
+    pub(super) enter: Option<Enter>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
     /// Whether it creates or replaces its table.
@@ -91,8 +92,7 @@ impl Engine {
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         if admission.create.is_some() && !admission.makes_table {
             // It lacked nothing a moment ago.
-            let message = format!("a column of {} was dropped meanwhile", admission.name);
-            return Err(Error::Duck { class: Class::Conflict, message });
+            return Err(Error::conflict(format!("a column of {} was dropped meanwhile", admission.name)));
         }
         let uploading = async {
             if admission.makes_table {
@@ -120,7 +120,7 @@ impl Engine {
         // Feeding ends by itself when inserting fails, because the channel closes.
         let (fed, inserted) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), inserting);
         let (rows, bytes) = fed?;
-        Ok(Uploaded { connection: inserted?, rows, bytes, creates: false, held })
+        Ok(Uploaded { connection: inserted?, enter: None, rows, bytes, creates: false, held })
     }
 }
 
@@ -131,12 +131,11 @@ pub(super) async fn commit(
     table: &FullName,
     keyed: Option<Keyed>,
 ) -> Result<Pending> {
-    let Uploaded { connection, rows, bytes, creates, held } = uploaded;
+    let Uploaded { connection, enter, rows, bytes, creates, held } = uploaded;
     let (answer, answered) = oneshot::channel();
     let commit = BulkCommit {
         connection,
-        enter: None,
-        merges: false,
+        enter,
         rows,
         bytes,
         creates,

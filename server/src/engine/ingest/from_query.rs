@@ -1,10 +1,9 @@
 //! Rows of a query that enter a table as an upload's would: checked against it, matched by key, widened.
 
-use arrow_array::cast::AsArray;
-
 use super::{Entry, IngestRequest, merge_stage::MergeStage};
 use crate::engine::{
     Result,
+    answers::text_or_null,
     catalog::{FullName, TableInfo},
     ffi::Connection,
     types::wire_schema,
@@ -13,9 +12,8 @@ use crate::engine::{
 /// The rows in a temporary table of a connection.
 pub(crate) struct StagedQuery {
     stage: MergeStage,
+    /// The statements that make or widen the table.
     create: Option<String>,
-    /// The table has rows to be matched.
-    is_there: bool,
 }
 
 impl StagedQuery {
@@ -28,11 +26,10 @@ impl StagedQuery {
         query: &str,
     ) -> Result<Self> {
         let schema = wire_schema(&connection.extract(query)?.prepare(0)?.schema()?);
-        let Entry { fit, create, widens, matching } = Entry::decide(name, table, request, &schema)?;
-        let is_there = create.is_none() || widens;
+        let Entry { fit, create, matching, .. } = Entry::decide(name, table, request, &schema)?;
         let stage = MergeStage::open(connection, name, fit, matching)?;
         stage.fill_from(connection, query)?;
-        Ok(Self { stage, create, is_there })
+        Ok(Self { stage, create })
     }
 
     /// The greatest value of a column as text; `None` where there are no rows, or none has a value.
@@ -41,20 +38,14 @@ impl StagedQuery {
         else {
             return Ok(None);
         };
-        let sql = format!("SELECT max(c{at})::VARCHAR FROM {}", self.stage.sql());
-        let mut rows = connection.extract(&sql)?.prepare(0)?.execute()?;
-        let mut last = None;
-        while let Some(batch) = rows.next()? {
-            last = batch.column(0).as_string::<i32>().iter().next().flatten().map(str::to_owned).or(last);
-        }
-        Ok(last)
+        text_or_null(connection, &format!("SELECT max(c{at})::VARCHAR FROM {}", self.stage.sql()))
     }
 
     /// Leaves one row of each key, and none that is there already with the same values; tells how many rows are
     /// left.
     pub(crate) fn settle(&self, connection: &Connection, name: &FullName) -> Result<u64> {
         self.stage.settle(connection)?;
-        if self.is_there && self.create.is_none() {
+        if self.create.is_none() {
             self.stage.drop_known(connection, name)?;
         }
         self.stage.count(connection)

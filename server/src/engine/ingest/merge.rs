@@ -73,13 +73,7 @@ impl Engine {
         let name = self.full_name(request);
         let table = self.table_info(&name).await?;
         let entry = Entry::decide(&name, table.as_deref(), request, &schema)?;
-        let (steps, received) = mpsc::channel(PIECES_WAITING);
-        let database = Arc::clone(&self.shared.database);
-        let staging = self.blocking(move || Staged::fill(&database, &name, entry, received));
-        // Feeding ends by itself when staging fails, because the channel closes.
-        let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), staging);
-        let (rows, bytes) = fed?;
-        let staged = staged?;
+        let (staged, rows, bytes) = self.stage_pieces(&name, entry, collected, batches).await?;
 
         let mut admission = self.admit_staged(request, &schema, self.shared.options.wait).await?;
         admission.held.open = Some(self.shared.database.writes.open(Kind::Upload));
@@ -87,7 +81,24 @@ impl Engine {
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
         let entering = self.blocking(move || Ok((staged.enter(&admission)?, admission.held)));
         let (connection, held) = entering.await?;
-        Ok(Uploaded { connection, rows, bytes, creates, held })
+        Ok(Uploaded { connection, enter: None, rows, bytes, creates, held })
+    }
+
+    /// Stages an upload of which `collected` has arrived; tells its rows and bytes.
+    pub(super) async fn stage_pieces(
+        &self,
+        name: &FullName,
+        entry: Entry,
+        collected: Collected,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+    ) -> Result<(Staged, usize, usize)> {
+        let (steps, received) = mpsc::channel(PIECES_WAITING);
+        let (database, name) = (Arc::clone(&self.shared.database), name.clone());
+        let staging = self.blocking(move || Staged::fill(&database, &name, entry, received));
+        // Feeding ends by itself when staging fails, because the channel closes.
+        let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), staging);
+        let (rows, bytes) = fed?;
+        Ok((staged?, rows, bytes))
     }
 }
 
@@ -99,7 +110,7 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Takes the pieces of the upload, in a transaction that concerns the temporary table alone.
-    pub(super) fn fill(
+    fn fill(
         database: &Arc<Database>,
         name: &FullName,
         entry: Entry,

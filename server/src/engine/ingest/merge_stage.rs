@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, cast::AsArray, types::Int64Type};
-
 use super::{
     Matching, OnConflict,
     fit::{Fit, mismatch},
@@ -17,9 +15,9 @@ use super::{
 use crate::{
     engine::{
         Error, Result,
+        answers::numbers,
         append::{INSERT_ROWS, Sink, Target},
         catalog::FullName,
-        error::Class,
         ffi::{Connection, ScanRegistry},
     },
     sql::{INTERNAL_PREFIX, quote},
@@ -148,10 +146,7 @@ impl MergeStage {
     /// Brings the rows into the table, in the transaction that is open.
     pub(super) fn enter(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
         if entering.matching != self.matching.as_ref() {
-            return Err(Error::Duck {
-                class: Class::Conflict,
-                message: "the primary key of the table was changed while the upload arrived".into(),
-            });
+            return Err(Error::conflict("the primary key of the table was changed while the upload arrived"));
         }
         if let Some(create) = entering.create {
             connection.execute(create)?;
@@ -185,30 +180,17 @@ impl MergeStage {
         if let Some(create) = create {
             connection.execute(create)?;
         }
-        let columns: Vec<_> = self.fit.columns().iter().map(|column| quote(column)).collect();
-        let values: Vec<_> = (0..columns.len()).map(|at| format!("staged.c{at}")).collect();
+        let (columns, values) = self.listed(&self.fit);
         let (into, stage) = (name.sql(), self.table.sql());
-        let (listed, values) = (columns.join(", "), values.join(", "));
-        let statement = match self.matching.as_ref() {
-            None => format!("INSERT INTO {into} ({listed}) SELECT {values} FROM {stage} AS staged"),
+        let statement = match &self.matching {
+            None => format!("INSERT INTO {into} ({columns}) SELECT {values} FROM {stage} AS staged"),
             Some(matching) => {
-                let (is_key, equals) = (
-                    |at: &usize| matching.keys.contains(at),
-                    |at: usize| format!("{} = staged.c{at}", columns[at]),
-                );
-                let matches: Vec<_> =
-                    matching.keys.iter().map(|&at| format!("target.{}", equals(at))).collect();
-                let changes: Vec<_> = (0..columns.len()).filter(|at| !is_key(at)).map(equals).collect();
-                let update = match matching.on_conflict {
-                    OnConflict::Update if !changes.is_empty() => {
-                        format!("WHEN MATCHED THEN UPDATE SET {}", changes.join(", "))
-                    }
-                    OnConflict::Update | OnConflict::Ignore => String::new(),
-                };
+                let (matches, changes) = self.compared(&self.fit, matching);
+                let update =
+                    changes.map_or(String::new(), |set| format!("WHEN MATCHED THEN UPDATE SET {set}"));
                 format!(
-                    "MERGE INTO {into} AS target USING {stage} AS staged ON {} {update} \
-                     WHEN NOT MATCHED THEN INSERT ({listed}) VALUES ({values})",
-                    matches.join(" AND ")
+                    "MERGE INTO {into} AS target USING {stage} AS staged ON {matches} {update} \
+                     WHEN NOT MATCHED THEN INSERT ({columns}) VALUES ({values})"
                 )
             }
         };
@@ -224,23 +206,11 @@ impl MergeStage {
 
     /// Updates the rows that match, and keeps only those that do not.
     fn update(&self, connection: &Connection, entering: &Entering<'_>, matching: &Matching) -> Result<()> {
-        let columns = entering.fit.columns();
-        let is_key = |at: &usize| matching.keys.contains(at);
-        let matches: Vec<_> = matching
-            .keys
-            .iter()
-            .map(|&at| format!("target.{} = {}", quote(&columns[at]), self.value(at, entering.fit)))
-            .collect();
-        let matches = matches.join(" AND ");
+        let (matches, changes) = self.compared(entering.fit, matching);
         let (target, stage) = (entering.name.sql(), self.table.sql());
-        let changes: Vec<_> = (0..columns.len())
-            .filter(|at| !is_key(at))
-            .map(|at| format!("{} = {}", quote(&columns[at]), self.value(at, entering.fit)))
-            .collect();
-        if matching.on_conflict == OnConflict::Update && !changes.is_empty() {
+        if let Some(set) = changes {
             connection.execute(&format!(
-                "UPDATE {target} AS target SET {} FROM {stage} AS staged WHERE {matches}",
-                changes.join(", ")
+                "UPDATE {target} AS target SET {set} FROM {stage} AS staged WHERE {matches}"
             ))?;
         }
         connection
@@ -248,19 +218,33 @@ impl MergeStage {
         Ok(())
     }
 
+    /// When a row of the target and a staged one have the same key, and what changes then; `None` where nothing does.
+    fn compared(&self, fit: &Fit, matching: &Matching) -> (String, Option<String>) {
+        let columns = fit.columns();
+        let equals = |at: usize| format!("{} = {}", quote(&columns[at]), self.value(at, fit));
+        let matches: Vec<_> = matching.keys.iter().map(|&at| format!("target.{}", equals(at))).collect();
+        let changes: Vec<_> =
+            (0..columns.len()).filter(|at| !matching.keys.contains(at)).map(equals).collect();
+        let changes =
+            (matching.on_conflict == OnConflict::Update && !changes.is_empty()).then(|| changes.join(", "));
+        (matches.join(" AND "), changes)
+    }
+
+    /// The columns that are filled, and what they are filled with.
+    fn listed(&self, fit: &Fit) -> (String, String) {
+        let columns: Vec<_> = fit.columns().iter().map(|column| quote(column)).collect();
+        let values: Vec<_> = (0..columns.len()).map(|at| self.value(at, fit)).collect();
+        (columns.join(", "), values.join(", "))
+    }
+
     /// Inserts what is staged, a slice at a time.
     fn insert(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
         let stage = self.table.sql();
         let ends = numbers(connection, &format!("SELECT min(rowid), max(rowid) FROM {stage}"))?;
         let [Some(first), Some(last)] = ends[..] else { return Ok(()) };
-        let columns: Vec<_> = entering.fit.columns().iter().map(|column| quote(column)).collect();
-        let values: Vec<_> = (0..columns.len()).map(|at| self.value(at, entering.fit)).collect();
-        let insert = format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {stage} AS staged",
-            entering.name.sql(),
-            columns.join(", "),
-            values.join(", ")
-        );
+        let (columns, values) = self.listed(entering.fit);
+        let insert =
+            format!("INSERT INTO {} ({columns}) SELECT {values} FROM {stage} AS staged", entering.name.sql());
         for start in (first..=last).step_by(INSERT_ROWS) {
             let end = start + INSERT_ROWS as i64;
             connection.execute(&format!("{insert} WHERE rowid >= {start} AND rowid < {end}"))?;
@@ -276,20 +260,4 @@ impl MergeStage {
             false => format!("CAST(staged.c{at} AS {sql_type})"),
         }
     }
-}
-
-/// The numbers in the first row of a result; NULL is none.
-fn numbers(connection: &Connection, sql: &str) -> Result<Vec<Option<i64>>> {
-    let mut rows = connection.extract(sql)?.prepare(0)?.execute()?;
-    let mut numbers = Vec::new();
-    while let Some(batch) = rows.next()? {
-        if batch.num_rows() > 0 {
-            let of = |column: &Arc<dyn Array>| {
-                let column = column.as_primitive::<Int64Type>();
-                column.is_valid(0).then(|| column.value(0))
-            };
-            numbers = batch.columns().iter().map(of).collect();
-        }
-    }
-    Ok(numbers)
 }

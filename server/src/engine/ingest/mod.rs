@@ -184,6 +184,15 @@ pub(super) struct Admission {
 }
 
 impl Admission {
+    /// By the table as it is now, if it is there.
+    fn new(name: FullName, entry: Entry, table: Option<&TableInfo>, held: Held) -> Self {
+        let collides = entry.matching.is_some() && table.is_some_and(|table| table.keys.unique);
+        let Entry { fit, create, matching, widens } = entry;
+        let makes_table = create.is_some() && !widens;
+        let replaces = makes_table && table.is_some();
+        Self { name, fit, create, makes_table, replaces, matching, collides, held }
+    }
+
     fn target(&self) -> Target {
         Target { table: self.name.clone(), columns: self.fit.columns().to_vec(), casts: self.fit.casts() }
     }
@@ -228,12 +237,9 @@ impl Engine {
         if let Some(site) = self.shared.attached.site(&name.catalog) {
             return self.begin_attached(site, &request, &name, schema, batches).await;
         }
-        let mut collected = Collected::of(request.loader);
-        while let Some(batch) = self.next_batch(&mut batches).await? {
-            collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.collected_at_most() {
-                return self.begin_bulk(writer, &request, schema, collected, batches).await;
-            }
+        let collected = self.collect(request.loader, &mut batches).await?;
+        if collected.bytes > self.collected_at_most() {
+            return self.begin_bulk(writer, &request, schema, collected, batches).await;
         }
         let keyed = batches.finish(&request);
         let bytes = collected.bytes;
@@ -275,6 +281,21 @@ impl Engine {
             Some(keyed) => self.committed_before(keyed, bytes).await,
             None => Ok(None),
         }
+    }
+
+    /// Collects an upload until it is complete, or larger than what is collected.
+    async fn collect(
+        &self,
+        loader: u64,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
+    ) -> Result<Collected> {
+        let mut collected = Collected::of(loader);
+        while collected.bytes <= self.collected_at_most()
+            && let Some(batch) = self.next_batch(batches).await?
+        {
+            collected.add(batch, &self.shared.budget).await?;
+        }
+        Ok(collected)
     }
 
     /// An upload larger than this is not collected any further.
@@ -328,11 +349,7 @@ impl Engine {
             if entry.widens {
                 self.shut_out_appends(&name, &mut held, patience).await?;
             }
-            let collides = entry.matching.is_some() && table.as_ref().is_some_and(|table| table.keys.unique);
-            let Entry { fit, create, matching, widens } = entry;
-            let makes_table = create.is_some() && !widens;
-            let replaces = makes_table && table.is_some();
-            return Ok(Admission { name, fit, create, makes_table, replaces, matching, collides, held });
+            return Ok(Admission::new(name, entry, table.as_deref(), held));
         }
     }
 

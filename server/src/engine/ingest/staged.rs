@@ -10,7 +10,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow_array::{RecordBatch, cast::AsArray};
+use arrow_array::RecordBatch;
 use arrow_schema::{DataType, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 use futures::Stream;
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     engine::{
         Engine, Error, Result,
+        answers::text_or_null,
         append::{Imports, Sink, Target},
         catalog::FullName,
         coalesce::Coalescer,
@@ -83,7 +84,7 @@ impl Engine {
         let placing = self.blocking(move || Ok((stage.take_place(&database, &admission)?, admission.held)));
         let (connection, held) = placing.await?;
         let held = Held { open: Some(open), ..held };
-        Ok(Uploaded { connection, rows, bytes, creates, held })
+        Ok(Uploaded { connection, enter: None, rows, bytes, creates, held })
     }
 
     /// As [`Engine::admit`], for an upload that is complete: a replacement, and what may collide with appends,
@@ -264,12 +265,7 @@ fn identity(connection: &Connection, name: &FullName) -> Result<Option<String>> 
         literal(&name.schema),
         literal(&name.table)
     );
-    let mut rows = connection.extract(&sql)?.prepare(0)?.execute()?;
-    let mut found = None;
-    while let Some(batch) = rows.next()? {
-        found = batch.column(0).as_string::<i32>().iter().flatten().next().map(str::to_owned).or(found);
-    }
-    Ok(found)
+    text_or_null(connection, &sql)
 }
 
 /// A name that nobody else has.

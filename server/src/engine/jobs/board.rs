@@ -2,12 +2,14 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parking_lot::Mutex;
+
+use crate::engine::clock::micros;
 
 /// All jobs, as they are shared with whoever looks.
 pub(crate) type Board = Arc<Mutex<Vec<Notice>>>;
@@ -83,8 +85,4 @@ pub(crate) fn listing(notices: &[Notice]) -> RecordBatch {
     ];
     RecordBatch::try_new(listing_schema(), columns)
         .unwrap_or_else(|_| RecordBatch::new_empty(listing_schema()))
-}
-
-fn micros(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
 }

@@ -15,6 +15,7 @@ use crate::{
     engine::{
         Error, Result,
         catalog::FullName,
+        clock::micros,
         error::Class,
         ffi::{Connection, DuckError},
         ledger::inline_sql,
@@ -156,10 +157,6 @@ impl Book {
         }
         Ok(())
     }
-}
-
-fn micros(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 fn moment(batch: &RecordBatch, column: usize) -> Option<SystemTime> {

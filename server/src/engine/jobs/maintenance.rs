@@ -1,11 +1,12 @@
 //! Maintenance of a DuckLake: small files into large ones, and what nobody can see any more out of the way.
 
-use arrow_array::{cast::AsArray, types::Int64Type};
+use arrow_array::cast::AsArray;
 
+use super::again::again;
 use crate::{
     engine::{
-        Error, Result,
-        error::Class,
+        Result,
+        answers::numbers,
         ffi::Connection,
         lake::{AttachedCatalog, Maintenance},
         ledger::{LedgerTable, Retention},
@@ -13,7 +14,7 @@ use crate::{
     sql::literal,
 };
 
-/// A step that others were faster than is tried again this many times.
+/// A step that others were faster than is tried this many times.
 const TRIES: usize = 5;
 /// Merging a table ends after so many steps at the latest; the next run goes on.
 const MERGES: usize = 100;
@@ -90,7 +91,7 @@ pub(super) fn tidy_up(connection: &Connection, catalog: &AttachedCatalog) -> Res
 
 fn prune(connection: &Connection, catalog: &str) -> Result<u64> {
     let table = LedgerTable::find(connection, catalog, true)?;
-    again(|| Ok(table.prune(connection, Retention::default())?))
+    again(TRIES, || Ok(table.prune(connection, Retention::default())?))
 }
 
 fn older_than(age: std::time::Duration) -> String {
@@ -157,26 +158,7 @@ impl Lake<'_> {
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
-        again(|| {
-            let mut rows = self.connection.extract(sql)?.prepare(0)?.execute()?;
-            let mut number = 0;
-            while let Some(batch) = rows.next()? {
-                let column = batch.column(0).as_primitive::<Int64Type>();
-                number += column.iter().flatten().sum::<i64>();
-            }
-            Ok(number as u64)
-        })
-    }
-}
-
-/// Tries again what others came before.
-fn again<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        match work() {
-            Err(Error::Duck { class: Class::Conflict, .. }) if tries < TRIES => {}
-            outcome => return outcome,
-        }
+        let counted = again(TRIES, || numbers(self.connection, sql))?;
+        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
     }
 }

@@ -4,6 +4,7 @@
 //! the [`book`], a table in the job's catalog, that one of them is at it or has just done it. [`board`] is what
 //! clients see of it all.
 
+mod again;
 mod board;
 mod book;
 mod clock;
@@ -18,6 +19,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    again::again,
     board::{LastRun, Notice},
     book::{Book, Page},
     pipeline::Run,
@@ -28,6 +30,7 @@ use super::{
     clock::CommitClock,
     database::Database,
     error::Class,
+    ffi::Connection,
     lake::AttachedCatalog,
     names::Names,
     open_writes::Kind,
@@ -43,6 +46,9 @@ const HELD: Duration = Duration::from_secs(15 * 60);
 
 /// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A change in the book that others were faster than is tried this many times.
+const CHANGE_TRIES: usize = 10;
 
 /// All jobs of a server.
 pub(crate) struct Jobs {
@@ -297,7 +303,7 @@ impl Job {
     /// Writes down that this server is at it; false where another one is, or, for a run by schedule, has just been.
     fn claim(
         &self,
-        connection: &super::database::Pooled,
+        connection: &Connection,
         book: &Book,
         now: SystemTime,
         every: Option<Duration>,
@@ -317,20 +323,7 @@ impl Job {
     }
 
     /// Changes the job's row in a transaction of its own, again while other servers are faster.
-    fn change(
-        &self,
-        connection: &super::database::Pooled,
-        book: &Book,
-        mut change: impl FnMut(&mut Page),
-    ) -> Result<()> {
-        const TRIES: usize = 10;
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match book.change(connection, &self.name, &mut change) {
-                Err(error) if error.class() == Some(Class::Conflict) && tries < TRIES => {}
-                outcome => return outcome,
-            }
-        }
+    fn change(&self, connection: &Connection, book: &Book, mut change: impl FnMut(&mut Page)) -> Result<()> {
+        again(CHANGE_TRIES, || book.change(connection, &self.name, &mut change))
     }
 }

@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
-use super::book::{Book, Page};
+use super::{
+    again::again,
+    book::{Book, Page},
+};
 use crate::{
     engine::{
         CatalogKind, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Result,
+        answers::text_or_null,
         catalog::{Catalog, FullName, TableRef},
         clock::CommitClock,
-        database::{Database, Pooled, first_text},
-        error::Class,
+        database::{Database, Pooled},
         ffi::Connection,
         ingest::StagedQuery,
         names::Names,
@@ -138,16 +141,7 @@ impl Run<'_> {
 
     /// Moves what is new; tells how many rows that were.
     pub(super) fn promote(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.try_once(connection, book, target) {
-                Err(error) if error.class() == Some(Class::Conflict) && tries < TRIES => {
-                    tracing::debug!(pipeline = self.pipeline.name, %error, "a pipeline begins anew");
-                }
-                outcome => return outcome,
-            }
-        }
+        again(TRIES, || self.try_once(connection, book, target))
     }
 
     fn try_once(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
@@ -187,7 +181,7 @@ impl Run<'_> {
         let at_once = matches!(self.database.kind_of(&target.catalog), Some(CatalogKind::DuckLake { .. }));
         let done = book.read(connection, &self.pipeline.name).and_then(|page| {
             if page.watermark != before.watermark {
-                return Err(conflict("another server has moved the same rows"));
+                return Err(Error::conflict("another server has moved the same rows"));
             }
             staged.enter(connection, target, at_once)?;
             book.write(connection, &self.pipeline.name, &Page { watermark: Some(last), ..page })
@@ -214,17 +208,9 @@ impl Run<'_> {
             self.pipeline.source(),
             literal(&self.pipeline.incremental)
         );
-        first_text(connection, &sql).map_err(|error| match error {
-            Error::Internal(_) => {
-                Error::SchemaMismatch(format!("there is no column {:?}", self.pipeline.incremental))
-            }
-            other => other,
-        })
+        let missing = || Error::SchemaMismatch(format!("there is no column {:?}", self.pipeline.incremental));
+        text_or_null(connection, &sql)?.ok_or_else(missing)
     }
-}
-
-fn conflict(message: &str) -> Error {
-    Error::Duck { class: Class::Conflict, message: message.into() }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Connection, Error, Result,
+    Connection, Result,
     extensions::{DUCKLAKE, HTTPFS, POSTGRES, SQLITE},
     published::check_free,
+    unless_missed,
 };
 use crate::sql::{literal, quote};
 
@@ -78,6 +79,11 @@ impl AttachedCatalog {
         matches!(self.kind, CatalogKind::DuckLake { .. })
     }
 
+    /// Whether servers that share it can wait for each other in its metadata.
+    pub(crate) fn has_queue(&self) -> bool {
+        self.is_shared() && self.location.starts_with("postgres:")
+    }
+
     /// Whether it can keep a ledger of keys.
     pub(crate) fn keeps_keys(&self) -> bool {
         matches!(self.kind, CatalogKind::DuckLake { .. } | CatalogKind::DuckDb)
@@ -130,16 +136,9 @@ impl AttachedCatalog {
     /// # Errors
     /// [`Error::Setup`] for a catalog that is required.
     pub(crate) fn or_missed<T>(&self, step: Result<T>) -> Result<Option<T>> {
-        match step {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if self.required => {
-                Err(Error::Setup { what: format!("catalog {}", self.name), reason: error.to_string() })
-            }
-            Err(error) => {
-                tracing::warn!(catalog = self.name, reason = %error, "a catalog cannot be attached");
-                Ok(None)
-            }
-        }
+        unless_missed(&format!("catalog {}", self.name), self.required, step, |reason| {
+            tracing::warn!(catalog = self.name, %reason, "a catalog cannot be attached");
+        })
     }
 
     fn attach_sql(&self, read_only: bool) -> String {

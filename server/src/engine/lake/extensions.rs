@@ -7,7 +7,7 @@ use std::{
 
 use super::{Connection, Error, Result};
 use crate::{
-    engine::{database::first_text, ffi},
+    engine::{answers::first_text, ffi},
     sql::{literal, quote},
 };
 

@@ -45,6 +45,27 @@ pub(super) struct Opened {
     pub(super) catalogs: Vec<String>,
 }
 
+/// What came of a step on the way to something that the configuration declares: done, or, where it is not required,
+/// `missed`.
+///
+/// # Errors
+/// [`Error::Setup`] for what is required.
+fn unless_missed<T>(
+    what: &str,
+    required: bool,
+    step: Result<T>,
+    missed: impl FnOnce(&Error),
+) -> Result<Option<T>> {
+    match step {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if required => Err(Error::Setup { what: what.to_owned(), reason: error.to_string() }),
+        Err(error) => {
+            missed(&error);
+            Ok(None)
+        }
+    }
+}
+
 impl Lake {
     /// Loads extensions and makes secrets; attaches the catalogs; then makes the sources, in a catalog of their own.
     ///

@@ -2,7 +2,7 @@
 
 use super::{Connection, Error, Result};
 use crate::{
-    engine::database::first_text,
+    engine::answers::first_text,
     sql::{OWN_CATALOGS, literal},
 };
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS};
+use super::{Connection, Result, SOURCES, extensions::HTTPFS, unless_missed};
 use crate::sql::{literal, quote};
 
 /// How the files of a source are written.
@@ -115,16 +115,10 @@ impl Source {
     /// # Errors
     /// [`Error::Setup`] for a source that is required.
     pub(super) fn or_missed(&self, step: Result<()>) -> Result<bool> {
-        match step {
-            Ok(()) => Ok(true),
-            Err(error) if self.required => {
-                Err(Error::Setup { what: format!("source {}", self.name), reason: error.to_string() })
-            }
-            Err(error) => {
-                tracing::warn!(source = self.name, reason = %error, "a source cannot be read");
-                Ok(false)
-            }
-        }
+        let done = unless_missed(&format!("source {}", self.name), self.required, step, |reason| {
+            tracing::warn!(source = self.name, %reason, "a source cannot be read");
+        });
+        Ok(done?.is_some())
     }
 
     fn create_sql(&self) -> String {

@@ -9,8 +9,8 @@ use super::{LedgerTable, SharedLedger, table::TABLE_OF_FENCE};
 use crate::{
     engine::{
         Error, Result,
+        answers::first_text,
         catalog::FullName,
-        database::first_text,
         ffi::{Connection, DuckError},
     },
     sql::{INTERNAL_PREFIX, literal, quote},

@@ -19,16 +19,8 @@ use crate::{
 
 /// What the ledger says of a bulk upload.
 enum Found {
-    /// It is to be committed, with this entry where it has a key.
+    /// It was not committed before; with the entry for it where it has a key.
     New(Option<Entry>),
-    /// It was committed before.
-    Duplicate(Committed),
-}
-
-/// What became of an attempt.
-enum Tried {
-    /// It is committed, with this entry where it has a key.
-    Committed(Option<Entry>),
     /// It was committed before.
     Duplicate(Committed),
 }
@@ -40,7 +32,7 @@ impl<S: Storage> Committer<S> {
         let _entered = span.enter();
         let started = Instant::now();
         match self.try_bulk(&bulk) {
-            Ok(Tried::Committed(entry)) => {
+            Ok(Found::New(entry)) => {
                 metrics::bulk_committed(bulk.rows, bulk.bytes, started.elapsed());
                 self.record(entry.into_iter().collect());
                 if let Some(keyed) = &bulk.keyed {
@@ -49,7 +41,7 @@ impl<S: Storage> Committer<S> {
                 let (rows, commit) = (bulk.rows as u64, self.commits);
                 answer(bulk, |bytes| Ok(Ack { rows, bytes, commit, committed: true, duplicate: false }));
             }
-            Ok(Tried::Duplicate(committed)) => {
+            Ok(Found::Duplicate(committed)) => {
                 if let Some(keyed) = &bulk.keyed {
                     self.ledger.lock().count_duplicate(&keyed.key.loader);
                 }
@@ -64,14 +56,14 @@ impl<S: Storage> Committer<S> {
         Ok(())
     }
 
-    /// Judges and commits, again while others are faster.
-    fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Tried, Failure> {
+    /// Judges, and commits what is new, again while others are faster.
+    fn try_bulk(&mut self, bulk: &BulkCommit) -> Result<Found, Failure> {
         let (mut overtaken, mut conflicts) = (0, 0);
         let mut may_be_behind = self.storage.is_shared();
         loop {
             let entry = match self.find(bulk) {
                 Ok(Found::New(entry)) => entry,
-                Ok(Found::Duplicate(committed)) => return Ok(Tried::Duplicate(committed)),
+                Ok(Found::Duplicate(committed)) => return Ok(Found::Duplicate(committed)),
                 // The units before it may have reached another server.
                 Err(Error::SequenceGap { .. }) if std::mem::take(&mut may_be_behind) => {
                     self.catch_up().map_err(Failure::whole)?;
@@ -80,7 +72,7 @@ impl<S: Storage> Committer<S> {
                 Err(error) => return Err(Failure::whole(error)),
             };
             match self.storage.commit_bulk(bulk, entry.as_slice()) {
-                Ok(()) => return Ok(Tried::Committed(entry)),
+                Ok(()) => return Ok(Found::New(entry)),
                 Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
                     overtaken += 1;
                     self.catch_up().map_err(Failure::whole)?;

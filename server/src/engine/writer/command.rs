@@ -53,7 +53,14 @@ pub(crate) struct Unit {
 }
 
 /// Brings staged rows into their table, in the transaction that is open; again after that was rolled back.
-pub(crate) type Enter = Box<dyn Fn(&Connection) -> Result<()> + Send>;
+pub(crate) type BringIn = Box<dyn Fn(&Connection) -> Result<()> + Send>;
+
+/// How staged rows are brought into their table.
+pub(crate) struct Enter {
+    pub(crate) run: BringIn,
+    /// Rows that are there are changed, so that it must not be committed beside another such upload.
+    pub(crate) merges: bool,
+}
 
 /// A bulk upload that only lacks its COMMIT.
 pub(crate) struct BulkCommit {
@@ -61,8 +68,6 @@ pub(crate) struct BulkCommit {
     pub(crate) connection: Pooled,
     /// What is still to be done in a transaction that the writer opens.
     pub(crate) enter: Option<Enter>,
-    /// Rows that are there are changed, so that it must not be committed beside another such upload.
-    pub(crate) merges: bool,
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     /// The table was created or replaced in the same transaction.

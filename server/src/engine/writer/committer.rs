@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::engine::{
     Error, Result,
+    clock::micros,
     ingest::Ack,
     ledger::{Ahead, Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare, compare_older},
 };
@@ -257,5 +258,5 @@ fn divided(mut group: Vec<Unit>, culprit: Option<usize>) -> Vec<Vec<Unit>> {
 
 /// Microseconds since 1970.
 pub(super) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as i64)
+    micros(SystemTime::now())
 }

@@ -15,7 +15,7 @@ use crate::engine::{
     append::Imports,
     clock::CommitClock,
     database::Database,
-    ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable, SharedLedger},
+    ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable},
 };
 
 /// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
@@ -84,11 +84,6 @@ impl Storage for DuckStorage {
     fn load(&mut self) -> Result<Ledger> {
         self.ledger.look_again(&self.own.connection)?;
         self.ledger.load(&self.own.connection)
-    }
-
-    /// Nobody else writes to the server's own database.
-    fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
-        Ok(ledger.lock().highest_commit())
     }
 }
 

@@ -33,7 +33,6 @@ use crate::engine::{
     append::Target,
     catalog::FullName,
     error::Class,
-    gates::Excluding,
     ingest::Ack,
     ledger::{Committed, Entry, Keyed, Ledger, SharedLedger},
 };
@@ -533,15 +532,7 @@ fn unit(
         received: Instant::now(),
         answer,
         span: tracing::Span::none(),
-        held: Held {
-            budget: None,
-            slot: None,
-            appending: None,
-            alone: Excluding::default(),
-            place: None,
-            open: None,
-            turn: None,
-        },
+        held: Held::nothing(),
     }
 }
 
