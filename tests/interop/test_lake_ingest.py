@@ -6,28 +6,21 @@ import pytest
 
 import wire
 from client import Client, call_options
-from harness import Server, refused
+from harness import refused
 from loaders import count, put
 
 SMALL, BULK = 10, 100_000  # rows; the second is above --bulk-size
 T = ("lake", "main", "t")
 
+pytestmark = pytest.mark.usefixtures("no_lake_table_left_over")
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, postgres, bucket):
-    from lake import Lake
+    from lake import lake_server
 
-    folder = tmp_path_factory.mktemp("server")
-    lake = Lake(folder, postgres, bucket)
-    server = Server(folder / "db.duckdb", *lake.options(), "--bulk-size", "256KiB", log=folder / "log")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(autouse=True)
-def no_table_left_over(server):
-    yield
-    server.run("DROP TABLE IF EXISTS lake.t")
+    with lake_server(tmp_path_factory.mktemp("server"), postgres, bucket, "--bulk-size", "256KiB") as server:
+        yield server
 
 
 def rows(ids, **columns):

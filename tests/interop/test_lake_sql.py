@@ -5,19 +5,17 @@ import pyarrow.flight as flight
 import pytest
 
 from client import Client
-from harness import Server, refused
+from harness import refused
 from loaders import count, put, unit
 from wire import sql_command
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, postgres, bucket):
-    from lake import Lake
+    from lake import lake_server
 
-    folder = tmp_path_factory.mktemp("server")
-    server = Server(folder / "db.duckdb", *Lake(folder, postgres, bucket).options(), log=folder / "log")
-    yield server
-    server.stop()
+    with lake_server(tmp_path_factory.mktemp("server"), postgres, bucket) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from harness import Server, refused
+from harness import refused
 from loaders import put
 from test_types import NESTED_TRIPS, ROUND_TRIPS, same_type
 
@@ -13,21 +13,15 @@ TRIPS = ROUND_TRIPS | NESTED_TRIPS
 NOT_HERE = ["fixed-size list", "fixed-size list of structs", "duration[s]", "duration[us]", "interval"]
 ROWS = 12
 
+pytestmark = pytest.mark.usefixtures("no_lake_table_left_over")
+
 
 @pytest.fixture(scope="module", params=[(), ("--bulk-size", "1B")], ids=["small", "bulk"])
 def server(request, tmp_path_factory, postgres, bucket):
-    from lake import Lake
+    from lake import lake_server
 
-    folder = tmp_path_factory.mktemp("server")
-    server = Server(folder / "db.duckdb", *Lake(folder, postgres, bucket).options(), *request.param, log=folder / "log")
-    yield server
-    server.stop()
-
-
-@pytest.fixture(autouse=True)
-def no_table_left_over(server):
-    yield
-    server.run("DROP TABLE IF EXISTS lake.t")
+    with lake_server(tmp_path_factory.mktemp("server"), postgres, bucket, *request.param) as server:
+        yield server
 
 
 # By itself, since DuckDB 1.5.5 cannot scan it beside a column of JSON.
