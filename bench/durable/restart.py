@@ -10,7 +10,7 @@ from ours import verdict
 from .settings import DATABASE, QUICK, Settings, load, remove, serving
 
 SECONDS = 2.0
-LEDGER = "__merganser.ingest_ledger"
+LEDGER = "__merganser.ingest_units"
 
 
 def measure(settings: Settings) -> list[tuple[str, str, str]]:
@@ -46,16 +46,17 @@ def _fill(loaders: int, units: int) -> None:
             INSERT INTO {LEDGER} BY NAME
             SELECT
                 'loader ' || number % {loaders} AS loader,
-                1 AS epoch,
                 number // {loaders} + 1 AS sequence,
-                'durability.main.events' AS table_name,
-                1000 AS rows,
-                hash(number) AS hash_high,
-                hash(number + 1) AS hash_low,
                 number // 8 + 1 AS commit_id,
-                1000 * (number // {loaders} + 1) AS total_rows,
-                number // {loaders} + 1 AS total_units,
-                now() AS committed_at
+                now() AS committed_at,
+                json_object(
+                    'epoch', 1,
+                    'table', '"durability"."main"."events"',
+                    'rows', 1000,
+                    'hash', md5(number::VARCHAR),
+                    'total_rows', 1000 * (number // {loaders} + 1),
+                    'total_units', number // {loaders} + 1
+                )::VARCHAR AS unit
             FROM range({loaders * units}) AS numbers(number)
             """
         )

@@ -197,7 +197,7 @@ def test_sql_lists_do_not_hide_the_tables(server):
         "CALL postgres_execute('__ducklake_metadata_lake', 'SELECT 1')",
         "FROM __ducklake_metadata_lake.ducklake_snapshot",
         "DETACH __ducklake_metadata_lake",
-        "DELETE FROM lake.__merganser.ingest_ledger",
+        "DELETE FROM lake.__merganser.ingest_units",
         "DROP SCHEMA lake.__merganser CASCADE",
         "FROM lake.__merganser.ingest_fence",
     ],

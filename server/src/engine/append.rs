@@ -1,10 +1,7 @@
-//! Rows into a table, inside the transaction that is open on a connection.
+//! Rows into a table while they arrive, inside the transaction that is open on a connection.
 //!
 //! DuckDB's appender takes chunks whose types are the table's. Where they differ (a BIGINT for an INTEGER,
-//! a text for an ENUM or UUID) a statement inserts instead, and casts. Never more than [`INSERT_ROWS`] at
-//! once: a parallel INSERT of a row group or more (122,880 rows) shows its rows to readers before its
-//! COMMIT has returned (seen in DuckDB 1.5.5). The appender does not, as long as rows keep their order;
-//! ingest connections see to that.
+//! a text for an ENUM or UUID) a statement inserts instead, and casts.
 
 use std::sync::Arc;
 
@@ -14,49 +11,24 @@ use arrow_schema::SchemaRef;
 use super::{
     Result,
     catalog::FullName,
-    ffi::{Appender, ArrowImport, Connection, DuckError, SCAN_FUNCTION, ScanRegistry, slices},
+    ffi::{Appender, ArrowImport, Connection, DuckError, ScanRegistry, slices},
+    insert::{Inserts, Target},
 };
-use crate::sql::quote;
-
-/// Rows that one statement inserts at the most: well under a row group.
-pub(crate) const INSERT_ROWS: usize = 60_000;
-/// Schemas of which the import is remembered. Loaders repeat theirs with every unit.
-const REMEMBERED_IMPORTS: usize = 16;
-
-/// Where rows go, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Target {
-    /// The table.
-    pub(crate) table: FullName,
-    /// The columns that the rows carry, in their order; the others get their defaults.
-    pub(crate) columns: Vec<String>,
-    /// Whether the rows must be cast to the table's types.
-    pub(crate) casts: bool,
-}
-
-/// Imports by schema, the last used first.
-#[derive(Default)]
-pub(crate) struct Imports {
-    known: Vec<(SchemaRef, Arc<ArrowImport>)>,
-}
-
-impl Imports {
-    fn of(&mut self, connection: &Connection, schema: &SchemaRef) -> Result<Arc<ArrowImport>, DuckError> {
-        if let Some(at) = self.known.iter().position(|(known, _)| known == schema) {
-            self.known[..=at].rotate_right(1);
-        } else {
-            let import = Arc::new(ArrowImport::new(connection, schema)?);
-            self.known.truncate(REMEMBERED_IMPORTS - 1);
-            self.known.insert(0, (Arc::clone(schema), import));
-        }
-        Ok(Arc::clone(&self.known[0].1))
-    }
-}
 
 /// Takes rows for one target. Drop it before ending the transaction with an error.
 pub(crate) enum Sink<'a> {
-    Append { connection: &'a Connection, appender: Appender },
-    Insert { connection: &'a Connection, scans: &'a Arc<ScanRegistry>, statement: String },
+    Append {
+        connection: &'a Connection,
+        appender: Appender,
+        /// How the rows enter, for the schema that they had last.
+        import: Option<(SchemaRef, ArrowImport)>,
+    },
+    Insert {
+        connection: &'a Connection,
+        scans: &'a Arc<ScanRegistry>,
+        target: Target,
+        inserts: Inserts,
+    },
 }
 
 impl<'a> Sink<'a> {
@@ -65,30 +37,28 @@ impl<'a> Sink<'a> {
         scans: &'a Arc<ScanRegistry>,
         target: &Target,
     ) -> Result<Self, DuckError> {
-        let FullName { catalog, schema, table } = &target.table;
         if target.casts {
-            let columns: Vec<_> = target.columns.iter().map(|column| quote(column)).collect();
-            let statement =
-                format!("INSERT INTO {} ({}) FROM {SCAN_FUNCTION}", target.table.sql(), columns.join(", "));
-            return Ok(Self::Insert { connection, scans, statement });
+            let (target, inserts) = (target.clone(), Inserts::default());
+            return Ok(Self::Insert { connection, scans, target, inserts });
         }
+        let FullName { catalog, schema, table } = &target.table;
         let appender = Appender::open(connection, (catalog, schema, table), Some(&target.columns))?;
-        Ok(Self::Append { connection, appender })
+        Ok(Self::Append { connection, appender, import: None })
     }
 
     /// Takes a batch.
-    pub(crate) fn take(&self, imports: &mut Imports, batch: &RecordBatch) -> Result<(), DuckError> {
+    pub(crate) fn take(&mut self, batch: &RecordBatch) -> Result<(), DuckError> {
+        let schema = batch.schema_ref();
         match self {
-            Self::Append { connection, appender } => {
-                let import = imports.of(connection, batch.schema_ref())?;
+            Self::Append { connection, appender, import } => {
+                let (_, import) = match import.take().filter(|(known, _)| known == schema) {
+                    Some(known) => import.insert(known),
+                    None => import.insert((Arc::clone(schema), ArrowImport::new(connection, schema)?)),
+                };
                 slices(batch).try_for_each(|slice| appender.append(&import.chunk(&slice)?))
             }
-            Self::Insert { connection, scans, statement } => {
-                (0..batch.num_rows()).step_by(INSERT_ROWS).try_for_each(|start| {
-                    let part = batch.slice(start, INSERT_ROWS.min(batch.num_rows() - start));
-                    let offer = scans.offer(connection, std::slice::from_ref(&part))?;
-                    connection.execute(&format!("{statement}({}::UBIGINT)", offer.key())).map(|_| ())
-                })
+            Self::Insert { connection, scans, target, inserts } => {
+                inserts.insert(connection, scans, (target, schema), std::iter::once(batch))
             }
         }
     }

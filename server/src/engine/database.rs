@@ -24,6 +24,7 @@ use super::{
     open_writes::OpenWrites,
     outage::Standing,
     plans::Plans,
+    posted_views::PostedViews,
     queries::{self, Queries},
 };
 use crate::sql::{check_kept, literal, quote};
@@ -65,6 +66,7 @@ const JOBS_LISTING: &str = "merganser_jobs";
 pub(super) struct Instance {
     raw: ffi::Database,
     idle: Mutex<Vec<Idle>>,
+    posted_views: PostedViews,
     catalog: String,
     /// Whether there are any.
     sources: bool,
@@ -119,7 +121,8 @@ impl Instance {
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
         let exports = options.lake.exports.clone();
-        Ok(Self { raw, idle: Mutex::default(), catalog, sources, catalogs, exports, queries })
+        let (idle, posted_views) = (Mutex::default(), PostedViews::default());
+        Ok(Self { raw, idle, posted_views, catalog, sources, catalogs, exports, queries })
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -200,6 +203,11 @@ impl Database {
         let idle = instance.connect()?;
         idle.connection.execute("SET SESSION preserve_insertion_order = true")?;
         Ok(Pooled::new(idle, &instance, true))
+    }
+
+    /// Does something with the views for posted rows that wait.
+    pub(super) fn posted_views<R>(&self, work: impl FnOnce(&PostedViews) -> R) -> Result<R> {
+        Ok(work(&self.standing.instance()?.posted_views))
     }
 
     /// The catalogs that the configuration attaches, as far as they are there.
@@ -350,12 +358,17 @@ impl Pooled {
 
     /// Ends the loan without giving the connection back, because its state is not known.
     pub(crate) fn discard(mut self) {
+        self.close();
+    }
+
+    /// Closes the connection for good, because its state is not known, or to let go of the instance.
+    pub(crate) fn close(&mut self) {
         self.idle = None;
     }
 
-    /// Closes the connection for good; only a new one in its place may be used.
-    pub(crate) fn close(&mut self) {
-        self.idle = None;
+    /// Whether it has not been closed.
+    pub(crate) fn is_open(&self) -> bool {
+        self.idle.is_some()
     }
 
     /// True when the instance under it has failed, and the connection with it.
@@ -400,7 +413,7 @@ impl Pooled {
     }
 
     /// The plans that the connection keeps.
-    #[allow(clippy::expect_used, reason = "only `discard` and `drop` empty it, and both end the loan")]
+    #[allow(clippy::expect_used, reason = "only `close` and `drop` empty it, and nobody uses it after them")]
     pub(crate) fn plans(&mut self) -> &mut Plans {
         &mut self.idle.as_mut().expect("on loan").plans
     }
@@ -409,7 +422,7 @@ impl Pooled {
 impl Deref for Pooled {
     type Target = Connection;
 
-    #[allow(clippy::expect_used, reason = "only `discard` and `drop` empty it, and both end the loan")]
+    #[allow(clippy::expect_used, reason = "only `close` and `drop` empty it, and nobody uses it after them")]
     fn deref(&self) -> &Connection {
         &self.idle.as_ref().expect("on loan").connection
     }

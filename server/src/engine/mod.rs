@@ -26,6 +26,7 @@ mod import;
 #[cfg(feature = "bench")]
 pub mod in_process;
 mod ingest;
+mod insert;
 mod jobs;
 mod lake;
 mod ledger;
@@ -38,6 +39,7 @@ mod outlet;
 mod permit;
 mod plans;
 mod posted;
+mod posted_views;
 mod queries;
 mod reader;
 mod spool;

@@ -1,6 +1,6 @@
 //! Rows that come with a request and are a relation for its query alone.
 //!
-//! They become a temporary view on a connection of the request's own, over the rows as they came. DuckDB looks into
+//! They become a temporary view on a connection that no other request has, over the rows as they came. DuckDB looks into
 //! the temporary schema first, and views bind late: so the query, and every stored view that it reads, finds them
 //! under their name. Nothing is written into the database, and any number of requests run side by side with rows of
 //! their own.
@@ -13,8 +13,7 @@ use futures::{Stream, StreamExt};
 
 use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
-    database::Database,
-    ffi::{Connection, Offer, SCAN_FUNCTION},
+    ffi::slices,
     import::{import, imported, needs_import},
     ingest::Share,
 };
@@ -98,23 +97,41 @@ impl Posted {
         Ok(self)
     }
 
-    /// Makes the temporary view; it reads what is returned, for as long as that is kept.
-    pub(super) fn create(&self, connection: &Connection, database: &Database) -> Result<Offer> {
-        let Self { batches, schema, columns, name, .. } = self;
-        let empty = [RecordBatch::new_empty(Arc::clone(schema))];
-        let batches = if batches.is_empty() { &empty[..] } else { batches };
-        let offer = database.scans.offer(connection, batches)?;
-        let selected = match columns {
+    /// The relation that they are on a connection with these names.
+    pub(super) fn relation(&self, names: Option<&Names>) -> Relation {
+        let Self { name, columns, schema, .. } = self;
+        Relation {
+            names: names.cloned(),
+            name: name.clone(),
+            columns: columns.clone(),
+            schema: Arc::clone(schema),
+        }
+    }
+
+    /// The rows, as a scan gives them.
+    pub(super) fn slices(&self) -> impl Iterator<Item = RecordBatch> + '_ {
+        self.batches.iter().flat_map(slices)
+    }
+}
+
+/// What a query knows posted rows by, whichever they are.
+#[derive(PartialEq, Eq)]
+pub(super) struct Relation {
+    /// What unqualified names mean to the query.
+    pub(super) names: Option<Names>,
+    pub(super) name: String,
+    columns: Option<BTreeMap<String, String>>,
+    /// Of the rows as they come.
+    pub(super) schema: SchemaRef,
+}
+
+impl Relation {
+    /// What the view selects of the rows.
+    pub(super) fn selected(&self) -> String {
+        match &self.columns {
             None => "*".to_owned(),
-            Some(columns) => selected(columns, schema),
-        };
-        let sql = format!(
-            "CREATE TEMP VIEW {} AS SELECT {selected} FROM {SCAN_FUNCTION}({}::UBIGINT)",
-            quote(name),
-            offer.key()
-        );
-        connection.execute(&sql)?;
-        Ok(offer)
+            Some(columns) => selected(columns, &self.schema),
+        }
     }
 }
 

@@ -129,7 +129,7 @@ impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>, posted: Option<Posted>) {
         let mut start = Some(start);
         let streamed = match posted {
-            Some(posted) => self.stream_over(posted, database, &mut start),
+            Some(posted) => self.stream_over(&posted, database, &mut start),
             None => self.stream(database, &mut start),
         };
         if let Err(error) = streamed {
@@ -143,7 +143,17 @@ impl Read {
     }
 
     fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
-        let mut connection = database.connection_with(self.names.as_ref())?;
+        self.stream_on(&mut database.connection_with(self.names.as_ref())?, start)
+    }
+
+    /// Reads over posted rows, on a connection where they are a view.
+    fn stream_over(&self, posted: &Posted, database: &Arc<Database>, start: &mut Start) -> Result<()> {
+        let relation = posted.relation(self.names.as_ref());
+        database.with_posted(relation, posted, |connection| self.stream_on(connection, start))
+    }
+
+    /// Closes the connection where its state is not known afterwards.
+    fn stream_on(&self, connection: &mut Pooled, start: &mut Start) -> Result<()> {
         let kept = self.clock.stamp().and_then(|now| connection.plans().take(&self.statement.sql, now));
         let kept = match kept {
             Some(plan) if plan.is_proven() => match self.reuse(&plan, start) {
@@ -155,7 +165,7 @@ impl Read {
                 Err(error) => {
                     // Outside a transaction, only closing ends a stream that is left in the middle.
                     drop(plan);
-                    connection.discard();
+                    connection.close();
                     return Err(error);
                 }
             },
@@ -163,25 +173,16 @@ impl Read {
         };
         let now = self.clock.stamp();
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let outcome = self.plan_and_run(&connection, kept, now, start);
+        let outcome = self.plan_and_run(connection, kept, now, start);
         let ended = connection.execute("ROLLBACK");
         if ended.is_err() {
-            connection.discard();
+            connection.close();
             return outcome.map(|_| ());
         }
         if let Some(plan) = outcome? {
             connection.plans().keep(plan);
         }
         Ok(())
-    }
-
-    /// Reads over posted rows, on a connection that goes with them.
-    fn stream_over(&self, posted: Posted, database: &Arc<Database>, start: &mut Start) -> Result<()> {
-        let mut connection = database.private_connection()?;
-        connection.use_names(self.names.as_ref())?;
-        let _offer = posted.create(&connection, database)?;
-        connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        self.plan_and_run(&connection, None, None, start).map(|_| ())
     }
 
     /// Runs a plan that this connection made, in no transaction but its own. The clock is read again once it

@@ -207,8 +207,8 @@ async fn loaders_show_in_the_ledger_and_the_ledger_is_not_for_clients() {
         ]
     );
     for sql in [
-        "SELECT * FROM __merganser.ingest_ledger",
-        "DELETE FROM __merganser.ingest_ledger",
+        "SELECT * FROM __merganser.ingest_units",
+        "DELETE FROM __merganser.ingest_units",
         "DROP SCHEMA \"__merganser\" CASCADE",
     ] {
         refused(client.execute(sql).await, Code::PermissionDenied, "NOT_ALLOWED");

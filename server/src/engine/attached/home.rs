@@ -7,8 +7,8 @@ use crate::{
     engine::{
         CatalogKind, Error, Result,
         answers::first_text,
-        append::Imports,
         ffi::{Connection, DuckError, ScanRegistry},
+        insert::Inserts,
         lake::AttachedCatalog,
         ledger::{Entry, Ledger, LedgerTable, Retention},
         writer::Failure,
@@ -136,7 +136,7 @@ impl Home {
         }
         if !entries.is_empty() {
             self.ledger
-                .append(connection, scans, &mut Imports::default(), entries)
+                .insert(connection, scans, &mut Inserts::default(), entries)
                 .map_err(Failure::whole)?;
         }
         match self.catalog.kind {

@@ -8,11 +8,11 @@ use super::{
 };
 use crate::engine::{
     Result,
-    append::Imports,
     clock::CommitClock,
     database::{Database, Pooled},
+    insert::Inserts,
     ledger::{Committed, Entry, IngestKey, Ledger, SharedLedger},
-    writer::{BulkCommit, Failure, Storage, Unit, append_units},
+    writer::{BulkCommit, Failure, Storage, Unit, insert_units},
 };
 
 /// The writer's connection to one catalog, and what it has seen of it.
@@ -21,7 +21,6 @@ pub(super) struct AttachedStorage {
     pub(super) database: Arc<Database>,
     pub(super) home: Home,
     clock: Arc<CommitClock>,
-    imports: Imports,
     /// Where servers that share the catalog wait for each other.
     queue: Option<Queue>,
     /// The last commit of the ledger that this server knows.
@@ -38,14 +37,12 @@ impl AttachedStorage {
         home: Home,
         seen: u64,
     ) -> Self {
-        let imports = Imports::default();
-        Self { connection, database, home, clock, imports, queue: None, seen, dirty: false }
+        Self { connection, database, home, clock, queue: None, seen, dirty: false }
     }
 
     /// Lets go of what belongs to an instance that has failed.
     pub(super) fn let_go(&mut self) {
         self.queue = None;
-        self.imports = Imports::default();
     }
 
     /// Makes what a fenced commit needs: the ledger, and a place in the queue of the servers.
@@ -67,15 +64,15 @@ impl AttachedStorage {
         &mut self,
         own: Option<&Pooled>,
         closing: &Closing<'_>,
-        work: impl FnOnce(&Pooled, &mut Imports) -> Result<(), Failure>,
+        work: impl FnOnce(&Pooled) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.prepare(closing)?;
         let clock = Arc::clone(&self.clock);
         let _writing = clock.writing();
-        let Self { connection, imports, queue, home, database, .. } = self;
+        let Self { connection, queue, home, database, .. } = self;
         let turn = queue.as_ref().filter(|_| closing.is_fenced()).map(Queue::take);
         let connection = own.unwrap_or(connection);
-        home.transact(connection, &database.scans, closing, || work(connection, imports))?;
+        home.transact(connection, &database.scans, closing, || work(connection))?;
         drop(turn);
         if closing.is_fenced() {
             self.seen = closing.to;
@@ -89,8 +86,9 @@ impl Storage for AttachedStorage {
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
         let closing = Closing::new(units.len(), entries, false, self.seen);
         let scans = Arc::clone(&self.database.scans);
-        self.transact(None, &closing, |connection, imports| {
-            append_units(connection, &scans, imports, units)
+        // Plans are not kept: a lake's catalog is another with each snapshot.
+        self.transact(None, &closing, |connection| {
+            insert_units(connection, &scans, &mut Inserts::default(), units)
         })?;
         if units.iter().any(|unit| unit.create.is_some()) {
             self.clock.schema_changed();
@@ -103,7 +101,7 @@ impl Storage for AttachedStorage {
         bulk.connection.forgive();
         let enter = bulk.enter.as_ref();
         let closing = Closing::new(1, entries, enter.is_some_and(|enter| enter.merges), self.seen);
-        self.transact(Some(&bulk.connection), &closing, |connection, _| {
+        self.transact(Some(&bulk.connection), &closing, |connection| {
             enter.map_or(Ok(()), |enter| (enter.run)(connection)).map_err(Failure::whole)
         })?;
         if bulk.creates {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use libduckdb_sys as c;
 use parking_lot::Mutex;
 
@@ -37,9 +38,17 @@ pub(crate) struct ScanRegistry {
 struct Source {
     import: ArrowImport,
     names: Vec<CString>,
-    slices: Vec<Mutex<Slice>>,
-    rows: usize,
+    /// What the next scan gives.
+    slices: Mutex<Slices>,
     template: RecordBatch,
+}
+
+type Slices = Arc<Vec<Mutex<Slice>>>;
+
+/// A scan under way: what it gives, and how far it is.
+struct Scan {
+    slices: Slices,
+    position: AtomicUsize,
 }
 
 /// Rows of one vector. Their chunk is made once, for all scans of a statement, and kept for as long as a vector may
@@ -49,9 +58,10 @@ struct Slice {
     chunk: Option<DataChunk>,
 }
 
-/// Batches on offer; withdrawn when dropped.
+/// Rows of one schema on offer; withdrawn when dropped.
 pub(crate) struct Offer {
     key: u64,
+    source: Arc<Source>,
     registry: Arc<ScanRegistry>,
 }
 
@@ -59,6 +69,12 @@ impl Offer {
     /// The argument for the function.
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// Offers other rows of the same schema, to whoever scans from now on; at most as many as fit a vector in each.
+    pub(crate) fn replace(&self, slices: impl Iterator<Item = RecordBatch>) {
+        let slices = slices.map(|rows| Mutex::new(Slice { rows, chunk: None })).collect();
+        *self.source.slices.lock() = Arc::new(slices);
     }
 }
 
@@ -69,33 +85,26 @@ impl Drop for Offer {
 }
 
 impl ScanRegistry {
-    /// Offers batches of one schema to statements on `connection`; each scan of them gives all rows.
+    /// Offers to statements on `connection` what [`Offer::replace`] will bring; each scan gives all rows of then.
     pub(crate) fn offer(
         self: &Arc<Self>,
         connection: &Connection,
-        batches: &[RecordBatch],
+        schema: &SchemaRef,
     ) -> Result<Offer, DuckError> {
-        let schema = match batches.first() {
-            Some(batch) => batch.schema(),
-            None => return Err(DuckError::new(Class::Other, "a scan needs at least one batch")),
-        };
         let names = schema
             .fields()
             .iter()
             .map(|field| super::c_string(field.name()))
             .collect::<Result<Vec<_>, _>>()?;
-        let slices =
-            batches.iter().flat_map(slices).map(|rows| Mutex::new(Slice { rows, chunk: None })).collect();
-        let source = Source {
-            import: ArrowImport::new(connection, &schema)?,
+        let source = Arc::new(Source {
+            import: ArrowImport::new(connection, schema)?,
             names,
-            rows: batches.iter().map(RecordBatch::num_rows).sum(),
-            slices,
-            template: RecordBatch::new_empty(schema),
-        };
+            slices: Mutex::default(),
+            template: RecordBatch::new_empty(Arc::clone(schema)),
+        });
         let key = random_key()?;
-        self.sources.lock().insert(key, Arc::new(source));
-        Ok(Offer { key, registry: Arc::clone(self) })
+        self.sources.lock().insert(key, Arc::clone(&source));
+        Ok(Offer { key, source, registry: Arc::clone(self) })
     }
 }
 
@@ -152,7 +161,11 @@ unsafe fn bind_source(info: c::duckdb_bind_info) -> Result<(), DuckError> {
             c::duckdb_bind_add_result_column(info, name.as_ptr(), logical);
             c::duckdb_destroy_logical_type(&mut logical);
         }
-        c::duckdb_bind_set_cardinality(info, source.rows as c::idx_t, true);
+        let rows: usize = source.slices.lock().iter().map(|slice| slice.lock().rows.num_rows()).sum();
+        // No more than a guess: the plan may run over other rows than are there now.
+        if rows > 0 {
+            c::duckdb_bind_set_cardinality(info, rows as c::idx_t, false);
+        }
         c::duckdb_bind_set_bind_data(info, Arc::into_raw(source).cast_mut().cast(), Some(release_source));
     }
     Ok(())
@@ -162,16 +175,17 @@ unsafe extern "C" fn init(info: c::duckdb_init_info) {
     // SAFETY: DuckDB calls with a live info object; bind data is the source.
     unsafe {
         let source = &*c::duckdb_init_get_bind_data(info).cast::<Source>();
-        let threads = (source.slices.len() / SLICES_A_THREAD).max(1);
+        let slices = Arc::clone(&*source.slices.lock());
+        let threads = (slices.len() / SLICES_A_THREAD).max(1);
         c::duckdb_init_set_max_threads(info, threads as c::idx_t);
-        let position = Box::into_raw(Box::new(AtomicUsize::new(0)));
-        c::duckdb_init_set_init_data(info, position.cast(), Some(release_position));
+        let scan = Box::into_raw(Box::new(Scan { slices, position: AtomicUsize::new(0) }));
+        c::duckdb_init_set_init_data(info, scan.cast(), Some(release_scan));
     }
 }
 
-unsafe extern "C" fn release_position(position: *mut c_void) {
+unsafe extern "C" fn release_scan(scan: *mut c_void) {
     // SAFETY: the pointer came from `Box::into_raw` in `init` and is given back once.
-    drop(unsafe { Box::from_raw(position.cast::<AtomicUsize>()) });
+    drop(unsafe { Box::from_raw(scan.cast::<Scan>()) });
 }
 
 unsafe extern "C" fn produce(info: c::duckdb_function_info, output: c::duckdb_data_chunk) {
@@ -188,13 +202,13 @@ unsafe fn produce_slice(
     info: c::duckdb_function_info,
     output: c::duckdb_data_chunk,
 ) -> Result<(), DuckError> {
-    // SAFETY: init data is the scan's position; bind data is the source, which keeps every chunk for as long as the
-    // statement runs, so the Arrow buffers under the output's vectors stay. The lock keeps other threads of the scan
-    // from a chunk that is just being made or referred to.
+    // SAFETY: bind data is the source; init data is the scan, which keeps every chunk for as long as the statement
+    // runs, so the Arrow buffers under the output's vectors stay. The lock keeps other threads of the scan from a
+    // chunk that is just being made or referred to.
     unsafe {
         let source = &*c::duckdb_function_get_bind_data(info).cast::<Source>();
-        let position = &*c::duckdb_function_get_init_data(info).cast::<AtomicUsize>();
-        let Some(slice) = source.slices.get(position.fetch_add(1, Ordering::Relaxed)) else {
+        let scan = &*c::duckdb_function_get_init_data(info).cast::<Scan>();
+        let Some(slice) = scan.slices.get(scan.position.fetch_add(1, Ordering::Relaxed)) else {
             c::duckdb_data_chunk_set_size(output, 0);
             return Ok(());
         };

@@ -20,9 +20,10 @@ use super::{
 };
 use crate::engine::{
     Engine, Error, Result,
-    append::{Sink, Target},
+    append::Sink,
     catalog::FullName,
     database::{Database, Pooled},
+    insert::Target,
     ledger::Keyed,
     permit,
     writer::{BulkCommit, Enter, Held, WriterHandle},

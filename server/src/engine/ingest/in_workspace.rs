@@ -18,11 +18,12 @@ use super::{
 use crate::{
     engine::{
         Engine, Error, Result,
-        append::{Sink, Target},
+        append::Sink,
         catalog::{self, FullName, TEMPORARY, TableInfo},
         database::Database,
         error::Class,
         ffi::Connection,
+        insert::Target,
         open_writes::unless,
         workspace::{Taken, Workspace},
     },

@@ -16,9 +16,10 @@ use crate::{
     engine::{
         Error, Result,
         answers::numbers,
-        append::{INSERT_ROWS, Sink, Target},
+        append::Sink,
         catalog::FullName,
         ffi::{Connection, ScanRegistry},
+        insert::{INSERT_ROWS, Target},
     },
     sql::{INTERNAL_PREFIX, quote},
 };

@@ -36,8 +36,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Engine, Error, Names, Result,
-    append::Target,
     catalog::{FullName, TableInfo, TableRef},
+    insert::Target,
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };

@@ -5,11 +5,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{Collected, fit::Fit};
-use crate::engine::{
-    Engine, Error, Result,
-    append::{Imports, Sink},
-    disk::DiskRoom,
-};
+use crate::engine::{Engine, Error, Result, append::Sink, disk::DiskRoom};
 
 /// What goes to the thread that writes.
 pub(super) enum Step {
@@ -23,18 +19,17 @@ pub(super) enum Step {
 
 /// Appends what arrives until the upload is complete.
 pub(super) fn append_pieces(
-    sink: Sink<'_>,
+    mut sink: Sink<'_>,
     fit: &Fit,
     disk: &DiskRoom,
     steps: &mut mpsc::Receiver<Step>,
 ) -> Result<()> {
-    let mut imports = Imports::default();
     loop {
         match steps.blocking_recv() {
             Some(Step::Rows(piece)) => {
                 disk.check(piece.bytes as u64)?;
                 let batches = fit.apply(piece.batches)?;
-                batches.iter().try_for_each(|batch| sink.take(&mut imports, batch))?;
+                batches.iter().try_for_each(|batch| sink.take(batch))?;
                 drop((batches, piece.budget));
             }
             Some(Step::MakeRoom) => {}

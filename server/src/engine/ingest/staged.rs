@@ -26,13 +26,14 @@ use crate::{
     engine::{
         Engine, Error, Result,
         answers::text_or_null,
-        append::{Imports, Sink, Target},
+        append::Sink,
         catalog::FullName,
         coalesce::Coalescer,
         database::{Database, Pooled},
         disk::DiskRoom,
         ffi::{BatchView, Connection},
         gates::Excluding,
+        insert::Target,
         open_writes::Kind,
         types::imports_as,
         writer::Held,
@@ -231,15 +232,15 @@ impl Stage {
             columns: admission.fit.columns().to_vec(),
             casts: types.into_iter().any(|(field, sql_type)| !imports_as(field, sql_type)),
         };
-        let (mut imports, mut coalescer) = (Imports::default(), Coalescer::new(schema));
-        let sink = Sink::open(&into, &database.scans, &target)?;
+        let mut coalescer = Coalescer::new(schema);
+        let mut sink = Sink::open(&into, &database.scans, &target)?;
         while let Some(batch) = rows.next()? {
             if let Some(batch) = coalescer.push(batch)? {
-                sink.take(&mut imports, &batch)?;
+                sink.take(&batch)?;
             }
         }
         if let Some(batch) = coalescer.finish()? {
-            sink.take(&mut imports, &batch)?;
+            sink.take(&batch)?;
         }
         sink.finish()?;
         Ok(into)

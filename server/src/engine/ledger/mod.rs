@@ -8,8 +8,10 @@ mod content;
 mod draft;
 mod fence;
 mod key;
+mod layout;
 mod report;
 mod table;
+mod upgrade;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -41,7 +43,8 @@ pub(crate) type Ledgers = Arc<Mutex<BTreeMap<String, SharedLedger>>>;
 /// What is committed, in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    loaders: HashMap<Arc<str>, Loader>,
+    /// Boxed, because a map that grows copies what is in it.
+    loaders: HashMap<Arc<str>, Box<Loader>>,
     /// The highest number of a commit that it holds.
     commit: u64,
 }
@@ -149,7 +152,7 @@ impl Ledger {
 
     /// The sequence that a loader's next unit must have; of a new loader 1, though 0 will do as well.
     pub(crate) fn expected(&self, loader: &str) -> u64 {
-        self.loaders.get(loader).map_or(1, Loader::next)
+        self.loaders.get(loader).map_or(1, |loader| loader.next())
     }
 
     /// The highest number of a commit that it holds.
@@ -172,7 +175,7 @@ impl Ledger {
                 let latest = VecDeque::from([committed]);
                 let counts = Counts::default();
                 let loader = Loader { epoch: key.epoch, first: key.sequence, latest, last, counts };
-                self.loaders.insert(key.loader, loader);
+                self.loaders.insert(key.loader, Box::new(loader));
             }
         }
     }

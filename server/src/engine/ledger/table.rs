@@ -8,47 +8,37 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use arrow_array::{
-    ArrayRef, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
-    cast::AsArray,
-    types::{TimestampMicrosecondType, UInt64Type},
-};
-use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow_array::{RecordBatch, cast::AsArray};
 
-use super::{Committed, Entry, IngestKey, Ledger, SharedLedger, Total, fence::Fence};
+use super::{Committed, Entry, IngestKey, Ledger, SharedLedger, fence::Fence, layout, upgrade};
 use crate::{
     engine::{
         Error, Result,
-        append::{Imports, Sink, Target},
         catalog::FullName,
-        ffi::{Connection, DuckError, ScanRegistry},
+        ffi::{Class, Connection, DuckError, ScanRegistry},
+        insert::Inserts,
+        insert::Target,
         jobs::{BOOK_COLUMNS, BOOK_TABLE},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
 
-const TABLE: &str = "ingest_ledger";
+const TABLE: &str = "ingest_units";
 pub(super) const TABLE_OF_FENCE: &str = "ingest_fence";
-/// The table's columns, as SQL.
-const COLUMNS: [(&str, &str); 10] = [
-    ("loader", "VARCHAR"),
-    ("epoch", "UBIGINT"),
-    ("sequence", "UBIGINT"),
-    ("table_name", "VARCHAR"),
-    ("rows", "UBIGINT"),
-    ("hash_high", "UBIGINT"),
-    ("hash_low", "UBIGINT"),
-    ("commit_id", "UBIGINT"),
-    ("total_rows", "UBIGINT"),
-    ("total_units", "UBIGINT"),
-];
-const TIME_COLUMN: (&str, &str) = ("committed_at", "TIMESTAMP WITH TIME ZONE");
+
+/// What there is of a ledger in a database.
+enum Found {
+    Nothing,
+    Today,
+    /// One that has to be upgraded.
+    Before,
+}
 
 /// How long the ledger keeps what it knows of a loader's units; of its last one it knows for ever.
 #[derive(Debug, Clone, Copy)]
@@ -89,18 +79,42 @@ impl LedgerTable {
     pub(crate) fn of(catalog: &str, shared: bool) -> Self {
         let fence = shared.then(|| Fence::of(catalog));
         let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() };
-        let columns = columns().map(|(name, _)| name.to_owned()).collect();
+        let columns = layout::COLUMNS.map(|(name, _)| name.to_owned()).to_vec();
         let target = Target { table, columns, casts: false };
         Self { target, fence, exists: AtomicBool::new(false) }
     }
 
-    /// Looks whether it is there; for a database that was opened again.
+    /// Looks whether it is there; for a database that was opened again. One of an earlier version is upgraded.
     ///
     /// # Errors
     /// As [`LedgerTable::find`].
     pub(crate) fn look_again(&self, connection: &Connection) -> Result<()> {
-        self.exists.store(self.is_there(connection)?, Ordering::SeqCst);
+        let exists = match self.search(connection)? {
+            Found::Nothing => false,
+            Found::Today => true,
+            Found::Before => self.upgrade(connection)?,
+        };
+        self.exists.store(exists, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Gives false for a database that is only read, which has no use for its ledger.
+    fn upgrade(&self, connection: &Connection) -> Result<bool> {
+        let catalog = &self.target.table.catalog;
+        match self.make(connection, &upgrade::sql(&self.target.table)) {
+            Ok(()) => {
+                tracing::info!(catalog, "upgraded the ledger");
+                Ok(true)
+            }
+            Err(error) if error.class == Class::ReadOnly => {
+                tracing::warn!(
+                    catalog,
+                    "the ledger is of an earlier version; open the database for writing once"
+                );
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether it has been made.
@@ -108,7 +122,7 @@ impl LedgerTable {
         self.exists.load(Ordering::SeqCst)
     }
 
-    fn is_there(&self, connection: &Connection) -> Result<bool> {
+    fn search(&self, connection: &Connection) -> Result<Found> {
         let FullName { catalog, schema, table } = &self.target.table;
         let sql = format!(
             "SELECT coalesce(table_name, ''), coalesce(column_name, ''), coalesce(data_type, '') \
@@ -123,6 +137,7 @@ impl LedgerTable {
                 let text = |column| batch.column(column).as_string::<i32>().value(row).to_owned();
                 found.push((text(0), text(1), text(2)));
             }
+            Ok(())
         })?;
         // What jobs remember has its place beside it.
         let mut others = found.iter().filter(|(table, ..)| table == BOOK_TABLE);
@@ -133,16 +148,22 @@ impl LedgerTable {
             return Err(Error::LedgerClash(schema.clone()));
         }
         found.retain(|(table, ..)| table != BOOK_TABLE);
-        let mut expected: HashSet<_> =
-            columns().map(|(name, sql)| (table.clone(), name.to_owned(), sql.to_owned())).collect();
-        expected.extend(self.fence.as_ref().map(Fence::listed));
         match found.as_slice() {
-            [] => Ok(false),
+            [] => Ok(Found::Nothing),
             // The schema without anything in it.
-            [(table, ..)] if table.is_empty() => Ok(false),
-            found if found.iter().cloned().collect::<HashSet<_>>() == expected => Ok(true),
+            [(table, ..)] if table.is_empty() => Ok(Found::Nothing),
+            found if self.is_made_of(found, table, &layout::COLUMNS) => Ok(Found::Today),
+            found if self.is_made_of(found, upgrade::TABLE, &upgrade::COLUMNS) => Ok(Found::Before),
             _ => Err(Error::LedgerClash(schema.clone())),
         }
+    }
+
+    /// Whether that table, and the fence where there has to be one, is all that was found.
+    fn is_made_of(&self, found: &[(String, String, String)], table: &str, columns: &[(&str, &str)]) -> bool {
+        let column = |(name, sql): &(&str, &str)| (table.to_owned(), (*name).to_owned(), (*sql).to_owned());
+        let mut expected: HashSet<_> = columns.iter().map(column).collect();
+        expected.extend(self.fence.as_ref().map(Fence::listed));
+        found.iter().cloned().collect::<HashSet<_>>() == expected
     }
 
     /// Makes it where it is not there yet, in a transaction of its own.
@@ -150,12 +171,17 @@ impl LedgerTable {
         if self.exists() {
             return Ok(());
         }
+        self.make(connection, &self.fence.as_ref().map_or_else(String::new, Fence::create_sql))?;
+        self.exists.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Makes its table, and in the same transaction what `more` makes.
+    fn make(&self, connection: &Connection, more: &str) -> Result<(), DuckError> {
         let FullName { catalog, schema, .. } = &self.target.table;
-        let columns: Vec<_> =
-            columns().map(|(name, sql)| format!("{} {sql} NOT NULL", quote(name))).collect();
-        let fence = self.fence.as_ref().map_or_else(String::new, Fence::create_sql);
+        let columns = layout::COLUMNS.map(|(name, sql)| format!("{} {sql} NOT NULL", quote(name)));
         let script = format!(
-            "BEGIN TRANSACTION; CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE IF NOT EXISTS {} ({}); {fence} COMMIT",
+            "BEGIN TRANSACTION; CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE IF NOT EXISTS {} ({}); {more} COMMIT",
             quote(catalog),
             quote(schema),
             self.target.table.sql(),
@@ -166,7 +192,6 @@ impl LedgerTable {
             let _ = connection.execute("ROLLBACK");
             return Err(error);
         }
-        self.exists.store(true, Ordering::SeqCst);
         if let Some(fence) = &self.fence
             && let Err(error) = connection.execute(&fence.inline_sql(&self.target.table))
         {
@@ -176,17 +201,16 @@ impl LedgerTable {
         Ok(())
     }
 
-    /// Appends entries inside the transaction that is open on the connection.
-    pub(crate) fn append(
+    /// Adds entries inside the transaction that is open on the connection.
+    pub(crate) fn insert(
         &self,
         connection: &Connection,
         scans: &Arc<ScanRegistry>,
-        imports: &mut Imports,
+        inserts: &mut Inserts,
         entries: &[Entry],
     ) -> Result<(), DuckError> {
-        let sink = Sink::open(connection, scans, &self.target)?;
-        sink.take(imports, &rows(entries))?;
-        sink.finish()
+        let rows = layout::rows(entries);
+        inserts.insert(connection, scans, (&self.target, rows.schema_ref()), std::iter::once(&rows))
     }
 
     /// Reads all of it.
@@ -197,7 +221,9 @@ impl LedgerTable {
             // no order of its own.
             let order = if self.fence.is_some() { " ORDER BY commit_id, sequence" } else { "" };
             let sql = format!("FROM {}{order}", self.target.table.sql());
-            each_batch(connection, &sql, |batch| entries(batch).for_each(|entry| ledger.record(entry)))?;
+            each_batch(connection, &sql, |batch| {
+                layout::entries(batch).try_for_each(|entry| Ok(ledger.record(entry?)))
+            })?;
         }
         Ok(ledger)
     }
@@ -215,7 +241,7 @@ impl LedgerTable {
         );
         each_batch(connection, &sql, |batch| {
             let mut ledger = ledger.lock();
-            entries(batch).for_each(|entry| ledger.record(entry));
+            layout::entries(batch).try_for_each(|entry| Ok(ledger.record(entry?)))
         })
     }
 
@@ -231,7 +257,12 @@ impl LedgerTable {
             key.sequence
         );
         let mut found = None;
-        each_batch(connection, &sql, |batch| found = entries(batch).last().map(|entry| entry.committed))?;
+        each_batch(connection, &sql, |batch| {
+            for entry in layout::entries(batch) {
+                found = Some(entry?.committed);
+            }
+            Ok(())
+        })?;
         Ok(found)
     }
 
@@ -252,79 +283,14 @@ impl LedgerTable {
     }
 }
 
-fn columns() -> impl Iterator<Item = (&'static str, &'static str)> {
-    COLUMNS.into_iter().chain([TIME_COLUMN])
-}
-
-fn schema() -> SchemaRef {
-    static SCHEMA: OnceLock<SchemaRef> = OnceLock::new();
-    let field = |(name, sql): (&str, &str)| {
-        let data_type = match sql {
-            "VARCHAR" => DataType::Utf8,
-            "UBIGINT" => DataType::UInt64,
-            _ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        };
-        Field::new(name, data_type, true)
-    };
-    Arc::clone(SCHEMA.get_or_init(|| Arc::new(Schema::new(columns().map(field).collect::<Vec<_>>()))))
-}
-
-/// Entries as rows of the table.
-fn rows(entries: &[Entry]) -> RecordBatch {
-    let numbers = |value: fn(&Entry) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(entries.iter().map(value)))
-    };
-    let texts = |value: fn(&Entry) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(entries.iter().map(value)))
-    };
-    let at = TimestampMicrosecondArray::from_iter_values(entries.iter().map(|entry| entry.at));
-    let columns = vec![
-        texts(|entry| &entry.key.loader),
-        numbers(|entry| entry.key.epoch),
-        numbers(|entry| entry.key.sequence),
-        texts(|entry| &entry.table),
-        numbers(|entry| entry.committed.rows),
-        numbers(|entry| (entry.committed.hash >> 64) as u64),
-        numbers(|entry| entry.committed.hash as u64),
-        numbers(|entry| entry.committed.commit),
-        numbers(|entry| entry.total.rows),
-        numbers(|entry| entry.total.units),
-        Arc::new(at.with_timezone("UTC")) as ArrayRef,
-    ];
-    // The schema is made of the same list of columns.
-    RecordBatch::try_new(schema(), columns).unwrap_or_else(|_| RecordBatch::new_empty(schema()))
-}
-
-/// The rows of the table as entries. Loaders and tables repeat, so their names are shared where they follow each
-/// other.
-fn entries(batch: &RecordBatch) -> impl Iterator<Item = Entry> + use<'_> {
-    let text = |column: usize| batch.column(column).as_string::<i32>();
-    let (loaders, tables) = (text(0), text(3));
-    let number = |column: usize, row: usize| batch.column(column).as_primitive::<UInt64Type>().value(row);
-    let at = batch.column(10).as_primitive::<TimestampMicrosecondType>();
-    let mut before: (Arc<str>, Arc<str>) = ("".into(), "".into());
-    (0..batch.num_rows()).map(move |row| {
-        if *before.0 != *loaders.value(row) {
-            before.0 = loaders.value(row).into();
-        }
-        if *before.1 != *tables.value(row) {
-            before.1 = tables.value(row).into();
-        }
-        let hash = u128::from(number(5, row)) << 64 | u128::from(number(6, row));
-        Entry {
-            key: IngestKey { loader: Arc::clone(&before.0), epoch: number(1, row), sequence: number(2, row) },
-            table: Arc::clone(&before.1),
-            committed: Committed { hash, commit: number(7, row), rows: number(4, row) },
-            at: at.value(row),
-            total: Total { rows: number(8, row), units: number(9, row) },
-        }
-    })
-}
-
-fn each_batch(connection: &Connection, sql: &str, mut take: impl FnMut(&RecordBatch)) -> Result<()> {
+fn each_batch(
+    connection: &Connection,
+    sql: &str,
+    mut take: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<()> {
     let mut rows = connection.extract(sql)?.prepare(0)?.stream()?;
     while let Some(batch) = rows.next()? {
-        take(&batch);
+        take(&batch)?;
     }
     Ok(())
 }

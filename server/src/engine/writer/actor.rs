@@ -233,3 +233,12 @@ pub(crate) fn commit_error(error: Error) -> Error {
         other => other,
     }
 }
+
+/// What the failure of a statement means that is a transaction of its own: its COMMIT may have failed, or what is
+/// before that, after which nothing is written.
+pub(super) fn statement_error(error: Error) -> Error {
+    match error {
+        Error::Duck { class: Class::Other, ref message } if !message.contains("Failed to commit") => error,
+        error => commit_error(error),
+    }
+}

@@ -7,11 +7,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::engine::{
     Result,
-    append::Target,
     database::Pooled,
     ffi::Connection,
     gates::{Appending, Excluding},
     ingest::{Ack, Share},
+    insert::Target,
     ledger::Keyed,
     open_writes::OpenWrite,
     turn::TurnPermit,

@@ -6,21 +6,18 @@ use parking_lot::Mutex;
 
 use super::{
     BulkCommit, Unit,
-    actor::commit_error,
+    actor::{commit_error, statement_error},
     lane::{Lane, Pending},
+    rows::is_one_statement,
     storage::{Failure, Overlapping, Storage},
 };
 use crate::engine::{
     Result,
-    append::Imports,
     clock::CommitClock,
     database::Database,
+    insert::Inserts,
     ledger::{Committed, Entry, IngestKey, Ledger, LedgerTable},
 };
-
-/// A group of more rows than this is not left to a single flush: the appender flushes by itself at 204,800
-/// rows, which would commit a part.
-const ONE_FLUSH_ROWS: usize = 150_000;
 
 /// What the writer commits with.
 pub(super) struct DuckStorage {
@@ -35,23 +32,22 @@ pub(super) struct DuckStorage {
 }
 
 impl Storage for DuckStorage {
-    /// The order on failure matters: the appender goes first (an appender that lives flushes its rows), then
-    /// ROLLBACK; and COMMIT is never called after an error, because DuckDB answers it with success.
+    /// The usual group without keys is a single statement and its own transaction. COMMIT is never called after an
+    /// error, because DuckDB answers it with success.
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
         self.database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
         let Self { own, database, ledger, clock, .. } = self;
         let _writing = clock.writing();
-        if entries.is_empty() && is_one_flush(units) {
-            return own.append(&database.scans, units).map_err(|failure| Failure {
-                error: if failure.unit.is_none() { commit_error(failure.error) } else { failure.error },
-                ..failure
-            });
+        if entries.is_empty() && is_one_statement(units) {
+            return own
+                .insert(&database.scans, units)
+                .map_err(|failure| Failure { error: statement_error(failure.error), ..failure });
         }
         if !entries.is_empty() {
             ledger.ensure(&own.connection).map_err(Failure::whole)?;
         }
-        own.connection.execute("BEGIN TRANSACTION").map_err(Failure::whole)?;
-        own.append(&database.scans, units)
+        own.begin().map_err(Failure::whole)?;
+        own.insert(&database.scans, units)
             .and_then(|()| own.note(&database.scans, ledger, entries))
             .inspect_err(|_| own.roll_back())?;
         own.commit()?;
@@ -63,9 +59,9 @@ impl Storage for DuckStorage {
 
     fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
         if !entries.is_empty() {
-            // The connection is the upload's own, so the lanes' imports are of no use.
+            // The connection is the upload's own, so the lanes' plans are of no use.
             self.ledger
-                .append(&bulk.connection, &self.database.scans, &mut Imports::default(), entries)
+                .insert(&bulk.connection, &self.database.scans, &mut Inserts::default(), entries)
                 .map_err(Failure::whole)?;
         }
         let clock = Arc::clone(&self.clock);
@@ -108,7 +104,7 @@ impl Overlapping for DuckStorage {
         let Self { database, ledger, .. } = self;
         database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
         transaction.with(|lane| {
-            lane.append(&database.scans, units)?;
+            lane.insert(&database.scans, units)?;
             lane.note(&database.scans, ledger, entries)
         })
     }
@@ -126,7 +122,7 @@ impl DuckStorage {
 
     /// Lets go of all parts of a failed instance but the connection that is replaced next.
     pub(super) fn let_go(&mut self) {
-        self.own.forget_imports();
+        self.own.forget_plans();
         self.lanes.clear();
     }
 
@@ -139,18 +135,6 @@ impl DuckStorage {
         self.lanes.push(Arc::clone(&lane));
         Ok(lane)
     }
-}
-
-/// Outside a transaction, flushing an appender is one of its own: it appends and commits without passing
-/// through DuckDB's parser and scheduler, in which this thread would wait spinning (a third of a small
-/// group's time). That serves the usual group without keys: all rows for one table, of its own types.
-fn is_one_flush(units: &[Unit]) -> bool {
-    let rows: usize = units.iter().map(|unit| unit.rows).sum();
-    units.first().is_none_or(|first| {
-        rows <= ONE_FLUSH_ROWS
-            && !first.target.casts
-            && units.iter().all(|unit| unit.create.is_none() && unit.target == first.target)
-    })
 }
 
 /// What a commit may take of the disk: the rows go to the log first, and into the file later.

@@ -7,41 +7,56 @@ use parking_lot::Mutex;
 use super::{
     Unit,
     actor::commit_error,
-    rows::append_units,
+    rows::insert_units,
     storage::{Failure, Transaction},
 };
 use crate::engine::{
     Result,
-    append::Imports,
     clock::CommitClock,
     database::{Database, Pooled},
-    ffi::{DuckError, ScanRegistry},
+    ffi::{DuckError, Prepared, ScanRegistry},
+    insert::Inserts,
     ledger::{Entry, LedgerTable},
 };
 
-/// A connection and what it appends with. An import works through the connection that it was made on and waits for
-/// whatever that is doing, so that each lane has its own.
+/// A connection and what is planned on it.
 pub(super) struct Lane {
     pub(super) connection: Pooled,
-    imports: Imports,
+    inserts: Inserts,
+    brackets: Option<Brackets>,
+}
+
+/// What a transaction begins and ends with. As texts they would be parsed and planned with each group.
+struct Brackets {
+    begin: Prepared,
+    commit: Prepared,
 }
 
 impl Lane {
     pub(super) fn open(database: &Arc<Database>) -> Result<Self> {
-        Ok(Self { connection: database.private_connection()?, imports: Imports::default() })
+        Ok(Self { connection: database.private_connection()?, inserts: Inserts::default(), brackets: None })
     }
 
-    /// Lets go of what the imports hold of the instance.
-    pub(super) fn forget_imports(&mut self) {
-        self.imports = Imports::default();
+    /// Lets go of what the plans hold of the instance.
+    pub(super) fn forget_plans(&mut self) {
+        self.inserts = Inserts::default();
+        self.brackets = None;
     }
 
-    /// Appends the rows of all units; who creates a table does so first.
-    pub(super) fn append(&mut self, scans: &Arc<ScanRegistry>, units: &[Unit]) -> Result<(), Failure> {
-        append_units(&self.connection, scans, &mut self.imports, units)
+    pub(super) fn begin(&mut self) -> Result<(), DuckError> {
+        if self.brackets.is_none() {
+            let plan = |sql| self.connection.extract(sql)?.prepare(0);
+            self.brackets = Some(Brackets { begin: plan("BEGIN TRANSACTION")?, commit: plan("COMMIT")? });
+        }
+        self.brackets.as_ref().map_or(Ok(()), |brackets| brackets.begin.run())
     }
 
-    /// Appends entries of the ledger, where there are any.
+    /// Inserts the rows of all units; who creates a table does so first.
+    pub(super) fn insert(&mut self, scans: &Arc<ScanRegistry>, units: &[Unit]) -> Result<(), Failure> {
+        insert_units(&self.connection, scans, &mut self.inserts, units)
+    }
+
+    /// Adds entries to the ledger, where there are any.
     pub(super) fn note(
         &mut self,
         scans: &Arc<ScanRegistry>,
@@ -51,12 +66,12 @@ impl Lane {
         if entries.is_empty() {
             return Ok(());
         }
-        ledger.append(&self.connection, scans, &mut self.imports, entries).map_err(Failure::whole)
+        ledger.insert(&self.connection, scans, &mut self.inserts, entries).map_err(Failure::whole)
     }
 
-    /// Ends the transaction, with success or not.
+    /// Ends the transaction that [`Lane::begin`] began, with success or not.
     pub(super) fn commit(&self) -> Result<(), Failure> {
-        self.connection.execute("COMMIT").map(drop).map_err(|error| {
+        self.brackets.as_ref().map_or(Ok(()), |brackets| brackets.commit.run()).map_err(|error| {
             self.roll_back();
             Failure::whole(commit_error(error.into()))
         })
@@ -77,7 +92,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn begin(lane: Arc<Mutex<Lane>>, clock: Arc<CommitClock>) -> Result<Self, DuckError> {
-        lane.lock().connection.execute("BEGIN TRANSACTION")?;
+        lane.lock().begin()?;
         Ok(Self { lane, clock, open: true })
     }
 

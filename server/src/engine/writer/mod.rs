@@ -33,5 +33,5 @@ pub(crate) use gather::gather;
 pub(crate) use group::Size;
 pub(crate) use handle::WriterHandle;
 pub(crate) use outage::{refuse_all, sit_out};
-pub(crate) use rows::append_units;
+pub(crate) use rows::insert_units;
 pub(crate) use storage::{Failure, Storage};

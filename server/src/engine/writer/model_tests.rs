@@ -30,10 +30,10 @@ use super::{
 };
 use crate::engine::{
     Error, IngestKey, Result,
-    append::Target,
     catalog::FullName,
     error::Class,
     ingest::Ack,
+    insert::Target,
     ledger::{Committed, Entry, Keyed, Ledger, SharedLedger},
 };
 
