@@ -146,6 +146,29 @@ class TestPostedRows:
         answer = exchange(named, path("posted", "zoo", sql), ANIMALS)
         assert answer["grams"].to_pylist() == [20]
 
+    def test_those_of_the_next_request_take_their_place(self, named):
+        sql = "SELECT count(*) AS n, coalesce(sum(grams), 0)::BIGINT AS grams FROM zoo"
+        for count in (3, 20_000, 0, 1, 5_000):
+            rows = pa.table({"grams": pa.array(range(count), pa.int64())})
+            answer = exchange(named, path("posted", "zoo", sql), rows).to_pydict()
+            assert answer == {"n": [count], "grams": [sum(range(count))]}
+
+    def test_the_next_request_sees_what_was_committed_since(self, named):
+        sql = "SELECT name, price FROM zoo JOIN prices USING (name) WHERE price > 5 ORDER BY price"
+        named.run("CREATE TABLE prices AS SELECT 'cow' AS name, 10 AS price")
+        for price in range(11, 16):
+            prices = exchange(named, path("posted", "zoo", sql), ANIMALS)["price"].to_pylist()
+            assert prices == list(range(10, price))
+            named.run(f"INSERT INTO prices VALUES ('cow', {price})")
+        named.run("DROP TABLE prices")
+        refused(exchange, named, path("posted", "zoo", sql), ANIMALS, slug="NOT_FOUND")
+
+    def test_rows_that_fail_leave_the_next_request_alone(self, named):
+        sql = "SELECT CASE WHEN grams > 100 THEN error('too heavy') ELSE grams::VARCHAR END AS g FROM zoo"
+        for _ in range(3):
+            assert "too heavy" in refused(exchange, named, path("posted", "zoo", sql), ANIMALS).text
+            assert exchange(named, path("posted", "zoo", sql), ANIMALS.slice(0, 1))["g"].to_pylist() == ["20"]
+
     def test_many_at_once_never_see_each_others(self, named):
         wrong = []
 
