@@ -208,7 +208,11 @@ impl Read {
                     answer(start, Started::Writes);
                     return Ok(None);
                 }
-                Ran::Stale => {}
+                Ran::Stale => {
+                    // It may have failed, and the transaction with it.
+                    connection.execute("ROLLBACK")?;
+                    connection.execute("BEGIN TRANSACTION READ ONLY")?;
+                }
             }
         }
         let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
@@ -231,14 +235,16 @@ impl Read {
     }
 
     fn stream_plan(&self, prepared: &Prepared, made: Option<Stamp>, start: &mut Start) -> Result<Ran> {
-        let rows = match prepared.stream() {
+        let rows = prepared.stream();
+        // A stale plan may also fail over what it does not expect.
+        if made.is_some() && self.clock.stamp() != made {
+            return Ok(Ran::Stale);
+        }
+        let rows = match rows {
             Ok(rows) => rows,
             Err(error) if error.class == Class::ReadOnly => return Ok(Ran::Writes),
             Err(error) => return Err(error.into()),
         };
-        if made.is_some() && self.clock.stamp() != made {
-            return Ok(Ran::Stale);
-        }
         let wire = Wire::new(rows.schema());
         answer(start, Started::Rows(wire.schema()));
         self.delivery.send_all(rows, &wire)?;
