@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     Error, Exports, Options, Result,
     answers::first_text,
+    brackets::Brackets,
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
@@ -135,7 +136,7 @@ impl Instance {
         if self.sources {
             connection.execute(&self.use_sql(None))?;
         }
-        Ok(Idle { connection, plans: Plans::default(), names: None })
+        Ok(Idle { connection, plans: Plans::default(), reading: None, names: None })
     }
 
     /// The statement after which unqualified names mean `names`; `None` is the default.
@@ -333,6 +334,7 @@ fn use_sql(names: &Names, sources: bool) -> String {
 /// A connection and what it has planned.
 struct Idle {
     plans: Plans,
+    reading: Option<Brackets>,
     /// What USE has set; plans are of statements with these names.
     names: Option<Names>,
     connection: Connection,
@@ -410,6 +412,22 @@ impl Pooled {
     /// Where its statements may write files.
     pub(crate) fn exports(&self) -> &Exports {
         &self.exports
+    }
+
+    /// Begins a READ ONLY transaction.
+    pub(crate) fn begin_read(&mut self) -> Result<(), DuckError> {
+        let Some(idle) = &mut self.idle else { return Ok(()) };
+        let brackets = match idle.reading.take() {
+            Some(planned) => planned,
+            None => Brackets::of_read(&idle.connection)?,
+        };
+        idle.reading.insert(brackets).begin()
+    }
+
+    /// Ends it.
+    pub(crate) fn end_read(&self) -> Result<(), DuckError> {
+        let planned = self.idle.as_ref().and_then(|idle| idle.reading.as_ref());
+        planned.map_or(Ok(()), Brackets::end)
     }
 
     /// The plans that the connection keeps.

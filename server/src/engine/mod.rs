@@ -9,6 +9,7 @@ mod append;
 mod attached;
 mod backup;
 mod batch_stream;
+mod brackets;
 mod catalog;
 mod clock;
 mod coalesce;

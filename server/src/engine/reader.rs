@@ -172,9 +172,9 @@ impl Read {
             unproven => unproven,
         };
         let now = self.clock.stamp();
-        connection.execute("BEGIN TRANSACTION READ ONLY")?;
+        connection.begin_read()?;
         let outcome = self.plan_and_run(connection, kept, now, start);
-        let ended = connection.execute("ROLLBACK");
+        let ended = connection.end_read();
         if ended.is_err() {
             connection.close();
             return outcome.map(|_| ());
@@ -196,7 +196,7 @@ impl Read {
     /// gives the plan if it may be kept.
     fn plan_and_run(
         &self,
-        connection: &Pooled,
+        connection: &mut Pooled,
         described: Option<Plan>,
         now: Option<Stamp>,
         start: &mut Start,
@@ -210,8 +210,8 @@ impl Read {
                 }
                 Ran::Stale => {
                     // It may have failed, and the transaction with it.
-                    connection.execute("ROLLBACK")?;
-                    connection.execute("BEGIN TRANSACTION READ ONLY")?;
+                    connection.end_read()?;
+                    connection.begin_read()?;
                 }
             }
         }

@@ -12,9 +12,10 @@ use super::{
 };
 use crate::engine::{
     Result,
+    brackets::Brackets,
     clock::CommitClock,
     database::{Database, Pooled},
-    ffi::{DuckError, Prepared, ScanRegistry},
+    ffi::{DuckError, ScanRegistry},
     insert::Inserts,
     ledger::{Entry, LedgerTable},
 };
@@ -24,12 +25,6 @@ pub(super) struct Lane {
     pub(super) connection: Pooled,
     inserts: Inserts,
     brackets: Option<Brackets>,
-}
-
-/// What a transaction begins and ends with. As texts they would be parsed and planned with each group.
-struct Brackets {
-    begin: Prepared,
-    commit: Prepared,
 }
 
 impl Lane {
@@ -44,11 +39,11 @@ impl Lane {
     }
 
     pub(super) fn begin(&mut self) -> Result<(), DuckError> {
-        if self.brackets.is_none() {
-            let plan = |sql| self.connection.extract(sql)?.prepare(0);
-            self.brackets = Some(Brackets { begin: plan("BEGIN TRANSACTION")?, commit: plan("COMMIT")? });
-        }
-        self.brackets.as_ref().map_or(Ok(()), |brackets| brackets.begin.run())
+        let brackets = match self.brackets.take() {
+            Some(planned) => planned,
+            None => Brackets::of_write(&self.connection)?,
+        };
+        self.brackets.insert(brackets).begin()
     }
 
     /// Inserts the rows of all units; who creates a table does so first.
@@ -71,7 +66,7 @@ impl Lane {
 
     /// Ends the transaction that [`Lane::begin`] began, with success or not.
     pub(super) fn commit(&self) -> Result<(), Failure> {
-        self.brackets.as_ref().map_or(Ok(()), |brackets| brackets.commit.run()).map_err(|error| {
+        self.brackets.as_ref().map_or(Ok(()), Brackets::end).map_err(|error| {
             self.roll_back();
             Failure::whole(commit_error(error.into()))
         })
