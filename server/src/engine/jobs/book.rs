@@ -10,6 +10,7 @@ use std::{
 };
 
 use arrow_array::{Array, RecordBatch, cast::AsArray, types::Int64Type};
+use parking_lot::Mutex;
 
 use crate::{
     engine::{
@@ -39,6 +40,8 @@ const FIRST: &str = "";
 /// The table in one catalog. Times are microseconds since 1970.
 pub(super) struct Book {
     table: FullName,
+    /// This server's transactions that change it come one after the other, so that no two of them conflict.
+    changing: Mutex<()>,
 }
 
 /// What it says of a job.
@@ -55,11 +58,18 @@ impl Book {
     pub(super) fn of(catalog: &str) -> Self {
         Self {
             table: FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() },
+            changing: Mutex::default(),
         }
+    }
+
+    /// The name of the catalog.
+    pub(super) fn catalog(&self) -> &str {
+        &self.table.catalog
     }
 
     /// Makes the table where it is not there yet, in a transaction of its own. Another server may do the same.
     pub(super) fn ensure(&self, connection: &Connection) -> Result<()> {
+        let _changing = self.changing.lock();
         if self.is_there(connection)? {
             return Ok(());
         }
@@ -121,12 +131,22 @@ impl Book {
         job: &str,
         change: impl FnOnce(&mut Page),
     ) -> Result<()> {
-        connection.execute("BEGIN TRANSACTION")?;
-        let written = self.read(connection, job).and_then(|mut page| {
+        self.transaction(connection, || {
+            let mut page = self.read(connection, job)?;
             change(&mut page);
             self.write(connection, job, &page)
-        });
-        let ended = written.and_then(|()| Ok(connection.execute("COMMIT").map(|_| ())?));
+        })
+    }
+
+    /// A transaction that changes the table, among other things.
+    pub(super) fn transaction(
+        &self,
+        connection: &Connection,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let _changing = self.changing.lock();
+        connection.execute("BEGIN TRANSACTION")?;
+        let ended = work().and_then(|()| Ok(connection.execute("COMMIT").map(|_| ())?));
         if ended.is_err() {
             // Where COMMIT failed there is no transaction left.
             let _ = connection.execute("ROLLBACK");

@@ -12,6 +12,7 @@ mod maintenance;
 mod pipeline;
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -25,15 +26,8 @@ use self::{
     pipeline::Run,
 };
 use super::{
-    Engine, Error, Outcome, Result,
-    catalog::{Catalog, FullName},
-    clock::CommitClock,
-    database::Database,
-    error::Class,
-    ffi::Connection,
-    lake::AttachedCatalog,
-    names::Names,
-    open_writes::Kind,
+    Engine, Error, Outcome, Result, catalog::FullName, database::Database, error::Class, ffi::Connection,
+    lake::AttachedCatalog, names::Names,
 };
 use crate::{metrics, sql};
 pub(crate) use board::{Board, listing, listing_schema};
@@ -62,8 +56,7 @@ pub(crate) struct Jobs {
 struct Job {
     name: String,
     work: Work,
-    /// Where its book is.
-    catalog: String,
+    book: Arc<Book>,
     every: Option<Duration>,
     /// It runs once at a time.
     running: tokio::sync::Mutex<()>,
@@ -87,7 +80,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Error::Setup`], which names the pipeline.
-    pub(crate) fn new(database: &Arc<Database>, catalog: &Catalog, clock: &CommitClock) -> Result<Self> {
+    pub(crate) fn new(database: &Arc<Database>) -> Result<Self> {
         let options = database.options();
         let names = Names::default_of(&database.catalog);
         let mut works = Vec::new();
@@ -96,16 +89,24 @@ impl Jobs {
             works.extend(lakes.map(|lake| Work::Maintain(Box::new(lake.clone()))));
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
-                let run = Run { pipeline, database, catalog, clock };
-                run.check(&*database.connection()?, &target).map_err(|error| Error::Setup {
+                let connection = database.connection()?;
+                pipeline.check(database, &connection, &target).map_err(|error| Error::Setup {
                     what: format!("pipeline {}", pipeline.name),
                     reason: error.to_string(),
                 })?;
                 works.push(Work::Promote { pipeline: Box::new(pipeline.clone()), target });
             }
         }
-        let jobs: Vec<_> =
-            works.into_iter().enumerate().map(|(place, work)| Arc::new(Job::new(work, place))).collect();
+        let mut books = HashMap::new();
+        let mut book_of = |catalog: &str| {
+            let book = books.entry(catalog.to_lowercase()).or_insert_with(|| Arc::new(Book::of(catalog)));
+            Arc::clone(book)
+        };
+        let jobs: Vec<_> = works
+            .into_iter()
+            .enumerate()
+            .map(|(place, work)| Arc::new(Job::new(book_of(work.catalog()), work, place)))
+            .collect();
         let board = Arc::clone(&database.board);
         *board.lock() = jobs.iter().map(|job| job.notice()).collect();
         Ok(Self { jobs, board, clock: options.job_clock.clone(), stop: CancellationToken::new() })
@@ -157,12 +158,13 @@ impl Engine {
         }
         let begun = self.shared.jobs.clock.now();
         let started = Instant::now();
-        let ran = self.run_on_a_thread(job, begun, every).await;
+        let (engine, running) = (self.clone(), Arc::clone(job));
+        let ran = self.blocking(move || running.run(&engine, begun, every)).await;
         let took = started.elapsed();
         let (outcome, detail, changed) = match &ran {
             Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
             Ok(Ran::Elsewhere) => ("elsewhere", "another server is at it, or has just done it".into(), 0),
-            Err(error) => ("failed", told(&job.catalog, error), 0),
+            Err(error) => ("failed", told(job.book.catalog(), error), 0),
         };
         metrics::job_ran(&job.name, outcome, took);
         match &ran {
@@ -174,20 +176,6 @@ impl Engine {
             notice.last = Some(LastRun { begun, took, outcome, detail, changed });
         }
         ran
-    }
-
-    async fn run_on_a_thread(&self, job: &Arc<Job>, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
-        // What it writes to the server's own database, it writes in its turn, as anybody does.
-        let turn = match job.catalog.eq_ignore_ascii_case(self.default_catalog()) {
-            true => Some(self.writing_turn("MERGE", Kind::Statement).await?),
-            false => None,
-        };
-        let (engine, job) = (self.clone(), Arc::clone(job));
-        self.blocking(move || {
-            let _turn = turn;
-            job.run(&engine, now, every)
-        })
-        .await
     }
 }
 
@@ -211,6 +199,14 @@ fn missing(asked: &sql::Job) -> String {
 }
 
 impl Work {
+    /// Where the job's book is.
+    fn catalog(&self) -> &str {
+        match self {
+            Self::Maintain(lake) => &lake.name,
+            Self::Promote { target, .. } => &target.catalog,
+        }
+    }
+
     fn is(&self, asked: &sql::Job) -> bool {
         match (self, asked) {
             (Self::Maintain(lake), sql::Job::Maintain(name)) => lake.name.eq_ignore_ascii_case(name),
@@ -242,16 +238,12 @@ async fn follow(engine: Engine, job: Arc<Job>) {
 }
 
 impl Job {
-    fn new(work: Work, place: usize) -> Self {
-        let (name, catalog, every) = match &work {
-            Work::Maintain(lake) => {
-                (format!("maintain {}", lake.name), lake.name.clone(), lake.maintenance.every)
-            }
-            Work::Promote { pipeline, target } => {
-                (pipeline.name.clone(), target.catalog.clone(), pipeline.every)
-            }
+    fn new(book: Arc<Book>, work: Work, place: usize) -> Self {
+        let (name, every) = match &work {
+            Work::Maintain(lake) => (format!("maintain {}", lake.name), lake.maintenance.every),
+            Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every),
         };
-        Self { name, work, catalog, every, running: tokio::sync::Mutex::new(()), place }
+        Self { name, work, book, every, running: tokio::sync::Mutex::new(()), place }
     }
 
     fn notice(&self) -> Notice {
@@ -262,7 +254,7 @@ impl Job {
         Notice {
             job: self.name.clone(),
             kind,
-            catalog: self.catalog.clone(),
+            catalog: self.book.catalog().to_owned(),
             every: self.every,
             last: None,
             next: None,
@@ -273,12 +265,11 @@ impl Job {
         let shared = &engine.shared;
         let connection = shared.database.private_connection()?;
         // What fails in another database does not condemn this one.
-        if self.catalog != shared.database.catalog {
+        if self.book.catalog() != shared.database.catalog {
             connection.forgive();
         }
-        let book = Book::of(&self.catalog);
-        book.ensure(&connection)?;
-        if !self.claim(&connection, &book, now, every)? {
+        self.book.ensure(&connection)?;
+        if !self.claim(&connection, now, every)? {
             return Ok(Ran::Elsewhere);
         }
         let ran = match &self.work {
@@ -288,28 +279,20 @@ impl Job {
                 tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
             }
             Work::Promote { pipeline, target } => {
-                let (database, catalog, clock) = (&shared.database, &shared.catalog, &shared.clock);
-                let run = Run { pipeline, database, catalog, clock };
-                let moved = run.promote(&connection, &book, target);
-                moved.map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
+                let run = Run { pipeline, target, engine, book: &self.book, connection: &connection };
+                run.promote().map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
             }
         };
-        let released = self.change(&connection, &book, |page| page.held_until = None);
+        let released = self.change(&connection, |page| page.held_until = None);
         let ran = ran?;
         released?;
         Ok(ran)
     }
 
     /// Writes down that this server is at it; false where another one is, or, for a run by schedule, has just been.
-    fn claim(
-        &self,
-        connection: &Connection,
-        book: &Book,
-        now: SystemTime,
-        every: Option<Duration>,
-    ) -> Result<bool> {
+    fn claim(&self, connection: &Connection, now: SystemTime, every: Option<Duration>) -> Result<bool> {
         let mut ours = true;
-        self.change(connection, book, |page| {
+        self.change(connection, |page| {
             let held = page.held_until.is_some_and(|until| until > now);
             // The schedules of two servers are not in step: half a period is soon.
             let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
@@ -322,8 +305,9 @@ impl Job {
         Ok(ours)
     }
 
-    /// Changes the job's row in a transaction of its own, again while other servers are faster.
-    fn change(&self, connection: &Connection, book: &Book, mut change: impl FnMut(&mut Page)) -> Result<()> {
-        again(CHANGE_TRIES, || book.change(connection, &self.name, &mut change))
+    /// Changes the job's row in a transaction of its own, again while other servers are faster. It needs no turn: it
+    /// is short, and nobody but jobs writes there.
+    fn change(&self, connection: &Connection, mut change: impl FnMut(&mut Page)) -> Result<()> {
+        again(CHANGE_TRIES, || self.book.change(connection, &self.name, &mut change))
     }
 }
