@@ -45,7 +45,7 @@ pub(super) struct Book {
 }
 
 /// What it says of a job.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) begun_at: Option<SystemTime>,
     /// Somebody is at it until then, unless it is dead.
@@ -124,7 +124,7 @@ impl Book {
         Ok(page)
     }
 
-    /// Changes a job's row in a transaction of its own.
+    /// Changes a job's row in a transaction of its own, which writes nothing where nothing changes.
     pub(super) fn change(
         &self,
         connection: &Connection,
@@ -132,9 +132,10 @@ impl Book {
         change: impl FnOnce(&mut Page),
     ) -> Result<()> {
         self.transaction(connection, || {
-            let mut page = self.read(connection, job)?;
+            let before = self.read(connection, job)?;
+            let mut page = before.clone();
             change(&mut page);
-            self.write(connection, job, &page)
+            if page == before { Ok(()) } else { self.write(connection, job, &page) }
         })
     }
 
@@ -177,6 +178,11 @@ impl Book {
         }
         Ok(())
     }
+}
+
+/// A moment as it comes back from the table.
+pub(super) fn in_book(moment: SystemTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros(moment).unsigned_abs())
 }
 
 fn moment(batch: &RecordBatch, column: usize) -> Option<SystemTime> {
