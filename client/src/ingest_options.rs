@@ -85,6 +85,9 @@ pub struct IngestOptions {
     pub merge: Option<Merge>,
     /// What to do about columns that the table lacks.
     pub new_columns: NewColumns,
+    /// By what the files of a table are kept apart that is made in a lake: columns, or `year`, `month`, `day` or
+    /// `hour` of a time, such as `year(at)`. A table that is there keeps its own.
+    pub partition_by: Vec<String>,
 }
 
 impl IngestOptions {
@@ -98,7 +101,7 @@ impl IngestOptions {
         }
         if let Some(merge) = &self.merge {
             if !merge.keys.is_empty() {
-                set("merge_keys", columns(&merge.keys)?);
+                set("merge_keys", list("a key column", &merge.keys)?);
             }
             let on_conflict = match merge.on_conflict {
                 OnConflict::Update => "update",
@@ -109,15 +112,19 @@ impl IngestOptions {
         if self.new_columns == NewColumns::Add {
             set("new_columns", "add".to_owned());
         }
+        if !self.partition_by.is_empty() {
+            set("partition_by", list("what a table is partitioned by", &self.partition_by)?);
+        }
         Ok(options)
     }
 }
 
-fn columns(names: &[String]) -> Result<String, Error> {
+/// Names as the server reads them: separated by commas.
+fn list(what: &str, names: &[String]) -> Result<String, Error> {
     match names.iter().find(|name| name.contains(',') || name.trim() != *name || name.is_empty()) {
         None => Ok(names.join(",")),
         Some(name) => Err(Error::Usage(format!(
-            "{name:?} cannot be a key column: its name is empty, holds a comma, or begins or ends with a space"
+            "{name:?} cannot be {what}: it is empty, holds a comma, or begins or ends with a space"
         ))),
     }
 }
@@ -134,6 +141,7 @@ mod tests {
             key: Some(IngestKey::new("plant/7", 2, 41)),
             merge: Some(Merge { keys, on_conflict: OnConflict::Ignore }),
             new_columns: NewColumns::Add,
+            partition_by: vec!["region".to_owned(), "year(at)".to_owned()],
             ..IngestOptions::default()
         };
         let named = options.named().unwrap();
@@ -142,6 +150,7 @@ mod tests {
             ("merge_keys", "id,größe"),
             ("on_conflict", "ignore"),
             ("new_columns", "add"),
+            ("partition_by", "region,year(at)"),
         ];
         assert_eq!(named.len(), expected.len());
         for (name, value) in expected {
@@ -154,6 +163,8 @@ mod tests {
         for name in ["a,b", " a", ""] {
             let merge = Some(Merge { keys: vec![name.into()], ..Merge::default() });
             let options = IngestOptions { merge, ..IngestOptions::default() };
+            assert!(matches!(options.named(), Err(Error::Usage(_))), "{name:?}");
+            let options = IngestOptions { partition_by: vec![name.into()], ..IngestOptions::default() };
             assert!(matches!(options.named(), Err(Error::Usage(_))), "{name:?}");
         }
     }

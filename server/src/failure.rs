@@ -175,6 +175,7 @@ fn of_duck(class: Class, message: &str) -> Failure {
         Class::DuplicateKey => (Kind::AlreadyExists, "DUPLICATE_KEY"),
         Class::Constraint => (Kind::BadRequest, "CONSTRAINT"),
         Class::Conflict => (Kind::Aborted, "CONFLICT"),
+        Class::Aborted => (Kind::Precondition, "TRANSACTION_ABORTED"),
         Class::ReadOnly => (Kind::Forbidden, "READ_ONLY"),
         Class::OutOfMemory => (Kind::Exhausted, "OUT_OF_MEMORY"),
         Class::Interrupted => (Kind::Cancelled, "CANCELLED"),
@@ -208,11 +209,21 @@ fn of_duck(class: Class, message: &str) -> Failure {
             };
         }
     };
-    if class == Class::Conflict {
-        let text = format!("{message}\n\nAnother transaction was faster; run yours again.");
-        return Failure::new(kind, slug, &text);
+    match advice(class) {
+        Some(advice) => Failure::new(kind, slug, &format!("{message}\n\n{advice}")),
+        None => Failure::new(kind, slug, message),
     }
-    Failure::new(kind, slug, message)
+}
+
+/// What to do, where DuckDB's own text does not tell.
+fn advice(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Conflict => Some("Another transaction was faster; run yours again."),
+        Class::Aborted => {
+            Some("A statement before this one has failed; roll the transaction back and begin again.")
+        }
+        _ => None,
+    }
 }
 
 /// The same for sessions.

@@ -98,3 +98,13 @@ def test_so_are_those_of_a_load_that_goes_on(lake, start, database, files):
     ends(load(server, files, "--key", "id", "--loader", "b"))
     assert server.rows("SELECT text FROM lake.events WHERE id = 0") == [("row 0",)]
     assert whole(server) == EVERYTHING
+
+
+@pytest.mark.parametrize("numbered", [[], NUMBERED], ids=["side by side", "numbered"])
+def test_a_new_table_is_partitioned_as_the_command_says(lake, start, database, files, numbered):
+    server = start(database, *lake.options())
+    ends(load(server, files, "--partition-by", "file", *numbered))
+    stored = [file for (file,) in server.rows("SELECT data_file FROM ducklake_list_files('lake', 'events')")]
+    assert {file.split("/")[-2] for file in stored} == {f"file={number}" for number in range(FILES)}
+    assert whole(server) == EVERYTHING
+    assert "week" in ends(load(server, files, "--partition-by", "week(file)"), code=1)

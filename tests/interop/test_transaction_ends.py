@@ -57,6 +57,7 @@ FAILING = {
     "in mid-stream": "SELECT CASE WHEN range = 900000 THEN error('late') ELSE range END FROM range(1000000)",
     "a write with RETURNING": "INSERT INTO t SELECT range FROM range(10, 20) RETURNING CAST('a' || x AS INTEGER)",
 }
+ABORTED = dict(codes="FAILED_PRECONDITION", slug="TRANSACTION_ABORTED")
 
 
 @pytest.mark.usefixtures("table")
@@ -69,7 +70,9 @@ class TestFailure:
             handle = client.begin() if by_handle else client.run("BEGIN") and b""
             client.rows("INSERT INTO t VALUES (7) RETURNING x", handle)
             refused(client.rows, statement, handle)
-            refused(client.rows, "SELECT 'aborted'", handle, codes="ABORTED")
+            told = refused(client.rows, "SELECT 'aborted'", handle, **ABORTED)
+            assert "roll the transaction back" in told.text, told
+            refused(client.ingest, numbers(8), "t", "append", handle, **ABORTED)
             if end == "COMMIT":
                 lost(client.commit, handle) if by_handle else lost(client.run, "COMMIT")
             else:

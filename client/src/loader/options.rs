@@ -22,6 +22,8 @@ pub struct LoaderOptions {
     pub merge: Option<Merge>,
     /// What to do about columns that the table lacks.
     pub new_columns: NewColumns,
+    /// By what the files of a table are kept apart that is made in a lake: see [`IngestOptions::partition_by`].
+    pub partition_by: Vec<String>,
 }
 
 impl LoaderOptions {
@@ -36,12 +38,19 @@ impl LoaderOptions {
             mode: IngestMode::CreateOrAppend,
             merge: None,
             new_columns: NewColumns::Refuse,
+            partition_by: Vec::new(),
         }
     }
 
     /// What the stream asks for; the keys are those of its units.
     pub(super) fn ingest(&self) -> IngestOptions {
-        IngestOptions { mode: self.mode, key: None, merge: self.merge.clone(), new_columns: self.new_columns }
+        IngestOptions {
+            mode: self.mode,
+            key: None,
+            merge: self.merge.clone(),
+            new_columns: self.new_columns,
+            partition_by: self.partition_by.clone(),
+        }
     }
 
     pub(super) fn check(&self) -> Result<(), Error> {

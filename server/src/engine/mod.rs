@@ -222,7 +222,7 @@ impl Engine {
         };
         let attached = Attached::start(&database, &clock, &options)?;
         let catalog = Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock)));
-        let jobs = Jobs::new(&database, &catalog, &clock)?;
+        let jobs = Jobs::new(&database)?;
         supervisor::start(&database, Arc::clone(&clock))?;
         Ok(Self {
             shared: Arc::new(Shared {

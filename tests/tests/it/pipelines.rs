@@ -1,10 +1,10 @@
 //! Pipelines: what is new in one table goes into another, once, by a schedule or on demand.
 
-use std::time::Duration;
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use merganser::Client;
 use merganser_server::engine::JobClock;
-use merganser_tests::{DatabaseFile, TestServer, configure, integer, refused, texts, until};
+use merganser_tests::{DatabaseFile, TestServer, configure, integer, refused, soon, texts, until};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -140,5 +140,50 @@ async fn what_is_no_job_is_refused() {
     refused(client.run_pipeline("others").await, Code::NotFound, "JOB_NOT_FOUND");
     refused(client.maintain("archive").await, Code::NotFound, "JOB_NOT_FOUND");
     refused(client.execute("RUN PIPELINE").await, Code::InvalidArgument, "SYNTAX");
+    server.shutdown().await;
+}
+
+/// A source that has nothing to read until somebody writes: a pipe. The run is in the middle of reading it from the moment
+/// at which it can be opened for writing.
+fn pipe_in(folder: &Path) -> String {
+    let pipe = folder.join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    pipe.to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_source_holds_no_write_up() {
+    let mut beside = Beside::new("");
+    let pipe = pipe_in(beside.folder.path());
+    beside.pipeline = format!(
+        "from = \"FROM read_csv('{pipe}', columns = {{id: 'BIGINT', v: 'VARCHAR'}}, auto_detect = false, header = false)\"\n\
+         incremental = 'id'\nkey = ['id']\ninto = 'copied'"
+    );
+    let server = beside.start().await;
+    let (client, other) = (server.client().await, server.client().await);
+    let running = tokio::spawn(async move { client.run_pipeline("events").await });
+    let opening = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(pipe));
+    let mut source = soon("the run to read its source", opening).await.unwrap().unwrap();
+
+    insert(&other, "(1, now()::TIMESTAMP, 'a')").await;
+    other.execute("CREATE TABLE copied (v VARCHAR, id BIGINT, more INTEGER DEFAULT 7)").await.unwrap();
+    std::io::Write::write_all(&mut source, b"1,a\n2,b\n2,c\n").unwrap();
+    drop(source);
+    assert_eq!(running.await.unwrap().unwrap(), 2);
+    let copied = texts(&other, "SELECT concat(id, v, more) FROM copied ORDER BY id").await.unwrap();
+    assert_eq!(copied, ["1a7", "2c7"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_news_waits_for_no_write() {
+    let beside = Beside::new("from = 'events'\nincremental = 'id'\nkey = ['id']\ninto = 'copied'");
+    let server = beside.start().await;
+    let (client, writer) = (server.client().await, server.client().await);
+    insert(&client, "(1, now()::TIMESTAMP, 'a')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    writer.execute("BEGIN; DELETE FROM copied").await.unwrap();
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    writer.execute("ROLLBACK").await.unwrap();
     server.shutdown().await;
 }

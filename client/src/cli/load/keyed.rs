@@ -62,6 +62,7 @@ impl Load {
             mode: ingest.mode,
             merge: ingest.merge,
             new_columns: ingest.new_columns,
+            partition_by: ingest.partition_by,
             ..LoaderOptions::new(name)
         };
         let loader = Loader::open(client, &args.table, options).await?;

@@ -47,6 +47,11 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     add_columns: bool,
 
+    /// By what the files of a new table in a lake are kept apart, separated by commas: columns, or year, month, day or
+    /// hour of a time, such as region,year(at)
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    partition_by: Vec<String>,
+
     /// Files to load at the same time
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..))]
     parallel: u16,
@@ -148,6 +153,7 @@ impl LoadArgs {
             key: None,
             merge: merges.then(|| Merge { keys: self.key.clone(), on_conflict }),
             new_columns: if self.add_columns { NewColumns::Add } else { NewColumns::Refuse },
+            partition_by: self.partition_by.iter().map(|key| key.trim().to_owned()).collect(),
         }
     }
 

@@ -27,6 +27,8 @@ pub enum Class {
     Constraint,
     /// Two transactions touched the same thing; trying again may work.
     Conflict,
+    /// A statement of the open transaction has failed before; only ROLLBACK is left.
+    Aborted,
     /// A write inside a READ ONLY transaction or database.
     ReadOnly,
     /// Memory or temporary storage ran out.
@@ -135,6 +137,9 @@ pub(crate) fn tells_of_faster(message: &str) -> bool {
     TEXTS.iter().any(|text| message.contains(text))
 }
 
+/// How DuckDB refuses whatever comes after a failure in an open transaction.
+const ABORTED: &str = "TransactionContext Error: Current transaction is aborted";
+
 /// What a lake is looked up with first. Its failure is said to be the binder's.
 const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
 
@@ -157,6 +162,9 @@ fn classify(message: &str) -> Class {
     // By the head alone: other texts may quote what a client has written.
     if head == "FATAL" {
         return Class::Fatal;
+    }
+    if message.starts_with(ABORTED) {
+        return Class::Aborted;
     }
     let is_of_storage = matches!(head, "IO" | "TransactionContext" | "Transaction" | "Out of Memory" | "");
     if is_of_storage && FULL.iter().any(|full| has(full)) {
@@ -246,6 +254,7 @@ mod tests {
             ),
             ("Constraint Error: NOT NULL constraint failed: t.id", Class::Constraint),
             ("TransactionContext Error: Catalog write-write conflict on create with \"t\"", Class::Conflict),
+            ("TransactionContext Error: Current transaction is aborted (please ROLLBACK)", Class::Aborted),
             (
                 "FATAL Error: Failed: database has been invalidated because of a previous fatal error.",
                 Class::Fatal,

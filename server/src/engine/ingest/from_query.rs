@@ -1,24 +1,67 @@
 //! Rows of a query that enter a table as an upload's would: checked against it, matched by key, widened.
 
-use super::{Entry, IngestRequest, merge_stage::MergeStage};
+use arrow_schema::SchemaRef;
+
+use super::{Admission, Entry, IngestRequest, merge_stage::MergeStage};
 use crate::engine::{
-    Result,
+    Engine, Result,
     answers::text_or_null,
     catalog::{FullName, TableInfo},
     ffi::Connection,
+    open_writes::Kind,
     types::wire_schema,
 };
 
 /// The rows in a temporary table of a connection.
-pub(crate) struct StagedQuery {
+pub(in crate::engine) struct StagedQuery {
     stage: MergeStage,
+    schema: SchemaRef,
     /// The statements that make or widen the table.
     create: Option<String>,
 }
 
+/// How the rows enter their table.
+pub(in crate::engine) enum Way {
+    /// Into the server's own database, by what the table is now. What others must wait for is held until it is dropped.
+    Admitted(Box<Admission>),
+    /// Into another database, as they are staged.
+    AsStaged,
+    /// The same in one statement, which files are the better for.
+    AtOnce,
+}
+
+impl Engine {
+    /// Waits until the rows of a query may enter a table of the server's own database. Nothing of this is held while
+    /// the query runs, which may take long.
+    ///
+    /// # Errors
+    /// [`Error::WriteBusy`](crate::engine::Error::WriteBusy) and the others of an upload that waits for its place.
+    pub(in crate::engine) async fn admit_query(
+        &self,
+        request: &IngestRequest,
+        staged: &StagedQuery,
+    ) -> Result<Way> {
+        self.check_disk("MERGE")?;
+        self.shared.database.writes.admitted().await?;
+        let mut admission = self.admit_staged(request, &staged.schema, self.shared.options.wait).await?;
+        admission.held.open = Some(self.shared.database.writes.open(Kind::Statement));
+        Ok(Way::Admitted(Box::new(admission)))
+    }
+}
+
+impl Way {
+    /// Whether the table is made or widened.
+    pub(in crate::engine) fn changes_schema(&self, staged: &StagedQuery) -> bool {
+        match self {
+            Self::Admitted(admission) => admission.create.is_some(),
+            Self::AsStaged | Self::AtOnce => staged.create.is_some(),
+        }
+    }
+}
+
 impl StagedQuery {
     /// Runs the query. `table` is what its rows go to as it is now, if it is there.
-    pub(crate) fn fill(
+    pub(in crate::engine) fn fill(
         connection: &Connection,
         name: &FullName,
         table: Option<&TableInfo>,
@@ -29,11 +72,11 @@ impl StagedQuery {
         let Entry { fit, create, matching, .. } = Entry::decide(name, table, request, &schema)?;
         let stage = MergeStage::open(connection, name, fit, matching)?;
         stage.fill_from(connection, query)?;
-        Ok(Self { stage, create })
+        Ok(Self { stage, schema, create })
     }
 
     /// The greatest value of a column as text; `None` where there are no rows, or none has a value.
-    pub(crate) fn last(&self, connection: &Connection, column: &str) -> Result<Option<String>> {
+    pub(in crate::engine) fn last(&self, connection: &Connection, column: &str) -> Result<Option<String>> {
         let Some(at) = self.stage.fit().columns().iter().position(|one| one.eq_ignore_ascii_case(column))
         else {
             return Ok(None);
@@ -43,7 +86,7 @@ impl StagedQuery {
 
     /// Leaves one row of each key, and none that is there already with the same values; tells how many rows are
     /// left.
-    pub(crate) fn settle(&self, connection: &Connection, name: &FullName) -> Result<u64> {
+    pub(in crate::engine) fn settle(&self, connection: &Connection, name: &FullName) -> Result<u64> {
         self.stage.settle(connection)?;
         if self.create.is_none() {
             self.stage.drop_known(connection, name)?;
@@ -51,22 +94,18 @@ impl StagedQuery {
         self.stage.count(connection)
     }
 
-    /// Brings the rows into the table, in the transaction that is open: in one statement where it is of files.
-    pub(crate) fn enter(&self, connection: &Connection, name: &FullName, at_once: bool) -> Result<()> {
+    /// Brings the rows into the table, in the transaction that is open.
+    pub(in crate::engine) fn enter(&self, connection: &Connection, name: &FullName, way: &Way) -> Result<()> {
         let create = self.create.as_deref();
-        match at_once {
-            true => self.stage.enter_at_once(connection, name, create),
-            false => self.stage.enter_as_staged(connection, name, create, true),
+        match way {
+            Way::Admitted(admission) => self.stage.enter(connection, &admission.entering()),
+            Way::AsStaged => self.stage.enter_as_staged(connection, name, create, true),
+            Way::AtOnce => self.stage.enter_at_once(connection, name, create),
         }
     }
 
-    /// Whether the table is made or widened.
-    pub(crate) fn changes_schema(&self) -> bool {
-        self.create.is_some()
-    }
-
     /// Ends it; the connection goes on.
-    pub(crate) fn close(self, connection: &Connection) -> Result<()> {
+    pub(in crate::engine) fn close(self, connection: &Connection) -> Result<()> {
         self.stage.close(connection)
     }
 }

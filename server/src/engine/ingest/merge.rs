@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::{
     Admission, Collected, Entry, IngestRequest, NewColumns, Pending,
     bulk::{self, PIECE_BYTES, PIECES_WAITING, Uploaded},
-    merge_stage::{Entering, MergeStage},
+    merge_stage::MergeStage,
     pieces::{Step, append_pieces},
 };
 use crate::engine::{
@@ -128,14 +128,7 @@ impl Staged {
     /// Returns the connection whose COMMIT is all that is missing.
     fn enter(self, admission: &Admission) -> Result<Pooled> {
         self.connection.execute("BEGIN TRANSACTION")?;
-        let entering = Entering {
-            name: &admission.name,
-            fit: &admission.fit,
-            matching: admission.matching.as_ref(),
-            create: admission.create.as_deref(),
-            is_there: !admission.makes_table,
-        };
-        self.stage.enter(&self.connection, &entering)?;
+        self.stage.enter(&self.connection, &admission.entering())?;
         Ok(self.connection)
     }
 }

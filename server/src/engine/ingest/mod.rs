@@ -46,9 +46,10 @@ pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
 use entry::Entry;
 use fit::Fit;
-pub(crate) use from_query::StagedQuery;
+pub(in crate::engine) use from_query::{StagedQuery, Way};
 use hashing::Hashing;
 use matching::Matching;
+use merge_stage::Entering;
 pub use partitions::PartitionKey;
 pub use pending::Pending;
 
@@ -191,6 +192,17 @@ impl Admission {
         let makes_table = create.is_some() && !widens;
         let replaces = makes_table && table.is_some();
         Self { name, fit, create, makes_table, replaces, matching, collides, held }
+    }
+
+    /// What is done with rows that are staged.
+    fn entering(&self) -> Entering<'_> {
+        Entering {
+            name: &self.name,
+            fit: &self.fit,
+            matching: self.matching.as_ref(),
+            create: self.create.as_deref(),
+            is_there: !self.makes_table,
+        }
     }
 
     fn target(&self) -> Target {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use arrow_array::{Array, RecordBatch, cast::AsArray, types::Int64Type};
+use parking_lot::Mutex;
 
 use crate::{
     engine::{
@@ -39,10 +40,12 @@ const FIRST: &str = "";
 /// The table in one catalog. Times are microseconds since 1970.
 pub(super) struct Book {
     table: FullName,
+    /// This server's transactions that change it come one after the other, so that no two of them conflict.
+    changing: Mutex<()>,
 }
 
 /// What it says of a job.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) begun_at: Option<SystemTime>,
     /// Somebody is at it until then, unless it is dead.
@@ -55,11 +58,18 @@ impl Book {
     pub(super) fn of(catalog: &str) -> Self {
         Self {
             table: FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: TABLE.into() },
+            changing: Mutex::default(),
         }
+    }
+
+    /// The name of the catalog.
+    pub(super) fn catalog(&self) -> &str {
+        &self.table.catalog
     }
 
     /// Makes the table where it is not there yet, in a transaction of its own. Another server may do the same.
     pub(super) fn ensure(&self, connection: &Connection) -> Result<()> {
+        let _changing = self.changing.lock();
         if self.is_there(connection)? {
             return Ok(());
         }
@@ -114,19 +124,30 @@ impl Book {
         Ok(page)
     }
 
-    /// Changes a job's row in a transaction of its own.
+    /// Changes a job's row in a transaction of its own, which writes nothing where nothing changes.
     pub(super) fn change(
         &self,
         connection: &Connection,
         job: &str,
         change: impl FnOnce(&mut Page),
     ) -> Result<()> {
-        connection.execute("BEGIN TRANSACTION")?;
-        let written = self.read(connection, job).and_then(|mut page| {
+        self.transaction(connection, || {
+            let before = self.read(connection, job)?;
+            let mut page = before.clone();
             change(&mut page);
-            self.write(connection, job, &page)
-        });
-        let ended = written.and_then(|()| Ok(connection.execute("COMMIT").map(|_| ())?));
+            if page == before { Ok(()) } else { self.write(connection, job, &page) }
+        })
+    }
+
+    /// A transaction that changes the table, among other things.
+    pub(super) fn transaction(
+        &self,
+        connection: &Connection,
+        work: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let _changing = self.changing.lock();
+        connection.execute("BEGIN TRANSACTION")?;
+        let ended = work().and_then(|()| Ok(connection.execute("COMMIT").map(|_| ())?));
         if ended.is_err() {
             // Where COMMIT failed there is no transaction left.
             let _ = connection.execute("ROLLBACK");
@@ -157,6 +178,11 @@ impl Book {
         }
         Ok(())
     }
+}
+
+/// A moment as it comes back from the table.
+pub(super) fn in_book(moment: SystemTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(micros(moment).unsigned_abs())
 }
 
 fn moment(batch: &RecordBatch, column: usize) -> Option<SystemTime> {

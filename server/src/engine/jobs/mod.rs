@@ -8,10 +8,13 @@ mod again;
 mod board;
 mod book;
 mod clock;
+mod lease;
 mod maintenance;
 mod pipeline;
 
 use std::{
+    collections::HashMap,
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -19,21 +22,18 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    again::again,
     board::{LastRun, Notice},
-    book::{Book, Page},
+    book::Book,
+    lease::{Lease, RENEWED_AFTER},
     pipeline::Run,
 };
 use super::{
     Engine, Error, Outcome, Result,
-    catalog::{Catalog, FullName},
-    clock::CommitClock,
-    database::Database,
+    catalog::FullName,
+    database::{Database, Pooled},
     error::Class,
-    ffi::Connection,
     lake::AttachedCatalog,
     names::Names,
-    open_writes::Kind,
 };
 use crate::{metrics, sql};
 pub(crate) use board::{Board, listing, listing_schema};
@@ -41,14 +41,8 @@ pub(crate) use book::{COLUMNS as BOOK_COLUMNS, TABLE as BOOK_TABLE};
 pub use clock::JobClock;
 pub use pipeline::Pipeline;
 
-/// A server that has begun a job and died is believed to be at it for so long.
-const HELD: Duration = Duration::from_secs(15 * 60);
-
 /// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// A change in the book that others were faster than is tried this many times.
-const CHANGE_TRIES: usize = 10;
 
 /// All jobs of a server.
 pub(crate) struct Jobs {
@@ -62,8 +56,8 @@ pub(crate) struct Jobs {
 struct Job {
     name: String,
     work: Work,
-    /// Where its book is.
-    catalog: String,
+    book: Arc<Book>,
+    lease: Lease,
     every: Option<Duration>,
     /// It runs once at a time.
     running: tokio::sync::Mutex<()>,
@@ -87,7 +81,7 @@ impl Jobs {
     ///
     /// # Errors
     /// [`Error::Setup`], which names the pipeline.
-    pub(crate) fn new(database: &Arc<Database>, catalog: &Catalog, clock: &CommitClock) -> Result<Self> {
+    pub(crate) fn new(database: &Arc<Database>) -> Result<Self> {
         let options = database.options();
         let names = Names::default_of(&database.catalog);
         let mut works = Vec::new();
@@ -96,16 +90,24 @@ impl Jobs {
             works.extend(lakes.map(|lake| Work::Maintain(Box::new(lake.clone()))));
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
-                let run = Run { pipeline, database, catalog, clock };
-                run.check(&*database.connection()?, &target).map_err(|error| Error::Setup {
+                let connection = database.connection()?;
+                pipeline.check(database, &connection, &target).map_err(|error| Error::Setup {
                     what: format!("pipeline {}", pipeline.name),
                     reason: error.to_string(),
                 })?;
                 works.push(Work::Promote { pipeline: Box::new(pipeline.clone()), target });
             }
         }
-        let jobs: Vec<_> =
-            works.into_iter().enumerate().map(|(place, work)| Arc::new(Job::new(work, place))).collect();
+        let mut books = HashMap::new();
+        let mut book_of = |catalog: &str| {
+            let book = books.entry(catalog.to_lowercase()).or_insert_with(|| Arc::new(Book::of(catalog)));
+            Arc::clone(book)
+        };
+        let jobs: Vec<_> = works
+            .into_iter()
+            .enumerate()
+            .map(|(place, work)| Arc::new(Job::new(book_of(work.catalog()), work, place)))
+            .collect();
         let board = Arc::clone(&database.board);
         *board.lock() = jobs.iter().map(|job| job.notice()).collect();
         Ok(Self { jobs, board, clock: options.job_clock.clone(), stop: CancellationToken::new() })
@@ -157,12 +159,16 @@ impl Engine {
         }
         let begun = self.shared.jobs.clock.now();
         let started = Instant::now();
-        let ran = self.run_on_a_thread(job, begun, every).await;
+        let (engine, running) = (self.clone(), Arc::clone(job));
+        let ran = tokio::select! {
+            ran = self.blocking(move || running.run(&engine, begun, every)) => ran,
+            never = self.keep_lease(job, begun) => match never {},
+        };
         let took = started.elapsed();
         let (outcome, detail, changed) = match &ran {
             Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
             Ok(Ran::Elsewhere) => ("elsewhere", "another server is at it, or has just done it".into(), 0),
-            Err(error) => ("failed", told(&job.catalog, error), 0),
+            Err(error) => ("failed", told(job.book.catalog(), error), 0),
         };
         metrics::job_ran(&job.name, outcome, took);
         match &ran {
@@ -176,18 +182,19 @@ impl Engine {
         ran
     }
 
-    async fn run_on_a_thread(&self, job: &Arc<Job>, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
-        // What it writes to the server's own database, it writes in its turn, as anybody does.
-        let turn = match job.catalog.eq_ignore_ascii_case(self.default_catalog()) {
-            true => Some(self.writing_turn("MERGE", Kind::Statement).await?),
-            false => None,
-        };
-        let (engine, job) = (self.clone(), Arc::clone(job));
-        self.blocking(move || {
-            let _turn = turn;
-            job.run(&engine, now, every)
-        })
-        .await
+    /// Renews the lease of a run from time to time.
+    async fn keep_lease(&self, job: &Arc<Job>, begun: SystemTime) -> Infallible {
+        let clock = &self.shared.jobs.clock;
+        let mut since = begun;
+        loop {
+            clock.reach(since + RENEWED_AFTER).await;
+            since = clock.now();
+            let (engine, kept) = (self.clone(), Arc::clone(job));
+            let renewing = self.blocking(move || kept.lease.renew(&*kept.connect(&engine)?, since));
+            if let Err(error) = renewing.await {
+                tracing::warn!(job = job.name, %error, "the lease of a job was not renewed");
+            }
+        }
     }
 }
 
@@ -211,6 +218,14 @@ fn missing(asked: &sql::Job) -> String {
 }
 
 impl Work {
+    /// Where the job's book is.
+    fn catalog(&self) -> &str {
+        match self {
+            Self::Maintain(lake) => &lake.name,
+            Self::Promote { target, .. } => &target.catalog,
+        }
+    }
+
     fn is(&self, asked: &sql::Job) -> bool {
         match (self, asked) {
             (Self::Maintain(lake), sql::Job::Maintain(name)) => lake.name.eq_ignore_ascii_case(name),
@@ -242,16 +257,13 @@ async fn follow(engine: Engine, job: Arc<Job>) {
 }
 
 impl Job {
-    fn new(work: Work, place: usize) -> Self {
-        let (name, catalog, every) = match &work {
-            Work::Maintain(lake) => {
-                (format!("maintain {}", lake.name), lake.name.clone(), lake.maintenance.every)
-            }
-            Work::Promote { pipeline, target } => {
-                (pipeline.name.clone(), target.catalog.clone(), pipeline.every)
-            }
+    fn new(book: Arc<Book>, work: Work, place: usize) -> Self {
+        let (name, every) = match &work {
+            Work::Maintain(lake) => (format!("maintain {}", lake.name), lake.maintenance.every),
+            Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every),
         };
-        Self { name, work, catalog, every, running: tokio::sync::Mutex::new(()), place }
+        let lease = Lease::new(&name, Arc::clone(&book));
+        Self { name, work, book, lease, every, running: tokio::sync::Mutex::new(()), place }
     }
 
     fn notice(&self) -> Notice {
@@ -262,23 +274,28 @@ impl Job {
         Notice {
             job: self.name.clone(),
             kind,
-            catalog: self.catalog.clone(),
+            catalog: self.book.catalog().to_owned(),
             every: self.every,
             last: None,
             next: None,
         }
     }
 
-    fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
-        let shared = &engine.shared;
-        let connection = shared.database.private_connection()?;
+    fn connect(&self, engine: &Engine) -> Result<Pooled> {
+        let database = &engine.shared.database;
+        let connection = database.private_connection()?;
         // What fails in another database does not condemn this one.
-        if self.catalog != shared.database.catalog {
+        if self.book.catalog() != database.catalog {
             connection.forgive();
         }
-        let book = Book::of(&self.catalog);
-        book.ensure(&connection)?;
-        if !self.claim(&connection, &book, now, every)? {
+        Ok(connection)
+    }
+
+    fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
+        let shared = &engine.shared;
+        let connection = self.connect(engine)?;
+        self.book.ensure(&connection)?;
+        if !self.lease.take(&connection, now, every)? {
             return Ok(Ran::Elsewhere);
         }
         let ran = match &self.work {
@@ -288,42 +305,86 @@ impl Job {
                 tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
             }
             Work::Promote { pipeline, target } => {
-                let (database, catalog, clock) = (&shared.database, &shared.catalog, &shared.clock);
-                let run = Run { pipeline, database, catalog, clock };
-                let moved = run.promote(&connection, &book, target);
-                moved.map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
+                let run = Run { pipeline, target, engine, book: &self.book, connection: &connection };
+                run.promote().map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
             }
         };
-        let released = self.change(&connection, &book, |page| page.held_until = None);
+        let ended = self.lease.end(&connection, ran.is_err());
         let ran = ran?;
-        released?;
+        ended?;
         Ok(ran)
     }
+}
 
-    /// Writes down that this server is at it; false where another one is, or, for a run by schedule, has just been.
-    fn claim(
-        &self,
-        connection: &Connection,
-        book: &Book,
-        now: SystemTime,
-        every: Option<Duration>,
-    ) -> Result<bool> {
-        let mut ours = true;
-        self.change(connection, book, |page| {
-            let held = page.held_until.is_some_and(|until| until > now);
-            // The schedules of two servers are not in step: half a period is soon.
-            let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
-            ours = !held && !recent;
-            if ours {
-                page.begun_at = Some(now);
-                page.held_until = Some(now + HELD);
-            }
-        })?;
-        Ok(ours)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Options, Script, TableRef, answers::numbers};
+
+    /// A pipeline from a table with one row to another one, which has to wait for its turn.
+    fn options(clock: &JobClock, from: &str) -> Options {
+        let pipeline = Pipeline {
+            name: "copy".into(),
+            from: from.into(),
+            incremental: "id".into(),
+            overlap: None,
+            into: TableRef { catalog: None, schema: None, table: "copied".into() },
+            key: vec!["id".into()],
+            every: None,
+        };
+        let sql = "CREATE TABLE events AS SELECT 1 AS id, 'text' AS v".into();
+        Options {
+            init_sql: Some(Script { name: "init".into(), sql }),
+            wait: Duration::from_secs(3600),
+            pipelines: vec![pipeline],
+            job_clock: clock.clone(),
+            ..Options::default()
+        }
     }
 
-    /// Changes the job's row in a transaction of its own, again while other servers are faster.
-    fn change(&self, connection: &Connection, book: &Book, mut change: impl FnMut(&mut Page)) -> Result<()> {
-        again(CHANGE_TRIES, || book.change(connection, &self.name, &mut change))
+    /// What the book says of the pipeline: when it was begun and when the lease ends, in microseconds since 1970.
+    fn page(engine: &Engine) -> Option<[Option<i64>; 2]> {
+        let connection = engine.shared.database.connection().unwrap();
+        let sql = "SELECT begun_at, held_until FROM __merganser.jobs WHERE job = 'copy'";
+        numbers(&connection, sql).ok()?.try_into().ok()
+    }
+
+    fn held_until(engine: &Engine) -> Option<i64> {
+        page(engine)?[1]
+    }
+
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let holding = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), holding).await.expect("it holds in time");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_that_goes_on_renews_its_lease() {
+        let clock = JobClock::standing();
+        let engine = Engine::open(options(&clock, "events")).unwrap();
+        let turn = engine.shared.turn.take().await.unwrap();
+        let asked = engine.clone();
+        let running = tokio::spawn(async move { asked.run_asked(sql::Job::Promote("copy".into())).await });
+        until(|| held_until(&engine).is_some()).await;
+        let first = held_until(&engine);
+        clock.advance(RENEWED_AFTER);
+        until(|| held_until(&engine) > first).await;
+        drop(turn);
+        assert!(matches!(running.await.unwrap().unwrap(), Outcome::Changed(1)));
+        assert!(matches!(page(&engine), Some([Some(_), None])));
+        engine.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_that_fails_leaves_nothing_that_holds_the_next_one_up() {
+        let wrong = "SELECT id, CAST(v AS INTEGER) AS v FROM events";
+        let engine = Engine::open(options(&JobClock::standing(), wrong)).unwrap();
+        assert!(engine.run_asked(sql::Job::Promote("copy".into())).await.is_err());
+        assert_eq!(page(&engine), Some([None, None]));
+        engine.shutdown().await;
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! How far a pipeline has come is written in the same transaction as its rows, in the catalog of the table. So
 //! whatever dies, and however many servers run the same pipeline, no row comes twice and none is left out.
+//!
+//! What is new is read into a temporary table first, with nothing held, because a source may be slow.
 
-use std::sync::Arc;
+use tokio::runtime::Handle;
 
 use super::{
     again::again,
@@ -11,13 +13,13 @@ use super::{
 };
 use crate::{
     engine::{
-        CatalogKind, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, Result,
+        CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
+        Result,
         answers::text_or_null,
-        catalog::{Catalog, FullName, TableRef},
-        clock::CommitClock,
-        database::{Database, Pooled},
+        catalog::{FullName, TableRef},
+        database::Database,
         ffi::Connection,
-        ingest::StagedQuery,
+        ingest::{StagedQuery, Way},
         names::Names,
     },
     sql::{literal, quote},
@@ -48,12 +50,13 @@ pub struct Pipeline {
     pub every: Option<std::time::Duration>,
 }
 
-/// One run of a pipeline.
+/// One run of a pipeline, on a thread of the runtime that may block.
 pub(super) struct Run<'a> {
     pub(super) pipeline: &'a Pipeline,
-    pub(super) database: &'a Arc<Database>,
-    pub(super) catalog: &'a Catalog,
-    pub(super) clock: &'a CommitClock,
+    pub(super) target: &'a FullName,
+    pub(super) engine: &'a Engine,
+    pub(super) book: &'a Book,
+    pub(super) connection: &'a Connection,
 }
 
 impl Pipeline {
@@ -72,6 +75,43 @@ impl Pipeline {
             true => format!("({}\n)", self.from.trim_end().trim_end_matches(';').trim_end()),
             false => format!("(FROM {})", self.from),
         }
+    }
+
+    /// Whether everything that it names is there, without moving anything.
+    pub(super) fn check(
+        &self,
+        database: &Database,
+        connection: &Connection,
+        target: &FullName,
+    ) -> Result<()> {
+        if database.is_kept_from_writes(&target.catalog) {
+            return Err(Error::SchemaMismatch(format!(
+                "nothing can be written to the catalog {:?}",
+                target.catalog
+            )));
+        }
+        if database.kind_of(&target.catalog) == Some(&CatalogKind::Sqlite) {
+            return Err(Error::SchemaMismatch("SQLite has no place for how far a pipeline has come".into()));
+        }
+        let sql_type = self.column_type(connection)?;
+        let columns: Vec<_> =
+            self.key.iter().chain([&self.incremental]).map(|column| quote(column)).collect();
+        connection.execute(&format!("SELECT {} FROM {} LIMIT 0", columns.join(", "), self.source()))?;
+        if self.overlap.is_some() {
+            connection.execute(&format!("SELECT {}", self.bound("NULL", &sql_type)))?;
+        }
+        Ok(())
+    }
+
+    /// The SQL type of the column by which rows are new.
+    fn column_type(&self, connection: &Connection) -> Result<String> {
+        let sql = format!(
+            "SELECT column_type FROM (DESCRIBE FROM {}) WHERE lower(column_name) = lower({})",
+            self.source(),
+            literal(&self.incremental)
+        );
+        let missing = || Error::SchemaMismatch(format!("there is no column {:?}", self.incremental));
+        text_or_null(connection, &sql)?.ok_or_else(missing)
     }
 
     fn request(&self) -> IngestRequest {
@@ -113,103 +153,64 @@ impl Pipeline {
 }
 
 impl Run<'_> {
-    /// Whether everything that it names is there, without moving anything.
-    pub(super) fn check(&self, connection: &Connection, target: &FullName) -> Result<()> {
-        let Pipeline { incremental, overlap, key, .. } = self.pipeline;
-        if self.database.is_kept_from_writes(&target.catalog) {
-            return Err(Error::SchemaMismatch(format!(
-                "nothing can be written to the catalog {:?}",
-                target.catalog
-            )));
-        }
-        if self.database.kind_of(&target.catalog) == Some(&CatalogKind::Sqlite) {
-            return Err(Error::SchemaMismatch("SQLite has no place for how far a pipeline has come".into()));
-        }
-        self.column_type(connection)?;
-        let columns: Vec<_> = key.iter().chain([incremental]).map(|column| quote(column)).collect();
-        connection.execute(&format!(
-            "SELECT {} FROM {} LIMIT 0",
-            columns.join(", "),
-            self.pipeline.source()
-        ))?;
-        if overlap.is_some() {
-            let bound = self.pipeline.bound("NULL", &self.column_type(connection)?);
-            connection.execute(&format!("SELECT {bound}"))?;
-        }
-        Ok(())
-    }
-
     /// Moves what is new; tells how many rows that were.
-    pub(super) fn promote(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
-        again(TRIES, || self.try_once(connection, book, target))
+    pub(super) fn promote(&self) -> Result<u64> {
+        again(TRIES, || self.try_once())
     }
 
-    fn try_once(&self, connection: &Pooled, book: &Book, target: &FullName) -> Result<u64> {
-        if self.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
+    fn try_once(&self) -> Result<u64> {
+        let Self { pipeline, target, engine, book, connection } = *self;
+        if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
             connection.execute("CALL pg_clear_cache()")?;
         }
-        let page = book.read(connection, &self.pipeline.name)?;
-        let sql_type = self.column_type(connection)?;
-        let condition = self.pipeline.condition(page.watermark.as_deref(), &sql_type);
-        let by = quote(&self.pipeline.incremental);
-        let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", self.pipeline.source());
-        let table = self.catalog.look_up(target)?;
-        let staged =
-            StagedQuery::fill(connection, target, table.as_deref(), &self.pipeline.request(), &query)?;
-        let outcome = self.enter(connection, book, target, &page, &staged);
+        let page = book.read(connection, &pipeline.name)?;
+        let sql_type = pipeline.column_type(connection)?;
+        let condition = pipeline.condition(page.watermark.as_deref(), &sql_type);
+        let by = quote(&pipeline.incremental);
+        let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
+        let table = engine.shared.catalog.look_up(target)?;
+        let staged = StagedQuery::fill(connection, target, table.as_deref(), &pipeline.request(), &query)?;
+        let outcome = self.enter(&page, &staged);
         let closed = staged.close(connection);
         outcome.and_then(|rows| closed.map(|()| rows))
     }
 
     /// Brings the staged rows in, and writes down how far that is.
-    fn enter(
-        &self,
-        connection: &Connection,
-        book: &Book,
-        target: &FullName,
-        before: &Page,
-        staged: &StagedQuery,
-    ) -> Result<u64> {
-        let Some(last) = staged.last(connection, &self.pipeline.incremental)? else { return Ok(0) };
+    fn enter(&self, before: &Page, staged: &StagedQuery) -> Result<u64> {
+        let Self { pipeline, target, engine, book, connection } = *self;
+        let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(0) };
         let rows = staged.settle(connection, target)?;
         if rows == 0 && before.watermark.as_deref() == Some(&last) {
             return Ok(0);
         }
-        let _writing = self.clock.writing();
-        connection.execute("BEGIN TRANSACTION")?;
-        let at_once = matches!(self.database.kind_of(&target.catalog), Some(CatalogKind::DuckLake { .. }));
-        let done = book.read(connection, &self.pipeline.name).and_then(|page| {
+        let way = self.way(staged)?;
+        let _writing = engine.shared.clock.writing();
+        book.transaction(connection, || {
+            let page = book.read(connection, &pipeline.name)?;
             if page.watermark != before.watermark {
                 return Err(Error::conflict("another server has moved the same rows"));
             }
-            staged.enter(connection, target, at_once)?;
-            book.write(connection, &self.pipeline.name, &Page { watermark: Some(last), ..page })
-        });
-        let ended = match done {
-            Ok(()) => connection.execute("COMMIT").map_err(Error::from),
-            Err(error) => Err(error),
-        };
-        if ended.is_err() {
-            // Where COMMIT failed there is no transaction left.
-            let _ = connection.execute("ROLLBACK");
-        }
-        ended?;
-        if staged.changes_schema() {
-            self.clock.schema_changed();
+            staged.enter(connection, target, &way)?;
+            book.write(connection, &pipeline.name, &Page { watermark: Some(last), ..page })
+        })?;
+        if way.changes_schema(staged) {
+            engine.shared.clock.schema_changed();
         }
         Ok(rows)
     }
 
-    /// The SQL type of the column by which rows are new.
-    fn column_type(&self, connection: &Connection) -> Result<String> {
-        let sql = format!(
-            "SELECT column_type FROM (DESCRIBE FROM {}) WHERE lower(column_name) = lower({})",
-            self.pipeline.source(),
-            literal(&self.pipeline.incremental)
-        );
-        let missing = || Error::SchemaMismatch(format!("there is no column {:?}", self.pipeline.incremental));
-        text_or_null(connection, &sql)?.ok_or_else(missing)
+    /// How the rows enter. Into the server's own database they do in its turn, as anybody's would.
+    fn way(&self, staged: &StagedQuery) -> Result<Way> {
+        let catalog = &self.target.catalog;
+        if catalog.eq_ignore_ascii_case(self.engine.default_catalog()) {
+            let request = self.pipeline.request();
+            return Handle::current().block_on(self.engine.admit_query(&request, staged));
+        }
+        match self.engine.shared.database.kind_of(catalog) {
+            Some(CatalogKind::DuckLake { .. }) => Ok(Way::AtOnce),
+            _ => Ok(Way::AsStaged),
+        }
     }
 }
 
