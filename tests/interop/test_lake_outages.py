@@ -1,11 +1,13 @@
 """The lake's PostgreSQL out of reach: what loaders and readers are told, and that nothing is lost or doubled."""
 
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 from client import eventually
 from harness import refusal, refused, run_to_exit
 from loaders import Crowd, count, put, stored, unit
+from wire import sql_command
 
 ROWS = [3, 20, 20, 1000]
 SMALL_BULK = ["--bulk-size", "16KiB"]
@@ -84,10 +86,36 @@ def test_the_main_database_goes_on(cut_off):
     assert cut_off.rows("SELECT loader FROM merganser_ingest() ORDER BY loader") == [("a",), ("b",)]
 
 
-def test_lists_over_all_catalogs_wait_until_it_is_back(lake, cut_off):
-    with cut_off.adbc(autocommit=True) as connection:
-        told = refused(connection.adbc_get_objects, depth="tables", codes="UNAVAILABLE", slug="CATALOG_DOWN")
-    told_nothing(told.text, lake)
+def ask(server, name, *fields):
+    """The rows of a command of Flight SQL's metadata."""
+    info = server.client.get_flight_info(flight.FlightDescriptor.for_command(sql_command(name, *fields)))
+    return server.client.do_get(info.endpoints[0].ticket).read_all().to_pylist()
+
+
+def test_lists_have_the_catalogs_that_answer(lake, server):
+    server.run("CREATE TABLE keyed (id BIGINT PRIMARY KEY, mood ENUM('good', 'bad'))")
+    server.run("CREATE TABLE refers (id BIGINT REFERENCES keyed (id))")
+    lists = {
+        "CommandGetTables": [(5, 1)],
+        "CommandGetDbSchemas": [],
+        "CommandGetPrimaryKeys": [(3, "keyed")],
+        "CommandGetImportedKeys": [(3, "refers")],
+    }
+    whole = {name: ask(server, name, *fields) for name, fields in lists.items()}
+    with lake.postgres.down():
+        for name, fields in lists.items():
+            rest = [row for row in whole[name] if "lake" not in row.values()]
+            assert ask(server, name, *fields) == rest and rest, name
+        assert {row["table_name"] for row in ask(server, "CommandGetTables", (1, "db"))} == {"here", "keyed", "refers"}
+        flights = ["/".join(part.decode() for part in info.descriptor.path) for info in server.client.list_flights()]
+        assert "db/main/here" in flights and not any("lake" in path for path in flights)
+        with server.adbc(autocommit=True) as connection:
+            listed = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
+        assert "db" in [catalog["catalog_name"] for catalog in listed]
+        for name in ("CommandGetTables", "CommandGetDbSchemas"):
+            told = refused(ask, server, name, (1, "lake"), codes="UNAVAILABLE", slug="CATALOG_DOWN")
+            told_nothing(told.text, lake)
+    assert "out of reach and not listed" in server.log.read_text()
 
 
 @pytest.fixture

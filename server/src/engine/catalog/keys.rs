@@ -42,12 +42,12 @@ impl CatalogView {
     /// Whatever DuckDB says.
     pub async fn primary_keys(&self, table: &TableFilter) -> Result<Vec<RecordBatch>> {
         let condition = table.condition(["database_name", "schema_name", "table_name"]);
-        self.ask(format!(
+        let sql = format!(
             "SELECT database_name, schema_name, table_name, unnest(constraint_column_names),
                     constraint_name, generate_subscripts(constraint_column_names, 1)::INTEGER
              FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' AND {condition} ORDER BY 1, 2, 3, 5, 6"
-        ))
-        .await
+        );
+        self.ask_lists(table.catalog.as_deref(), sql).await
     }
 
     /// The columns of foreign keys: catalog, schema, table and column of the key that is referred to, then of
@@ -72,11 +72,11 @@ impl CatalogView {
             ForeignKeyOrder::Primary => "pk_catalog, pk_schema, pk_table, pk_name, position, fk_name",
             ForeignKeyOrder::Foreign => "fk_catalog, fk_schema, fk_table, fk_name, position",
         };
-        self.ask(format!(
-            "{FOREIGN_KEYS} SELECT * FROM keys WHERE {} ORDER BY {order}",
-            conditions.join(" AND ")
-        ))
-        .await
+        // Both ends are in one catalog.
+        let catalog = ends.iter().find_map(|(end, _)| end.as_ref()?.catalog.as_deref());
+        let sql =
+            format!("{FOREIGN_KEYS} SELECT * FROM keys WHERE {} ORDER BY {order}", conditions.join(" AND "));
+        self.ask_lists(catalog, sql).await
     }
 }
 

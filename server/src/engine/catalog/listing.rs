@@ -81,7 +81,8 @@ impl CatalogView {
     /// # Errors
     /// Whatever DuckDB says.
     pub async fn relations_like(&self, filter: RelationFilter) -> Result<Vec<Relation>> {
-        self.look(move |connection| {
+        let catalog = filter.catalog.clone();
+        self.look_at_lists(catalog.as_deref(), move |connection| {
             let batches = ask(connection, &filter.sql())?;
             let mut relations: Vec<_> = rows(&batches).map(|(batch, row)| relation(batch, row)).collect();
             if filter.columns {
@@ -121,7 +122,7 @@ impl CatalogView {
             "SELECT DISTINCT database_name, schema_name FROM duckdb_schemas() WHERE {} ORDER BY ALL",
             in_schemas(catalog, pattern)
         );
-        let batches = self.ask(sql).await?;
+        let batches = self.ask_lists(catalog, sql).await?;
         Ok(rows(&batches).map(|(batch, row)| (text(batch, 0, row), text(batch, 1, row))).collect())
     }
 }

@@ -5,6 +5,7 @@ mod column_types;
 mod dialect;
 mod keys;
 mod listing;
+mod reachable;
 mod table_keys;
 
 use std::{
@@ -16,6 +17,8 @@ use std::{
 use arrow_array::{RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 use parking_lot::Mutex;
+
+use reachable::Reachable;
 
 use super::{
     Engine, Error, Names, Place, Result,
@@ -293,6 +296,40 @@ impl CatalogView {
     /// All rows of a question to the catalog.
     async fn ask(&self, sql: String) -> Result<Vec<RecordBatch>> {
         self.look(move |connection| ask(connection, &sql)).await
+    }
+
+    /// All rows of a question to DuckDB's lists of one catalog or of all; see [`CatalogView::look_at_lists`].
+    async fn ask_lists(&self, catalog: Option<&str>, sql: String) -> Result<Vec<RecordBatch>> {
+        self.look_at_lists(catalog, move |connection| ask(connection, &sql)).await
+    }
+
+    /// Looks at DuckDB's lists, which ask every catalog that is attached. Where one of them is out of reach, those that
+    /// answer are listed without it, as everybody sees them; one that is asked for by its name must answer.
+    async fn look_at_lists<T: Send + 'static>(
+        &self,
+        catalog: Option<&str>,
+        look: impl Fn(&Connection) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<T> {
+        let look = Arc::new(look);
+        let first = Arc::clone(&look);
+        let looked = self.look(move |connection| first(connection)).await;
+        let shared = &self.engine.shared;
+        match looked {
+            // A temporary table is seen from its place alone, and an instance that is read-only takes no copies.
+            Err(error) if catalog == Some(TEMPORARY) || shared.options.read_only => Err(error),
+            Err(error) if error.class() == Some(Class::Unreachable) => {
+                let (database, catalog) = (Arc::clone(&shared.database), catalog.map(str::to_owned));
+                let listing = move || match Reachable::copy(&database, catalog.as_deref()) {
+                    Ok(reachable) => look(reachable.connection()),
+                    Err(reason) => {
+                        tracing::warn!(%reason, "catalogs cannot be listed");
+                        Err(error)
+                    }
+                };
+                self.engine.blocking(listing).await
+            }
+            looked => looked,
+        }
     }
 
     /// Looks from a connection of the place.
