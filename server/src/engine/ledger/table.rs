@@ -221,9 +221,7 @@ impl LedgerTable {
             // no order of its own.
             let order = if self.fence.is_some() { " ORDER BY commit_id, sequence" } else { "" };
             let sql = format!("FROM {}{order}", self.target.table.sql());
-            each_batch(connection, &sql, |batch| {
-                layout::entries(batch).try_for_each(|entry| Ok(ledger.record(entry?)))
-            })?;
+            each_batch(connection, &sql, |batch| record(batch, &mut ledger))?;
         }
         Ok(ledger)
     }
@@ -239,10 +237,7 @@ impl LedgerTable {
             "FROM {} WHERE commit_id > {commit} ORDER BY commit_id, sequence",
             self.target.table.sql()
         );
-        each_batch(connection, &sql, |batch| {
-            let mut ledger = ledger.lock();
-            layout::entries(batch).try_for_each(|entry| Ok(ledger.record(entry?)))
-        })
+        each_batch(connection, &sql, |batch| record(batch, &mut ledger.lock()))
     }
 
     /// What it knows of one unit.
@@ -281,6 +276,14 @@ impl LedgerTable {
             retention.age.as_secs()
         ))
     }
+}
+
+/// Takes the rows of the table into the ledger.
+fn record(batch: &RecordBatch, ledger: &mut Ledger) -> Result<()> {
+    for entry in layout::entries(batch) {
+        ledger.record(entry?);
+    }
+    Ok(())
 }
 
 fn each_batch(
