@@ -58,6 +58,28 @@ async fn the_last_row_of_a_key_wins_and_an_ignored_one_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_of_one_key_are_all_updated_and_stay_as_many() {
+    let server = TestServer::start().await;
+    let (client, flight) = (server.client().await, server.flight().await);
+    for (create, n) in [
+        ("CREATE TABLE t (id BIGINT, v VARCHAR)", "7"),
+        ("CREATE OR REPLACE TABLE t (id BIGINT, v VARCHAR, n INTEGER DEFAULT 7)", "n"),
+        ("CREATE OR REPLACE TABLE t (id BIGINT, v VARCHAR, n BIGINT GENERATED ALWAYS AS (id * 7))", "n"),
+    ] {
+        client.execute(create).await.unwrap();
+        put(&client, "t", rows(&[(1, "a"), (1, "b"), (3, "c")])).await.unwrap();
+        assert_eq!(upsert().send(&flight, vec![rows(&[(1, "x"), (2, "y")])]).await.unwrap(), 2);
+        assert_eq!(table(&client).await, ["1x", "1x", "2y", "3c"], "{create}");
+        // Now each key matches one row.
+        assert_eq!(upsert().send(&flight, vec![rows(&[(2, "z"), (4, "z")])]).await.unwrap(), 2);
+        assert_eq!(table(&client).await, ["1x", "1x", "2z", "3c", "4z"], "{create}");
+        let others = integers(&client, &format!("SELECT {n}::BIGINT FROM t WHERE v = 'x'")).await.unwrap();
+        assert_eq!(others, [7, 7], "{create}");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bulk_upload_is_merged_like_a_small_one() {
     let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
     let (client, flight) = (server.client().await, server.flight().await);

@@ -97,6 +97,11 @@ impl Fit {
         }
     }
 
+    /// Whether the upload has every column that a row can bring.
+    pub(super) fn fills(&self, table: &TableInfo) -> bool {
+        table.columns.iter().all(|column| column.generated || self.columns.contains(&column.name))
+    }
+
     /// The statements that add to the table what it lacks; `None` when it lacks nothing.
     pub(super) fn widening(&self, name: &FullName) -> Option<String> {
         let columns = self.columns.iter().zip(&self.sql_types).zip(&self.new);

@@ -13,6 +13,9 @@ pub(super) struct Matching {
     pub(super) keys: Vec<usize>,
     /// What becomes of a match.
     pub(super) on_conflict: OnConflict,
+    /// A row that is there may go, and the new one come in its place: the upload has all its columns, and nothing
+    /// in the table is unique, so that nothing refers to it.
+    pub(super) replaces: bool,
 }
 
 impl Matching {
@@ -41,7 +44,8 @@ impl Matching {
         let mut keys = names.iter().map(|name| place(name, fit, table)).collect::<Result<Vec<_>>>()?;
         keys.sort_unstable();
         keys.dedup();
-        Ok(Some(Self { keys, on_conflict: merge.on_conflict }))
+        let replaces = table.is_some_and(|table| !table.keys.unique && fit.fills(table));
+        Ok(Some(Self { keys, on_conflict: merge.on_conflict, replaces }))
     }
 }
 
