@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
+from client import eventually
 from harness import Server, refused
 
 TOML = """
@@ -153,6 +154,12 @@ class TestPostedRows:
             answer = exchange(named, path("posted", "zoo", sql), rows).to_pydict()
             assert answer == {"n": [count], "grams": [sum(range(count))]}
 
+    def test_a_sum_over_more_rows_than_before_does_not_overflow(self, named):
+        sql = "SELECT sum(CASE WHEN grams > 0 THEN 5000000000000000000 ELSE 0 END)::VARCHAR AS s FROM zoo"
+        for count in (1, 3, 1, 5):
+            answer = exchange(named, path("posted", "zoo", sql), pa.table({"grams": [1] * count}))
+            assert answer["s"].to_pylist() == [str(count * 5 * 10**18)]
+
     def test_the_next_request_sees_what_was_committed_since(self, named):
         sql = "SELECT name, price FROM zoo JOIN prices USING (name) WHERE price > 5 ORDER BY price"
         named.run("CREATE TABLE prices AS SELECT 'cow' AS name, 10 AS price")
@@ -168,6 +175,29 @@ class TestPostedRows:
         for _ in range(3):
             assert "too heavy" in refused(exchange, named, path("posted", "zoo", sql), ANIMALS).text
             assert exchange(named, path("posted", "zoo", sql), ANIMALS.slice(0, 1))["g"].to_pylist() == ["20"]
+
+    def test_one_that_is_broken_off_leaves_no_connection(self, named):
+        sql = "SELECT zoo.grams FROM zoo, range(1_000_000_000)"
+        rows = pa.table({"grams": range(1000)})
+
+        def connections():
+            return named.rows("FROM duckdb_connection_count()")[0][0]
+
+        def break_off():
+            # Without rows it ends at once, and leaves its plan to the next.
+            assert exchange(named, path("posted", "zoo", sql), rows.slice(0, 0)).num_rows == 0
+            writer, reader = named.client.do_exchange(path("posted", "zoo", sql))
+            writer.begin(rows.schema)
+            writer.write_table(rows)
+            writer.done_writing()
+            assert reader.read_chunk().data.num_rows > 0
+            reader.cancel()
+
+        break_off()
+        before = connections()
+        for _ in range(10):
+            break_off()
+        eventually(lambda: connections() <= before + 1, "the connections are closed")
 
     def test_many_at_once_never_see_each_others(self, named):
         wrong = []

@@ -1,35 +1,41 @@
 //! What a transaction begins and ends with, planned once a connection: as texts they cost every small statement a tenth
 //! of a millisecond each.
 
-use super::ffi::{Connection, DuckError, Prepared};
+use super::ffi::{Class, Connection, DuckError, Prepared};
 
-/// The two statements.
+/// The two statements; planned when they are needed first.
 pub(crate) struct Brackets {
-    begin: Prepared,
-    end: Prepared,
+    begin: &'static str,
+    end: &'static str,
+    planned: Option<(Prepared, Prepared)>,
 }
 
 impl Brackets {
     /// Of a transaction that ends with COMMIT.
-    pub(crate) fn of_write(connection: &Connection) -> Result<Self, DuckError> {
-        Self::plan(connection, "BEGIN TRANSACTION", "COMMIT")
+    pub(crate) fn of_write() -> Self {
+        Self { begin: "BEGIN TRANSACTION", end: "COMMIT", planned: None }
     }
 
     /// Of one that only reads, and ends with ROLLBACK whatever has become of it.
-    pub(crate) fn of_read(connection: &Connection) -> Result<Self, DuckError> {
-        Self::plan(connection, "BEGIN TRANSACTION READ ONLY", "ROLLBACK")
+    pub(crate) fn of_read() -> Self {
+        Self { begin: "BEGIN TRANSACTION READ ONLY", end: "ROLLBACK", planned: None }
     }
 
-    fn plan(connection: &Connection, begin: &str, end: &str) -> Result<Self, DuckError> {
+    /// Begins on the connection, which is always the same one.
+    pub(crate) fn begin(&mut self, connection: &Connection) -> Result<(), DuckError> {
         let plan = |sql| connection.extract(sql)?.prepare(0);
-        Ok(Self { begin: plan(begin)?, end: plan(end)? })
+        let planned = match self.planned.take() {
+            Some(planned) => planned,
+            None => (plan(self.begin)?, plan(self.end)?),
+        };
+        self.planned.insert(planned).0.run()
     }
 
-    pub(crate) fn begin(&self) -> Result<(), DuckError> {
-        self.begin.run()
-    }
-
+    /// Ends what was begun.
     pub(crate) fn end(&self) -> Result<(), DuckError> {
-        self.end.run()
+        match &self.planned {
+            Some((_, end)) => end.run(),
+            None => Err(DuckError::new(Class::Other, "no transaction was begun on the connection")),
+        }
     }
 }

@@ -136,7 +136,7 @@ impl Instance {
         if self.sources {
             connection.execute(&self.use_sql(None))?;
         }
-        Ok(Idle { connection, plans: Plans::default(), reading: None, names: None })
+        Ok(Idle { connection, plans: Plans::default(), reading: Brackets::of_read(), names: None })
     }
 
     /// The statement after which unqualified names mean `names`; `None` is the default.
@@ -334,7 +334,7 @@ fn use_sql(names: &Names, sources: bool) -> String {
 /// A connection and what it has planned.
 struct Idle {
     plans: Plans,
-    reading: Option<Brackets>,
+    reading: Brackets,
     /// What USE has set; plans are of statements with these names.
     names: Option<Names>,
     connection: Connection,
@@ -416,18 +416,12 @@ impl Pooled {
 
     /// Begins a READ ONLY transaction.
     pub(crate) fn begin_read(&mut self) -> Result<(), DuckError> {
-        let Some(idle) = &mut self.idle else { return Ok(()) };
-        let brackets = match idle.reading.take() {
-            Some(planned) => planned,
-            None => Brackets::of_read(&idle.connection)?,
-        };
-        idle.reading.insert(brackets).begin()
+        self.idle.as_mut().map_or(Ok(()), |idle| idle.reading.begin(&idle.connection))
     }
 
     /// Ends it.
     pub(crate) fn end_read(&self) -> Result<(), DuckError> {
-        let planned = self.idle.as_ref().and_then(|idle| idle.reading.as_ref());
-        planned.map_or(Ok(()), Brackets::end)
+        self.idle.as_ref().map_or(Ok(()), |idle| idle.reading.end())
     }
 
     /// The plans that the connection keeps.

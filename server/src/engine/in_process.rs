@@ -1,4 +1,4 @@
-//! DuckDB without a server, for benchmarks: the same appender and the same chunks as the writer's, and no
+//! DuckDB without a server, for benchmarks: its appender, as a program would use it, fed with the writer's chunks, and no
 //! network, queue or thread between. What the writer reaches is measured against this.
 
 use std::path::Path;

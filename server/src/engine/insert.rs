@@ -1,9 +1,9 @@
 //! Rows into a table by statements that are planned once.
 //!
 //! To plan an INSERT takes as long as to insert a few hundred rows, and an appender plans one with each flush. Loaders
-//! repeat their schemas with every unit, so the writer's connections keep what they have planned. DuckDB plans anew by
-//! itself when the catalog has changed; and the plan holds no statistics that could be stale, because all that it
-//! reads are the rows on offer.
+//! repeat their schemas with every unit, so the writer's connections keep what they have planned, until a schema changes:
+//! then DuckDB would plan anew by itself, but with every run. No statistics in such a plan can be stale, because all that
+//! it reads are the rows on offer.
 
 use std::sync::Arc;
 

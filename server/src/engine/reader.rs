@@ -163,7 +163,9 @@ impl Read {
                 }
                 Ok(Ran::Writes | Ran::Stale) => None,
                 Err(error) => {
-                    // Outside a transaction, only closing ends a stream that is left in the middle.
+                    // A stream that is left in the middle keeps its plan, and with posted rows the connection, until
+                    // something else runs.
+                    let _ = connection.end_read();
                     drop(plan);
                     connection.close();
                     return Err(error);

@@ -77,7 +77,10 @@ impl Reachable {
 
 fn folder_of(database: &Database) -> Result<TempDir> {
     let parent = database.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir);
-    TempDir::with_prefix_in("merganser-list-", parent).map_err(|error| Error::Internal(error.to_string()))
+    // DuckDB makes its folder only when it needs it.
+    std::fs::create_dir_all(&parent)
+        .and_then(|()| TempDir::with_prefix_in("merganser-list-", parent))
+        .map_err(|error| Error::Internal(error.to_string()))
 }
 
 fn attached(connection: &Connection) -> Result<Vec<Attached>> {

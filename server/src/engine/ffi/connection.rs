@@ -54,6 +54,24 @@ impl RawConnection {
         }
     }
 
+    /// Runs what fills a result that nobody reads; gives the number of rows changed.
+    pub(super) fn effect(
+        &self,
+        run: impl FnOnce(*mut c::duckdb_result) -> c::duckdb_state,
+    ) -> Result<u64, DuckError> {
+        // SAFETY: a zeroed result is what DuckDB expects to fill; it is destroyed on both ways out, and the error text
+        // is copied before.
+        unsafe {
+            let mut result: c::duckdb_result = std::mem::zeroed();
+            let outcome = match run(&raw mut result) {
+                c::duckdb_state_DuckDBSuccess => Ok(c::duckdb_rows_changed(&mut result)),
+                _ => Err(self.examine(DuckError::from_raw(c::duckdb_result_error(&mut result)))),
+            };
+            c::duckdb_destroy_result(&mut result);
+            outcome
+        }
+    }
+
     /// How DuckDB is to lay out Arrow data; fixed when the connection was made.
     pub(super) fn arrow_options(&self) -> c::duckdb_arrow_options {
         self.options
@@ -111,19 +129,8 @@ impl Connection {
     /// Runs SQL for its effect and returns the number of rows changed by its last statement.
     pub(crate) fn execute(&self, sql: &str) -> Result<u64, DuckError> {
         let sql = c_string(sql)?;
-        // SAFETY: a zeroed result is what DuckDB expects to fill; it is destroyed on both ways out, and
-        // the error text is copied before.
-        unsafe {
-            let mut result: c::duckdb_result = std::mem::zeroed();
-            let state = c::duckdb_query(self.raw.raw, sql.as_ptr(), &mut result);
-            let outcome = if state == c::duckdb_state_DuckDBSuccess {
-                Ok(c::duckdb_rows_changed(&mut result))
-            } else {
-                Err(self.raw.examine(DuckError::from_raw(c::duckdb_result_error(&mut result))))
-            };
-            c::duckdb_destroy_result(&mut result);
-            outcome
-        }
+        // SAFETY: the connection and the text are live, and `result` is what DuckDB fills.
+        self.raw.effect(|result| unsafe { c::duckdb_query(self.raw.raw, sql.as_ptr(), result) })
     }
 
     /// What stops the statement that the connection runs.

@@ -162,9 +162,10 @@ unsafe fn bind_source(info: c::duckdb_bind_info) -> Result<(), DuckError> {
             c::duckdb_destroy_logical_type(&mut logical);
         }
         let rows: usize = source.slices.lock().iter().map(|slice| slice.lock().rows.num_rows()).sum();
-        // No more than a guess: the plan may run over other rows than are there now.
+        // A guess, because the plan may run over other rows than are there now. What the C API calls exact is an
+        // estimate alone; without it the number would be a bound, too, by which sums are chosen that cannot overflow.
         if rows > 0 {
-            c::duckdb_bind_set_cardinality(info, rows as c::idx_t, false);
+            c::duckdb_bind_set_cardinality(info, rows as c::idx_t, true);
         }
         c::duckdb_bind_set_bind_data(info, Arc::into_raw(source).cast_mut().cast(), Some(release_source));
     }

@@ -310,19 +310,12 @@ impl Prepared {
             Rows::new(result, state, Arc::clone(&self.connection))
         }
     }
+
     /// Runs it for its effect.
     pub(crate) fn run(&self) -> Result<(), DuckError> {
-        // SAFETY: a zeroed result is what DuckDB fills; it is destroyed on both ways out, and the error text is
-        // copied before.
-        unsafe {
-            let mut result: c::duckdb_result = std::mem::zeroed();
-            let state = c::duckdb_execute_prepared(self.raw, &mut result);
-            let outcome = match state {
-                c::duckdb_state_DuckDBSuccess => Ok(()),
-                _ => Err(self.examine(DuckError::from_raw(c::duckdb_result_error(&mut result)))),
-            };
-            c::duckdb_destroy_result(&mut result);
-            outcome
-        }
+        self.connection
+            // SAFETY: the handle is live, and `result` is what DuckDB fills.
+            .effect(|result| unsafe { c::duckdb_execute_prepared(self.raw, result) })
+            .map(drop)
     }
 }

@@ -47,6 +47,11 @@ impl Fence {
         format!("CREATE TABLE {table} ({COLUMN} UBIGINT NOT NULL); INSERT INTO {table} VALUES (0);")
     }
 
+    /// After which no commit with a key can be between the snapshot of this transaction and its end.
+    pub(super) fn touch_sql(&self) -> String {
+        format!("UPDATE {} SET {COLUMN} = {COLUMN}; ", self.table.sql())
+    }
+
     /// The statements after which few rows of it and of the ledger stay in the lake's metadata.
     pub(super) fn inline_sql(&self, ledger: &FullName) -> String {
         format!("{}; {}", inline_sql(&self.table), inline_sql(ledger))

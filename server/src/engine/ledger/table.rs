@@ -22,8 +22,7 @@ use crate::{
         Error, Result,
         catalog::FullName,
         ffi::{Class, Connection, DuckError, ScanRegistry},
-        insert::Inserts,
-        insert::Target,
+        insert::{Inserts, Target},
         jobs::{BOOK_COLUMNS, BOOK_TABLE},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
@@ -101,7 +100,8 @@ impl LedgerTable {
     /// Gives false for a database that is only read, which has no use for its ledger.
     fn upgrade(&self, connection: &Connection) -> Result<bool> {
         let catalog = &self.target.table.catalog;
-        match self.make(connection, &upgrade::sql(&self.target.table)) {
+        let touch = self.fence.as_ref().map_or_else(String::new, Fence::touch_sql);
+        match self.make(connection, &format!("{touch}{}", upgrade::sql(&self.target.table))) {
             Ok(()) => {
                 tracing::info!(catalog, "upgraded the ledger");
                 Ok(true)
@@ -113,7 +113,11 @@ impl LedgerTable {
                 );
                 Ok(false)
             }
-            Err(error) => Err(error.into()),
+            // Another server of the lake may have been faster.
+            Err(error) => match self.search(connection)? {
+                Found::Today => Ok(true),
+                Found::Nothing | Found::Before => Err(error.into()),
+            },
         }
     }
 

@@ -238,7 +238,16 @@ pub(crate) fn commit_error(error: Error) -> Error {
 /// before that, after which nothing is written.
 pub(super) fn statement_error(error: Error) -> Error {
     match error {
-        Error::Duck { class: Class::Other, ref message } if !message.contains("Failed to commit") => error,
+        Error::Duck { class: Class::Other, ref message }
+            if !message.is_empty() && !tells_of_a_bug(message) =>
+        {
+            error
+        }
         error => commit_error(error),
     }
+}
+
+/// Such an error may come from any place, also from within a COMMIT.
+fn tells_of_a_bug(message: &str) -> bool {
+    message.starts_with("INTERNAL") || message.contains("Failed to commit")
 }

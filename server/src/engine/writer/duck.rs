@@ -40,14 +40,14 @@ impl Storage for DuckStorage {
         let _writing = clock.writing();
         if entries.is_empty() && is_one_statement(units) {
             return own
-                .insert(&database.scans, units)
+                .insert(&database.scans, clock, units)
                 .map_err(|failure| Failure { error: statement_error(failure.error), ..failure });
         }
         if !entries.is_empty() {
             ledger.ensure(&own.connection).map_err(Failure::whole)?;
         }
         own.begin().map_err(Failure::whole)?;
-        own.insert(&database.scans, units)
+        own.insert(&database.scans, clock, units)
             .and_then(|()| own.note(&database.scans, ledger, entries))
             .inspect_err(|_| own.roll_back())?;
         own.commit()?;
@@ -101,10 +101,10 @@ impl Overlapping for DuckStorage {
         units: &[Unit],
         entries: &[Entry],
     ) -> Result<(), Failure> {
-        let Self { database, ledger, .. } = self;
+        let Self { database, ledger, clock, .. } = self;
         database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
         transaction.with(|lane| {
-            lane.insert(&database.scans, units)?;
+            lane.insert(&database.scans, clock, units)?;
             lane.note(&database.scans, ledger, entries)
         })
     }

@@ -24,30 +24,40 @@ use crate::engine::{
 pub(super) struct Lane {
     pub(super) connection: Pooled,
     inserts: Inserts,
-    brackets: Option<Brackets>,
+    brackets: Brackets,
+    /// The number of schema changes before which its statements were planned.
+    planned_at: u64,
 }
 
 impl Lane {
     pub(super) fn open(database: &Arc<Database>) -> Result<Self> {
-        Ok(Self { connection: database.private_connection()?, inserts: Inserts::default(), brackets: None })
+        let (inserts, brackets) = (Inserts::default(), Brackets::of_write());
+        Ok(Self { connection: database.private_connection()?, inserts, brackets, planned_at: 0 })
     }
 
     /// Lets go of what the plans hold of the instance.
     pub(super) fn forget_plans(&mut self) {
         self.inserts = Inserts::default();
-        self.brackets = None;
+        self.brackets = Brackets::of_write();
     }
 
     pub(super) fn begin(&mut self) -> Result<(), DuckError> {
-        let brackets = match self.brackets.take() {
-            Some(planned) => planned,
-            None => Brackets::of_write(&self.connection)?,
-        };
-        self.brackets.insert(brackets).begin()
+        self.brackets.begin(&self.connection)
     }
 
-    /// Inserts the rows of all units; who creates a table does so first.
-    pub(super) fn insert(&mut self, scans: &Arc<ScanRegistry>, units: &[Unit]) -> Result<(), Failure> {
+    /// Inserts the rows of all units; who creates a table does so first. After a change of a schema DuckDB would plan
+    /// each statement anew with every run, so that they are forgotten.
+    pub(super) fn insert(
+        &mut self,
+        scans: &Arc<ScanRegistry>,
+        clock: &CommitClock,
+        units: &[Unit],
+    ) -> Result<(), Failure> {
+        let now = clock.schemas();
+        if self.planned_at != now {
+            self.inserts = Inserts::default();
+            self.planned_at = now;
+        }
         insert_units(&self.connection, scans, &mut self.inserts, units)
     }
 
@@ -66,7 +76,7 @@ impl Lane {
 
     /// Ends the transaction that [`Lane::begin`] began, with success or not.
     pub(super) fn commit(&self) -> Result<(), Failure> {
-        self.brackets.as_ref().map_or(Ok(()), Brackets::end).map_err(|error| {
+        self.brackets.end().map_err(|error| {
             self.roll_back();
             Failure::whole(commit_error(error.into()))
         })

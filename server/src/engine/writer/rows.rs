@@ -8,8 +8,7 @@ use arrow_schema::SchemaRef;
 use super::{Unit, storage::Failure};
 use crate::engine::{
     ffi::{Connection, DuckError, ScanRegistry},
-    insert::Inserts,
-    insert::{INSERT_ROWS, Target},
+    insert::{INSERT_ROWS, Inserts, Target},
 };
 
 /// What one statement can insert: rows of one schema for one target.
