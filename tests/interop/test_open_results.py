@@ -160,7 +160,7 @@ class TestTransaction:
         with client.transaction() as transaction:
             reader = client.open(late, transaction).to_reader()
             reader.read_next_batch()
-            refused(client.rows, "SELECT 42", transaction, codes="ABORTED")
+            refused(client.rows, "SELECT 42", transaction, slug="TRANSACTION_ABORTED")
             status = refused(reader.read_all)
             assert "late" in status.text
             refused(client.commit, transaction, codes="ABORTED", slug="TRANSACTION_LOST")

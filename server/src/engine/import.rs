@@ -59,12 +59,24 @@ fn imported_type(data_type: &DataType) -> DataType {
             unchanged if unchanged == **values => data_type.clone(),
             changed => changed,
         },
-        DataType::List(item) | DataType::ListView(item) => DataType::List(imported(item)),
-        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(imported(item)),
-        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(imported(item), *size),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| imported(field)).collect()),
+        DataType::List(item) | DataType::ListView(item) => DataType::List(member(item)),
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(member(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(member(item), *size),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| member(field)).collect()),
         DataType::Map(entries, sorted) => DataType::Map(imported(entries), *sorted),
         unchanged => unchanged.clone(),
+    }
+}
+
+/// The field inside a list, struct or map: there a dictionary becomes its values, because DuckDB's import of one that
+/// has no rows is an internal error.
+fn member(field: &Field) -> FieldRef {
+    let imported = imported(field);
+    match imported.data_type() {
+        DataType::Dictionary(_, values) => {
+            Arc::new(imported.as_ref().clone().with_data_type(values.as_ref().clone()))
+        }
+        _ => imported,
     }
 }
 
