@@ -103,7 +103,7 @@ impl Insert {
             outcome = self.statement.run();
         }
         // Nothing holds on to what has been inserted.
-        self.rows.replace(std::iter::empty());
+        self.rows.clear();
         outcome
     }
 }

@@ -44,15 +44,6 @@ impl PostedView {
         connection.execute(&sql)?;
         Ok(Self { connection, relation, rows })
     }
-
-    /// Shows rows to whoever reads the view from now on.
-    fn show(&self, posted: &Posted) {
-        self.rows.replace(posted.slices());
-    }
-
-    fn clear(&self) {
-        self.rows.replace(std::iter::empty());
-    }
 }
 
 impl Database {
@@ -65,9 +56,9 @@ impl Database {
     ) -> Result<()> {
         let waiting = self.posted_views(|views| views.take(&relation))?;
         let mut view = waiting.map_or_else(|| PostedView::open(self, relation), Ok)?;
-        view.show(posted);
+        view.rows.replace(posted.slices());
         read(&mut view.connection)?;
-        view.clear();
+        view.rows.clear();
         if view.connection.is_open() {
             self.posted_views(|views| views.keep(view))?;
         }

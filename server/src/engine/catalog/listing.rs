@@ -216,7 +216,8 @@ fn like(pattern: &str) -> String {
     format!("LIKE {} ESCAPE '\\'", literal(&format!("{pattern}{end}")))
 }
 
-fn rows(batches: &[RecordBatch]) -> impl Iterator<Item = (&RecordBatch, usize)> {
+/// The rows of an answer: each batch with the number of a row in it.
+pub(super) fn rows(batches: &[RecordBatch]) -> impl Iterator<Item = (&RecordBatch, usize)> {
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)))
 }
 

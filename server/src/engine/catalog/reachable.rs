@@ -6,11 +6,11 @@
 
 use std::{path::Path, sync::Arc};
 
-use arrow_array::cast::AsArray;
+use arrow_array::{RecordBatch, cast::AsArray};
 
 use tempfile::TempDir;
 
-use super::{ask, text};
+use super::{ask, listing::rows, text};
 use crate::{
     engine::{
         Error, Result,
@@ -85,15 +85,12 @@ fn folder_of(database: &Database) -> Result<TempDir> {
 
 fn attached(connection: &Connection) -> Result<Vec<Attached>> {
     let sql = "SELECT database_name, readonly FROM duckdb_databases() WHERE NOT internal ORDER BY ALL";
-    let mut catalogs = Vec::new();
-    for batch in ask(connection, sql)? {
-        let read_only = batch.column(1).as_boolean();
-        catalogs.extend(
-            (0..batch.num_rows())
-                .map(|row| Attached { name: text(&batch, 0, row), read_only: read_only.value(row) }),
-        );
-    }
-    Ok(catalogs)
+    let batches = ask(connection, sql)?;
+    let catalog = |(batch, row): (&RecordBatch, usize)| Attached {
+        name: text(batch, 0, row),
+        read_only: batch.column(1).as_boolean().value(row),
+    };
+    Ok(rows(&batches).map(catalog).collect())
 }
 
 fn copy_schemas(connection: &Connection, catalog: &Attached, file: &Path) -> Result<()> {

@@ -76,6 +76,11 @@ impl Offer {
         let slices = slices.map(|rows| Mutex::new(Slice { rows, chunk: None })).collect();
         *self.source.slices.lock() = Arc::new(slices);
     }
+
+    /// Offers no rows any more.
+    pub(crate) fn clear(&self) {
+        self.replace(std::iter::empty());
+    }
 }
 
 impl Drop for Offer {

@@ -12,7 +12,13 @@ use crate::engine::{
 };
 
 /// What one statement can insert: rows of one schema for one target.
-type Kind<'a> = (&'a Target, &'a SchemaRef);
+struct Kind<'a> {
+    target: &'a Target,
+    schema: &'a SchemaRef,
+    batches: Vec<&'a RecordBatch>,
+    /// The place of the unit that all of them are of, where it is one.
+    unit: Option<usize>,
+}
 
 /// Makes what is to be made, then inserts the rows of all units.
 pub(crate) fn insert_units(
@@ -27,14 +33,10 @@ pub(crate) fn insert_units(
             connection.execute(create).map_err(blame(index))?;
         }
     }
-    for kind in kinds(units) {
-        let mine = batches(units).filter(|(_, unit, batch)| kind_of(unit, batch) == kind);
-        let mut whose = mine.clone().map(|(index, ..)| index);
-        let first = whose.next();
-        let alone = first.filter(|first| whose.all(|index| index == *first));
+    for Kind { target, schema, batches, unit } in kinds(units) {
         inserts
-            .insert(connection, scans, kind, mine.map(|(.., batch)| batch))
-            .map_err(|error| Failure { error: error.into(), unit: alone })?;
+            .insert(connection, scans, (target, schema), batches.into_iter())
+            .map_err(|error| Failure { error: error.into(), unit })?;
     }
     Ok(())
 }
@@ -46,26 +48,20 @@ pub(super) fn is_one_statement(units: &[Unit]) -> bool {
         && kinds(units).len() <= 1
 }
 
-/// The kinds of rows that units have, in the order of their first.
+/// The rows of units by their kinds, in the order of the first of each.
 fn kinds(units: &[Unit]) -> Vec<Kind<'_>> {
-    let mut kinds = Vec::new();
-    for (_, unit, batch) in batches(units) {
-        let kind = kind_of(unit, batch);
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
+    let mut kinds: Vec<Kind<'_>> = Vec::new();
+    for (place, unit) in units.iter().enumerate() {
+        for batch in unit.batches.iter().filter(|batch| batch.num_rows() > 0) {
+            let (target, schema) = (&unit.target, batch.schema_ref());
+            match kinds.iter_mut().find(|kind| kind.target == target && kind.schema == schema) {
+                Some(kind) => {
+                    kind.batches.push(batch);
+                    kind.unit = kind.unit.filter(|one| *one == place);
+                }
+                None => kinds.push(Kind { target, schema, batches: vec![batch], unit: Some(place) }),
+            }
         }
     }
     kinds
-}
-
-/// The batches with rows, with their unit and its place.
-fn batches(units: &[Unit]) -> impl Iterator<Item = (usize, &Unit, &RecordBatch)> + Clone {
-    let with_rows = |batch: &&RecordBatch| batch.num_rows() > 0;
-    units.iter().enumerate().flat_map(move |(index, unit)| {
-        unit.batches.iter().filter(with_rows).map(move |batch| (index, unit, batch))
-    })
-}
-
-fn kind_of<'a>(unit: &'a Unit, batch: &'a RecordBatch) -> Kind<'a> {
-    (&unit.target, batch.schema_ref())
 }
