@@ -132,6 +132,7 @@ impl From<Error> for Failure {
             Error::JobMissing(_) => (Kind::NotFound, "JOB_NOT_FOUND"),
             Error::JobBusy => (Kind::Aborted, "JOB_BUSY"),
             Error::Overtaken(_) => (Kind::Aborted, "OVERTAKEN"),
+            Error::NotTogether => (Kind::Aborted, "NOT_TOGETHER"),
             Error::CatalogDown(_) => (Kind::Unavailable, "CATALOG_DOWN"),
             Error::BadUnit(_) => (Kind::BadRequest, "BAD_UNIT"),
             Error::WalFull => (Kind::Exhausted, "WAL_FULL"),

@@ -213,6 +213,9 @@ pub enum Error {
     /// COMMIT failed in a way that does not tell whether the rows are there.
     #[error("the commit failed and its outcome is unknown ({0}); check before sending the rows again")]
     CommitUnknown(String),
+    /// Uploads that were staged together have to be committed one after the other. No client sees it.
+    #[error("the uploads cannot be committed together")]
+    NotTogether,
     /// The server is going down, or its writer is gone.
     #[error("the server is shutting down; try again when it is back")]
     Stopping,

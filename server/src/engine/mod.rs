@@ -89,7 +89,7 @@ pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 pub(crate) use expansion::check as check_expansion;
-use ingest::Budget;
+use ingest::{Budget, MergeQueue};
 use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
@@ -194,6 +194,8 @@ struct Shared {
     clock: Arc<CommitClock>,
     catalog: Arc<Catalog>,
     budget: Budget,
+    /// Uploads whose rows are matched by key.
+    merges: MergeQueue,
     bulks: Arc<tokio::sync::Semaphore>,
     reads: Arc<tokio::sync::Semaphore>,
     turn: Turn,
@@ -228,6 +230,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 catalog,
                 budget: Budget::new(options.queue_bytes, options.wait),
+                merges: MergeQueue::new(options.queue_units),
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),

@@ -30,6 +30,7 @@ mod long_streams;
 mod long_writes;
 mod lost_answers;
 mod many_connections;
+mod merge_groups;
 mod metadata;
 mod named_queries;
 mod new_columns;

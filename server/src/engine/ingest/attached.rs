@@ -82,7 +82,7 @@ impl Engine {
         let (create, kind) = (entry.create.clone(), site.catalog.kind.clone());
         let entering = Plan { name: name.clone(), create, kind };
         let staging = self.stage_pieces(name, entry, collected, &mut batches);
-        let (Staged { connection, stage }, rows, bytes) = self.shared.database.while_open(staging).await?;
+        let Staged { connection, stage, rows, bytes } = self.shared.database.while_open(staging).await?;
         let creates = entering.create.is_some();
         let merges = request.merge.is_some();
         let enter = Enter { merges, run: Box::new(move |connection| entering.run(&stage, connection)) };

@@ -26,7 +26,7 @@ use crate::engine::{
     insert::Target,
     ledger::Keyed,
     permit,
-    writer::{BulkCommit, Enter, Held, WriterHandle},
+    writer::{BulkCommit, Enter, Held, Part, WriterHandle},
 };
 
 /// Rows are handed over in pieces of about this size: large enough that handing over costs nothing.
@@ -70,13 +70,21 @@ impl Engine {
         }
         let place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
-        if request.key.is_some() && !self.shared.ledger_table.exists() {
-            writer.make_ledger().await?;
+        if request.merge.is_some() {
+            self.merges_before(request).await;
         }
-        self.shared.database.writes.admitted().await?;
+        self.admit_bulk(writer, request.key.is_some()).await?;
         let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
         uploaded.held.place = Some(place);
         commit(writer, uploaded, &self.full_name(request), batches.finish(request)).await
+    }
+
+    /// Waits until such an upload may begin; makes the ledger where it will need it.
+    pub(super) async fn admit_bulk(&self, writer: &WriterHandle, keyed: bool) -> Result<()> {
+        if keyed && !self.shared.ledger_table.exists() {
+            writer.make_ledger().await?;
+        }
+        self.shared.database.writes.admitted().await
     }
 
     async fn upload(
@@ -132,23 +140,23 @@ pub(super) async fn commit(
     table: &FullName,
     keyed: Option<Keyed>,
 ) -> Result<Pending> {
-    let Uploaded { connection, enter, rows, bytes, creates, held } = uploaded;
     let (answer, answered) = oneshot::channel();
-    let commit = BulkCommit {
-        connection,
-        enter,
-        rows,
-        bytes,
-        creates,
-        table: table.to_string(),
-        keyed,
-        received: Instant::now(),
-        answer,
-        span: tracing::Span::current(),
-        held,
-    };
-    writer.commit(commit).await?;
+    let (rows, bytes) = (uploaded.rows, uploaded.bytes);
+    let part = Part { rows, bytes, keyed, received: Instant::now(), answer };
+    commit_parts(writer, uploaded, table, vec![part]).await?;
     Ok(Pending::queued(answered))
+}
+
+/// The same for uploads that were staged together.
+pub(super) async fn commit_parts(
+    writer: &WriterHandle,
+    uploaded: Uploaded,
+    table: &FullName,
+    parts: Vec<Part>,
+) -> Result<()> {
+    let Uploaded { connection, enter, creates, held, .. } = uploaded;
+    let (table, span) = (table.to_string(), tracing::Span::current());
+    writer.commit(BulkCommit { connection, enter, creates, table, parts, span, held }).await
 }
 
 /// How many bulk uploads may run at once within the byte budget.

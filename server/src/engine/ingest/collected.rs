@@ -21,6 +21,12 @@ impl Collected {
         Self { loader, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
     }
 
+    /// The same rows once more; their share of the budget stays with the first copy.
+    pub(super) fn copy(&self) -> Self {
+        let Self { loader, rows, bytes, .. } = *self;
+        Self { loader, batches: self.batches.clone(), rows, bytes, budget: None }
+    }
+
     /// Takes all of it out.
     pub(super) fn take(&mut self) -> Self {
         let loader = self.loader;

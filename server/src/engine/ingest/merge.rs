@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use futures::{Stream, stream};
+use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, Collected, Entry, IngestRequest, NewColumns, Pending,
-    bulk::{self, PIECE_BYTES, PIECES_WAITING, Uploaded},
+    Admission, Collected, Entry, IngestRequest, NewColumns,
+    bulk::{PIECE_BYTES, PIECES_WAITING, Uploaded},
     merge_stage::MergeStage,
     pieces::{Step, append_pieces},
 };
@@ -22,9 +22,7 @@ use crate::engine::{
     Engine, Result,
     catalog::FullName,
     database::{Database, Pooled},
-    ledger::Keyed,
     open_writes::Kind,
-    writer::WriterHandle,
 };
 
 impl Engine {
@@ -45,23 +43,6 @@ impl Engine {
         Ok(Entry::decide(&name, table.as_deref(), request, schema)?.widens)
     }
 
-    /// Merges an upload that is complete.
-    pub(super) async fn merge_collected(
-        &self,
-        writer: &WriterHandle,
-        request: &IngestRequest,
-        schema: SchemaRef,
-        collected: Collected,
-        keyed: Option<Keyed>,
-    ) -> Result<Pending> {
-        if keyed.is_some() && !self.shared.ledger_table.exists() {
-            writer.make_ledger().await?;
-        }
-        self.shared.database.writes.admitted().await?;
-        let uploaded = self.merge(request, schema, collected, &mut stream::empty()).await?;
-        bulk::commit(writer, uploaded, &self.full_name(request), keyed).await
-    }
-
     /// Stages an upload of which `collected` has arrived, then brings it into its table.
     pub(super) async fn merge(
         &self,
@@ -70,35 +51,56 @@ impl Engine {
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
     ) -> Result<Uploaded> {
+        let staged = self.stage_merge(request, &schema, collected, batches).await?;
+        self.enter_merge(request, &schema, staged).await
+    }
+
+    /// Stages an upload as it fits its table now.
+    pub(super) async fn stage_merge(
+        &self,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+        collected: Collected,
+        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+    ) -> Result<Staged> {
         let name = self.full_name(request);
         let table = self.table_info(&name).await?;
-        let entry = Entry::decide(&name, table.as_deref(), request, &schema)?;
-        let (staged, rows, bytes) = self.stage_pieces(&name, entry, collected, batches).await?;
+        let entry = Entry::decide(&name, table.as_deref(), request, schema)?;
+        self.stage_pieces(&name, entry, collected, batches).await
+    }
 
-        let mut admission = self.admit_staged(request, &schema, self.shared.options.wait).await?;
+    /// Brings what is staged into its table; its COMMIT is all that is missing then.
+    pub(super) async fn enter_merge(
+        &self,
+        request: &IngestRequest,
+        schema: &SchemaRef,
+        staged: Staged,
+    ) -> Result<Uploaded> {
+        let mut admission = self.admit_staged(request, schema, self.shared.options.wait).await?;
         admission.held.open = Some(self.shared.database.writes.open(Kind::Upload));
         let creates = admission.create.is_some();
+        let (rows, bytes) = (staged.rows, staged.bytes);
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
         let entering = self.blocking(move || Ok((staged.enter(&admission)?, admission.held)));
         let (connection, held) = entering.await?;
         Ok(Uploaded { connection, enter: None, rows, bytes, creates, held })
     }
 
-    /// Stages an upload of which `collected` has arrived; tells its rows and bytes.
+    /// Stages an upload of which `collected` has arrived.
     pub(super) async fn stage_pieces(
         &self,
         name: &FullName,
         entry: Entry,
         collected: Collected,
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
-    ) -> Result<(Staged, usize, usize)> {
+    ) -> Result<Staged> {
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let (database, name) = (Arc::clone(&self.shared.database), name.clone());
         let staging = self.blocking(move || Staged::fill(&database, &name, entry, received));
         // Feeding ends by itself when staging fails, because the channel closes.
         let (fed, staged) = tokio::join!(self.feed(PIECE_BYTES, collected, batches, steps), staging);
         let (rows, bytes) = fed?;
-        Ok((staged?, rows, bytes))
+        Ok(Staged { rows, bytes, ..staged? })
     }
 }
 
@@ -106,10 +108,12 @@ impl Engine {
 pub(super) struct Staged {
     pub(super) connection: Pooled,
     pub(super) stage: MergeStage,
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
 }
 
 impl Staged {
-    /// Takes the pieces of the upload, in a transaction that concerns the temporary table alone.
+    /// Takes the pieces of the upload, which counts them, in a transaction that concerns the temporary table alone.
     fn fill(
         database: &Arc<Database>,
         name: &FullName,
@@ -122,7 +126,7 @@ impl Staged {
         append_pieces(stage.sink(&connection, &database.scans)?, stage.fit(), &database.disk, &mut steps)?;
         stage.settle(&connection)?;
         connection.execute("COMMIT")?;
-        Ok(Self { connection, stage })
+        Ok(Self { connection, stage, rows: 0, bytes: 0 })
     }
 
     /// Returns the connection whose COMMIT is all that is missing.

@@ -18,6 +18,7 @@ mod hashing;
 mod in_workspace;
 mod matching;
 mod merge;
+mod merge_queue;
 mod merge_stage;
 mod partitions;
 mod pending;
@@ -49,6 +50,7 @@ use fit::Fit;
 pub(in crate::engine) use from_query::{StagedQuery, Way};
 use hashing::Hashing;
 use matching::Matching;
+pub(crate) use merge_queue::MergeQueue;
 use merge_stage::Entering;
 pub use partitions::PartitionKey;
 pub use pending::Pending;
@@ -277,9 +279,21 @@ impl Engine {
         collected: Collected,
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
-        if request.merge.is_some() && collected.rows > 0 {
-            return self.merge_collected(writer, request, schema, collected, keyed).await;
+        if request.merge.is_some() {
+            return self.queue_merge(request, schema, collected, keyed).await;
         }
+        self.queue_append(writer, request, schema, collected, keyed).await
+    }
+
+    /// The same for one whose rows are added to those that are there.
+    async fn queue_append(
+        &self,
+        writer: &WriterHandle,
+        request: &IngestRequest,
+        schema: SchemaRef,
+        collected: Collected,
+        keyed: Option<Keyed>,
+    ) -> Result<Pending> {
         let admission = self.admit(request, &schema, self.shared.options.wait).await?;
         if collected.rows == 0 && admission.create.is_none() && keyed.is_none() {
             return Ok(Pending::nothing());

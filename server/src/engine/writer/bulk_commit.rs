@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{
-    BulkCommit,
+    BulkCommit, Part,
     committer::{CONFLICT_TRIES, Committer, OVERTAKEN_TRIES, now},
-    doubt::{Doubt, Doubtful},
+    doubt::Doubt,
     storage::{Failure, Storage},
 };
 use crate::{
@@ -19,10 +19,12 @@ use crate::{
 
 /// What the ledger says of a bulk upload.
 enum Found {
-    /// It was not committed before; with the entry for it where it has a key.
-    New(Option<Entry>),
+    /// It was not committed before; with the entries for what has a key.
+    New(Vec<Entry>),
     /// It was committed before.
     Duplicate(Committed),
+    /// Of several, one was committed before, or cannot be. They have to be tried one after the other.
+    Apart,
 }
 
 impl<S: Storage> Committer<S> {
@@ -32,28 +34,38 @@ impl<S: Storage> Committer<S> {
         let _entered = span.enter();
         let started = Instant::now();
         match self.try_bulk(&bulk) {
-            Ok(Found::New(entry)) => {
-                metrics::bulk_committed(bulk.rows, bulk.bytes, started.elapsed());
-                self.record(entry.into_iter().collect());
-                if let Some(keyed) = &bulk.keyed {
-                    self.ledger.lock().note_lag(&keyed.key.loader, bulk.received.elapsed());
-                }
-                let (rows, commit) = (bulk.rows as u64, self.commits);
-                answer(bulk, |bytes| Ok(Ack { rows, bytes, commit, committed: true, duplicate: false }));
+            Ok(Found::New(entries)) => {
+                self.record(entries);
+                self.acknowledge_bulk(bulk, started);
             }
             Ok(Found::Duplicate(committed)) => {
-                if let Some(keyed) = &bulk.keyed {
+                for keyed in bulk.parts.iter().filter_map(|part| part.keyed.as_ref()) {
                     self.ledger.lock().count_duplicate(&keyed.key.loader);
                 }
-                answer(bulk, |bytes| Ok(Ack::of_duplicate(committed, bytes)));
+                answer(bulk, |part| Ok(Ack::of_duplicate(committed, part.bytes as u64)));
             }
-            Err(failure) if failure.is_in_doubt() => {
-                let in_doubt = vec![Doubtful::from(bulk)];
-                return Err(Doubt { error: failure.error, in_doubt, untried: Vec::new() });
-            }
-            Err(failure) => self.refuse_bulk(bulk, failure.error),
+            Ok(Found::Apart) => answer(bulk, |_| Err(Error::NotTogether)),
+            Err(failure) if failure.is_in_doubt() => return Err(Doubt::of_bulk(failure.error, bulk)),
+            Err(failure) => self.refuse_bulk(bulk, &failure.error),
         }
         Ok(())
+    }
+
+    fn acknowledge_bulk(&self, bulk: BulkCommit, started: Instant) {
+        let (mut rows, mut bytes) = (0, 0);
+        for part in &bulk.parts {
+            rows += part.rows;
+            bytes += part.bytes;
+            if let Some(keyed) = &part.keyed {
+                self.ledger.lock().note_lag(&keyed.key.loader, part.received.elapsed());
+            }
+        }
+        metrics::bulk_committed(rows, bytes, started.elapsed());
+        let commit = self.commits;
+        answer(bulk, |part| {
+            let (rows, bytes) = (part.rows as u64, part.bytes as u64);
+            Ok(Ack { rows, bytes, commit, committed: true, duplicate: false })
+        });
     }
 
     /// Judges, and commits what is new, again while others are faster.
@@ -61,9 +73,9 @@ impl<S: Storage> Committer<S> {
         let (mut overtaken, mut conflicts) = (0, 0);
         let mut may_be_behind = self.storage.is_shared();
         loop {
-            let entry = match self.find(bulk) {
-                Ok(Found::New(entry)) => entry,
-                Ok(Found::Duplicate(committed)) => return Ok(Found::Duplicate(committed)),
+            let entries = match self.find(bulk) {
+                Ok(Found::New(entries)) => entries,
+                Ok(other) => return Ok(other),
                 // The units before it may have reached another server.
                 Err(Error::SequenceGap { .. }) if std::mem::take(&mut may_be_behind) => {
                     self.catch_up().map_err(Failure::whole)?;
@@ -71,8 +83,8 @@ impl<S: Storage> Committer<S> {
                 }
                 Err(error) => return Err(Failure::whole(error)),
             };
-            match self.storage.commit_bulk(bulk, entry.as_slice()) {
-                Ok(()) => return Ok(Found::New(entry)),
+            match self.storage.commit_bulk(bulk, &entries) {
+                Ok(()) => return Ok(Found::New(entries)),
                 Err(failure) if failure.is_overtaken() && overtaken < OVERTAKEN_TRIES => {
                     overtaken += 1;
                     self.catch_up().map_err(Failure::whole)?;
@@ -89,39 +101,44 @@ impl<S: Storage> Committer<S> {
     }
 
     fn find(&mut self, bulk: &BulkCommit) -> Result<Found> {
-        let Some(keyed) = &bulk.keyed else { return Ok(Found::New(None)) };
-        let known = {
+        let (placed, keyed) = {
             let ledger = self.ledger.lock();
             let mut ahead = Ahead::default();
             let mut draft = Draft::new(&ledger, &mut ahead, self.commits + 1, now());
-            match draft.place(keyed, &bulk.table, bulk.rows as u64)? {
-                Placed::Here | Placed::Later => {
-                    return Ok(Found::New(draft.into_entries().pop()));
+            let keyed = bulk.parts.iter().filter_map(|part| Some((part.keyed.as_ref()?, part.rows as u64)));
+            let mut places = keyed.map(|(keyed, rows)| (draft.place(keyed, &bulk.table, rows), keyed));
+            match places.find(|(placed, _)| !matches!(placed, Ok(Placed::Here))) {
+                None => {
+                    drop(places);
+                    return Ok(Found::New(draft.into_entries()));
                 }
-                Placed::Known(committed) => Some(committed),
-                Placed::Older => None,
+                Some(_) if bulk.parts.len() > 1 => return Ok(Found::Apart),
+                Some((placed, keyed)) => (placed?, keyed),
             }
         };
-        let known = match known {
-            Some(committed) => Some(committed),
-            None => self.storage.look_up(&keyed.key)?,
+        let known = match placed {
+            Placed::Known(committed) => Some(committed),
+            Placed::Here | Placed::Later | Placed::Older => self.storage.look_up(&keyed.key)?,
         };
         let expected = self.ledger.lock().expected(&keyed.key.loader);
         compare_older(keyed, known, expected).map(Found::Duplicate)
     }
 
-    fn refuse_bulk(&self, bulk: BulkCommit, error: Error) {
-        if let Some(keyed) = &bulk.keyed {
+    fn refuse_bulk(&self, bulk: BulkCommit, error: &Error) {
+        // Of several it may be one, which fails once more when it is alone.
+        if let [Part { keyed: Some(keyed), .. }] = &bulk.parts[..] {
             self.ledger.lock().count_failure(&keyed.key.loader);
         }
-        answer(bulk, |_| Err(error));
+        answer(bulk, |_| Err(error.clone()));
     }
 }
 
-/// Ends the upload's transaction, where it is still open, before its client goes on.
-fn answer(bulk: BulkCommit, outcome: impl FnOnce(u64) -> Result<Ack>) {
-    let BulkCommit { connection, bytes, answer, held, .. } = bulk;
-    drop(connection);
-    drop(held);
-    let _ = answer.send(outcome(bytes as u64));
+/// Ends the upload's transaction, where it is still open, before its clients go on.
+fn answer(bulk: BulkCommit, outcome: impl Fn(&Part) -> Result<Ack>) {
+    let BulkCommit { connection, held, parts, .. } = bulk;
+    drop((connection, held));
+    for part in parts {
+        let outcome = outcome(&part);
+        let _ = part.answer.send(outcome);
+    }
 }

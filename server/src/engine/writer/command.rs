@@ -62,25 +62,33 @@ pub(crate) struct Enter {
     pub(crate) merges: bool,
 }
 
-/// A bulk upload that only lacks its COMMIT.
+/// An upload, or several that were staged together, whose rows only lack their COMMIT.
 pub(crate) struct BulkCommit {
     /// With the transaction open, where there is nothing to enter; dropping it rolls back.
     pub(crate) connection: Pooled,
     /// What is still to be done in a transaction that the writer opens.
     pub(crate) enter: Option<Enter>,
-    pub(crate) rows: usize,
-    pub(crate) bytes: usize,
     /// The table was created or replaced in the same transaction.
     pub(crate) creates: bool,
     /// The name of the table.
     pub(crate) table: String,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) span: tracing::Span,
+    pub(crate) held: Held,
+}
+
+/// One upload of a [`BulkCommit`].
+pub(crate) struct Part {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
     /// By what it is known when it is sent again.
     pub(crate) keyed: Option<Keyed>,
     /// When its last byte had come.
     pub(crate) received: Instant,
+    /// Where it cannot be committed together with the others, [`Error::NotTogether`].
+    ///
+    /// [`Error::NotTogether`]: crate::engine::Error::NotTogether
     pub(crate) answer: oneshot::Sender<Result<Ack>>,
-    pub(crate) span: tracing::Span,
-    pub(crate) held: Held,
 }
 
 /// What an upload keeps until it is committed or refused; dropping it lets the next one go on.

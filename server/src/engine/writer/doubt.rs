@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::{BulkCommit, Unit, command::Held};
+use super::{BulkCommit, Part, Unit, command::Held};
 use crate::engine::{
     Error, Result,
     ingest::Ack,
@@ -20,6 +20,14 @@ pub(crate) struct Doubt {
 }
 
 impl Doubt {
+    /// Of an upload that was not a unit, or several. The connection, which belongs to the instance that has failed, is
+    /// dropped.
+    pub(super) fn of_bulk(error: Error, bulk: BulkCommit) -> Self {
+        let BulkCommit { parts, connection, held, .. } = bulk;
+        drop((connection, held));
+        Self { error, in_doubt: parts.into_iter().map(Doubtful::from).collect(), untried: Vec::new() }
+    }
+
     /// Of a group, and of those that were to come after it, the last one in the list first.
     pub(super) fn new(error: Error, group: Vec<Unit>, behind: Vec<Vec<Unit>>) -> Self {
         Self {
@@ -36,21 +44,21 @@ pub(crate) struct Doubtful {
     rows: u64,
     bytes: u64,
     answer: oneshot::Sender<Result<Ack>>,
-    _held: Held,
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    held: Held,
 }
 
 impl From<Unit> for Doubtful {
     fn from(unit: Unit) -> Self {
         let Unit { keyed, rows, bytes, answer, held, .. } = unit;
-        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, _held: held }
+        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, held }
     }
 }
 
-impl From<BulkCommit> for Doubtful {
-    /// Drops the connection, which belongs to the instance that has failed.
-    fn from(bulk: BulkCommit) -> Self {
-        let BulkCommit { keyed, rows, bytes, answer, held, .. } = bulk;
-        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, _held: held }
+impl From<Part> for Doubtful {
+    fn from(part: Part) -> Self {
+        let Part { keyed, rows, bytes, answer, .. } = part;
+        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, held: Held::nothing() }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn gather<S: Storage>(
     while !alone && !size.is_complete() {
         match waiting.pop_front().map_or_else(|| commands.try_recv(), Ok) {
             Ok(Command::Unit(unit)) if !committer.runs_alone(&unit) => {
-                size.add(&unit);
+                size.add(unit.rows, unit.bytes);
                 group.push(*unit);
             }
             Ok(other) => {

@@ -29,14 +29,15 @@ pub(crate) struct Size {
 impl Size {
     pub(crate) fn of<'a>(units: impl IntoIterator<Item = &'a Unit>) -> Self {
         let mut size = Self::default();
-        units.into_iter().for_each(|unit| size.add(unit));
+        units.into_iter().for_each(|unit| size.add(unit.rows, unit.bytes));
         size
     }
 
-    pub(super) fn add(&mut self, unit: &Unit) {
+    /// Counts one more unit.
+    pub(crate) fn add(&mut self, rows: usize, bytes: usize) {
         self.units += 1;
-        self.rows += unit.rows;
-        self.bytes += unit.bytes;
+        self.rows += rows;
+        self.bytes += bytes;
     }
 
     /// Whether it is as much as one commit should take.

@@ -26,7 +26,7 @@ mod storage;
 mod syncer;
 
 pub(crate) use actor::commit_error;
-pub(crate) use command::{BulkCommit, Command, Enter, Held, Unit};
+pub(crate) use command::{BulkCommit, Command, Enter, Held, Part, Unit};
 pub(crate) use committer::Committer;
 pub(crate) use doubt::Doubt;
 pub(crate) use gather::gather;

@@ -60,7 +60,9 @@ fn refuse(command: Command, error: Error) -> bool {
         Command::Unit(unit) => drop(unit.answer.send(Err(error))),
         Command::Bulk(bulk) => {
             drop(bulk.connection);
-            drop(bulk.answer.send(Err(error)));
+            for part in bulk.parts {
+                let _ = part.answer.send(Err(error.clone()));
+            }
         }
         Command::MakeLedger(done) | Command::CatchUp(done) => drop(done.send(Err(error))),
         Command::Settle => {}
