@@ -152,8 +152,8 @@ pub(crate) fn checkpoint_put_off() {
 }
 
 /// Maintenance or a pipeline has run.
-pub(crate) fn job_ran(job: &str, outcome: &'static str, took: Duration) {
-    counter!(JOBS.name, "job" => job.to_owned(), "outcome" => outcome).increment(1);
+pub(crate) fn job_ran(job: &str, outcome: &str, took: Duration) {
+    counter!(JOBS.name, "job" => job.to_owned(), "outcome" => outcome.to_owned()).increment(1);
     histogram!(JOB_SECONDS.name, "job" => job.to_owned()).record(took);
 }
 

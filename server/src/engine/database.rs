@@ -61,7 +61,7 @@ pub(crate) struct Database {
 pub(crate) const INGEST_LISTING: &str = "merganser_ingest";
 
 /// The table function that tells of jobs.
-const JOBS_LISTING: &str = "merganser_jobs";
+pub(crate) const JOBS_LISTING: &str = "merganser_jobs";
 
 /// An open instance and its idle connections.
 pub(super) struct Instance {

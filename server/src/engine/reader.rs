@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::CancelOnDrop,
     clock::{CommitClock, Stamp},
-    database::{Database, INGEST_LISTING, Pooled},
+    database::{Database, INGEST_LISTING, JOBS_LISTING, Pooled},
     delivery::Delivery,
     error::Class,
     ffi::Prepared,
@@ -44,6 +44,9 @@ impl Engine {
         }
         if self.shared.attached.is_shared() && sql::mentions(&statement.sql, INGEST_LISTING) {
             self.shared.attached.catch_up().await;
+        }
+        if sql::mentions(&statement.sql, JOBS_LISTING) {
+            self.ask_of_jobs().await;
         }
         let names = match place {
             Place::Shared(names) => names,

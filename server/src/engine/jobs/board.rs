@@ -1,14 +1,17 @@
-//! What `SELECT * FROM merganser_jobs()` shows: a row a job, with its last run by this server and its next.
+//! What `SELECT * FROM merganser_jobs()` shows: a row a job, with its last run, by whatever server, and its next.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array};
+use arrow_array::{
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt64Array,
+};
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parking_lot::Mutex;
 
+use super::sheet::in_sheet;
 use crate::engine::clock::micros;
 
 /// All jobs, as they are shared with whoever looks.
@@ -21,21 +24,41 @@ pub(crate) struct Notice {
     pub(super) kind: &'static str,
     pub(super) catalog: String,
     pub(super) every: Option<Duration>,
-    pub(super) last: Option<LastRun>,
+    /// The last run by this server since its start.
+    pub(super) own: Option<LastRun>,
+    /// The last run of which the catalog tells, as far as it was asked.
+    pub(super) told: Option<LastRun>,
     pub(super) next: Option<SystemTime>,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LastRun {
     pub(super) begun: SystemTime,
     pub(super) took: Duration,
-    /// `done`, `failed`, or `elsewhere` where another server has done it.
-    pub(super) outcome: &'static str,
+    /// `done`, `failed`, or `elsewhere` where another server is at it or has done it.
+    pub(super) outcome: String,
     /// For people.
     pub(super) detail: String,
     /// Rows that were moved, or files and snapshots that were tidied up.
     pub(super) changed: u64,
+}
+
+/// The outcome of a run that was left to another server.
+pub(super) const ELSEWHERE: &str = "elsewhere";
+
+impl Notice {
+    /// The last run, and whether this server has done it.
+    fn last(&self) -> Option<(&LastRun, bool)> {
+        match (&self.own, &self.told) {
+            (Some(own), Some(told)) if own.outcome == ELSEWHERE || in_sheet(own.begun) < told.begun => {
+                Some((told, false))
+            }
+            (Some(own), _) => Some((own, own.outcome != ELSEWHERE)),
+            (None, Some(told)) => Some((told, false)),
+            (None, None) => None,
+        }
+    }
 }
 
 /// The columns of [`listing`].
@@ -54,6 +77,7 @@ pub(crate) fn listing_schema() -> SchemaRef {
         text("last_detail"),
         Field::new("last_changed", DataType::UInt64, true),
         time("next_at"),
+        Field::new("last_was_here", DataType::Boolean, true),
     ]))
 }
 
@@ -69,8 +93,11 @@ pub(crate) fn listing(notices: &[Notice]) -> RecordBatch {
         let micros = notices.iter().map(|one| time(one).map(micros));
         Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
     };
-    let last = |notice: &Notice| notice.last.clone();
-    let changed = notices.iter().map(|one| one.last.as_ref().map(|last| last.changed));
+    fn last(notice: &Notice) -> Option<&LastRun> {
+        notice.last().map(|(last, _)| last)
+    }
+    let changed = notices.iter().map(|one| last(one).map(|last| last.changed));
+    let here = notices.iter().map(|one| one.last().map(|(_, here)| here));
     let columns = vec![
         texts(&|one| Some(one.job.clone())),
         texts(&|one| Some(one.kind.to_owned())),
@@ -78,11 +105,52 @@ pub(crate) fn listing(notices: &[Notice]) -> RecordBatch {
         seconds(&|one| one.every),
         times(&|one| last(one).map(|last| last.begun)),
         seconds(&|one| last(one).map(|last| last.took)),
-        texts(&|one| last(one).map(|last| last.outcome.to_owned())),
-        texts(&|one| last(one).map(|last| last.detail)),
+        texts(&|one| last(one).map(|last| last.outcome.clone())),
+        texts(&|one| last(one).map(|last| last.detail.clone())),
         Arc::new(changed.collect::<UInt64Array>()) as ArrayRef,
         times(&|one| one.next),
+        Arc::new(here.collect::<BooleanArray>()),
     ];
     RecordBatch::try_new(listing_schema(), columns)
         .unwrap_or_else(|_| RecordBatch::new_empty(listing_schema()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn run(second: u64, outcome: &str) -> Option<LastRun> {
+        Some(LastRun {
+            begun: UNIX_EPOCH + Duration::from_secs(second) + Duration::from_nanos(1),
+            took: Duration::ZERO,
+            outcome: outcome.into(),
+            detail: String::new(),
+            changed: 0,
+        })
+    }
+
+    #[test]
+    fn the_last_run_is_whosoever_was_later() {
+        let told = |second| run(second, "done").map(|last| LastRun { begun: in_sheet(last.begun), ..last });
+        for (own, told, expected) in [
+            (None, None, None),
+            (None, told(1), Some((1, "done", false))),
+            (run(1, "failed"), None, Some((1, "failed", true))),
+            (run(1, "failed"), told(1), Some((1, "failed", true))),
+            (run(1, "failed"), told(2), Some((2, "done", false))),
+            (run(3, "failed"), told(2), Some((3, "failed", true))),
+            (run(3, "elsewhere"), told(2), Some((2, "done", false))),
+            (run(3, "elsewhere"), None, Some((3, "elsewhere", false))),
+        ] {
+            let (job, catalog) = ("j".into(), "c".into());
+            let notice = Notice { job, kind: "pipeline", catalog, every: None, own, told, next: None };
+            let shown = notice.last().map(|(last, here)| {
+                let second = last.begun.duration_since(UNIX_EPOCH).unwrap().as_secs();
+                (second, last.outcome.as_str(), here)
+            });
+            assert_eq!(shown, expected);
+        }
+    }
 }

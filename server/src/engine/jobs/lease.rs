@@ -1,4 +1,4 @@
-//! Which server is at a job: the one whose lease is in the book.
+//! Which server is at a job: the one whose lease is in the roster.
 //!
 //! A lease is known by the moment at which it ends. Nobody else can have written the same one: who takes over a lease
 //! that has ended writes a later one. So the server that holds it needs no name.
@@ -9,10 +9,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     again::again,
-    book::{Book, Page, in_book},
+    board::LastRun,
+    roster::{Page, Roster},
+    sheet::in_sheet,
 };
 use crate::engine::{Result, ffi::Connection};
 
@@ -22,20 +25,22 @@ const HELD: Duration = Duration::from_secs(15 * 60);
 /// After so long a run that goes on renews its lease.
 pub(super) const RENEWED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// A change in the book that others were faster than is tried this many times.
-const TRIES: usize = 10;
+/// A change in the roster that others were faster than is tried this many times.
+const TRIES: u32 = 10;
 
 /// The lease of one job, as far as this server has it.
 pub(super) struct Lease {
     job: String,
-    book: Arc<Book>,
-    /// When it ends. Locked while it is changed in the book, so that the two tell the same.
+    roster: Arc<Roster>,
+    stop: CancellationToken,
+    /// When it ends. Locked while it is changed in the roster, so that the two tell the same.
     until: Mutex<Option<SystemTime>>,
 }
 
 impl Lease {
-    pub(super) fn new(job: &str, book: Arc<Book>) -> Self {
-        Self { job: job.to_owned(), book, until: Mutex::default() }
+    /// That of a job. Once `stop` is cancelled, a change that others were faster than is not tried again.
+    pub(super) fn new(job: &str, roster: Arc<Roster>, stop: CancellationToken) -> Self {
+        Self { job: job.to_owned(), roster, stop, until: Mutex::default() }
     }
 
     /// Takes the lease; false where another server has it, or, for a run by schedule, has just been at the job. One that
@@ -47,7 +52,7 @@ impl Lease {
         every: Option<Duration>,
     ) -> Result<bool> {
         let mut until = self.until.lock();
-        let (ours, new) = (*until, in_book(now + HELD));
+        let (ours, new) = (*until, in_sheet(now + HELD));
         let mut free = true;
         self.change(connection, |page| {
             let held = page.held_until.is_some_and(|until| until > now) && page.held_until != ours;
@@ -68,14 +73,15 @@ impl Lease {
     pub(super) fn renew(&self, connection: &Connection, now: SystemTime) -> Result<()> {
         let mut until = self.until.lock();
         let Some(ours) = *until else { return Ok(()) };
-        let new = in_book(now + HELD);
+        let new = in_sheet(now + HELD);
         let still = self.change_ours(connection, ours, |page| page.held_until = Some(new))?;
         *until = still.then_some(new);
         Ok(())
     }
 
-    /// Ends it, unless another server has taken the job over. After a run that has failed nobody waits for half a period.
-    pub(super) fn end(&self, connection: &Connection, failed: bool) -> Result<()> {
+    /// Ends it and tells of the run, unless another server has taken the job over. After a run that has failed nobody waits
+    /// for half a period.
+    pub(super) fn end(&self, connection: &Connection, failed: bool, last: &LastRun) -> Result<()> {
         let mut until = self.until.lock();
         let Some(ours) = *until else { return Ok(()) };
         self.change_ours(connection, ours, |page| {
@@ -83,6 +89,7 @@ impl Lease {
             if failed {
                 page.begun_at = None;
             }
+            page.last = Some(LastRun { begun: in_sheet(last.begun), ..last.clone() });
         })?;
         *until = None;
         Ok(())
@@ -111,26 +118,35 @@ impl Lease {
     /// Changes the job's row in a transaction of its own, again while other servers are faster. It needs no turn: it
     /// is short, and nobody but jobs writes there.
     fn change(&self, connection: &Connection, mut change: impl FnMut(&mut Page)) -> Result<()> {
-        again(TRIES, || self.book.change(connection, &self.job, &mut change))
+        again(&self.stop, TRIES, || self.roster.change(connection, &self.job, &mut change))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::book::Book, *};
     use crate::engine::{Options, database::Database};
 
     const MINUTE: Duration = Duration::from_secs(60);
     const EVERY: Option<Duration> = Some(Duration::from_secs(40 * 60));
+
+    fn roster(database: &Database) -> Roster {
+        Roster::of(&database.catalog, Arc::new(Book::of(&database.catalog)))
+    }
+
+    fn run(begun: SystemTime, outcome: &str) -> LastRun {
+        let (outcome, detail) = (outcome.to_owned(), "it's over".to_owned());
+        LastRun { begun: in_sheet(begun), took: MINUTE, outcome, detail, changed: 3 }
+    }
 
     /// Two servers that have the same job, and a connection to the catalog that they share.
     fn two(work: impl FnOnce(&Lease, &Lease, &Connection)) {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let connection = database.private_connection().unwrap();
         let server = || {
-            let book = Arc::new(Book::of(&database.catalog));
-            book.ensure(&connection).unwrap();
-            Lease::new("job", book)
+            let roster = roster(&database);
+            roster.ensure(&connection).unwrap();
+            Lease::new("job", Arc::new(roster), CancellationToken::new())
         };
         work(&server(), &server(), &connection);
     }
@@ -142,7 +158,7 @@ mod tests {
             assert!(one.take(connection, begun, None).unwrap());
             one.renew(connection, begun + 10 * MINUTE).unwrap();
             assert!(!other.take(connection, begun + 20 * MINUTE, None).unwrap());
-            one.end(connection, false).unwrap();
+            one.end(connection, false, &run(begun, "done")).unwrap();
             assert!(!other.take(connection, begun + 19 * MINUTE, EVERY).unwrap(), "just done");
             assert!(other.take(connection, begun + 19 * MINUTE, None).unwrap());
         });
@@ -156,9 +172,9 @@ mod tests {
             let later = begun + 16 * MINUTE;
             assert!(other.take(connection, later, None).unwrap(), "nobody has renewed it");
             one.renew(connection, later).unwrap();
-            one.end(connection, true).unwrap();
+            one.end(connection, true, &run(begun, "failed")).unwrap();
             assert!(!one.take(connection, later, None).unwrap(), "the other is at it");
-            other.end(connection, false).unwrap();
+            other.end(connection, false, &run(begun, "done")).unwrap();
             assert!(one.take(connection, later, None).unwrap());
         });
     }
@@ -168,7 +184,7 @@ mod tests {
         two(|one, other, connection| {
             let begun = SystemTime::now();
             assert!(one.take(connection, begun, EVERY).unwrap());
-            one.end(connection, true).unwrap();
+            one.end(connection, true, &run(begun, "failed")).unwrap();
             assert!(other.take(connection, begun + MINUTE, EVERY).unwrap());
         });
     }
@@ -181,5 +197,61 @@ mod tests {
             assert!(!other.take(connection, begun + MINUTE, None).unwrap());
             assert!(one.take(connection, begun + MINUTE, None).unwrap());
         });
+    }
+
+    #[test]
+    fn one_is_renewed_while_the_rows_of_its_run_enter() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let [running, renewing] = [(); 2].map(|()| database.private_connection().unwrap());
+        let book = Arc::new(Book::of(&database.catalog));
+        let roster = Arc::new(Roster::of(&database.catalog, Arc::clone(&book)));
+        roster.ensure(&running).unwrap();
+        let server = || Lease::new("job", Arc::clone(&roster), CancellationToken::new());
+        let (one, other, begun) = (server(), server(), SystemTime::now());
+        assert!(one.take(&running, begun, None).unwrap());
+        // The transaction of the rows is open, and has changed the book.
+        book.transaction(&running, || {
+            book.write(&running, "job", "1")?;
+            one.renew(&renewing, begun + 10 * MINUTE)?;
+            assert!(!other.take(&renewing, begun + 20 * MINUTE, None)?, "it is renewed");
+            book.write(&running, "job", "2")
+        })
+        .unwrap();
+        assert_eq!(book.read(&renewing, "job").unwrap().as_deref(), Some("2"));
+        one.end(&renewing, false, &run(begun, "done")).unwrap();
+    }
+
+    #[test]
+    fn what_the_last_run_came_to_is_there_for_everybody() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let connection = database.private_connection().unwrap();
+        let [one, other] = [(); 2].map(|()| Arc::new(roster(&database)));
+        assert_eq!(other.last_runs(&connection).unwrap(), [], "nobody has made the tables");
+        one.ensure(&connection).unwrap();
+        let (lease, begun) = (Lease::new("job", one, CancellationToken::new()), SystemTime::now());
+        for (later, outcome) in [(0, "done"), (1, "failed")] {
+            let begun = begun + later * MINUTE;
+            assert!(lease.take(&connection, begun, None).unwrap());
+            lease.end(&connection, outcome == "failed", &run(begun, outcome)).unwrap();
+            assert_eq!(other.last_runs(&connection).unwrap(), [("job".into(), run(begun, outcome))]);
+        }
+    }
+
+    #[test]
+    fn a_lease_in_the_book_of_the_version_before_holds() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let connection = database.private_connection().unwrap();
+        let now = SystemTime::now();
+        let until = in_sheet(now + MINUTE).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        let book = Book::of(&database.catalog);
+        book.ensure(&connection).unwrap();
+        let row = format!("('job', 1, 5, {until}, '7')");
+        connection.execute(&format!("INSERT INTO __merganser.jobs VALUES {row}")).unwrap();
+        let roster = Arc::new(roster(&database));
+        roster.ensure(&connection).unwrap();
+        let lease = Lease::new("job", roster, CancellationToken::new());
+        assert!(!lease.take(&connection, now, None).unwrap());
+        assert!(lease.take(&connection, now + 2 * MINUTE, None).unwrap());
+        assert_eq!(book.read(&connection, "job").unwrap().as_deref(), Some("7"));
     }
 }

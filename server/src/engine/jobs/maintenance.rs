@@ -1,6 +1,7 @@
 //! Maintenance of a DuckLake: small files into large ones, and what nobody can see any more out of the way.
 
 use arrow_array::cast::AsArray;
+use tokio_util::sync::CancellationToken;
 
 use super::again::again;
 use crate::{
@@ -11,11 +12,11 @@ use crate::{
         lake::{AttachedCatalog, Maintenance},
         ledger::{LedgerTable, Retention},
     },
-    sql::literal,
+    sql::{literal, quote},
 };
 
 /// A step that others were faster than is tried this many times.
-const TRIES: usize = 5;
+const TRIES: u32 = 5;
 /// Merging a table ends after so many steps at the latest; the next run goes on.
 const MERGES: usize = 100;
 
@@ -60,8 +61,12 @@ impl Tidied {
 ///
 /// # Errors
 /// That of the first step that failed.
-pub(super) fn tidy_up(connection: &Connection, catalog: &AttachedCatalog) -> Result<Tidied> {
-    let lake = Lake { connection, name: literal(&catalog.name) };
+pub(super) fn tidy_up(
+    connection: &Connection,
+    catalog: &AttachedCatalog,
+    stop: &CancellationToken,
+) -> Result<Tidied> {
+    let lake = Lake { connection, name: literal(&catalog.name), metadata: metadata_of(&catalog.name), stop };
     let Maintenance { expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
     let (mut tidied, mut failed) = (Tidied::default(), None);
     let mut step = |count: &mut u64, step: Result<u64>| match step {
@@ -71,7 +76,7 @@ pub(super) fn tidy_up(connection: &Connection, catalog: &AttachedCatalog) -> Res
             failed.get_or_insert(error);
         }
     };
-    step(&mut tidied.pruned_units, prune(connection, &catalog.name));
+    step(&mut tidied.pruned_units, prune(connection, &catalog.name, stop));
     step(&mut tidied.flushed_rows, lake.sum("ducklake_flush_inlined_data", "", "rows_flushed"));
     match lake.tables() {
         Ok(tables) => {
@@ -89,9 +94,9 @@ pub(super) fn tidy_up(connection: &Connection, catalog: &AttachedCatalog) -> Res
     failed.map_or(Ok(tidied), Err)
 }
 
-fn prune(connection: &Connection, catalog: &str) -> Result<u64> {
+fn prune(connection: &Connection, catalog: &str, stop: &CancellationToken) -> Result<u64> {
     let table = LedgerTable::find(connection, catalog, true)?;
-    again(TRIES, || Ok(table.prune(connection, Retention::default())?))
+    again(stop, TRIES, || Ok(table.prune(connection, Retention::default())?))
 }
 
 fn older_than(age: std::time::Duration) -> String {
@@ -105,17 +110,27 @@ struct Table {
     name: String,
 }
 
-/// A lake on a connection; the name as a literal.
+/// A lake on a connection; the name as a literal, and that of its metadata as an identifier.
 struct Lake<'a> {
     connection: &'a Connection,
     name: String,
+    metadata: String,
+    stop: &'a CancellationToken,
+}
+
+/// The catalog in which DuckLake keeps what it knows of a lake.
+fn metadata_of(lake: &str) -> String {
+    quote(&format!("__ducklake_metadata_{lake}"))
 }
 
 impl Lake<'_> {
+    /// Its tables, from its own metadata: DuckDB's list asks every catalog, and fails where another one is out of reach.
     fn tables(&self) -> Result<Vec<Table>> {
+        let metadata = &self.metadata;
         let sql = format!(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = {} ORDER BY ALL",
-            self.name
+            "SELECT schema_name, table_name FROM {metadata}.ducklake_table AS t \
+             JOIN {metadata}.ducklake_schema AS s USING (schema_id) \
+             WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY ALL"
         );
         let mut rows = self.connection.extract(&sql)?.prepare(0)?.execute()?;
         let mut tables = Vec::new();
@@ -158,7 +173,7 @@ impl Lake<'_> {
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
-        let counted = again(TRIES, || numbers(self.connection, sql))?;
+        let counted = again(self.stop, TRIES, || numbers(self.connection, sql))?;
         Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
     }
 }

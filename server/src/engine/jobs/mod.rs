@@ -1,8 +1,8 @@
 //! What the server does by itself from time to time, and on demand: maintenance of lakes, and pipelines.
 //!
 //! Each job has a task that waits for its time by a [`clock`]. Several servers may have the same jobs: they see in
-//! the [`book`], a table in the job's catalog, that one of them is at it or has just done it. [`board`] is what
-//! clients see of it all.
+//! the [`roster`], a table in the job's catalog, that one of them is at it or has just done it, and in the [`book`],
+//! another one, how far a pipeline has come. [`board`] is what clients see of it all.
 
 mod again;
 mod board;
@@ -11,6 +11,9 @@ mod clock;
 mod lease;
 mod maintenance;
 mod pipeline;
+mod roster;
+mod sheet;
+mod teller;
 
 use std::{
     collections::HashMap,
@@ -22,10 +25,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    board::{LastRun, Notice},
+    board::{ELSEWHERE, LastRun, Notice},
     book::Book,
     lease::{Lease, RENEWED_AFTER},
     pipeline::Run,
+    roster::Roster,
+    sheet::Columns,
+    teller::Teller,
 };
 use super::{
     Engine, Error, Outcome, Result,
@@ -37,9 +43,12 @@ use super::{
 };
 use crate::{metrics, sql};
 pub(crate) use board::{Board, listing, listing_schema};
-pub(crate) use book::{COLUMNS as BOOK_COLUMNS, TABLE as BOOK_TABLE};
 pub use clock::JobClock;
 pub use pipeline::Pipeline;
+
+/// The tables that jobs have beside the ledger, with their columns.
+pub(crate) const TABLES: [(&str, &Columns); 2] =
+    [(book::TABLE, book::COLUMNS), (roster::TABLE, roster::COLUMNS)];
 
 /// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -47,6 +56,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// All jobs of a server.
 pub(crate) struct Jobs {
     jobs: Vec<Arc<Job>>,
+    tellers: Vec<Teller>,
     board: Board,
     clock: JobClock,
     stop: CancellationToken,
@@ -56,12 +66,27 @@ pub(crate) struct Jobs {
 struct Job {
     name: String,
     work: Work,
-    book: Arc<Book>,
+    records: Records,
     lease: Lease,
     every: Option<Duration>,
     /// It runs once at a time.
     running: tokio::sync::Mutex<()>,
     place: usize,
+}
+
+/// What the jobs of one catalog write down there.
+#[derive(Clone)]
+struct Records {
+    book: Arc<Book>,
+    roster: Arc<Roster>,
+}
+
+impl Records {
+    fn of(catalog: &str) -> Self {
+        let book = Arc::new(Book::of(catalog));
+        let roster = Arc::new(Roster::of(catalog, Arc::clone(&book)));
+        Self { book, roster }
+    }
 }
 
 /// What a job does.
@@ -98,19 +123,18 @@ impl Jobs {
                 works.push(Work::Promote { pipeline: Box::new(pipeline.clone()), target });
             }
         }
-        let mut books = HashMap::new();
-        let mut book_of = |catalog: &str| {
-            let book = books.entry(catalog.to_lowercase()).or_insert_with(|| Arc::new(Book::of(catalog)));
-            Arc::clone(book)
-        };
-        let jobs: Vec<_> = works
-            .into_iter()
-            .enumerate()
-            .map(|(place, work)| Arc::new(Job::new(book_of(work.catalog()), work, place)))
-            .collect();
+        let stop = CancellationToken::new();
+        let mut records: HashMap<String, Records> = HashMap::new();
+        let mut jobs = Vec::new();
+        for (place, work) in works.into_iter().enumerate() {
+            let catalog = work.catalog();
+            let records = records.entry(catalog.to_lowercase()).or_insert_with(|| Records::of(catalog));
+            jobs.push(Arc::new(Job::new(records.clone(), work, &stop, place)));
+        }
+        let tellers = records.into_values().map(|records| Teller::of(records.roster)).collect();
         let board = Arc::clone(&database.board);
         *board.lock() = jobs.iter().map(|job| job.notice()).collect();
-        Ok(Self { jobs, board, clock: options.job_clock.clone(), stop: CancellationToken::new() })
+        Ok(Self { jobs, tellers, board, clock: options.job_clock.clone(), stop })
     }
 
     /// Ends the tasks; a run under way goes on to its end.
@@ -164,20 +188,16 @@ impl Engine {
             ran = self.blocking(move || running.run(&engine, begun, every)) => ran,
             never = self.keep_lease(job, begun) => match never {},
         };
-        let took = started.elapsed();
-        let (outcome, detail, changed) = match &ran {
-            Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
-            Ok(Ran::Elsewhere) => ("elsewhere", "another server is at it, or has just done it".into(), 0),
-            Err(error) => ("failed", told(job.book.catalog(), error), 0),
-        };
-        metrics::job_ran(&job.name, outcome, took);
+        let last = LastRun::of(job.catalog(), begun, started.elapsed(), &ran);
+        let LastRun { took, outcome, detail, .. } = &last;
+        metrics::job_ran(&job.name, outcome, *took);
         match &ran {
             Err(error) => tracing::warn!(job = job.name, %error, "a job failed"),
             Ok(_) => tracing::info!(job = job.name, outcome, detail, ?took, "ran a job"),
         }
         let mut board = self.shared.jobs.board.lock();
         if let Some(notice) = board.get_mut(job.place) {
-            notice.last = Some(LastRun { begun, took, outcome, detail, changed });
+            notice.own = Some(last);
         }
         ran
     }
@@ -195,6 +215,17 @@ impl Engine {
                 tracing::warn!(job = job.name, %error, "the lease of a job was not renewed");
             }
         }
+    }
+}
+
+impl LastRun {
+    fn of(catalog: &str, begun: SystemTime, took: Duration, ran: &Result<Ran>) -> Self {
+        let (outcome, detail, changed) = match ran {
+            Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
+            Ok(Ran::Elsewhere) => (ELSEWHERE, "another server is at it, or has just done it".into(), 0),
+            Err(error) => ("failed", told(catalog, error), 0),
+        };
+        Self { begun, took, outcome: outcome.to_owned(), detail, changed }
     }
 }
 
@@ -257,13 +288,18 @@ async fn follow(engine: Engine, job: Arc<Job>) {
 }
 
 impl Job {
-    fn new(book: Arc<Book>, work: Work, place: usize) -> Self {
+    fn new(records: Records, work: Work, stop: &CancellationToken, place: usize) -> Self {
         let (name, every) = match &work {
             Work::Maintain(lake) => (format!("maintain {}", lake.name), lake.maintenance.every),
             Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every),
         };
-        let lease = Lease::new(&name, Arc::clone(&book));
-        Self { name, work, book, lease, every, running: tokio::sync::Mutex::new(()), place }
+        let lease = Lease::new(&name, Arc::clone(&records.roster), stop.clone());
+        Self { name, work, records, lease, every, running: tokio::sync::Mutex::new(()), place }
+    }
+
+    /// The catalog in which it is written down.
+    fn catalog(&self) -> &str {
+        self.records.roster.catalog()
     }
 
     fn notice(&self) -> Notice {
@@ -274,9 +310,10 @@ impl Job {
         Notice {
             job: self.name.clone(),
             kind,
-            catalog: self.book.catalog().to_owned(),
+            catalog: self.catalog().to_owned(),
             every: self.every,
-            last: None,
+            own: None,
+            told: None,
             next: None,
         }
     }
@@ -285,7 +322,7 @@ impl Job {
         let database = &engine.shared.database;
         let connection = database.private_connection()?;
         // What fails in another database does not condemn this one.
-        if self.book.catalog() != database.catalog {
+        if self.catalog() != database.catalog {
             connection.forgive();
         }
         Ok(connection)
@@ -293,23 +330,25 @@ impl Job {
 
     fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
         let shared = &engine.shared;
+        let started = Instant::now();
         let connection = self.connect(engine)?;
-        self.book.ensure(&connection)?;
+        self.records.roster.ensure(&connection)?;
         if !self.lease.take(&connection, now, every)? {
             return Ok(Ran::Elsewhere);
         }
         let ran = match &self.work {
             Work::Maintain(lake) => {
-                let tidied = maintenance::tidy_up(&connection, lake);
+                let tidied = maintenance::tidy_up(&connection, lake, &shared.jobs.stop);
                 shared.clock.schema_changed();
                 tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
             }
             Work::Promote { pipeline, target } => {
-                let run = Run { pipeline, target, engine, book: &self.book, connection: &connection };
+                let run = Run { pipeline, target, engine, book: &self.records.book, connection: &connection };
                 run.promote().map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
             }
         };
-        let ended = self.lease.end(&connection, ran.is_err());
+        let last = LastRun::of(self.catalog(), now, started.elapsed(), &ran);
+        let ended = self.lease.end(&connection, ran.is_err(), &last);
         let ran = ran?;
         ended?;
         Ok(ran)
@@ -345,7 +384,7 @@ mod tests {
     /// What the book says of the pipeline: when it was begun and when the lease ends, in microseconds since 1970.
     fn page(engine: &Engine) -> Option<[Option<i64>; 2]> {
         let connection = engine.shared.database.connection().unwrap();
-        let sql = "SELECT begun_at, held_until FROM __merganser.jobs WHERE job = 'copy'";
+        let sql = "SELECT begun_at, held_until FROM __merganser.job_runs WHERE job = 'copy'";
         numbers(&connection, sql).ok()?.try_into().ok()
     }
 

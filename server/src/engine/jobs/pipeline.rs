@@ -7,10 +7,7 @@
 
 use tokio::runtime::Handle;
 
-use super::{
-    again::again,
-    book::{Book, Page},
-};
+use super::{again::again, book::Book};
 use crate::{
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
@@ -26,7 +23,7 @@ use crate::{
 };
 
 /// A run that others were faster than begins anew this many times.
-const TRIES: usize = 10;
+const TRIES: u32 = 10;
 /// As whose upload the rows count.
 const LOADER: u64 = 0;
 
@@ -155,7 +152,7 @@ impl Pipeline {
 impl Run<'_> {
     /// Moves what is new; tells how many rows that were.
     pub(super) fn promote(&self) -> Result<u64> {
-        again(TRIES, || self.try_once())
+        again(&self.engine.shared.jobs.stop, TRIES, || self.try_once())
     }
 
     fn try_once(&self) -> Result<u64> {
@@ -164,35 +161,34 @@ impl Run<'_> {
             // Else columns would be those of the first look at PostgreSQL.
             connection.execute("CALL pg_clear_cache()")?;
         }
-        let page = book.read(connection, &pipeline.name)?;
+        let watermark = book.read(connection, &pipeline.name)?;
         let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(page.watermark.as_deref(), &sql_type);
+        let condition = pipeline.condition(watermark.as_deref(), &sql_type);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &pipeline.request(), &query)?;
-        let outcome = self.enter(&page, &staged);
+        let outcome = self.enter(watermark.as_deref(), &staged);
         let closed = staged.close(connection);
         outcome.and_then(|rows| closed.map(|()| rows))
     }
 
     /// Brings the staged rows in, and writes down how far that is.
-    fn enter(&self, before: &Page, staged: &StagedQuery) -> Result<u64> {
+    fn enter(&self, before: Option<&str>, staged: &StagedQuery) -> Result<u64> {
         let Self { pipeline, target, engine, book, connection } = *self;
         let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(0) };
         let rows = staged.settle(connection, target)?;
-        if rows == 0 && before.watermark.as_deref() == Some(&last) {
+        if rows == 0 && before == Some(&last) {
             return Ok(0);
         }
         let way = self.way(staged)?;
         let _writing = engine.shared.clock.writing();
         book.transaction(connection, || {
-            let page = book.read(connection, &pipeline.name)?;
-            if page.watermark != before.watermark {
+            if book.read(connection, &pipeline.name)?.as_deref() != before {
                 return Err(Error::conflict("another server has moved the same rows"));
             }
             staged.enter(connection, target, &way)?;
-            book.write(connection, &pipeline.name, &Page { watermark: Some(last), ..page })
+            book.write(connection, &pipeline.name, &last)
         })?;
         if way.changes_schema(staged) {
             engine.shared.clock.schema_changed();

@@ -23,7 +23,7 @@ use crate::{
         catalog::FullName,
         ffi::{Class, Connection, DuckError, ScanRegistry},
         insert::{Inserts, Target},
-        jobs::{BOOK_COLUMNS, BOOK_TABLE},
+        jobs,
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -144,14 +144,15 @@ impl LedgerTable {
             Ok(())
         })?;
         // What jobs remember has its place beside it.
-        let mut others = found.iter().filter(|(table, ..)| table == BOOK_TABLE);
-        let is_ours = |column: &(String, String, String)| {
-            BOOK_COLUMNS.iter().any(|(name, sql)| column.1 == *name && column.2 == *sql)
-        };
-        if !others.all(is_ours) {
-            return Err(Error::LedgerClash(schema.clone()));
+        for (others, columns) in jobs::TABLES {
+            let is_ours = |(_, column, data_type): &(String, String, String)| {
+                columns.iter().any(|(name, sql)| column == name && data_type == sql)
+            };
+            if !found.iter().filter(|(table, ..)| table == others).all(is_ours) {
+                return Err(Error::LedgerClash(schema.clone()));
+            }
+            found.retain(|(table, ..)| table != others);
         }
-        found.retain(|(table, ..)| table != BOOK_TABLE);
         match found.as_slice() {
             [] => Ok(Found::Nothing),
             // The schema without anything in it.

@@ -1,0 +1,156 @@
+//! Which server is at a job, and how the last run of it has ended, whichever server's that was: a table in the job's
+//! catalog.
+//!
+//! It is not the [`book`](super::book), because the two change at the same time: while the rows of a pipeline enter, which
+//! may take long and changes the book, the lease of the run is renewed here, and other jobs begin and end.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use arrow_array::RecordBatch;
+
+use super::{
+    board::LastRun,
+    book::Book,
+    sheet::{Columns, Sheet, moment_at, moment_sql, number_at, number_sql, text_at, text_sql},
+};
+use crate::engine::{Result, ffi::Connection};
+
+/// The table's name, beside the ledger.
+pub(super) const TABLE: &str = "job_runs";
+/// Its columns.
+pub(super) const COLUMNS: &Columns = &[
+    ("job", "VARCHAR"),
+    ("changes", "BIGINT"),
+    ("begun_at", "BIGINT"),
+    ("held_until", "BIGINT"),
+    ("last_begun_at", "BIGINT"),
+    ("last_took", "BIGINT"),
+    ("last_outcome", "VARCHAR"),
+    ("last_detail", "VARCHAR"),
+    ("last_changed", "BIGINT"),
+];
+/// Those of a [`Page`], after the job's name.
+const READ: &str =
+    "job, begun_at, held_until, last_begun_at, last_took, last_outcome, last_detail, last_changed";
+
+/// The table in one catalog.
+pub(super) struct Roster {
+    sheet: Sheet,
+    book: Arc<Book>,
+}
+
+/// What it says of a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    /// When it was begun last. A run that has failed takes it back, so that the next one need not wait.
+    pub(super) begun_at: Option<SystemTime>,
+    /// Somebody is at it until then, unless it is dead.
+    pub(super) held_until: Option<SystemTime>,
+    /// The last run that has ended.
+    pub(super) last: Option<LastRun>,
+}
+
+impl Roster {
+    /// That beside a book.
+    pub(super) fn of(catalog: &str, book: Arc<Book>) -> Self {
+        Self { sheet: Sheet::of(catalog, TABLE, COLUMNS), book }
+    }
+
+    /// The name of the catalog.
+    pub(super) fn catalog(&self) -> &str {
+        &self.sheet.table().catalog
+    }
+
+    /// Makes the tables where they are not there yet. The version before had the leases in the book: those that somebody
+    /// may still hold are taken over.
+    pub(super) fn ensure(&self, connection: &Connection) -> Result<()> {
+        let fill = || {
+            let book = self.book.sheet();
+            if !book.is_there(connection)? {
+                return Ok(String::new());
+            }
+            Ok(format!(
+                "INSERT INTO {} (job, changes, begun_at, held_until) SELECT job, 0, begun_at, held_until FROM {} \
+                 WHERE begun_at IS NOT NULL OR held_until IS NOT NULL;",
+                self.sheet.table().sql(),
+                book.table().sql()
+            ))
+        };
+        self.sheet.ensure(connection, fill)?;
+        self.book.ensure(connection)
+    }
+
+    /// Reads a job's row.
+    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Page> {
+        let rows = self.sheet.rows(connection, READ, Some(job))?;
+        Ok(pages(&rows).next().map(|(_, page)| page).unwrap_or_default())
+    }
+
+    /// The last runs of all jobs; none where nobody has made the table yet.
+    pub(super) fn last_runs(&self, connection: &Connection) -> Result<Vec<(String, LastRun)>> {
+        if !self.sheet.is_there(connection)? {
+            return Ok(Vec::new());
+        }
+        let rows = self.sheet.rows(connection, READ, None)?;
+        Ok(pages(&rows).filter_map(|(job, page)| Some((job, page.last?))).collect())
+    }
+
+    /// Changes a job's row in a transaction of its own, which writes nothing where nothing changes.
+    pub(super) fn change(
+        &self,
+        connection: &Connection,
+        job: &str,
+        change: impl FnOnce(&mut Page),
+    ) -> Result<()> {
+        self.sheet.transaction(connection, || {
+            let before = self.read(connection, job)?;
+            let mut page = before.clone();
+            change(&mut page);
+            if page == before { Ok(()) } else { self.sheet.write(connection, job, &page.values()) }
+        })
+    }
+}
+
+impl Page {
+    fn values(&self) -> [(&'static str, String); 7] {
+        let last = self.last.as_ref();
+        let number = |of: &dyn Fn(&LastRun) -> u128| {
+            number_sql(last.map(|last| i64::try_from(of(last)).unwrap_or(i64::MAX)))
+        };
+        [
+            ("begun_at", moment_sql(self.begun_at)),
+            ("held_until", moment_sql(self.held_until)),
+            ("last_begun_at", moment_sql(last.map(|last| last.begun))),
+            ("last_took", number(&|last| last.took.as_micros())),
+            ("last_outcome", text_sql(last.map(|last| last.outcome.as_str()))),
+            ("last_detail", text_sql(last.map(|last| last.detail.as_str()))),
+            ("last_changed", number(&|last| last.changed.into())),
+        ]
+    }
+}
+
+/// The rows with the names of their jobs.
+fn pages(batches: &[RecordBatch]) -> impl Iterator<Item = (String, Page)> {
+    let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
+    rows.map(|(batch, row)| {
+        let page = Page {
+            begun_at: moment_at(batch, 1, row),
+            held_until: moment_at(batch, 2, row),
+            last: last_run(batch, row),
+        };
+        (text_at(batch, 0, row).unwrap_or_default(), page)
+    })
+}
+
+fn last_run(batch: &RecordBatch, row: usize) -> Option<LastRun> {
+    Some(LastRun {
+        begun: moment_at(batch, 3, row)?,
+        took: Duration::from_micros(number_at(batch, 4, row)?),
+        outcome: text_at(batch, 5, row)?,
+        detail: text_at(batch, 6, row)?,
+        changed: number_at(batch, 7, row)?,
+    })
+}
