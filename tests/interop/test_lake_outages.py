@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from client import eventually
+from client import Client, eventually
 from harness import refusal, refused, run_to_exit
 from loaders import Crowd, count, put, stored, unit
 from wire import sql_command
@@ -81,6 +81,10 @@ def test_the_main_database_goes_on(cut_off):
         assert cut_off.put(unit(2, rows), "here").rows == rows
     put(cut_off, unit(3), path=["here"], key="b/1/1")
     assert cut_off.put(unit(1), "here_too").rows == 20
+    for rows, mode in [(1000, "create"), (2000, "replace"), (1000, "create_append")]:
+        with cut_off.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.adbc_ingest("large", unit(rows, rows), mode=mode)
+    assert count(cut_off, "large") == 3000
     cut_off.run("INSERT INTO here VALUES ('c', 1, 1)")
     assert count(cut_off, "here") == 1061
     assert cut_off.rows("SELECT loader FROM merganser_ingest() ORDER BY loader") == [("a",), ("b",)]
@@ -90,6 +94,14 @@ def ask(server, name, *fields):
     """The rows of a command of Flight SQL's metadata."""
     info = server.client.get_flight_info(flight.FlightDescriptor.for_command(sql_command(name, *fields)))
     return server.client.do_get(info.endpoints[0].ticket).read_all().to_pylist()
+
+
+def listed(client, catalog=None):
+    """The tables as they are listed in a session."""
+    command = sql_command("CommandGetTables", *([(1, catalog)] if catalog else []))
+    info = client.flight.get_flight_info(flight.FlightDescriptor.for_command(command), client.options)
+    table = client.flight.do_get(info.endpoints[0].ticket, client.options).read_all()
+    return set(table["table_name"].to_pylist())
 
 
 def test_lists_have_the_catalogs_that_answer(lake, server):
@@ -116,6 +128,72 @@ def test_lists_have_the_catalogs_that_answer(lake, server):
             told = refused(ask, server, name, (1, "lake"), codes="UNAVAILABLE", slug="CATALOG_DOWN")
             told_nothing(told.text, lake)
     assert "out of reach and not listed" in server.log.read_text()
+
+
+def test_a_list_leaves_an_open_transaction_as_it_is(lake, server):
+    with Client(server.uri) as client:
+        client.run("BEGIN")
+        client.run("INSERT INTO here VALUES ('b', 1, 1)")
+        with lake.postgres.down():
+            assert listed(client) == {"here"}
+            assert listed(client, "db") == {"here"}
+            for catalog in ("lake", "temp"):
+                told = refused(listed, client, catalog, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+                assert "the catalog lake" in told.text
+                told_nothing(told.text, lake)
+            client.run("INSERT INTO here VALUES ('c', 1, 1)")
+        client.run("COMMIT")
+    assert count(server, "here") == 22
+
+
+def test_lists_of_sql_name_the_catalog_that_is_down(lake, cut_off):
+    for sql in ("SHOW TABLES", "SHOW ALL TABLES", "FROM duckdb_tables()", "FROM lake.events"):
+        told = refused(cut_off.run, sql, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert "the catalog lake" in told.text
+        told_nothing(told.text, lake)
+
+
+def test_what_is_nowhere_is_not_found_and_no_outage(cut_off):
+    for sql in ("FROM nowhere", "FROM main.nowhere", "FROM db.main.nowhere"):
+        refused(cut_off.run, sql, codes="NOT_FOUND", slug="NOT_FOUND")
+
+
+def test_a_server_that_only_reads_lists_what_answers(lake, start, database):
+    writer = start(database, *lake.options())
+    writer.put(unit(1), "here")
+    put(writer, unit(1), key="a/1/1")
+    writer.stop()
+    reader = start(database, "--read-only", *lake.options())
+    with lake.postgres.down():
+        assert {row["table_name"] for row in ask(reader, "CommandGetTables")} == {"here"}
+        refused(ask, reader, "CommandGetTables", (1, "lake"), codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert count(reader, "here") == 20
+    assert reader.log.read_text().count("out of reach and not listed") == 1
+
+
+SIDE = """
+[[catalog]]
+name = "side"
+type = "ducklake"
+metadata = "{folder}/side.ducklake"
+data_path = "{folder}/side/"
+"""
+
+
+def test_another_catalog_takes_keys_and_maintenance(lake, start, database, tmp_path):
+    server = start(database, *lake.options(SIDE.format(folder=tmp_path)))
+    side = ["side", "main", "events"]
+    put(server, unit(1), side)
+    put(server, unit(1), key="a/1/1")
+    with lake.postgres.down():
+        # The first key, which the catalog's ledger is made for.
+        assert put(server, unit(2, 3), side, key="a/1/1").rows == 3
+        assert put(server, unit(2, 3), side, key="a/1/1").duplicate
+        server.run("MAINTAIN CATALOG side")
+        refused(server.run, "MAINTAIN CATALOG lake", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        jobs = "SELECT job, last_outcome FROM merganser_jobs() ORDER BY job"
+        assert server.rows(jobs) == [("maintain lake", "failed"), ("maintain side", "done")]
+        assert count(server, "side.events") == 23
 
 
 @pytest.fixture

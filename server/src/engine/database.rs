@@ -106,6 +106,9 @@ impl Instance {
         }
         let catalog = first_text(&connection, "SELECT current_database()")?;
         let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
+        if !options.lake.catalogs.is_empty() {
+            connection.execute(NO_SIMILAR_NAMES)?;
+        }
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
             raw.connect()?
@@ -296,6 +299,10 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         // fatal on a full disk.
         ("checkpoint_threshold", "1024TB".into()),
         // A database in memory has to be made first; the engine refuses writes to it.
+/// Where a table is missing, DuckDB looks for similar names in all catalogs, and tells of one that is out of reach instead
+/// of the table. The names beside it are looked at all the same.
+const NO_SIMILAR_NAMES: &str = "SET GLOBAL catalog_error_max_schemas = 0";
+
         (
             "access_mode",
             if options.read_only && options.path.is_some() { "READ_ONLY" } else { "READ_WRITE" }.into(),

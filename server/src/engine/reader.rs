@@ -39,6 +39,11 @@ impl Engine {
     /// # Errors
     /// Everything DuckDB says; [`Error::ReadBusy`], [`Error::MultiStatement`], [`Error::Timeout`].
     pub async fn run(&self, place: &Place, statement: Statement) -> Result<Outcome> {
+        self.named(self.run_unnamed(place, statement).await).await
+    }
+
+    /// The same, where an error may not name the catalog that is out of reach.
+    async fn run_unnamed(&self, place: &Place, statement: Statement) -> Result<Outcome> {
         if sql::is_own(&statement.sql) {
             return self.write(place, statement).await;
         }

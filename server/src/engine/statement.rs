@@ -197,6 +197,11 @@ impl Engine {
     /// # Errors
     /// Syntax and binder errors; [`Error::MultiStatement`]; [`Error::Empty`].
     pub async fn describe(&self, place: &Place, sql: &str) -> Result<Description> {
+        self.named(self.describe_unnamed(place, sql).await).await
+    }
+
+    /// The same, where an error may not name the catalog that is out of reach.
+    async fn describe_unnamed(&self, place: &Place, sql: &str) -> Result<Description> {
         if let Some(file) = sql::backup(sql) {
             return file.map(|_| Description::of_own()).map_err(Error::from);
         }

@@ -5,6 +5,7 @@ mod column_types;
 mod dialect;
 mod keys;
 mod listing;
+mod out_of_reach;
 mod reachable;
 mod table_keys;
 
@@ -204,13 +205,7 @@ impl Catalog {
         if connection.execute("ROLLBACK").is_err() {
             connection.discard();
         }
-        match described {
-            // Where a table is missing, DuckDB looks for similar names in all catalogs, of which one is out of reach.
-            Err(Error::Duck { class: Class::Unreachable, .. }) if name.catalog == self.database.catalog => {
-                Ok(None)
-            }
-            described => described,
-        }
+        described
     }
 }
 
@@ -311,14 +306,19 @@ impl CatalogView {
         look: impl Fn(&Connection) -> Result<T> + Send + Sync + 'static,
     ) -> Result<T> {
         let look = Arc::new(look);
-        let first = Arc::clone(&look);
-        let looked = self.look(move |connection| first(connection)).await;
-        let shared = &self.engine.shared;
+        // A list that fails would take an open transaction with it.
+        let down = if self.in_transaction() { self.engine.out_of_reach().await } else { Vec::new() };
+        let looked = if down.is_empty() {
+            let look = Arc::clone(&look);
+            self.engine.named(self.look(move |connection| look(connection)).await).await
+        } else {
+            Err(Error::CatalogDown(down.join(", ")))
+        };
         match looked {
-            // A temporary table is seen from its place alone, and an instance that is read-only takes no copies.
-            Err(error) if catalog == Some(TEMPORARY) || shared.options.read_only => Err(error),
-            Err(error) if error.class() == Some(Class::Unreachable) => {
-                let (database, catalog) = (Arc::clone(&shared.database), catalog.map(str::to_owned));
+            // A temporary table is seen from its place alone.
+            Err(error) if tells_of_no_answer(&error) && catalog != Some(TEMPORARY) => {
+                let database = Arc::clone(&self.engine.shared.database);
+                let catalog = catalog.map(str::to_owned);
                 let listing = move || match Reachable::copy(&database, catalog.as_deref()) {
                     Ok(reachable) => look(reachable.connection()),
                     Err(reason) => {
@@ -330,6 +330,10 @@ impl CatalogView {
             }
             looked => looked,
         }
+    }
+
+    fn in_transaction(&self) -> bool {
+        matches!(&self.place, Place::Own(workspace) if workspace.in_transaction())
     }
 
     /// Looks from a connection of the place.
@@ -354,6 +358,11 @@ impl CatalogView {
             }
         }
     }
+}
+
+/// Whether a catalog does not answer.
+fn tells_of_no_answer(error: &Error) -> bool {
+    matches!(error, Error::CatalogDown(_)) || error.class() == Some(Class::Unreachable)
 }
 
 /// All rows of a question to the catalog, on a connection.

@@ -97,7 +97,7 @@ fn copy_schemas(connection: &Connection, catalog: &Attached, file: &Path) -> Res
     let random = getrandom::u64().map_err(|error| Error::Internal(error.to_string()))?;
     let copy = format!("{COPY_PREFIX}{random:016x}");
     connection.execute(&format!(
-        "ATTACH {} AS {copy} (HIDDEN, TYPE duckdb, STORAGE_VERSION 'latest')",
+        "ATTACH {} AS {copy} (HIDDEN, TYPE duckdb, READ_WRITE, STORAGE_VERSION 'latest')",
         literal(&file.to_string_lossy())
     ))?;
     let copied =

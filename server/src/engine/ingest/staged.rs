@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Engine, Error, Result,
+        Class, Engine, Error, Result,
         answers::text_or_null,
         append::Sink,
         catalog::FullName,
@@ -145,7 +145,12 @@ impl Stage {
     ) -> Result<Self> {
         let Admission { name, fit, create, replaces, held, .. } = admission;
         let connection = database.private_connection()?;
-        if !(replaces && identity(&connection, &name)?.is_some()) {
+        let find = match identity(&connection, &name) {
+            // DuckDB's list asks every catalog, and one is out of reach. In the transaction the list would abort it.
+            Err(error) if error.class() == Some(Class::Unreachable) => presence as Find,
+            found => found.map(|_| identity)?,
+        };
+        if !(replaces && find(&connection, &name)?.is_some()) {
             try_out(&connection, create.as_deref().unwrap_or_default())?;
         }
         drop(held);
@@ -154,7 +159,7 @@ impl Stage {
         let view = database.batch_view(unique, fit.schema())?;
         connection.execute("BEGIN TRANSACTION")?;
         connection.execute(&fit::create_table(&table, schema, Creation::New)?)?;
-        let target = identity(&connection, &name)?;
+        let target = find(&connection, &name)?;
         Ok(Self { connection, view, table, fit, target, pending })
     }
 
@@ -203,7 +208,14 @@ impl Stage {
     /// Puts the staging table in the target's place, or its rows into it; returns the connection whose COMMIT
     /// is all that is missing.
     fn take_place(self, database: &Arc<Database>, admission: &Admission) -> Result<Pooled> {
-        let unchanged = identity(&*database.connection()?, &admission.name)? == self.target;
+        let connection = database.connection()?;
+        let found = match identity(&connection, &admission.name) {
+            Err(error) if error.class() == Some(Class::Unreachable) => {
+                presence(&connection, &admission.name)?
+            }
+            found => found?,
+        };
+        let unchanged = found == self.target;
         if admission.create.is_none() || !unchanged {
             return self.carry_over(database, admission);
         }
@@ -267,6 +279,18 @@ fn identity(connection: &Connection, name: &FullName) -> Result<Option<String>> 
         literal(&name.table)
     );
     text_or_null(connection, &sql)
+}
+
+/// How a table is looked for.
+type Find = fn(&Connection, &FullName) -> Result<Option<String>>;
+
+/// The same where DuckDB's list cannot be had: what is there is never the same as before.
+fn presence(connection: &Connection, name: &FullName) -> Result<Option<String>> {
+    match connection.extract(&format!("FROM {}", name.sql()))?.prepare(0) {
+        Ok(_) => unique_name("unknown").map(Some),
+        Err(error) if error.class == Class::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A name that nobody else has.

@@ -122,7 +122,7 @@ impl AttachedCatalog {
         // SQLite's file is opened when it is asked first.
         if self.kind == CatalogKind::Sqlite {
             let tables =
-                format!("SELECT count(*) FROM duckdb_tables() WHERE database_name = {}", literal(&self.name));
+                format!("FROM sqlite_query({}, 'SELECT count(*) FROM sqlite_master')", literal(&self.name));
             if let Err(error) = connection.execute(&tables) {
                 connection.execute(&format!("DETACH {}", quote(&self.name)))?;
                 return Err(error.into());

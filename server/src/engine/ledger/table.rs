@@ -127,25 +127,15 @@ impl LedgerTable {
     }
 
     fn search(&self, connection: &Connection) -> Result<Found> {
-        let FullName { catalog, schema, table } = &self.target.table;
-        let sql = format!(
-            "SELECT coalesce(table_name, ''), coalesce(column_name, ''), coalesce(data_type, '') \
-             FROM duckdb_schemas() s LEFT JOIN duckdb_columns() c USING (database_name, schema_name) \
-             WHERE database_name = {} AND schema_name = {} ORDER BY column_index",
-            literal(catalog),
-            literal(schema)
-        );
-        let mut found = Vec::new();
-        each_batch(connection, &sql, |batch| {
-            for row in 0..batch.num_rows() {
-                let text = |column| batch.column(column).as_string::<i32>().value(row).to_owned();
-                found.push((text(0), text(1), text(2)));
-            }
-            Ok(())
-        })?;
+        let schema = &self.target.table.schema;
+        let mut found = match self.listed(connection) {
+            // Perhaps another catalog is out of reach, for DuckDB's lists ask all.
+            Err(error) if error.class() == Some(Class::Unreachable) => self.described(connection)?,
+            listed => listed?,
+        };
         // What jobs remember has its place beside it.
         for (others, columns) in jobs::TABLES {
-            let is_ours = |(_, column, data_type): &(String, String, String)| {
+            let is_ours = |(_, column, data_type): &ListedColumn| {
                 columns.iter().any(|(name, sql)| column == name && data_type == sql)
             };
             if !found.iter().filter(|(table, ..)| table == others).all(is_ours) {
@@ -157,14 +147,47 @@ impl LedgerTable {
             [] => Ok(Found::Nothing),
             // The schema without anything in it.
             [(table, ..)] if table.is_empty() => Ok(Found::Nothing),
-            found if self.is_made_of(found, table, &layout::COLUMNS) => Ok(Found::Today),
+            found if self.is_made_of(found, TABLE, &layout::COLUMNS) => Ok(Found::Today),
             found if self.is_made_of(found, upgrade::TABLE, &upgrade::COLUMNS) => Ok(Found::Before),
             _ => Err(Error::LedgerClash(schema.clone())),
         }
     }
 
+    /// The columns of all tables in its schema, with their tables and types.
+    fn listed(&self, connection: &Connection) -> Result<Vec<ListedColumn>> {
+        let FullName { catalog, schema, .. } = &self.target.table;
+        let sql = format!(
+            "SELECT coalesce(table_name, ''), coalesce(column_name, ''), coalesce(data_type, '') \
+             FROM duckdb_schemas() s LEFT JOIN duckdb_columns() c USING (database_name, schema_name) \
+             WHERE database_name = {} AND schema_name = {} ORDER BY column_index",
+            literal(catalog),
+            literal(schema)
+        );
+        listed_columns(connection, &sql)
+    }
+
+    /// The same of the server's own tables, one by one, which asks this catalog alone. What else is there goes unseen.
+    fn described(&self, connection: &Connection) -> Result<Vec<ListedColumn>> {
+        let mut found = Vec::new();
+        let of_jobs = jobs::TABLES.map(|(table, _)| table);
+        for table in [TABLE, TABLE_OF_FENCE, upgrade::TABLE].into_iter().chain(of_jobs) {
+            let name = FullName { table: table.into(), ..self.target.table.clone() };
+            let sql = format!(
+                "SELECT {}, name, type FROM pragma_table_info({})",
+                literal(table),
+                literal(&name.sql())
+            );
+            match listed_columns(connection, &sql) {
+                Ok(columns) => found.extend(columns),
+                Err(error) if matches!(error.class(), Some(Class::NotFound | Class::Binder)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether that table, and the fence where there has to be one, is all that was found.
-    fn is_made_of(&self, found: &[(String, String, String)], table: &str, columns: &[(&str, &str)]) -> bool {
+    fn is_made_of(&self, found: &[ListedColumn], table: &str, columns: &[(&str, &str)]) -> bool {
         let column = |(name, sql): &(&str, &str)| (table.to_owned(), (*name).to_owned(), (*sql).to_owned());
         let mut expected: HashSet<_> = columns.iter().map(column).collect();
         expected.extend(self.fence.as_ref().map(Fence::listed));
@@ -281,6 +304,21 @@ impl LedgerTable {
             retention.age.as_secs()
         ))
     }
+}
+
+/// A table, a column of it, and the column's type.
+type ListedColumn = (String, String, String);
+
+fn listed_columns(connection: &Connection, sql: &str) -> Result<Vec<ListedColumn>> {
+    let mut found = Vec::new();
+    each_batch(connection, sql, |batch| {
+        for row in 0..batch.num_rows() {
+            let text = |column| batch.column(column).as_string::<i32>().value(row).to_owned();
+            found.push((text(0), text(1), text(2)));
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Takes the rows of the table into the ledger.
