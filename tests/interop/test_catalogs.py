@@ -169,6 +169,19 @@ def test_a_unique_key_of_postgres_is_kept(start, database, configured, postgres)
     assert count(server, "side.public.t") == 20
 
 
+def test_a_pipeline_into_sqlite_stops_the_start_and_says_why(configured, database, tmp_path):
+    pipeline = """
+[[pipeline]]
+name = "events"
+from = "SELECT 1 AS id"
+incremental = "id"
+into = "side.main.events"
+"""
+    ended = run_to_exit("--database", database, *configured(catalog("sqlite", tmp_path / "side.sqlite") + pipeline))
+    assert ended.returncode == 1
+    assert "pipeline events" in ended.stderr and "SQLite has no schema" in ended.stderr
+
+
 class TestReadOnly:
     @pytest.fixture(params=["duckdb", "sqlite"])
     def server(self, request, start, tmp_path, configured):

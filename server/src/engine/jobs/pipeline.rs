@@ -88,7 +88,13 @@ impl Pipeline {
             )));
         }
         if database.kind_of(&target.catalog) == Some(&CatalogKind::Sqlite) {
-            return Err(Error::SchemaMismatch("SQLite has no place for how far a pipeline has come".into()));
+            // The book needs a schema that clients cannot reach, and cannot be in another database: one transaction
+            // writes to one.
+            return Err(Error::SchemaMismatch(
+                "SQLite has no schema beside its own, and so no place for how far a pipeline has come; \
+                 send its rows to a catalog of another type"
+                    .into(),
+            ));
         }
         let sql_type = self.column_type(connection)?;
         let columns: Vec<_> =
