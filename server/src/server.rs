@@ -150,6 +150,7 @@ impl Server {
         // From here on connections are taken, though they may wait for `run`.
         server.serve_http();
         server.engine.start_jobs();
+        server.engine.await_missing();
         server.readiness.enter(Phase::Serving);
         Ok(server)
     }

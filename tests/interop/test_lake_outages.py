@@ -231,6 +231,29 @@ def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
     assert "not-asked-for" not in log
 
 
+def test_one_that_was_missing_at_the_start_comes_back_by_itself(lake, start, database):
+    options = lake.options(catalog="required = false")
+    with lake.postgres.down():
+        server = start(database, *options, *SMALL_BULK)
+        refused(put, server, unit(1), key="a/1/1", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        refused(server.run, "MAINTAIN CATALOG lake", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        refused(server.run, "ATTACH ':memory:' AS lake", slug="NOT_ALLOWED")
+        assert put(server, unit(1), ["here"], key="a/1/1").rows == 20
+        eventually(lambda: "still missing" in server.log.read_text(), "it is tried again", 30)
+    # Readers see it, and loaders write.
+    eventually(lambda: "a catalog that was missing is there" in server.log.read_text(), "it is back", 60)
+    for rows, key in [(20, "a/1/1"), (1000, "a/1/2"), (3, None)]:
+        assert put(server, unit(1, rows), key=key).rows == rows
+    assert put(server, unit(1), key="a/1/1").duplicate
+    assert count(server) == 1023
+    assert {row["catalog_name"] for row in ask(server, "CommandGetTables")} == {"db", "lake"}
+    server.run("MAINTAIN CATALOG lake")
+    refused(server.run, "DETACH lake", slug="NOT_ALLOWED")
+    with lake.postgres.down():
+        refused(put, server, unit(2), key="a/1/3", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+    assert "not-asked-for" not in server.log.read_text()
+
+
 @pytest.fixture
 def without_storage(lake, tmp_path):
     """The same lake in a bucket of its own, and the end of that bucket."""

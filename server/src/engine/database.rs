@@ -1,12 +1,13 @@
 //! Opening the database, its settings, and the pool of connections.
 
 use std::{
+    collections::HashSet,
     ops::Deref,
     sync::{Arc, Weak},
 };
 
 use arrow_schema::Schema;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     Error, Exports, Options, Result,
@@ -52,8 +53,8 @@ pub(crate) struct Database {
     pub(crate) board: Board,
     /// The named queries.
     pub(crate) queries: Queries,
-    /// The names of the catalogs that were attached when it was opened first.
-    attached: Vec<String>,
+    /// The names of the catalogs that were attached when it was opened last, and have come since.
+    attached: RwLock<HashSet<String>>,
     pub(super) options: Options,
 }
 
@@ -71,20 +72,21 @@ pub(super) struct Instance {
     catalog: String,
     /// Whether there are any.
     sources: bool,
-    /// The names of the catalogs that the configuration attaches.
-    catalogs: Vec<String>,
+    /// The names of the catalogs that the configuration attaches, also of those that are missing.
+    kept: Vec<String>,
     exports: Exports,
     queries: Queries,
 }
 
 impl Instance {
-    /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL.
+    /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL. Tells which catalogs are
+    /// attached.
     pub(super) fn open(
         options: &Options,
         scans: &Arc<ScanRegistry>,
         ledgers: &Ledgers,
         board: &Board,
-    ) -> Result<Self> {
+    ) -> Result<(Self, HashSet<String>)> {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
@@ -104,11 +106,11 @@ impl Instance {
         for (name, value) in PINNED {
             connection.execute(&format!("SET GLOBAL {name} = {value}"))?;
         }
-        let catalog = first_text(&connection, "SELECT current_database()")?;
-        let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
         if !options.lake.catalogs.is_empty() {
             connection.execute(NO_SIMILAR_NAMES)?;
         }
+        let catalog = first_text(&connection, "SELECT current_database()")?;
+        let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.
             raw.connect()?
@@ -126,7 +128,8 @@ impl Instance {
         // of before.
         let exports = options.lake.exports.clone();
         let (idle, posted_views) = (Mutex::default(), PostedViews::default());
-        Ok(Self { raw, idle, posted_views, catalog, sources, catalogs, exports, queries })
+        let kept = options.lake.catalogs.iter().map(|catalog| catalog.name.clone()).collect();
+        Ok((Self { raw, idle, posted_views, catalog, sources, kept, exports, queries }, catalogs))
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -157,7 +160,7 @@ impl Database {
         let scans = Arc::default();
         let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
         let board = Board::default();
-        let instance = Instance::open(options, &scans, &ledgers, &board)?;
+        let (instance, attached) = Instance::open(options, &scans, &ledgers, &board)?;
         ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
@@ -168,7 +171,7 @@ impl Database {
             ledgers,
             board,
             queries: Arc::clone(&instance.queries),
-            attached: instance.catalogs.clone(),
+            attached: RwLock::new(attached),
             options: options.clone(),
             standing: Standing::new(instance),
         })
@@ -216,7 +219,22 @@ impl Database {
 
     /// The catalogs that the configuration attaches, as far as they are there.
     pub(crate) fn attached_catalogs(&self) -> impl Iterator<Item = &AttachedCatalog> {
-        self.options.lake.catalogs.iter().filter(|catalog| self.attached.contains(&catalog.name))
+        self.options.lake.catalogs.iter().filter(|catalog| self.attached.read().contains(&catalog.name))
+    }
+
+    /// Those that are not there.
+    pub(crate) fn missing_catalogs(&self) -> impl Iterator<Item = &AttachedCatalog> {
+        self.options.lake.catalogs.iter().filter(|catalog| !self.attached.read().contains(&catalog.name))
+    }
+
+    /// Says which are there, in an instance that takes the place of another one.
+    pub(super) fn are_attached(&self, names: HashSet<String>) {
+        *self.attached.write() = names;
+    }
+
+    /// Says that one of them is there now.
+    pub(crate) fn has_come(&self, catalog: &AttachedCatalog) {
+        self.attached.write().insert(catalog.name.clone());
     }
 
     /// What an attached catalog is; `None` for any other.
@@ -237,9 +255,9 @@ impl Database {
         &self.options
     }
 
-    /// Whether there are any.
+    /// Whether there may be any.
     pub(crate) fn has_attached(&self) -> bool {
-        !self.attached.is_empty()
+        !self.options.lake.catalogs.is_empty()
     }
 
     /// A view over batches that are to come; on a connection of its own.
@@ -281,6 +299,10 @@ fn open_error(error: DuckError) -> Error {
     error.into()
 }
 
+/// Where a table is missing, DuckDB looks for similar names in all catalogs, and tells of one that is out of reach instead
+/// of the table. The names beside it are looked at all the same.
+const NO_SIMILAR_NAMES: &str = "SET GLOBAL catalog_error_max_schemas = 0";
+
 /// The Arrow layout is one for all clients and for the life of the process: a schema that was announced
 /// is the schema that is delivered. Sessions run in UTC.
 const PINNED: [(&str, &str); 7] = [
@@ -299,10 +321,6 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         // fatal on a full disk.
         ("checkpoint_threshold", "1024TB".into()),
         // A database in memory has to be made first; the engine refuses writes to it.
-/// Where a table is missing, DuckDB looks for similar names in all catalogs, and tells of one that is out of reach instead
-/// of the table. The names beside it are looked at all the same.
-const NO_SIMILAR_NAMES: &str = "SET GLOBAL catalog_error_max_schemas = 0";
-
         (
             "access_mode",
             if options.read_only && options.path.is_some() { "READ_ONLY" } else { "READ_WRITE" }.into(),
@@ -410,10 +428,10 @@ impl Pooled {
     /// Refuses a text that would take away what the configuration attaches.
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        if instance.catalogs.is_empty() {
+        if instance.kept.is_empty() {
             return Ok(());
         }
-        Ok(check_kept(sql, &instance.catalogs)?)
+        Ok(check_kept(sql, &instance.kept)?)
     }
 
     /// Where its statements may write files.

@@ -43,6 +43,7 @@ mod posted;
 mod posted_views;
 mod queries;
 mod reader;
+mod returning;
 mod spool;
 mod statement;
 mod supervisor;

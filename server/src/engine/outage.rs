@@ -179,6 +179,11 @@ impl Database {
         self.standing.condition.subscribe()
     }
 
+    /// Cancelled when nobody is to open it again.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        self.standing.stopping()
+    }
+
     /// From now on nobody opens the database again.
     pub(crate) fn stop(&self) {
         self.standing.stop();

@@ -107,7 +107,10 @@ fn open_again(database: &Database) -> Result<Instance, String> {
     loop {
         let error =
             match Instance::open(&database.options, &database.scans, &database.ledgers, &database.board) {
-                Ok(instance) => return Ok(instance),
+                Ok((instance, attached)) => {
+                    database.are_attached(attached);
+                    return Ok(instance);
+                }
                 Err(error) => error,
             };
         if started.elapsed() >= OPEN_WITHIN || matches!(error, Error::WalUnreadable(_)) {

@@ -6,7 +6,6 @@ use super::verdict;
 use crate::{
     engine::{
         CatalogKind, Error, Result,
-        answers::first_text,
         ffi::{Connection, DuckError, ScanRegistry},
         insert::Inserts,
         lake::AttachedCatalog,
@@ -66,11 +65,7 @@ impl Home {
             return Ok(Ledger::default());
         }
         // It may not have been attached again with the database; an empty ledger would be a lie.
-        let there = format!(
-            "SELECT count(*)::VARCHAR FROM duckdb_databases() WHERE database_name = {}",
-            literal(self.name())
-        );
-        if first_text(connection, &there)? == "0" {
+        if !self.catalog.is_there(connection)? {
             return Err(Error::CatalogDown(self.name().to_owned()));
         }
         self.ledger.look_again(connection)?;

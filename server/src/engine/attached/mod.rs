@@ -12,7 +12,11 @@ mod queue;
 mod storage;
 mod verdict;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use futures::future::join_all;
 
@@ -26,10 +30,10 @@ use storage::AttachedStorage;
 /// How long a question about loaders waits for a lake.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
 
-/// Every attached catalog that takes writes, by its name in lower case.
+/// Every catalog of the configuration that takes writes, by its name in lower case; empty while it is missing.
 #[derive(Default)]
 pub(crate) struct Attached {
-    sites: HashMap<String, Site>,
+    sites: HashMap<String, OnceLock<Site>>,
 }
 
 /// Where uploads into one catalog go.
@@ -51,30 +55,50 @@ impl Attached {
         if options.read_only {
             return Ok(Self::default());
         }
-        let mut sites = HashMap::new();
-        for catalog in database.attached_catalogs().filter(|catalog| !catalog.read_only) {
-            let started = start(catalog.clone(), database, clock, options);
-            if let Some(site) = catalog.or_missed(started)? {
-                sites.insert(catalog.name.to_lowercase(), site);
-            }
+        let written = options.lake.catalogs.iter().filter(|catalog| !catalog.read_only);
+        let sites = written.map(|catalog| (catalog.name.to_lowercase(), OnceLock::new())).collect();
+        let attached = Self { sites };
+        for catalog in database.attached_catalogs() {
+            catalog.or_missed(attached.add(catalog, database, clock, options))?;
         }
-        Ok(Self { sites })
+        Ok(attached)
     }
 
-    /// That of a catalog, where the configuration attaches it for writing.
+    /// Starts the writer of a catalog that is attached, where it takes writes.
+    pub(crate) fn add(
+        &self,
+        catalog: &AttachedCatalog,
+        database: &Arc<Database>,
+        clock: &Arc<CommitClock>,
+        options: &Options,
+    ) -> Result<()> {
+        if let Some(place) = self.sites.get(&catalog.name.to_lowercase())
+            && place.get().is_none()
+        {
+            // Nobody else fills it.
+            let _ = place.set(start(catalog.clone(), database, clock, options)?);
+        }
+        Ok(())
+    }
+
+    /// That of a catalog, where the configuration attaches it for writing and it is there.
     pub(crate) fn site(&self, catalog: &str) -> Option<&Site> {
-        self.sites.get(&catalog.to_lowercase())
+        self.sites.get(&catalog.to_lowercase())?.get()
+    }
+
+    fn sites(&self) -> impl Iterator<Item = &Site> {
+        self.sites.values().filter_map(OnceLock::get)
     }
 
     /// Whether other servers write to one of them.
     pub(crate) fn is_shared(&self) -> bool {
-        self.sites.values().any(|site| site.catalog.is_shared())
+        self.sites().any(|site| site.catalog.is_shared())
     }
 
     /// Brings what is known of loaders up to date with what other servers have committed, where they can be asked in
     /// time.
     pub(crate) async fn catch_up(&self) {
-        let shared = self.sites.values().filter(|site| site.catalog.is_shared());
+        let shared = self.sites().filter(|site| site.catalog.is_shared());
         join_all(shared.map(async |site| {
             let caught_up = tokio::time::timeout(CATCH_UP_WITHIN, site.writer.catch_up()).await;
             if !matches!(caught_up, Ok(Ok(()))) {
@@ -86,7 +110,7 @@ impl Attached {
 
     /// Lets the writers finish what they have accepted, then ends them.
     pub(crate) async fn shutdown(&self) {
-        for site in self.sites.values() {
+        for site in self.sites() {
             site.writer.shutdown().await;
         }
     }

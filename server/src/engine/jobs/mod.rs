@@ -111,7 +111,8 @@ impl Jobs {
         let names = Names::default_of(&database.catalog);
         let mut works = Vec::new();
         if !options.read_only {
-            let lakes = database.attached_catalogs().filter(|it| it.is_shared() && !it.read_only);
+            // Also of those that are missing, for they may come.
+            let lakes = options.lake.catalogs.iter().filter(|it| it.is_shared() && !it.read_only);
             works.extend(lakes.map(|lake| Work::Maintain(Box::new(lake.clone()))));
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
@@ -331,6 +332,11 @@ impl Job {
     fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
         let shared = &engine.shared;
         let started = Instant::now();
+        if let Work::Maintain(lake) = &self.work
+            && shared.database.kind_of(&lake.name).is_none()
+        {
+            return Err(Error::CatalogDown(lake.name.clone()));
+        }
         let connection = self.connect(engine)?;
         self.records.roster.ensure(&connection)?;
         if !self.lease.take(&connection, now, every)? {

@@ -8,7 +8,10 @@ use super::{
     published::check_free,
     unless_missed,
 };
-use crate::sql::{literal, quote};
+use crate::{
+    engine::answers::first_text,
+    sql::{literal, quote},
+};
 
 /// How often DuckLake looks at a commit anew that somebody else's came before. Its own default is 10.
 const COMMIT_TRIES: u32 = 100;
@@ -129,6 +132,15 @@ impl AttachedCatalog {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is attached.
+    pub(crate) fn is_there(&self, connection: &Connection) -> Result<bool> {
+        let sql = format!(
+            "SELECT count(*)::VARCHAR FROM duckdb_databases() WHERE database_name = {}",
+            literal(&self.name)
+        );
+        Ok(first_text(connection, &sql)? != "0")
     }
 
     /// What came of a step on the way to the catalog: done, or, where it is not required, missed in the log.

@@ -10,7 +10,7 @@ mod published;
 mod secret;
 mod source;
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub use secret::{Secret, SecretKind, SecretText};
@@ -42,7 +42,7 @@ pub(super) struct Opened {
     /// Whether there is a catalog of sources.
     pub(super) sources: bool,
     /// The names of the catalogs that are attached.
-    pub(super) catalogs: Vec<String>,
+    pub(super) catalogs: HashSet<String>,
 }
 
 /// What came of a step on the way to something that the configuration declares: done, or, where it is not required,
@@ -97,16 +97,28 @@ impl Lake {
         connection: &Connection,
         extensions: &mut Extensions<'_>,
         read_only: bool,
-    ) -> Result<Vec<String>> {
-        let mut attached = Vec::new();
+    ) -> Result<HashSet<String>> {
+        let mut attached = HashSet::new();
         for catalog in &self.catalogs {
-            let loaded = catalog.extensions().try_for_each(|name| extensions.load(connection, name));
-            if catalog.or_missed(loaded.and_then(|()| catalog.attach(connection, read_only)))?.is_some() {
-                tracing::info!(catalog = catalog.name, "attached a catalog");
-                attached.push(catalog.name.clone());
+            if catalog.or_missed(attach(catalog, connection, extensions, read_only))?.is_some() {
+                attached.insert(catalog.name.clone());
             }
         }
         Ok(attached)
+    }
+
+    /// Attaches a catalog that was missing.
+    ///
+    /// # Errors
+    /// Whatever DuckDB says; it may be tried again.
+    pub(super) fn attach_late(
+        &self,
+        catalog: &AttachedCatalog,
+        connection: &Connection,
+        read_only: bool,
+    ) -> Result<()> {
+        let mut extensions = Extensions::new(self.extension_directory.as_deref());
+        attach(catalog, connection, &mut extensions, read_only)
     }
 
     fn publish_sources(&self, connection: &Connection, extensions: &mut Extensions<'_>) -> Result<()> {
@@ -121,4 +133,16 @@ impl Lake {
             there.iter().try_for_each(|source| source.or_missed(source.create(connection)).map(drop))
         })
     }
+}
+
+fn attach(
+    catalog: &AttachedCatalog,
+    connection: &Connection,
+    extensions: &mut Extensions<'_>,
+    read_only: bool,
+) -> Result<()> {
+    catalog.extensions().try_for_each(|name| extensions.load(connection, name))?;
+    catalog.attach(connection, read_only)?;
+    tracing::info!(catalog = catalog.name, "attached a catalog");
+    Ok(())
 }
