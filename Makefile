@@ -64,7 +64,7 @@ crash: .duckdb ## Kill the server ROUNDS times under 32 loaders, and count what 
 	$(CARGO) build --release --workspace --bins
 	target/release/merganser-crash --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
-fuzz: .duckdb ## Fuzz tickets, uploads and the SQL gate, FUZZ_SECONDS each
+fuzz: .duckdb ## Fuzz tickets, uploads, the SQL gate and Arrow files, FUZZ_SECONDS each
 	CARGO="$(CARGO)" scripts/fuzz $(FUZZ_SECONDS)
 
 fmt: ## Format the code

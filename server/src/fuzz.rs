@@ -1,7 +1,7 @@
 //! A door for fuzzing: what takes foreign bytes, as functions of bytes. Each returns whether the bytes were taken,
 //! and must neither panic nor run without end, whatever they are.
 
-use crate::{flight, sql};
+use crate::{engine, flight, sql};
 
 /// A ticket, a descriptor's command, and a descriptor's path.
 pub fn ticket(bytes: &[u8]) -> bool {
@@ -22,4 +22,9 @@ pub fn sql(bytes: &[u8]) -> bool {
     let _ = (sql::writes_files(text), sql::is_export(text));
     let _ = (sql::controls(text), sql::localise(text).is_ok(), sql::exclusion(text));
     sql::gate(text).is_ok()
+}
+
+/// A file of Arrow's IPC formats. All of its rows are brought into the types that DuckDB imports.
+pub fn arrow_file(bytes: &[u8]) -> bool {
+    engine::reads_arrow_file(bytes)
 }

@@ -186,8 +186,10 @@ fn source(entry: SourceEntry, names: &mut HashSet<String>) -> Result<Source, Con
         "json" => Format::Json,
         "delta" => Format::Delta,
         "iceberg" => Format::Iceberg,
+        "arrow" => Format::Arrow,
         other => {
-            return Err(wrong("format", &format!("{other:?} is none of parquet, csv, json, delta, iceberg")));
+            let known = "parquet, csv, json, arrow, delta, iceberg";
+            return Err(wrong("format", &format!("{other:?} is none of {known}")));
         }
     };
     let paths = path.into_vec();
@@ -196,6 +198,9 @@ fn source(entry: SourceEntry, names: &mut HashSet<String>) -> Result<Source, Con
     }
     if matches!(format, Format::Delta | Format::Iceberg) && paths.len() > 1 {
         return Err(wrong("path", "is the folder of one table in this format"));
+    }
+    if format == Format::Arrow && !options.is_empty() {
+        return Err(wrong("options", "are there, and this format has none: its files say what is in them"));
     }
     // They become words of SQL.
     if let Some(option) = options.keys().find(|option| !is_word(option)) {

@@ -16,7 +16,7 @@ use super::{
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
-        register_recast, register_scan,
+        register_read_arrow, register_recast, register_scan,
     },
     jobs::{self, Board},
     lake::{AttachedCatalog, CatalogKind, Opened, SOURCES},
@@ -94,6 +94,7 @@ impl Instance {
         let connection = raw.connect()?;
         register_scan(&connection, scans)?;
         register_recast(&connection)?;
+        register_read_arrow(&connection)?;
         let listed = Arc::clone(ledgers);
         let rows = Arc::new(move || ledger::report(&listed.lock()));
         register_listing(&connection, INGEST_LISTING, ledger::report_schema(), rows)?;

@@ -68,9 +68,9 @@ fn imported_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// The field inside a list, struct or map: there a dictionary becomes its values, because DuckDB's import of one that
-/// has no rows is an internal error.
-fn member(field: &Field) -> FieldRef {
+/// The field inside a list, struct or map, or of a file: there a dictionary becomes its values. DuckDB's import of one
+/// inside another type that has no rows is an internal error, and a large one would be brought in with every vector.
+pub(crate) fn member(field: &Field) -> FieldRef {
     let imported = imported(field);
     match imported.data_type() {
         DataType::Dictionary(_, values) => {

@@ -28,6 +28,7 @@ mod import;
 pub mod in_process;
 mod ingest;
 mod insert;
+mod ipc;
 mod jobs;
 mod lake;
 mod ledger;
@@ -91,6 +92,8 @@ use clock::CommitClock;
 use database::Database;
 pub(crate) use expansion::check as check_expansion;
 use ingest::{Budget, MergeQueue};
+#[cfg(feature = "fuzz")]
+pub(crate) use ipc::reads as reads_arrow_file;
 use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};

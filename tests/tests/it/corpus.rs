@@ -11,6 +11,7 @@ use arrow_flight::{
     FlightData, FlightDescriptor,
     sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt, TicketStatementQuery},
 };
+use arrow_ipc::writer::{FileWriter, StreamWriter};
 use merganser_server::fuzz;
 use merganser_tests::{ids, messages, wide};
 use prost::Message;
@@ -20,8 +21,12 @@ type Seeds = Vec<(&'static str, Vec<u8>)>;
 /// A target: its name, its function and its seeds. Those that begin with `good-` are taken, with `bad-` refused.
 type Target = (&'static str, fn(&[u8]) -> bool, fn() -> Seeds);
 
-const TARGETS: [Target; 3] =
-    [("ticket", fuzz::ticket, tickets), ("upload", fuzz::upload, uploads), ("sql", fuzz::sql, texts)];
+const TARGETS: [Target; 4] = [
+    ("ticket", fuzz::ticket, tickets),
+    ("upload", fuzz::upload, uploads),
+    ("sql", fuzz::sql, texts),
+    ("arrow_file", fuzz::arrow_file, arrow_files),
+];
 
 fn tickets() -> Seeds {
     let query = CommandStatementQuery { query: "SELECT 1".into(), transaction_id: None };
@@ -89,6 +94,27 @@ fn texts() -> Seeds {
     ]
     .map(|(name, text)| (name, text.as_bytes().to_vec()))
     .into()
+}
+
+/// Besides these there are `good-lz4` and `good-zstd`, which another implementation has written.
+fn arrow_files() -> Seeds {
+    let rows = [wide([1, 2]), wide([3])];
+    let schema = rows[0].schema();
+    let mut file = FileWriter::try_new(Vec::new(), &schema).unwrap();
+    let mut stream = StreamWriter::try_new(Vec::new(), &schema).unwrap();
+    for batch in &rows {
+        file.write(batch).unwrap();
+        stream.write(batch).unwrap();
+    }
+    let (file, stream) = (file.into_inner().unwrap(), stream.into_inner().unwrap());
+    vec![
+        ("bad-file-end", file[..file.len() / 2].to_vec()),
+        ("bad-stream-end", stream[..stream.len() - 20].to_vec()),
+        ("bad-text", b"id,name\n1,a\n".to_vec()),
+        ("bad-nothing", Vec::new()),
+        ("good-file", file),
+        ("good-stream", stream),
+    ]
 }
 
 fn folder(target: &str) -> PathBuf {

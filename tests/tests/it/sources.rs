@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use arrow_array::RecordBatch;
+use arrow_ipc::writer::FileWriter;
 use merganser::Client;
 use merganser_server::{
     Config, Server, ServerError,
     engine::{Condition, Script},
 };
-use merganser_tests::{TestServer, configure, ids, integer, put, refused, soon, texts};
+use merganser_tests::{TestServer, configure, ids, integer, put, refused, soon, texts, until, wide};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -30,7 +32,17 @@ async fn files() -> TempDir {
         client.execute(&sql).await.unwrap();
     }
     server.shutdown().await;
+    std::fs::create_dir(folder.path().join("batches")).unwrap();
+    arrow_file(folder.path(), "batches/1.arrow", &[ids(0..3000), ids(3000..5000)]);
     folder
+}
+
+/// A file of Arrow's IPC file format.
+fn arrow_file(folder: &Path, name: &str, batches: &[RecordBatch]) {
+    let file = std::fs::File::create(folder.join(name)).unwrap();
+    let mut writer = FileWriter::try_new(file, &batches[0].schema()).unwrap();
+    batches.iter().for_each(|batch| writer.write(batch).unwrap());
+    writer.finish().unwrap();
 }
 
 fn toml(folder: &Path) -> String {
@@ -56,6 +68,11 @@ fn toml(folder: &Path) -> String {
         path = '{folder}/lists.json'
 
         [[source]]
+        name = 'batches'
+        format = 'arrow'
+        path = '{folder}/batches/*'
+
+        [[source]]
         name = 'tomorrow'
         format = 'parquet'
         path = '{folder}/tomorrow.parquet'
@@ -69,6 +86,8 @@ async fn reads_everything(client: &Client) {
     assert_eq!(integer(client, "SELECT count(*) FROM sources.trips").await, 300);
     assert_eq!(texts(client, "SELECT name FROM names").await.unwrap(), ["a;b"]);
     assert_eq!(integer(client, "SELECT sum(i)::BIGINT FROM (SELECT unnest(list) AS i FROM lists)").await, 3);
+    assert_eq!(integer(client, "SELECT sum(id)::BIGINT FROM batches").await, 4999 * 2500);
+    assert_eq!(integer(client, "SELECT count(*) FROM batches").await, 5000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +111,10 @@ async fn every_client_sees_them_by_their_names_wherever_it_is() {
     reads_everything(&client).await;
     let listed = "SELECT view_name || ': ' || coalesce(comment, '') FROM duckdb_views() \
                   WHERE database_name = 'sources' AND NOT internal ORDER BY ALL";
-    assert_eq!(texts(&client, listed).await.unwrap(), ["lists: ", "names: ", "trips: all of them"]);
+    assert_eq!(
+        texts(&client, listed).await.unwrap(),
+        ["batches: ", "lists: ", "names: ", "trips: all of them"]
+    );
     server.shutdown().await;
 }
 
@@ -144,6 +166,34 @@ async fn a_server_of_files_alone_needs_no_database_and_takes_no_writes() {
     refused(put(&client, "t", ids([1])).await, Code::PermissionDenied, "READ_ONLY");
     client.execute("CREATE TEMP TABLE mine AS SELECT 2::BIGINT AS i").await.unwrap();
     assert_eq!(integer(&client, "SELECT i FROM mine").await, 2);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arrow_files_are_read_as_they_are_when_a_query_begins() {
+    let folder = files().await;
+    let server = TestServer::with(|config| configure(config, &toml(folder.path()))).await;
+    let client = server.client().await;
+    let count = async || integer(&client, "SELECT count(*) FROM batches").await;
+    assert_eq!(count().await, 5000);
+    arrow_file(folder.path(), "batches/2.arrow", &[ids(5000..5007)]);
+    // A plan of before goes on for a second at the most.
+    until("the new file is seen", async || count().await == 5007).await;
+    arrow_file(folder.path(), "batches/3.arrow", &[wide([1])]);
+    until("the bad file is seen", async || client.query("SELECT max(id) FROM batches").await.is_err()).await;
+    let told = refused(client.execute("SELECT max(id) FROM batches").await, Code::InvalidArgument, "IO");
+    assert!(told.contains("file 3.arrow of source batches: it has other columns"), "{told}");
+    assert!(!told.contains(folder.path().to_str().unwrap()), "{told}");
+    std::fs::write(folder.path().join("batches/3.arrow"), "no such thing").unwrap();
+    let told = refused(client.execute("SELECT max(id) FROM batches").await, Code::InvalidArgument, "IO");
+    assert!(told.contains("file 3.arrow of source batches: it is no Arrow file"), "{told}");
+    std::fs::remove_file(folder.path().join("batches/3.arrow")).unwrap();
+    until("the good files are seen", async || client.query("SELECT max(id) FROM batches").await.is_ok())
+        .await;
+    assert_eq!(count().await, 5007);
+    // What is made of it keeps the order of the files and of their rows.
+    client.execute("CREATE TABLE kept AS FROM batches").await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM kept WHERE id <> rowid").await, 0);
     server.shutdown().await;
 }
 

@@ -73,6 +73,9 @@ impl DuckError {
     pub(crate) fn from_message(message: String) -> Self {
         let message = plain(message);
         let message = message.strip_prefix("Failed to append: ").map(str::to_owned).unwrap_or(message);
+        if let Some(of_files) = of_files(&message) {
+            return of_files;
+        }
         let class = classify(&message);
         Self { class, message }
     }
@@ -113,6 +116,18 @@ fn plain(message: String) -> String {
         Ok(raw) => format!("{} Error: {}", raw.exception_type, raw.exception_message),
         Err(_) => message,
     }
+}
+
+/// An error of the server's own reader of files, in front of which DuckDB puts a head of its own.
+fn of_files(message: &str) -> Option<DuckError> {
+    let heads = ["Binder Error: ", "Invalid Input Error: "];
+    let inner = heads.iter().find_map(|head| message.strip_prefix(head))?;
+    let class = match inner.split_once(" Error: ")?.0 {
+        "IO" => Class::Io,
+        "Permission" => Class::Permission,
+        _ => return None,
+    };
+    Some(DuckError::new(class, inner))
 }
 
 /// What the system says when there is no room: on the device, for the user, for the process.
@@ -248,6 +263,9 @@ mod tests {
                 Class::Constraint,
             ),
             ("v is not an table", Class::Binder),
+            ("Binder Error: IO Error: file a.arrow: it is cut off", Class::Io),
+            ("Invalid Input Error: Permission Error: file system operations are disabled", Class::Permission),
+            ("Invalid Input Error: Out of Memory Error: no", Class::Binder),
             (
                 "Transaction conflict: attempting to insert into table \"t\" but it has been altered",
                 Class::Conflict,

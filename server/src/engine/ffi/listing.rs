@@ -17,7 +17,7 @@ use super::{
     ArrowImport, Class, Connection, DataChunk, DuckError, c_string,
     database::RawDatabase,
     slices,
-    table_function::{Callbacks, guard, reference, register},
+    table_function::{Arguments, Callbacks, guard, reference, register},
 };
 
 /// Makes the rows of one call.
@@ -54,7 +54,7 @@ pub(crate) fn register_listing(
         schema.fields().iter().map(|field| c_string(field.name())).collect::<Result<Vec<_>, DuckError>>()?;
     let listing = Listing { instance: connection.shared().instance(), names, schema, make_rows };
     let extra = Box::into_raw(Box::new(listing)).cast();
-    let callbacks = Callbacks { takes_key: false, bind, init, produce };
+    let callbacks = Callbacks { arguments: Arguments::None, bind, init, local_init: None, produce };
     register(connection, name, &callbacks, Some((extra, release_listing)))
 }
 

@@ -8,10 +8,12 @@
 
 mod appender;
 mod arrow;
+mod arrow_files;
 mod batch_view;
 mod connection;
 mod database;
 mod error;
+mod files;
 mod listing;
 mod logical;
 mod pulse;
@@ -25,6 +27,7 @@ mod value;
 
 pub(crate) use appender::Appender;
 pub(crate) use arrow::{ArrowImport, DataChunk};
+pub(crate) use arrow_files::{READ_ARROW, register_read_arrow};
 pub(crate) use batch_view::{BatchView, attach_views};
 pub(crate) use connection::{Connection, Interrupt};
 pub(crate) use database::{Database, library_version};

@@ -21,7 +21,7 @@ use super::{
     arrow::LogicalTypes,
     connection::RawConnection,
     logical::LogicalType,
-    table_function::{Callbacks, key_argument, random_key, reference, register},
+    table_function::{Arguments, Callbacks, key_argument, random_key, reference, register},
 };
 
 /// The function's name in SQL.
@@ -122,7 +122,12 @@ impl Recast {
 
 /// Makes the function known to the whole instance.
 pub(crate) fn register_recast(connection: &Connection) -> Result<(), DuckError> {
-    register(connection, RECAST_FUNCTION, &Callbacks { takes_key: true, bind, init, produce }, None)
+    register(
+        connection,
+        RECAST_FUNCTION,
+        &Callbacks { arguments: Arguments::Key, bind, init, local_init: None, produce },
+        None,
+    )
 }
 
 unsafe extern "C" fn release(source: *mut c_void) {

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use super::{
     ArrowImport, Class, Connection, DataChunk, DuckError, VECTOR_ROWS,
-    table_function::{Callbacks, guard, key_argument, random_key, reference, register},
+    table_function::{Arguments, Callbacks, guard, key_argument, random_key, reference, register},
 };
 
 /// The function's name in SQL.
@@ -126,7 +126,7 @@ pub(crate) fn register_scan(connection: &Connection, registry: &Arc<ScanRegistry
     register(
         connection,
         SCAN_FUNCTION,
-        &Callbacks { takes_key: true, bind, init, produce },
+        &Callbacks { arguments: Arguments::Key, bind, init, local_init: None, produce },
         Some((extra, release_registry)),
     )
 }

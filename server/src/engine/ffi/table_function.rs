@@ -2,7 +2,7 @@
 //! random key of what they read.
 
 use std::{
-    ffi::{CString, c_void},
+    ffi::{CStr, CString, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -12,12 +12,27 @@ use super::{Class, Connection, DuckError, c_string};
 
 /// What DuckDB calls.
 pub(super) struct Callbacks {
-    /// The function has one argument, the key of what it reads; else it has none.
-    pub(super) takes_key: bool,
+    pub(super) arguments: Arguments,
     pub(super) bind: unsafe extern "C" fn(c::duckdb_bind_info),
     pub(super) init: unsafe extern "C" fn(c::duckdb_init_info),
+    /// Makes what each thread of a scan has to itself.
+    pub(super) local_init: Option<unsafe extern "C" fn(c::duckdb_init_info)>,
     pub(super) produce: unsafe extern "C" fn(c::duckdb_function_info, c::duckdb_data_chunk),
 }
+
+/// What a call is given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arguments {
+    None,
+    /// The key of what is read.
+    Key,
+    /// A path or a list of them, and by name the source that they are. Of such a function only the columns are read
+    /// that a statement needs.
+    Paths,
+}
+
+/// The name of an argument: the source for which files are read.
+pub(super) const SOURCE_ARGUMENT: &CStr = c"source";
 
 /// What every call finds as its extra info, and how it is given back.
 pub(super) type Extra = (*mut c_void, unsafe extern "C" fn(*mut c_void));
@@ -50,18 +65,17 @@ pub(super) fn register(
     // SAFETY: the function object is destroyed after registration, which copies it.
     let state = unsafe {
         let mut function = c::duckdb_create_table_function();
-        let mut key_type = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT);
         c::duckdb_table_function_set_name(function, c_name.as_ptr());
-        if callbacks.takes_key {
-            c::duckdb_table_function_add_parameter(function, key_type);
-        }
+        add_arguments(function, callbacks.arguments);
         if let Some((extra, release)) = extra {
             c::duckdb_table_function_set_extra_info(function, extra, Some(release));
         }
         c::duckdb_table_function_set_bind(function, Some(callbacks.bind));
         c::duckdb_table_function_set_init(function, Some(callbacks.init));
+        if callbacks.local_init.is_some() {
+            c::duckdb_table_function_set_local_init(function, callbacks.local_init);
+        }
         c::duckdb_table_function_set_function(function, Some(callbacks.produce));
-        c::duckdb_destroy_logical_type(&mut key_type);
         let state = c::duckdb_register_table_function(connection.shared().raw(), function);
         c::duckdb_destroy_table_function(&mut function);
         state
@@ -70,6 +84,28 @@ pub(super) fn register(
         Ok(())
     } else {
         Err(DuckError::new(Class::Other, format!("the table function {name} cannot be registered")))
+    }
+}
+
+/// # Safety
+/// `function` is live and not registered yet.
+unsafe fn add_arguments(function: c::duckdb_table_function, arguments: Arguments) {
+    let first = match arguments {
+        Arguments::None => return,
+        Arguments::Key => c::DUCKDB_TYPE_DUCKDB_TYPE_UBIGINT,
+        Arguments::Paths => c::DUCKDB_TYPE_DUCKDB_TYPE_ANY,
+    };
+    // SAFETY: by the contract above; the function copies the types, which are destroyed here.
+    unsafe {
+        let mut first = c::duckdb_create_logical_type(first);
+        c::duckdb_table_function_add_parameter(function, first);
+        c::duckdb_destroy_logical_type(&mut first);
+        if arguments == Arguments::Paths {
+            let mut named = c::duckdb_create_logical_type(c::DUCKDB_TYPE_DUCKDB_TYPE_VARCHAR);
+            c::duckdb_table_function_add_named_parameter(function, SOURCE_ARGUMENT.as_ptr(), named);
+            c::duckdb_destroy_logical_type(&mut named);
+            c::duckdb_table_function_supports_projection_pushdown(function, true);
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Connection, Result, SOURCES, extensions::HTTPFS, unless_missed};
-use crate::sql::{literal, quote};
+use crate::{
+    engine::ffi::READ_ARROW,
+    sql::{literal, quote},
+};
 
 /// How the files of a source are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +21,12 @@ pub enum Format {
     Delta,
     /// An Apache Iceberg table.
     Iceberg,
+    /// Apache Arrow's IPC formats, of files and of streams.
+    Arrow,
 }
 
 impl Format {
-    /// DuckDB's table function that reads it.
+    /// The table function that reads it: DuckDB's, but for Arrow's.
     fn function(self) -> &'static str {
         match self {
             Self::Parquet => "read_parquet",
@@ -29,13 +34,14 @@ impl Format {
             Self::Json => "read_json",
             Self::Delta => "delta_scan",
             Self::Iceberg => "iceberg_scan",
+            Self::Arrow => READ_ARROW,
         }
     }
 
     /// What has to be loaded to read it; the others are part of DuckDB's library.
     fn extensions(self) -> &'static [&'static str] {
         match self {
-            Self::Parquet | Self::Csv | Self::Json => &[],
+            Self::Parquet | Self::Csv | Self::Json | Self::Arrow => &[],
             Self::Delta => &["delta"],
             Self::Iceberg => &[HTTPFS, "avro", "iceberg"],
         }
@@ -140,7 +146,9 @@ impl Source {
             paths => format!("[{}]", paths.join(", ")),
         };
         let options = self.options.iter().map(|(name, value)| format!("{name} := {}", value.sql()));
-        std::iter::once(first).chain(options).collect::<Vec<_>>().join(", ")
+        // It says in errors which source it was.
+        let source = (self.format == Format::Arrow).then(|| format!("source := {}", literal(&self.name)));
+        std::iter::once(first).chain(options).chain(source).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -167,5 +175,26 @@ mod tests {
              hive_partitioning := true, x := [1, 'a']); COMMENT ON VIEW sources.main.\"trips\" IS 'it''s all here'"
         );
         assert_eq!(source.extensions().collect::<Vec<_>>(), ["httpfs"]);
+    }
+
+    fn source(format: Format, options: &[(&str, &str)]) -> Source {
+        let options =
+            options.iter().map(|(name, value)| ((*name).into(), OptionValue::Text((*value).into())));
+        Source {
+            name: "it".into(),
+            description: None,
+            format,
+            paths: vec!["a".into(), "b".into()],
+            options: options.collect(),
+            required: true,
+        }
+    }
+
+    #[test]
+    fn an_arrow_file_is_read_by_the_servers_own_function_which_knows_its_source() {
+        assert_eq!(
+            source(Format::Arrow, &[]).create_sql(),
+            "CREATE VIEW sources.main.\"it\" AS FROM read_arrow(['a', 'b'], source := 'it')"
+        );
     }
 }
