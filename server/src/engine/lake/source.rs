@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Result, SOURCES, extensions::HTTPFS, unless_missed};
+use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS, unless_missed};
 use crate::{
     engine::ffi::READ_ARROW,
     sql::{literal, quote},
@@ -112,8 +112,34 @@ impl Source {
     /// Makes the view. DuckDB looks at the files for their columns, so that what is missing or must not be read shows
     /// here.
     pub(super) fn create(&self, connection: &Connection) -> Result<()> {
-        connection.execute(&self.create_sql())?;
+        if self.guesses_version() {
+            connection.execute("SET GLOBAL unsafe_enable_version_guessing = true")?;
+        }
+        connection.execute(&self.create_sql()).map_err(|error| self.explained(error.into()))?;
         Ok(())
+    }
+
+    /// Whether the newest metadata of an Iceberg table is found by looking into its folder. DuckDB calls this unsafe,
+    /// because the newest may be of a commit that failed; so it is for those who ask for it by the option.
+    fn guesses_version(&self) -> bool {
+        let newest = OptionValue::Text("?".into());
+        self.format == Format::Iceberg && self.options.get("version") == Some(&newest)
+    }
+
+    /// DuckDB says of a folder without a table only what it needs to find the version of one.
+    fn explained(&self, error: Error) -> Error {
+        match error {
+            Error::Duck { class, message }
+                if self.format == Format::Iceberg && message.contains("version-hint") =>
+            {
+                let message = format!(
+                    "{message}\n\nThere is no Iceberg table in that folder, or its writer keeps no version-hint.text: \
+                     then give the path of one of its metadata files, or options = {{ version = \"?\" }}"
+                );
+                Error::Duck { class, message }
+            }
+            other => other,
+        }
     }
 
     /// What came of a step on the way to the source: done, or, where it is not required, missed in the log.
@@ -196,5 +222,13 @@ mod tests {
             source(Format::Arrow, &[]).create_sql(),
             "CREATE VIEW sources.main.\"it\" AS FROM read_arrow(['a', 'b'], source := 'it')"
         );
+    }
+
+    #[test]
+    fn the_version_of_an_iceberg_table_is_guessed_only_where_that_is_asked_for() {
+        assert!(source(Format::Iceberg, &[("version", "?")]).guesses_version());
+        assert!(!source(Format::Iceberg, &[("version", "v1")]).guesses_version());
+        assert!(!source(Format::Iceberg, &[]).guesses_version());
+        assert!(!source(Format::Parquet, &[("version", "?")]).guesses_version());
     }
 }
