@@ -8,6 +8,8 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 KEY_ID, SECRET = "the-key-id", "the-secret-value"
+# The addresses that secrets of each type are for.
+SCHEMES = {"s3": ["s3"], "gcs": ["gs", "gcs"], "r2": ["r2"]}
 
 
 def extension_directory(name):
@@ -44,15 +46,16 @@ class Storage:
     def upload(self, file, key):
         self.client.upload_file(str(file), self.bucket, key)
 
-    def secret(self, **values):
+    def secret(self, kind="s3", **values):
         """The configuration of a secret for it, by default with its keys in clear."""
+        scope = [f"{scheme}://{self.bucket}" for scheme in SCHEMES[kind]]
         parameters = {"key_id": f'"{KEY_ID}"', "secret": f'"{SECRET}"'} | values
         lines = "\n".join(f"{name} = {value}" for name, value in parameters.items())
         return f"""
 [[secret]]
 name = "storage"
-type = "s3"
-scope = "s3://{self.bucket}"
+type = "{kind}"
+scope = {scope}
 region = "us-east-1"
 endpoint = "{self.endpoint}"
 url_style = "path"

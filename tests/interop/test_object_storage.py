@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness import Server, refused, run_to_exit
-from object_storage import KEY_ID, SECRET, Storage, extension_directory
+from object_storage import KEY_ID, SCHEMES, SECRET, Storage, extension_directory
 
 TRIPS = """
 [[source]]
@@ -70,6 +70,32 @@ def test_no_client_sees_the_key(storage, configured, start, monkeypatch):
         assert SECRET not in str(server.rows(f"SELECT t::VARCHAR FROM {table} AS t"))
     server.stop()
     assert SECRET not in server.log.read_text() and KEY_ID not in server.log.read_text()
+
+
+@pytest.mark.parametrize("kind, scheme", [(kind, scheme) for kind in ("gcs", "r2") for scheme in SCHEMES[kind]])
+def test_secrets_of_other_stores(kind, scheme, storage, configured, start, monkeypatch):
+    monkeypatch.setitem(harness.ENVIRONMENT, "LAKE_SECRET", SECRET)
+    secret = storage.secret(kind, secret='{ env = "LAKE_SECRET" }')
+    trips = TRIPS.replace("s3://", f"{scheme}://")
+    gone = trips.replace("trips/", "nothing/").replace('"trips"', '"gone"') + "required = false\n"
+    published = PUBLISHED.replace("s3://", f"{scheme}://")
+    server = start(":memory:", "--read-only", *configured(published + secret + trips + gone))
+    assert server.rows("SELECT year, max(id) FROM trips GROUP BY year ORDER BY year") == [
+        (2020, 2997), (2021, 2998), (2022, 2999),
+    ]  # fmt: skip
+    target = f"{scheme}://lake/published/{scheme}.parquet"
+    server.run(f"COPY (SELECT count(*) AS n FROM trips) TO '{target}'")
+    assert server.rows(f"FROM '{target}'") == [(3000,)]
+    shown = server.rows("SELECT type, secret_string FROM duckdb_secrets()")
+    assert [type for type, _ in shown] == [kind] and "secret=redacted" in shown[0][1]
+    refused(server.run, "FROM duckdb_secrets(redact := false)")
+    told = refused(server.run, f"FROM '{scheme}://lake/no-such-file.parquet'")
+    server.stop()
+    log = server.log.read_text()
+    assert "a source cannot be read" in log
+    for text in (str(shown), told.text, log):
+        assert SECRET not in text
+    assert KEY_ID not in log and KEY_ID not in told.text
 
 
 @pytest.mark.parametrize(
