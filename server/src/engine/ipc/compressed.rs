@@ -14,6 +14,7 @@ use flatbuffers::FlatBufferBuilder;
 
 use super::{
     Buffer, Fault,
+    buffers::Columns,
     message::{CONTINUATION_MARKER, malformed, parsed},
 };
 
@@ -26,8 +27,8 @@ const PLAIN: i64 = -1;
 /// Where buffers begin, so that no decoder has to move them.
 const ALIGNMENT: usize = 64;
 
-/// The same message with its buffers as they were.
-pub(super) fn unpacked(block: Block, message: Buffer) -> Result<(Block, Buffer), Fault> {
+/// The same message with its buffers as they were. Those of columns that are not asked for are left empty.
+pub(super) fn unpacked(block: Block, message: Buffer, columns: &Columns) -> Result<(Block, Buffer), Fault> {
     let header = parsed(&message)?;
     let dictionary = header.header_as_dictionary_batch();
     let batch = match &dictionary {
@@ -37,8 +38,15 @@ pub(super) fn unpacked(block: Block, message: Buffer) -> Result<(Block, Buffer),
     let batch = batch.ok_or_else(malformed)?;
     let Some(compression) = batch.compression() else { return Ok((block, message)) };
     let body = message.get(block.metaDataLength() as usize..).unwrap_or_default();
-    let packed: Vec<_> =
-        batch.buffers().iter().flatten().map(|buffer| Packed::of(buffer, body)).collect::<Result<_, _>>()?;
+    // A dictionary that comes this far is needed.
+    let needed = if dictionary.is_some() { Vec::new() } else { columns.needed(&batch) };
+    let is_needed = |index: usize| needed.get(index).copied().unwrap_or(true);
+    let buffers = batch.buffers().into_iter().flatten().enumerate();
+    let packed = buffers.map(|(index, buffer)| match is_needed(index) {
+        true => Packed::of(buffer, body),
+        false => Ok(Packed::EMPTY),
+    });
+    let packed: Vec<_> = packed.collect::<Result<_, _>>()?;
     let (places, body_bytes) = lay_out(&packed)?;
     let metadata = plain_metadata(&header, &batch, dictionary.as_ref(), &places, body_bytes);
     let mut plain = MutableBuffer::from_len_zeroed(metadata.len() + body_bytes);
@@ -60,13 +68,15 @@ struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
+    const EMPTY: Self = Self { data: &[], bytes: 0, is_plain: true };
+
     fn of(buffer: &arrow_ipc::Buffer, body: &'a [u8]) -> Result<Self, Fault> {
         let start = usize::try_from(buffer.offset()).map_err(|_| malformed())?;
         let length = usize::try_from(buffer.length()).map_err(|_| malformed())?;
         let end = start.checked_add(length).ok_or_else(malformed)?;
         let data = body.get(start..end).ok_or_else(malformed)?;
         if data.is_empty() {
-            return Ok(Self { data, bytes: 0, is_plain: true });
+            return Ok(Self::EMPTY);
         }
         let (prefix, data) = data.split_first_chunk::<PREFIX_BYTES>().ok_or_else(malformed)?;
         match i64::from_le_bytes(*prefix) {

@@ -4,6 +4,7 @@
 //! The bytes are hostile: lengths are compared with the size of the file before anything is allocated, all values are
 //! validated, and a panic of the decoder is caught. One batch at a time is in memory.
 
+mod buffers;
 mod compressed;
 mod message;
 mod pieces;
@@ -25,6 +26,7 @@ use arrow_ipc::{
 use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
 
 use super::ffi::DuckError;
+use buffers::Columns;
 use compressed::unpacked;
 use message::{Content, Place, malformed};
 pub(crate) use pieces::Pieces;
@@ -133,19 +135,20 @@ impl<R: ReadAt> ArrowFile<R> {
     fn batches(self, columns: Vec<usize>) -> Result<Batches<R>, Fault> {
         let Self { mut bytes, schema, version, layout } = self;
         let skips_dictionaries = !columns.iter().any(|&index| has_dictionary(&schema.fields()[index]));
-        let mut decoder = FileDecoder::new(schema, version).with_projection(columns);
+        let mut decoder = FileDecoder::new(Arc::clone(&schema), version).with_projection(columns.clone());
+        let columns = Columns::new(schema, columns);
         if let Layout::Blocks { dictionaries, .. } = &layout
             && !skips_dictionaries
         {
             caught(|| {
                 dictionaries.iter().try_for_each(|block| {
                     let (block, buffer) = Place::of(block, bytes.size())?.read(&mut bytes)?;
-                    let (block, buffer) = unpacked(block, buffer)?;
+                    let (block, buffer) = unpacked(block, buffer, &columns)?;
                     Ok(decoder.read_dictionary(&block, &buffer)?)
                 })
             })?;
         }
-        Ok(Batches { bytes, decoder, layout, skips_dictionaries, ended: false })
+        Ok(Batches { bytes, decoder, columns, layout, skips_dictionaries, ended: false })
     }
 
     fn read_schema(mut bytes: R) -> Result<Self, Fault> {
@@ -191,6 +194,7 @@ impl<R: ReadAt> ArrowFile<R> {
 struct Batches<R> {
     bytes: R,
     decoder: FileDecoder,
+    columns: Columns,
     layout: Layout,
     /// No column that is asked for needs one.
     skips_dictionaries: bool,
@@ -215,7 +219,7 @@ impl<R: ReadAt> Batches<R> {
             if matches!(content, Content::Dictionary) && self.skips_dictionaries {
                 continue;
             }
-            let (block, buffer) = unpacked(block, buffer)?;
+            let (block, buffer) = unpacked(block, buffer, &self.columns)?;
             match content {
                 Content::Batch => return Ok(self.decoder.read_record_batch(&block, &buffer)?),
                 Content::Dictionary => self.decoder.read_dictionary(&block, &buffer)?,
