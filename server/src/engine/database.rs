@@ -321,6 +321,8 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         // Checkpoints are the writer's to decide: DuckDB's own would run inside a loader's commit, and be
         // fatal on a full disk.
         ("checkpoint_threshold", "1024TB".into()),
+        // Secrets are the configuration's: none is written to, or read from, the home of the server's user.
+        ("allow_persistent_secrets", "false".into()),
         // A database in memory has to be made first; the engine refuses writes to it.
         (
             "access_mode",
@@ -426,13 +428,10 @@ impl Pooled {
         if instance.sources { self.set_names(names) } else { Ok(()) }
     }
 
-    /// Refuses a text that would take away what the configuration attaches.
+    /// Refuses a text that would take away what is served, or what the configuration attaches.
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        if instance.kept.is_empty() {
-            return Ok(());
-        }
-        Ok(check_kept(sql, &instance.kept)?)
+        Ok(check_kept(sql, &instance.catalog, &instance.kept)?)
     }
 
     /// Where its statements may write files.

@@ -82,6 +82,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
                 "EXPLAIN takes queries and writes; this statement it would run".into(),
             ));
         }
+        check_secrets(statement)?;
         check_names(statement)?;
     }
     Ok(())
@@ -198,6 +199,36 @@ fn check_import(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A secret is one for all clients: whoever makes one decides where everybody's requests go, and who attaches a server
+/// by one has the password sent to a host of his choice.
+fn check_secrets(statement: &[Token]) -> Result<(), Refusal> {
+    let changes = (0..statement.len()).any(|at| changes_secret(&statement[at..]));
+    let attaches = matches!(statement.first(), Some(Token::Word(word)) if word == "attach");
+    let uses = statement.windows(2).any(|pair| {
+        matches!(pair, [Token::Punctuation('(' | ','), Token::Word(option) | Token::Quoted(option)]
+            if option.ends_with("secret"))
+    });
+    if changes || attaches && uses {
+        return Err(Refusal::NotAllowed(
+            "secrets are one for all clients, and only the operator makes and uses them: as a [[secret]] of the configuration, \
+             and for another database as a [[catalog]]"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a statement begins so: `CREATE [OR REPLACE] [PERSISTENT | TEMPORARY] SECRET`, or the same with DROP.
+fn changes_secret(tokens: &[Token]) -> bool {
+    let mut words = tokens.iter().map(|token| match token {
+        Token::Word(word) => word.as_str(),
+        _ => "",
+    });
+    let verb = words.next();
+    let between = ["or", "replace", "persistent", "temporary", "temp"];
+    matches!(verb, Some("create" | "drop")) && words.find(|word| !between.contains(word)) == Some("secret")
+}
+
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     check_catalogs(statement, &OWN_CATALOGS)?;
     for pair in statement.windows(2) {
@@ -255,14 +286,24 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
 }
 
 /// The catalogs in which sources and named queries live are everybody's, and so are those that the configuration
-/// attaches: no client may take one away, or put something else under its name.
+/// attaches: no client may take one away, or put something else under its name. Nor may one detach `own`, the database
+/// that is served.
 ///
 /// # Errors
 /// [`Refusal::NotAllowed`].
-pub(crate) fn check_kept(text: &str, catalogs: &[String]) -> Result<(), Refusal> {
+pub(crate) fn check_kept(text: &str, own: &str, catalogs: &[String]) -> Result<(), Refusal> {
     let tokens = tokens(text);
+    let own = own.to_lowercase();
     let kept: Vec<_> = catalogs.iter().map(|name| name.to_lowercase()).collect();
-    statements(&tokens).try_for_each(|statement| check_catalogs(statement, &kept))
+    statements(&tokens).try_for_each(|statement| {
+        let names_own =
+            |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if *name == own);
+        let detaches = matches!(statement.first(), Some(Token::Word(word)) if word == "detach");
+        if detaches && statement[1..].iter().any(names_own) {
+            return Err(Refusal::NotAllowed(format!("{own} is the database that is served; it stays")));
+        }
+        check_catalogs(statement, &kept)
+    })
 }
 
 fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
@@ -306,6 +347,9 @@ mod tests {
             "EXPLAIN (FORMAT json) SELECT 1",
             "SELECT 'force checkpoint', \"a;b\" -- PRAGMA x(nextval('s'))",
             "CHECKPOINT",
+            "CREATE OR REPLACE TEMP TABLE secret (secret INT)",
+            "ATTACH 'x.db' AS secret",
+            "SELECT create_secret, secret FROM t",
         ] {
             assert_eq!(gate(sql), Ok(()), "{sql}");
         }
@@ -332,8 +376,27 @@ mod tests {
             "PRAGMA \"Import_Database\"('/dump')",
             "PRAGMA copy_database('a', 'b')",
             "CALL enable_logging(storage := 'file')",
+            "CREATE SECRET (TYPE s3)",
+            "create or replace /* x */ temporary secret if not exists s (TYPE s3)",
+            "DROP PERSISTENT SECRET s",
+            "EXPLAIN ANALYZE DROP SECRET s",
+            "ATTACH 'host=evil' AS evil (TYPE postgres, SECRET pg)",
+            "ATTACH 'ducklake:x' AS evil (\"meta_secret\" pg)",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_database_that_is_served_stays() {
+        let kept = ["lake".to_owned()];
+        for sql in
+            ["DETACH db", "detach database if exists \"DB\"", "SELECT 1; DETACH Lake", "ATTACH 'x' AS lake"]
+        {
+            assert!(matches!(check_kept(sql, "Db", &kept), Err(Refusal::NotAllowed(_))), "{sql}");
+        }
+        for sql in ["DETACH other", "CREATE SCHEMA db", "SELECT 'detach db'"] {
+            assert_eq!(check_kept(sql, "Db", &kept), Ok(()), "{sql}");
         }
     }
 

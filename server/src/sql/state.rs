@@ -1,11 +1,11 @@
 //! Statements that leave something behind on their connection: settings, names, temporary things and
 //! transactions. They run on a session's own connection, and their settings stay there.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
-    Refusal,
-    lexer::{Token, spanned, tokens},
+    INTERNAL_PREFIX, LAKE_METADATA, Refusal,
+    lexer::{Token, ranged, tokens},
     statements,
 };
 
@@ -119,18 +119,18 @@ fn control(statement: &[Token]) -> Option<Control> {
 /// # Errors
 /// SET GLOBAL, and settings that are one for all clients.
 pub(crate) fn localise(text: &str) -> Result<Cow<'_, str>, Refusal> {
-    let all: Vec<(Token, usize)> = spanned(text).collect();
+    let all: Vec<(Token, Range<usize>)> = ranged(text).collect();
     let mut local = String::new();
     let mut copied = 0;
     for statement in all.split(|(token, _)| *token == Token::Punctuation(';')) {
-        let [(first, end), rest @ ..] = statement else { continue };
+        let [(first, place), rest @ ..] = statement else { continue };
         if !is(first, "set") && !is(first, "reset") {
             continue;
         }
         if set_target(rest, text)? {
-            local.push_str(&text[copied..*end]);
+            local.push_str(&text[copied..place.end]);
             local.push_str(" SESSION");
-            copied = *end;
+            copied = place.end;
         }
     }
     if copied == 0 {
@@ -141,7 +141,7 @@ pub(crate) fn localise(text: &str) -> Result<Cow<'_, str>, Refusal> {
 }
 
 /// Looks at what follows SET or RESET; true where the scope has to be named.
-fn set_target(rest: &[(Token, usize)], text: &str) -> Result<bool, Refusal> {
+fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusal> {
     let name = |at: usize| match rest.get(at) {
         Some((Token::Word(name) | Token::Quoted(name), _)) => name.as_str(),
         _ => "",
@@ -157,10 +157,13 @@ fn set_target(rest: &[(Token, usize)], text: &str) -> Result<bool, Refusal> {
         "session" | "local" => (name(1), false),
         first => (first, true),
     };
+    if ["schema", "search_path"].contains(&setting) {
+        check_path(&rest[if unscoped { 1 } else { 2 }..], text)?;
+    }
     let time_zone = setting == "time" && (name(1) == "zone" || name(2) == "zone");
     // Drivers ask for UTC, which they have.
     let asks_for_utc = |end: usize| text[..end].to_lowercase().ends_with("'utc'");
-    if (time_zone || setting == "timezone") && rest.last().is_some_and(|(_, end)| asks_for_utc(*end)) {
+    if (time_zone || setting == "timezone") && rest.last().is_some_and(|(_, place)| asks_for_utc(place.end)) {
         return Ok(unscoped && !time_zone);
     }
     if NAMES_FILES.contains(&setting) {
@@ -175,6 +178,31 @@ fn set_target(rest: &[(Token, usize)], text: &str) -> Result<bool, Refusal> {
         )));
     }
     Ok(unscoped)
+}
+
+/// What unqualified names are to mean must be plain to see: names, or one text in single quotes, none of them the
+/// server's own. Else a client could reach the ledger by a name that no rule has read.
+fn check_path(value: &[(Token, Range<usize>)], text: &str) -> Result<(), Refusal> {
+    let mut texts = 0;
+    for (token, place) in value {
+        let is_plain = match token {
+            Token::Literal => {
+                texts += 1;
+                let content = text[place.clone()].to_lowercase();
+                content.starts_with('\'')
+                    && ![INTERNAL_PREFIX, LAKE_METADATA].iter().any(|own| content.contains(own))
+            }
+            Token::Word(_) | Token::Quoted(_) => true,
+            Token::Punctuation(mark) => ['=', ',', '.'].contains(mark),
+        };
+        if !is_plain || texts > 1 {
+            return Err(Refusal::NotAllowed(format!(
+                "the search path is given as names, or as one text in single quotes; schemas that begin with \
+                 {INTERNAL_PREFIX} are the server's own"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn starts_with(statement: &[Token], words: &[&str]) -> bool {
@@ -228,6 +256,8 @@ mod tests {
         assert_eq!(local("SET VARIABLE x = 1; SET SESSION y = 2"), "SET VARIABLE x = 1; SET SESSION y = 2");
         assert_eq!(local("UPDATE t SET timezone = 1"), "UPDATE t SET timezone = 1");
         assert_eq!(local("SET timezone = 'UTC';"), "SET SESSION timezone = 'UTC';");
+        assert_eq!(local("SET search_path = 'a,db.b'"), "SET SESSION search_path = 'a,db.b'");
+        assert_eq!(local("SET SCHEMA main; RESET schema"), "SET SESSION SCHEMA main; RESET SESSION schema");
         for refused in [
             "SET GLOBAL threads = 1",
             "SET TimeZone = 'CET'",
@@ -238,6 +268,12 @@ mod tests {
             "SET profiling_output = '/etc/passwd'",
             "SET SESSION \"Profile_Output\" = 'x'",
             "SET log_query_path = 'x'",
+            "SET search_path = '__merganser'",
+            "SET schema TO 'main,__Merganser'",
+            "SET SESSION \"Search_Path\" = E'\\x5f_merganser'",
+            "SET search_path = $$__merganser$$",
+            "SET search_path = getvariable('x')",
+            "SET schema = '__mer'\n'ganser'",
         ] {
             assert!(localise(refused).is_err(), "{refused}");
         }

@@ -25,6 +25,7 @@ mod group_commit;
 mod health;
 mod http;
 mod http_api;
+mod kept_from_clients;
 mod keys;
 mod long_streams;
 mod long_writes;

@@ -1,0 +1,72 @@
+//! What no client may take away from the others: the ledger, the database that is served, the operator's secrets.
+
+use merganser::Client;
+use merganser_tests::{TestServer, integer, put_keyed, refused, texts, unit};
+use tonic::Code;
+
+async fn is_refused(client: &Client, sql: &str) {
+    refused(client.execute(sql).await, Code::PermissionDenied, "NOT_ALLOWED");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_search_path_leads_to_the_ledger() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    client.execute("SET VARIABLE path = '__' || 'merganser'").await.unwrap();
+    for path in [
+        "SET search_path = '__merganser'",
+        "SET SESSION schema = '__MERGANSER'",
+        "SET search_path TO 'main,__merganser'",
+        "SET search_path = E'\\x5f\\x5fmerganser'",
+        "SET search_path = $$__merganser$$",
+        "SET search_path = '__mer'\n'ganser'",
+        "SET search_path = getvariable('path')",
+        "SET schema = '__' || 'merganser'",
+        "USE __merganser",
+    ] {
+        is_refused(&client, path).await;
+    }
+    // What drivers and people set is set.
+    client.execute("CREATE SCHEMA s; CREATE TABLE s.here AS SELECT 7 AS x").await.unwrap();
+    for path in ["SET search_path = 's,main'", "SET schema = 's'", "USE s"] {
+        client.execute(path).await.unwrap();
+        assert_eq!(integer(&client, "SELECT x::BIGINT FROM here").await, 7, "{path}");
+        client.execute("RESET search_path").await.unwrap();
+    }
+    let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    assert!(again.duplicate);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_that_is_served_stays_attached() {
+    let server = TestServer::start().await;
+    let (client, other) = (server.client().await, server.client().await);
+    let served = texts(&client, "SELECT current_database()").await.unwrap().remove(0);
+    client.execute("CREATE TABLE t AS SELECT 1::BIGINT AS x").await.unwrap();
+    client.execute("ATTACH ':memory:' AS another; USE another").await.unwrap();
+    is_refused(&client, &format!("DETACH {served}")).await;
+    is_refused(&client, &format!("DETACH DATABASE IF EXISTS \"{}\"", served.to_uppercase())).await;
+    client.execute(&format!("USE {served}")).await.unwrap();
+    client.execute("DETACH another").await.unwrap();
+    assert_eq!(integer(&other, "SELECT x FROM t").await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_the_operators() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    for sql in [
+        "CREATE OR REPLACE SECRET storage (TYPE s3, KEY_ID 'a', SECRET 'b')",
+        "CREATE PERSISTENT SECRET storage (TYPE s3)",
+        "DROP SECRET storage",
+        "ATTACH 'host=127.0.0.1' AS evil (TYPE postgres, SECRET pg)",
+    ] {
+        is_refused(&client, sql).await;
+    }
+    let setting = "SELECT value FROM duckdb_settings() WHERE name = 'allow_persistent_secrets'";
+    assert_eq!(texts(&client, setting).await.unwrap(), ["false"]);
+    server.shutdown().await;
+}
