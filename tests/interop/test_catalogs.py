@@ -303,3 +303,33 @@ def test_a_name_that_the_database_has_stops_the_start(configured, tmp_path):
     text = catalog("duckdb", tmp_path / "x.db").replace('"side"', '"mine"')
     ended = run_to_exit("--database", tmp_path / "mine.duckdb", *configured(text))
     assert ended.returncode == 1 and "mine" in ended.stderr, ended
+
+
+class TestLakeWithoutServers:
+    """DuckLakes whose metadata is in a file."""
+
+    @pytest.fixture(params=["sqlite:{}/lake.sqlite", "{}/lake.ducklake"], ids=["sqlite", "file"])
+    def lake(self, request, tmp_path, configured):
+        metadata, files = request.param.format(tmp_path), tmp_path / "files"
+        return configured(
+            f'[[catalog]]\nname = "side"\ntype = "ducklake"\nmetadata = "{metadata}"\ndata_path = "{files}"\n'
+            "[catalog.maintenance]\nmerge_files = 10\n"
+        )
+
+    def test_units_are_stored_once_and_tidied_up(self, start, database, lake):
+        server = start(database, *lake)
+        first = put(server, unit(1), PATH, key="a/1/1")
+        assert put(server, unit(1), PATH, key="a/1/1").duplicate
+        for number in (2, 3):
+            put(server, unit(number), PATH, key=f"a/1/{number}")
+        refused(put, server, unit(9), PATH, key="a/1/9", slug="SEQ_GAP")
+        # So few rows are kept in the metadata until they are flushed.
+        server.run("CREATE TABLE side.kept AS SELECT 1 AS x; INSERT INTO side.kept VALUES (2)")
+        server.run("MAINTAIN CATALOG side")
+        ((detail,),) = server.rows("SELECT last_detail FROM merganser_jobs() WHERE job = 'maintain side'")
+        assert "flushed" in detail and "merged 3 files" in detail, detail
+        server.stop()
+        server = start(database, *lake)
+        again = put(server, unit(1), PATH, key="a/1/1")
+        assert (again.duplicate, again.commit_id) == (True, first.commit_id)
+        assert (count(server, "side.events"), count(server, "side.kept")) == (60, 2)

@@ -138,6 +138,8 @@ def test_the_past_is_there(server):
     listed = server.rows("SELECT snapshot_id FROM lake.snapshots() ORDER BY snapshot_id")
     versions = [version for (version,) in listed][-3:]
     assert [count(server, f"lake.t AT (VERSION => {version})") for version in versions] == [20, 40, 60]
+    times = server.rows("SELECT snapshot_time::VARCHAR FROM lake.snapshots() ORDER BY snapshot_id")[-3:]
+    assert [count(server, f"lake.t AT (TIMESTAMP => TIMESTAMPTZ '{time}')") for (time,) in times] == [20, 40, 60]
     server.run("DELETE FROM lake.t WHERE unit = 1")
     assert count(server, "lake.t") == 40
     assert count(server, f"lake.t AT (VERSION => {versions[-1]})") == 60
