@@ -9,10 +9,15 @@ import duckdb
 
 from ours import BINARY, WORK
 
-from . import many_rows, posted_rows, small_answers
+from . import many_rows, posted_rows, small_answers, stateless_start
 from .settings import DATABASE, QUICK, Settings
 
-MEASURED = {"small-answers": small_answers, "many-rows": many_rows, "posted-rows": posted_rows}
+MEASURED = {
+    "stateless-start": stateless_start,
+    "small-answers": small_answers,
+    "many-rows": many_rows,
+    "posted-rows": posted_rows,
+}
 TITLES = ("what", "measured", "goal")
 
 

@@ -17,6 +17,7 @@ DATABASE = WORK / "http.duckdb"
 class Settings:
     """How much is measured."""
 
+    starts: int = 15
     small_answers: int = 2_000
     many_rows: int = 100_000
     downloads: int = 15
@@ -25,7 +26,7 @@ class Settings:
     clients: int = 4
 
 
-QUICK = Settings(small_answers=100, downloads=2, seconds=1)
+QUICK = Settings(starts=2, small_answers=100, downloads=2, seconds=1)
 
 
 @contextmanager
