@@ -99,6 +99,20 @@ async fn uploads_that_wait_share_commits_and_the_last_row_of_a_key_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_find_no_table_make_it_once_and_all_go_in() {
+    let it = Blocked::with("").await;
+    let mut uploads = Vec::new();
+    for loader in 0..6 {
+        let unit = rows([Some(0), Some(loader)], "x");
+        uploads.push(it.begin(upsert("fresh", loader as u64, None), unit).await.unwrap());
+    }
+    let outcomes = it.outcomes(uploads).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(it.table("fresh").await, ["0x", "1x", "2x", "3x", "4x", "5x"]);
+    it.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_bad_one_of_a_group_fails() {
     let it = Blocked::with(", CHECK (v != 'wrong')").await;
     let mut uploads = Vec::new();

@@ -47,6 +47,12 @@ impl Matching {
         let replaces = table.is_some_and(|table| !table.keys.unique && fit.fills(table));
         Ok(Some(Self { keys, on_conflict: merge.on_conflict, replaces }))
     }
+
+    /// Whether the same rows match. How they are exchanged may have changed meanwhile.
+    pub(super) fn are_alike(one: Option<&Self>, other: Option<&Self>) -> bool {
+        let what = |matching: &Self| (matching.keys.clone(), matching.on_conflict);
+        one.map(what) == other.map(what)
+    }
 }
 
 /// Where the key column is in the upload; the table must have it before.

@@ -211,6 +211,7 @@ impl Engine {
     async fn settle(self, merges: Vec<Merge>, staged: Result<Option<Staged>>) {
         let mut groups = vec![(merges, Some(staged))];
         while let Some((mut merges, staged)) = groups.pop() {
+            let was_ahead = staged.is_some();
             let staged = match staged {
                 Some(staged) => staged,
                 None => self.stage_group(&merges).await,
@@ -223,6 +224,10 @@ impl Engine {
                 Ok(outcomes) => {
                     let answers = merges.into_iter().zip(outcomes);
                     answers.for_each(|(merge, outcome)| drop(merge.answer.send(outcome)));
+                }
+                // The table may be another since the group was staged, ahead of the one before it.
+                Err(error) if was_ahead && error.class() == Some(Class::Conflict) => {
+                    groups.push((merges, None));
                 }
                 Err(error) if merges.len() > 1 && may_be_of_one(&error) => {
                     tracing::debug!(%error, uploads = merges.len(), "a group of merges is divided");

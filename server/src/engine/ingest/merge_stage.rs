@@ -146,7 +146,7 @@ impl MergeStage {
 
     /// Brings the rows into the table, in the transaction that is open.
     pub(super) fn enter(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
-        if entering.matching != self.matching.as_ref() {
+        if !Matching::are_alike(entering.matching, self.matching.as_ref()) {
             return Err(Error::conflict("the primary key of the table was changed while the upload arrived"));
         }
         if let Some(create) = entering.create {
