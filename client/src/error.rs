@@ -247,6 +247,8 @@ mod tests {
         assert!(Error::from(Status::aborted("x")).retryable());
         assert!(Error::from(Status::resource_exhausted("x")).retryable());
         assert!(Error::Connect("refused".into()).retryable());
+        let ended = Error::from(Status::resource_exhausted("WAL_FULL: nothing of it was written"));
+        assert!(ended.retryable() && ended.retryable_with_key(), "an upload that was ended is sent again");
         assert!(!Error::from(Status::unknown("x")).retryable());
         assert!(!Error::from(Status::invalid_argument("x")).retryable());
         assert!(!Error::Disconnected("reset".into()).retryable());

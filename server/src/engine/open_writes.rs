@@ -145,12 +145,16 @@ impl OpenWrite {
         self.gone.clone()
     }
 
-    /// What `work` gives, unless the write has to end before; then `work` is dropped.
+    /// What `work` gives, unless the write has to end before; then `work` is dropped. It is for uploads, which nobody
+    /// has begun a transaction for: they are sent again as they were.
     ///
     /// # Errors
-    /// Those of `work`; [`Error::TransactionLost`].
+    /// Those of `work`; [`Error::WalFull`].
     pub(crate) async fn unless_ended<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        unless(self.ended(), work).await
+        tokio::select! {
+            done = work => done,
+            () = self.ended.cancelled() => Err(Error::WalFull),
+        }
     }
 
     /// Stops a statement when the write has to end.
@@ -225,7 +229,7 @@ mod tests {
         assert!(first.ended().is_cancelled() && !second.ended().is_cancelled());
         assert!(writes.end_oldest().is_none(), "the first is still going");
         let forever = first.unless_ended(std::future::pending::<Result<()>>());
-        assert!(matches!(forever.await, Err(Error::TransactionLost(_))));
+        assert!(matches!(forever.await, Err(Error::WalFull)));
         drop(first);
         assert_eq!(writes.end_oldest().unwrap().0, Kind::Transaction);
         drop(second);

@@ -100,7 +100,9 @@ async fn at_the_limit_a_stalled_upload_and_an_idle_transaction_are_rolled_back()
     load_until(&client, "the log reaches the checkpoint's size", || size(&wal) > CHECKPOINT).await;
     assert!(!stalled.is_answered(), "below the limit nobody is ended");
     load_until(&client, "the upload is ended", || stalled.is_answered()).await;
-    let reason = refused(stalled.refusal().await, Code::Aborted, "TRANSACTION_LOST");
+    let ended = stalled.refusal().await;
+    assert!(ended.as_ref().is_err_and(Error::retryable), "{ended:?}");
+    let reason = refused(ended, Code::ResourceExhausted, "WAL_FULL");
     assert!(reason.contains("write-ahead log"), "{reason}");
     until("the log is checkpointed", async || size(&wal) < CHECKPOINT).await;
     let reason = refused(idle.execute("COMMIT").await, Code::Aborted, "TRANSACTION_LOST");
