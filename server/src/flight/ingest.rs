@@ -14,7 +14,7 @@ use super::{
     ingest_options::IngestOptions,
     stream,
     update::put_result,
-    upload::Upload,
+    upload::{OneUnit, Upload},
 };
 use crate::{
     engine::{Ack, IfExists, IfMissing, IngestKey, IngestRequest, TableRef},
@@ -78,7 +78,7 @@ impl Flight {
         let RowsAsked { request, transaction } = rows;
         let key = request.key.clone();
         let mut entry = self.log.begin("ingest", &request.table.table);
-        let ack = match session.begin_ingest(&transaction, request, schema, upload).await {
+        let ack = match session.begin_ingest(&transaction, request, schema, OneUnit(upload)).await {
             Ok(pending) => pending.committed().await.map_err(SessionError::from),
             Err(error) => Err(error),
         };

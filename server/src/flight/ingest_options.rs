@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use tonic::{Status, metadata::MetadataMap};
+use tonic::{
+    Status,
+    metadata::{KeyRef, MetadataMap},
+};
 
 use super::error::{bad_request, engine_status};
 use crate::engine::{Error, IngestKey, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey};
@@ -18,6 +21,9 @@ const NEW_COLUMNS: &str = "new_columns";
 /// Columns, or parts of times in them such as `year(ordered)`, separated by commas: of a table that is made in a lake.
 const PARTITION_BY: &str = "partition_by";
 
+/// What the headers begin with that are options.
+const PREFIX: &str = "x-merganser-";
+
 const KNOWN: [&str; 5] = [INGEST_KEY, MERGE_KEYS, ON_CONFLICT, NEW_COLUMNS, PARTITION_BY];
 
 /// The options of one upload, by name.
@@ -28,8 +34,9 @@ impl IngestOptions {
     /// Those that came as headers: `x-merganser-` and the option with dashes, such as `x-merganser-ingest-key`.
     pub(super) fn of_headers(headers: &MetadataMap) -> Result<Self, Status> {
         let mut options = Self::default();
+        check_known(headers)?;
         for name in KNOWN {
-            let header = format!("x-merganser-{}", name.replace('_', "-"));
+            let header = header_of(name);
             let mut values = headers.get_all(&header).iter();
             let Some(value) = values.next() else { continue };
             let text = value.to_str().ok().filter(|_| values.next().is_none());
@@ -104,6 +111,30 @@ impl IngestOptions {
     }
 }
 
+/// A header with our prefix that is no option is a slip: without it a key would not count, and rows be doubled.
+fn check_known(headers: &MetadataMap) -> Result<(), Status> {
+    let known = KNOWN.map(header_of);
+    let unknown = headers.keys().find_map(|key| {
+        let name = match key {
+            KeyRef::Ascii(name) => name.as_str(),
+            KeyRef::Binary(name) => name.as_str(),
+        };
+        (name.starts_with(PREFIX) && !known.iter().any(|known| known == name)).then_some(name)
+    });
+    match unknown {
+        None => Ok(()),
+        Some(name) => Err(bad_request(
+            "UNKNOWN_OPTION",
+            &format!("the header {name} is not known; there are {}", known.join(", ")),
+        )),
+    }
+}
+
+/// The header of an option.
+fn header_of(option: &str) -> String {
+    format!("{PREFIX}{}", option.replace('_', "-"))
+}
+
 fn bad_value(option: &str, value: &str, allowed: &str) -> Status {
     bad_request("BAD_OPTION", &format!("the ingest option {option} is {value:?}; it takes {allowed}"))
 }
@@ -157,6 +188,21 @@ mod tests {
             let status = request(&[option]).unwrap_err();
             assert!(status.message().starts_with(slug), "{option:?}: {status}");
         }
+    }
+
+    #[test]
+    fn a_header_with_our_prefix_that_is_no_option_is_named() {
+        for name in ["x-merganser-ingestkey", "x-merganser-merge-key"] {
+            let mut headers = MetadataMap::new();
+            headers.insert(name, "a/1/2".parse().unwrap());
+            let status = IngestOptions::of_headers(&headers).unwrap_err();
+            assert!(status.message().starts_with("UNKNOWN_OPTION"), "{status}");
+            assert!(status.message().contains(name) && status.message().contains("x-merganser-merge-keys"));
+        }
+        let mut others = MetadataMap::new();
+        others.insert("x-request-id", "7".parse().unwrap());
+        others.insert("authorization", "Bearer x".parse().unwrap());
+        IngestOptions::of_headers(&others).unwrap();
     }
 
     #[test]

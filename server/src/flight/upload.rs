@@ -202,7 +202,7 @@ impl Upload {
     }
 }
 
-/// The rows of an upload that is one unit.
+/// The rows of an upload, whatever its client says of them.
 impl Stream for Upload {
     type Item = Result<RecordBatch, Error>;
 
@@ -218,6 +218,31 @@ impl Stream for Upload {
     }
 }
 
+/// The rows of an upload that is one unit. What names a unit of its own is refused: its key would be lost among the
+/// rows, which would then be stored without one.
+pub(super) struct OneUnit<'a>(pub(super) &'a mut Upload);
+
+impl Stream for OneUnit<'_> {
+    type Item = Result<RecordBatch, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(self.0.poll_message(context)).transpose()? {
+                Some(Message { metadata, .. }) if !metadata.is_empty() => {
+                    return Poll::Ready(Some(Err(Error::BadUnit(
+                        "a message has app_metadata and the first one had none; in a long stream every message \
+                         needs the key of its unit, elsewhere none may have app_metadata"
+                            .into(),
+                    ))));
+                }
+                Some(Message { rows: Some(rows), .. }) => return Poll::Ready(Some(Ok(rows))),
+                Some(Message { rows: None, .. }) => {}
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
 fn is_descriptor_alone(message: &FlightData) -> bool {
     message.flight_descriptor.is_some() && message.data_header.is_empty() && message.data_body.is_empty()
 }
@@ -227,6 +252,14 @@ async fn within<T>(patience: Duration, next: impl Future<Output = T>) -> Result<
     tokio::time::timeout(patience, next).await.map_err(|_| Error::Stalled(patience))
 }
 
+/// The decoder's words, but where they are about how this server was built.
+fn unreadable(text: &str) -> String {
+    match text.contains("IPC decompression requires") {
+        true => "compressed uploads are not taken; send them uncompressed".into(),
+        false => text.into(),
+    }
+}
+
 fn upload_error(error: FlightError) -> Error {
     match error {
         FlightError::Tonic(status) => match status.code() {
@@ -234,7 +267,7 @@ fn upload_error(error: FlightError) -> Error {
             Code::Internal | Code::InvalidArgument => Error::BadArrow("the message is no Flight data".into()),
             _ => Error::Disconnected,
         },
-        FlightError::Arrow(error) => Error::BadArrow(error.to_string()),
+        FlightError::Arrow(error) => Error::BadArrow(unreadable(&error.to_string())),
         other => Error::BadArrow(other.to_string()),
     }
 }

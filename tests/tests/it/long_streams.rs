@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use arrow_flight::FlightData;
-use merganser_tests::{LongStream, TestServer, ids, integer, integers, put_keyed, refused, soon, unit, wide};
+use merganser_proto::IngestUnit;
+use merganser_tests::{
+    LongStream, TestServer, ids, integer, integers, put_keyed, put_with, refused, soon, unit, wide,
+};
+use prost::Message;
 use tonic::Code;
 
 const ROWS: usize = 10;
@@ -138,6 +142,27 @@ async fn what_is_no_unit_is_refused_and_writes_nothing() {
         assert!(told.contains(text), "{told}");
     }
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 10);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_first_message_names_no_unit_is_refused_where_a_later_one_does() {
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 1 << 20).await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    put_keyed(&flight, "t", "b/1/1", vec![wide(0..1)]).await.unwrap();
+    let named = IngestUnit { key: key(1), more: false }.encode_to_vec();
+    // Small and bulk; with rows behind the name, and without.
+    for rows in [10, 3_000] {
+        let mut with_rows = merganser_tests::messages("t", vec![wide(1..rows), wide(rows..rows + 10)]);
+        with_rows.last_mut().unwrap().app_metadata = named.clone().into();
+        let mut mark = merganser_tests::messages("t", vec![wide(1..rows)]);
+        mark.push(FlightData { app_metadata: named.clone().into(), ..FlightData::default() });
+        for messages in [with_rows, mark] {
+            let told = refused(put_with(&flight, &[], messages).await, Code::InvalidArgument, "BAD_UNIT");
+            assert!(told.contains("first one had none"), "{told}");
+        }
+    }
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 1);
     server.shutdown().await;
 }
 

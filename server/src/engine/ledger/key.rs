@@ -44,16 +44,19 @@ impl FromStr for IngestKey {
         }
         Ok(Self {
             loader: loader.into(),
-            epoch: number(epoch).ok_or_else(|| bad("the epoch is no whole number"))?,
-            sequence: number(sequence).ok_or_else(|| bad("the sequence is no whole number"))?,
+            epoch: number("epoch", epoch)?,
+            sequence: number("sequence", sequence)?,
         })
     }
 }
 
 /// Digits only, and small enough that there is always a next one.
-fn number(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && *number < u64::MAX)
+fn number(part: &str, text: &str) -> Result<u64, Error> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Error::BadKey(format!("the {part} is no whole number")));
+    }
+    let number = text.parse().ok().filter(|number| *number < u64::MAX);
+    number.ok_or_else(|| Error::BadKey(format!("the {part} is too large; at most {}", u64::MAX - 1)))
 }
 
 impl fmt::Display for IngestKey {
@@ -85,8 +88,8 @@ mod tests {
             ("a/1/-1", "sequence"),
             ("a/1/+1", "sequence"),
             ("a/1/1.5", "sequence"),
-            (&huge, "sequence"),
-            ("a/99999999999999999999/1", "epoch"),
+            (&huge, "the sequence is too large"),
+            ("a/99999999999999999999/1", "the epoch is too large"),
             ("a\n/1/1", "control"),
             (&long, "201 bytes"),
         ] {
