@@ -76,7 +76,7 @@ struct Connection {
 enum Command {
     /// Run one SQL statement and print its rows
     Query(query::QueryArgs),
-    /// Load files into a table, each file whole or not at all
+    /// Load files into a table: each file whole or not at all, or with --loader as numbered units
     Load(load::LoadArgs),
     /// List the tables and views of the server
     Tables,

@@ -5,10 +5,10 @@ use arrow_flight::{
     FlightData, FlightDescriptor,
     sql::{CommandStatementUpdate, ProstMessageExt},
 };
-use futures::stream;
+use futures::{StreamExt, stream};
 use merganser_tests::{
-    TestServer, Upload, ids, integer, integers, messages, put, put_keyed, put_with, refused, texts, unit,
-    wide,
+    Put, TestServer, ids, integer, integers, messages, put, put_keyed, put_streamed, put_with, refused,
+    texts, unit, wide,
 };
 use prost::Message;
 use tonic::Code;
@@ -89,6 +89,48 @@ async fn a_unit_without_rows_advances_the_sequence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_unit_whose_columns_are_refused_can_be_skipped_with_the_same_columns() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    client
+        .execute("CREATE TABLE t (id BIGINT PRIMARY KEY, must VARCHAR NOT NULL DEFAULT 'x')")
+        .await
+        .unwrap();
+    put_keyed(&flight, "t", "a/1/1", vec![ids([1])]).await.unwrap();
+    let merging = [("x-merganser-ingest-key", "a/1/3"), ("x-merganser-merge-keys", "id")];
+    // A column that the table lacks; then one that is matched by key.
+    let poison = |rows| messages("t", vec![unit(2, rows)]);
+    for headers in [&[("x-merganser-ingest-key", "a/1/2")][..], &merging] {
+        let refusal = put_with(&flight, headers, poison(ROWS)).await;
+        refused(refusal, Code::InvalidArgument, "SCHEMA_MISMATCH");
+        let skipped = put_with(&flight, headers, poison(0)).await.unwrap();
+        assert_eq!((skipped.rows, skipped.duplicate, skipped.committed), (0, false, true));
+        assert!(put_with(&flight, headers, poison(0)).await.unwrap().duplicate);
+    }
+    put_keyed(&flight, "t", "a/1/4", vec![ids([4])]).await.unwrap();
+    assert_eq!(integers(&client, "SELECT id FROM t ORDER BY id").await.unwrap(), [1, 4]);
+    // Without a key there is nothing to skip.
+    refused(put(&client, "t", unit(2, 0)).await, Code::InvalidArgument, "SCHEMA_MISMATCH");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_header_is_refused_and_nothing_is_written() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    put(&client, "t", unit(1, ROWS)).await.unwrap();
+    for header in ["x-merganser-ingestkey", "x-merganser-merge-key"] {
+        let refusal = put_with(&flight, &[(header, "a/1/1")], messages("t", vec![unit(1, ROWS)])).await;
+        let text = refused(refusal, Code::InvalidArgument, "UNKNOWN_OPTION");
+        assert!(text.contains(header) && text.contains("x-merganser-ingest-key"), "{text}");
+    }
+    // Headers of others are none of our business.
+    put_with(&flight, &[("x-request-id", "7")], messages("t", vec![unit(2, ROWS)])).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unit_that_is_refused_leaves_its_key_free() {
     let server = TestServer::start().await;
     let (flight, client) = (server.flight().await, server.client().await);
@@ -131,6 +173,14 @@ async fn a_unit_that_creates_or_replaces_its_table_does_so_once() {
     let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
     assert_eq!((again.commit_id, again.duplicate), (first.commit_id, true));
     assert_eq!(integer(&client, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 't'").await, 0);
+
+    let replacing = Put::to("t").replacing().with("ingest_key", "a/1/2");
+    assert_eq!(replacing.send(&flight, vec![unit(2, ROWS)]).await.unwrap(), 10);
+    put(&client, "t", unit(3, ROWS)).await.unwrap();
+    assert_eq!(replacing.send(&flight, vec![unit(2, ROWS)]).await.unwrap(), 10);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 20, "it is not replaced again");
+    let counted = "SELECT duplicates FROM merganser_ingest() WHERE loader = 'a'";
+    assert_eq!(integer(&client, counted).await, 2);
     server.shutdown().await;
 }
 
@@ -229,13 +279,19 @@ async fn an_upload_without_a_key_makes_no_ledger() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyed_unit_that_is_cut_off_leaves_its_key_free() {
-    let server = TestServer::start().await;
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 1 << 20).await;
     let (flight, client) = (server.flight().await, server.client().await);
-    let rows: RecordBatch = unit(1, ROWS);
-    let cut_off = Upload::start(&client, "t", rows.schema());
-    cut_off.send(rows.clone());
-    cut_off.abandon().await;
-    put_keyed(&flight, "t", "a/1/1", vec![rows]).await.unwrap();
-    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 10);
+    let rows: RecordBatch = wide(0..4_000);
+    // Its rows have come; its end never does.
+    let endless = stream::iter(messages("t", vec![rows.clone()])).chain(stream::pending());
+    let sending = flight.clone();
+    let cut_off = tokio::spawn(async move { put_streamed(&sending, "a/1/1", endless).await });
+    server.bulk_uploads(1).await;
+    cut_off.abort();
+    assert!(cut_off.await.unwrap_err().is_cancelled());
+    server.bulk_uploads(0).await;
+    let first = put_keyed(&flight, "t", "a/1/1", vec![rows]).await.unwrap();
+    assert_eq!((first.rows, first.duplicate), (4_000, false));
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 4_000);
     server.shutdown().await;
 }

@@ -45,6 +45,10 @@ impl Engine {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
         let keyed = batches.finish(request);
+        if self.brings_key_alone(request, name, &collected, keyed.as_ref()).await? {
+            let admission = Admission::new(name.clone(), Entry::of_key_alone(), None, Held::nothing());
+            return append(&site.writer, admission, collected, keyed, request.loader).await;
+        }
         let (entry, turn) = match self.entry_in_turn(site, name, request, &schema).await {
             Ok(entered) => entered,
             Err(error) => return site.repeated(keyed.as_ref(), collected.bytes, error).await,

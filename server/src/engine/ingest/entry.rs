@@ -1,6 +1,8 @@
 //! How an upload enters its table: what is done to the table before, and how rows meet those that are there.
 
-use arrow_schema::SchemaRef;
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
 
 use super::{
     IfExists, IfMissing, IngestRequest, Matching,
@@ -55,6 +57,12 @@ impl Entry {
                 Ok(Self { fit, create, widens: false, matching })
             }
         }
+    }
+
+    /// For a unit without rows into a table that is there: all that it brings is its key.
+    pub(super) fn of_key_alone() -> Self {
+        let fit = Fit::to_new_table(&Arc::new(Schema::empty()));
+        Self { fit, create: None, widens: false, matching: None }
     }
 
     /// Whether nobody else may write meanwhile, but for appends.
