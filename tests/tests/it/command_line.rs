@@ -94,3 +94,22 @@ fn certificates_that_do_not_fit_are_refused_before_anything_is_opened() {
         assert!(!database.exists(), "{arguments:?}");
     }
 }
+
+#[test]
+fn the_page_on_configuration_has_every_option_of_the_help() {
+    let output = server().arg("--help").assert().success();
+    let help = String::from_utf8(output.get_output().stdout.clone()).unwrap();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md")).unwrap();
+    let options: Vec<_> = help
+        .lines()
+        .filter_map(|line| line.trim_start().split_once("--").filter(|(before, _)| before.len() <= 4))
+        .filter_map(|(_, option)| option.split([' ', '=', '[', ',']).next())
+        .filter(|option| !["help", "version", "config"].contains(option))
+        .collect();
+    assert!(options.len() > 30, "{options:?}");
+    for option in options {
+        let (variable, key) = (option.replace('-', "_").to_uppercase(), option.replace('-', "_"));
+        let row = format!("| `--{option}` | `MERGANSER_{variable}` | `{key}` |");
+        assert!(page.contains(&row), "the page has no row {row}");
+    }
+}
