@@ -268,6 +268,7 @@ fn upload_error(error: FlightError) -> Error {
             _ => Error::Disconnected,
         },
         FlightError::Arrow(error) => Error::BadArrow(unreadable(&error.to_string())),
-        other => Error::BadArrow(other.to_string()),
+        // What a record batch is refused for comes as a text.
+        other => Error::BadArrow(unreadable(&other.to_string())),
     }
 }
