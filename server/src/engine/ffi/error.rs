@@ -159,13 +159,14 @@ const ABORTED: &str = "TransactionContext Error: Current transaction is aborted"
 const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
 
 /// How extensions say that a server does not answer, or has gone.
-const UNREACHABLE: [&str; 8] = [
+const UNREACHABLE: [&str; 9] = [
     "Unable to connect to Postgres",
     "server closed the connection",
     "connection to server",
     "no connection to the server",
     "Could not connect to server",
     "Connection error for HTTP",
+    "Could not resolve hostname error for HTTP",
     "terminating connection",
     "Failed to execute query \"ROLLBACK\"",
 ];
@@ -263,6 +264,11 @@ mod tests {
                 Class::Constraint,
             ),
             ("v is not an table", Class::Binder),
+            ("Connection error for HTTP HEAD to 'http://nosuch.invalid/b/k'", Class::Unreachable),
+            (
+                "Could not resolve hostname error for HTTP PUT to 'http://nosuch.invalid/b/k'",
+                Class::Unreachable,
+            ),
             ("Binder Error: IO Error: file a.arrow: it is cut off", Class::Io),
             ("Invalid Input Error: Permission Error: file system operations are disabled", Class::Permission),
             ("Invalid Input Error: Out of Memory Error: no", Class::Binder),
