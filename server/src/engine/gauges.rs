@@ -14,6 +14,11 @@ impl Engine {
         self.shared.budget.taken()
     }
 
+    /// Writes that are open beside the writer's: statements, transactions, and uploads that make their table.
+    pub fn writes_open(&self) -> usize {
+        self.shared.database.writes.count()
+    }
+
     /// Bytes in the write-ahead log; 0 for a database in memory.
     pub fn wal_bytes(&self) -> u64 {
         self.shared.database.wal_bytes()

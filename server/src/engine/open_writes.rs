@@ -108,6 +108,11 @@ impl OpenWrites {
         OpenWrite { all: Arc::clone(self), number, ended, gone: CancellationToken::new() }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.open.lock().writes.len()
+    }
+
     /// How many there are, and the oldest.
     pub(crate) fn oldest(&self) -> Option<(usize, Kind, Duration)> {
         let open = self.open.lock();

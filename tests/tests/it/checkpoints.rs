@@ -90,7 +90,8 @@ async fn at_the_limit_a_stalled_upload_and_an_idle_transaction_are_rolled_back()
     client.execute("CREATE TABLE loaded (id BIGINT, text VARCHAR)").await.unwrap();
     let stalled = Upload::start(&client, "made", wide([]).schema());
     stalled.send(wide(0..200));
-    server.bulk_uploads(1).await;
+    // From then on it needs the turn no more until it is complete.
+    until("the upload has begun its transaction", async || server.engine().writes_open() == 1).await;
     let idle = server.client().await;
     idle.execute("BEGIN").await.unwrap();
     // Rows that are only added would be in no checkpoint's way.
