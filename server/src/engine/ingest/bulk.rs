@@ -68,11 +68,11 @@ impl Engine {
             }
             return Err(Error::EngineDown);
         }
-        let place =
-            permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         if request.merge.is_some() {
             self.merges_before(request).await;
         }
+        let place =
+            permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;
         self.admit_bulk(writer, request.key.is_some()).await?;
         let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
         uploaded.held.place = Some(place);

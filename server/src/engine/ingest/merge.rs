@@ -5,7 +5,7 @@
 //! of now; the COMMIT goes through the writer. So a merge into a large table delays no append: neither the
 //! writer's thread nor a gate waits for it, unless something in the table must be unique, or columns are added.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -52,7 +52,7 @@ impl Engine {
         batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
     ) -> Result<Uploaded> {
         let staged = self.stage_merge(request, &schema, collected, batches).await?;
-        self.enter_merge(request, &schema, staged).await
+        self.enter_merge(request, &schema, staged, self.shared.options.wait).await
     }
 
     /// Stages an upload as it fits its table now.
@@ -75,8 +75,9 @@ impl Engine {
         request: &IngestRequest,
         schema: &SchemaRef,
         staged: Staged,
+        patience: Duration,
     ) -> Result<Uploaded> {
-        let mut admission = self.admit_staged(request, schema, self.shared.options.wait).await?;
+        let mut admission = self.admit_staged(request, schema, patience).await?;
         admission.held.open = Some(self.shared.database.writes.open(Kind::Upload));
         let creates = admission.create.is_some();
         let (rows, bytes) = (staged.rows, staged.bytes);

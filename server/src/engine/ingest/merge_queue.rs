@@ -34,10 +34,16 @@ use crate::engine::{
     writer::{Part, Size},
 };
 
+/// What may wait here is the memory for uploads divided by this.
+const BUDGET_PART: usize = 4;
+
 /// The uploads that wait, and whether somebody serves them.
 pub(crate) struct MergeQueue {
     state: Mutex<State>,
     places: Arc<Semaphore>,
+    /// A part of the memory for uploads, in KiB: while the turn is held, what only adds rows goes on with the rest.
+    room: Arc<Semaphore>,
+    kilobytes: usize,
     /// Another upload waits.
     came: Notify,
     unanswered: Arc<Unanswered>,
@@ -59,7 +65,7 @@ struct Merge {
     answer: oneshot::Sender<Result<Ack>>,
     span: tracing::Span,
     #[expect(dead_code, reason = "it is there to be dropped")]
-    place: (OwnedSemaphorePermit, Place),
+    place: (OwnedSemaphorePermit, OwnedSemaphorePermit, Place),
 }
 
 /// How many uploads of each loader have no answer yet.
@@ -107,10 +113,12 @@ impl Drop for Place {
 }
 
 impl MergeQueue {
-    /// An empty one, for so many uploads.
-    pub(crate) fn new(places: usize) -> Self {
-        let places = Arc::new(Semaphore::new(places));
-        Self { state: Mutex::default(), places, came: Notify::new(), unanswered: Arc::default() }
+    /// An empty one, for so many uploads, and a part of so many bytes.
+    pub(crate) fn new(places: usize, budget_bytes: usize) -> Self {
+        let kilobytes = (budget_bytes / BUDGET_PART / 1024).max(1);
+        let (places, room) = (Arc::new(Semaphore::new(places)), Arc::new(Semaphore::new(kilobytes)));
+        let (state, came, unanswered) = (Mutex::default(), Notify::new(), Arc::default());
+        Self { state, places, room, kilobytes, came, unanswered }
     }
 
     /// Queues an upload; true when there is nobody yet to serve it.
@@ -124,6 +132,8 @@ impl MergeQueue {
     /// Takes the first that waits, with all that can be merged together with it.
     fn next_group(&self) -> Option<Vec<Merge>> {
         let waiting = &mut self.state.lock().waiting;
+        // Whose client has gone wants it no more.
+        waiting.retain(|merge| !merge.answer.is_closed());
         let first = waiting.pop_front()?;
         let mut size = Size::default();
         size.add(first.collected.rows, first.collected.bytes);
@@ -163,10 +173,13 @@ impl Engine {
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
         let queue = &self.shared.merges;
-        let place = permit::take(&queue.places, 1, self.shared.options.wait, || Error::QueueFull).await?;
+        let wait = self.shared.options.wait;
+        let place = permit::take(&queue.places, 1, wait, || Error::QueueFull).await?;
+        let kilobytes = (collected.bytes / 1024).min(queue.kilobytes) as u32;
+        let room = permit::take(&queue.room, kilobytes, wait, || Error::QueueFull).await?;
         let (answer, answered) = oneshot::channel();
         let (received, span) = (Instant::now(), tracing::Span::current());
-        let place = (place, queue.unanswered.add(request.loader));
+        let place = (place, room, queue.unanswered.add(request.loader));
         let merge =
             Merge { request: request.clone(), schema, collected, keyed, received, answer, span, place };
         if queue.push(merge) {
@@ -261,7 +274,9 @@ impl Engine {
             return Ok(vec![Ok(queued.committed().await?)]);
         };
         self.admit_bulk(writer, merges.iter().any(|merge| merge.keyed.is_some())).await?;
-        let uploaded = self.enter_merge(&request, &schema, staged).await?;
+        // What it has waited for the groups before it counts.
+        let patience = self.shared.options.wait.saturating_sub(merges[0].received.elapsed());
+        let uploaded = self.enter_merge(&request, &schema, staged, patience).await?;
         let (parts, answers): (Vec<_>, Vec<_>) = merges.iter().map(Merge::part).unzip();
         bulk::commit_parts(writer, uploaded, &self.full_name(&request), parts).await?;
         let mut outcomes = Vec::new();
@@ -288,7 +303,7 @@ impl Engine {
 /// Whether a group may fail so because of one of its members.
 fn may_be_of_one(error: &Error) -> bool {
     match error {
-        Error::SchemaMismatch(_) | Error::BadArrow(_) | Error::NotTogether => true,
+        Error::SchemaMismatch(_) | Error::BadArrow(_) | Error::Internal(_) | Error::NotTogether => true,
         Error::Duck { class, .. } => {
             !matches!(class, Class::Fatal | Class::Down | Class::DiskFull | Class::Interrupted)
         }
