@@ -118,10 +118,10 @@ pub(crate) fn group_committed(units: usize, rows: usize, bytes: usize, took: Dur
     ingested(units, rows, bytes);
 }
 
-/// The writer has committed an upload that appended on a connection of its own.
-pub(crate) fn bulk_committed(rows: usize, bytes: usize, took: Duration) {
+/// The writer has committed an upload that was on a connection of its own, or several that were staged together.
+pub(crate) fn bulk_committed(units: usize, rows: usize, bytes: usize, took: Duration) {
     histogram!(COMMIT_SECONDS.name).record(took);
-    ingested(1, rows, bytes);
+    ingested(units, rows, bytes);
 }
 
 fn ingested(units: usize, rows: usize, bytes: usize) {

@@ -1,7 +1,7 @@
 //! Uploads that are matched by key and wait for the turn together are committed together, as if they came one after the
 //! other.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::{future::join_all, stream};
@@ -9,7 +9,7 @@ use merganser::Client;
 use merganser_server::engine::{
     Ack, Class, Condition, Error, IngestRequest, Merge, OnConflict, Pending, TableRef,
 };
-use merganser_tests::{TestServer, integer, soon, texts};
+use merganser_tests::{HttpClient, TestServer, integer, soon, texts};
 
 const LARGE: i64 = 5_000;
 
@@ -41,7 +41,11 @@ struct Blocked {
 
 impl Blocked {
     async fn with(constraints: &str) -> Self {
-        let server = TestServer::with(|config| config.engine.bulk_bytes = 32 << 10).await;
+        let server = TestServer::with(|config| {
+            config.engine.bulk_bytes = 32 << 10;
+            config.network.http = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        });
+        let server = server.await;
         let (client, holder) = (server.client().await, server.client().await);
         for table in ["t", "other"] {
             let sql = format!("CREATE TABLE {table} (id BIGINT, v VARCHAR {constraints})");
@@ -195,6 +199,85 @@ async fn a_repeat_within_a_group_is_a_duplicate_and_another_content_is_refused()
     assert!([0, 1, 5, 6].iter().all(|at| outcomes[*at].is_ok()), "{outcomes:?}");
     assert_eq!(it.table("t").await.last().unwrap(), "100x");
     assert_eq!(integer(&it.client, "SELECT count(*) FROM t").await, 5);
+    it.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_behind_a_bad_unit_of_a_loader_are_told_of_the_gap_and_the_refusals_are_counted() {
+    let it = Blocked::with(", CHECK (v != 'wrong')").await;
+    let mut uploads = vec![it.begin(upsert("t", 2, Some("b/1/1")), rows([Some(0)], "x")).await.unwrap()];
+    for number in 1..=20 {
+        let value = if number == 3 { "wrong" } else { "good" };
+        let unit = rows([Some(number)], value);
+        uploads.push(it.begin(upsert("t", 1, Some(&format!("a/1/{number}"))), unit).await.unwrap());
+    }
+    uploads.push(it.begin(upsert("t", 2, Some("b/1/2")), rows([Some(100)], "x")).await.unwrap());
+    let outcomes = it.outcomes(uploads).await;
+    assert!([0, 1, 2, 21].iter().all(|at| outcomes[*at].is_ok()), "{outcomes:?}");
+    assert!(matches!(&outcomes[3], Err(Error::Duck { message, .. }) if message.contains("CHECK")));
+    for outcome in &outcomes[4..=20] {
+        assert!(matches!(outcome, Err(Error::SequenceGap { expected: 3, .. })), "{outcome:?}");
+    }
+    assert_eq!(it.table("t").await, ["0x", "1good", "2good", "100x"]);
+    let told = "SELECT concat_ws(' ', loader, sequence, failures) FROM merganser_ingest() ORDER BY loader";
+    assert_eq!(texts(&it.client, told).await.unwrap(), ["a 2 18", "b 2 0"]);
+    it.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_has_failed_is_committed_apart_for_a_while() {
+    let it = Blocked::with(", CHECK (v != 'wrong')").await;
+    it.holder.execute("COMMIT").await.unwrap();
+    let bad = it.begin(upsert("t", 7, None), rows([Some(1)], "wrong")).await.unwrap();
+    soon("the refusal", bad.committed()).await.unwrap_err();
+    it.holder.execute("BEGIN").await.unwrap();
+    it.holder.execute("UPDATE held SET i = 3").await.unwrap();
+    let mut uploads = Vec::new();
+    for (number, loader) in [1, 7, 2, 3, 7, 4, 5, 6].into_iter().enumerate() {
+        uploads.push(it.begin(upsert("t", loader, None), rows([Some(number as i64)], "x")).await.unwrap());
+    }
+    let outcomes = it.outcomes(uploads).await;
+    let of_it = commits(&[outcomes[1].clone(), outcomes[4].clone()]);
+    let of_others: BTreeSet<_> = commits(&outcomes).difference(&of_it).copied().collect();
+    assert_eq!(of_it.len(), 2, "{outcomes:?}");
+    assert_eq!(commits(&outcomes[5..]), commits(&outcomes[2..4]), "{outcomes:?}");
+    assert!(of_others.len() <= 3, "{outcomes:?}");
+    it.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_without_rows_waits_for_nobody() {
+    let it = Blocked::with("").await;
+    let nothing = it.begin(upsert("t", 1, None), range(0..0, "")).await.unwrap();
+    assert_eq!(soon("the answer", nothing.committed()).await.unwrap().rows, 0);
+    let wrong =
+        RecordBatch::try_from_iter([("other", Arc::new(Int64Array::new_null(0)) as ArrayRef)]).unwrap();
+    assert!(matches!(it.begin(upsert("t", 1, None), wrong).await, Err(Error::SchemaMismatch(_))));
+    it.server.shutdown().await;
+}
+
+/// How many were acknowledged, by the metrics.
+async fn units_and_rows(metrics: &mut HttpClient) -> [u64; 2] {
+    let told = metrics.send("GET", "/metrics", &[], "").await;
+    ["merganser_ingested_units_total ", "merganser_ingested_rows_total "]
+        .map(|name| told.text().lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_unit_of_a_group_is_counted() {
+    let it = Blocked::with("").await;
+    let mut metrics = HttpClient::connect(it.server.http_address().unwrap()).await;
+    let before = units_and_rows(&mut metrics).await;
+    let mut uploads = Vec::new();
+    for loader in 0..10 {
+        let unit = rows([Some(0), Some(loader)], "x");
+        uploads.push(it.begin(upsert("t", loader as u64, None), unit).await.unwrap());
+    }
+    let outcomes = it.outcomes(uploads).await;
+    assert!(commits(&outcomes).len() < 10, "{outcomes:?}");
+    // Other tests of this process are counted as well.
+    let after = units_and_rows(&mut metrics).await;
+    assert!(after[0] >= before[0] + 10 && after[1] >= before[1] + 20, "{before:?} {after:?}");
     it.server.shutdown().await;
 }
 

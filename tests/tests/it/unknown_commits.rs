@@ -3,8 +3,12 @@
 #![cfg(target_os = "linux")]
 
 use arrow_flight::flight_service_client::FlightServiceClient;
+use futures::future::join_all;
 use merganser::{Client, Error, IngestAck};
-use merganser_tests::{DatabaseFile, FailingSyncs, Process, integer, put, put_keyed, refused, unit, until};
+use merganser_tests::{
+    DatabaseFile, FailingSyncs, Process, ids, integer, messages, put, put_keyed, put_with, refused, unit,
+    until,
+};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -19,6 +23,17 @@ async fn serving(server: &Process) -> Client {
     let client = server.client().await;
     until("the database is open again", async || client.execute("SELECT 1").await.is_ok()).await;
     client
+}
+
+/// Sends a unit whose rows are matched by key.
+async fn upsert(
+    flight: &FlightServiceClient<Channel>,
+    loader: i64,
+    sequence: i64,
+) -> Result<IngestAck, Error> {
+    let key = format!("{loader}/1/{sequence}");
+    let headers = [("x-merganser-ingest-key", &*key), ("x-merganser-merge-keys", "id")];
+    put_with(flight, &headers, messages("t", vec![ids([0, loader * 1000 + sequence])])).await
 }
 
 async fn flight(server: &Process) -> FlightServiceClient<Channel> {
@@ -69,5 +84,44 @@ async fn of_a_unit_without_a_key_it_is_said_that_nobody_knows() {
     assert!([0, 10].contains(&stored), "{stored} rows of a unit of 10");
     put(&client, "t", unit(3, ROWS)).await.unwrap();
     assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = 3").await, 10);
+    assert_eq!(server.terminate().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_that_wait_behind_one_in_doubt_do_not_keep_the_database_from_opening_again() {
+    const LOADERS: i64 = 16;
+    let file = DatabaseFile::new();
+    // Those who wait for their turn would wait for longer than the server waits for the failed instance to be let go.
+    let server = Process::start(SERVER, file.path(), &["--read-wait", "60s"]).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await.unwrap();
+    client.execute("CREATE TABLE held AS SELECT 1 AS i").await.unwrap();
+    client.execute("CREATE TABLE beside (unit BIGINT, part BIGINT)").await.unwrap();
+    let flight = flight(&server).await;
+    upsert(&flight, 0, 1).await.unwrap();
+    client.execute("BEGIN").await.unwrap();
+    client.execute("UPDATE held SET i = 2").await.unwrap();
+    let uploads = (1..=LOADERS).map(|loader| {
+        let flight = flight.clone();
+        tokio::spawn(async move { upsert(&flight, loader, 1).await })
+    });
+    let uploads: Vec<_> = uploads.collect();
+    // What came over the connection before these has been read by then: a group waits for the turn, another is staged.
+    for number in 0..20 {
+        put_keyed(&flight, "beside", &format!("b/1/{number}"), vec![unit(number, ROWS)]).await.unwrap();
+    }
+    let failing = FailingSyncs::begin(&server).await;
+    client.execute("ROLLBACK").await.unwrap();
+    let outcomes: Vec<_> = join_all(uploads).await.into_iter().map(Result::unwrap).collect();
+    failing.end().await;
+    for outcome in &outcomes {
+        let told = outcome.as_ref().err().map(|error| error.to_string());
+        assert!(told.as_ref().is_none_or(|told| told.contains("ENGINE_DOWN")), "{told:?}");
+    }
+    let client = serving(&server).await;
+    join_all((1..=LOADERS).map(|loader| upsert(&flight, loader, 1))).await.into_iter().for_each(|again| {
+        assert_eq!(again.unwrap().rows, 2);
+    });
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, LOADERS + 2);
     assert_eq!(server.terminate().await.code(), Some(0));
 }

@@ -142,7 +142,9 @@ impl Actor {
 
     /// Reads in the catalog's ledger what became of the units in doubt; `None` when the writer is to end.
     fn recover(&mut self, doubt: Doubt, commands: &mpsc::Receiver<Command>) -> Option<()> {
-        let Doubt { error, in_doubt, untried } = doubt;
+        let Doubt { error, in_doubt, untried, kept } = doubt;
+        // The main database may have to be opened again before the ledger can be read.
+        drop(kept);
         let catalog = self.committer.storage.home.name().to_owned();
         tracing::error!(catalog, %error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
         let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));

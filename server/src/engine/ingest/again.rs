@@ -44,18 +44,9 @@ impl Engine {
             // What waits in the writer's queue may still change these.
             Ok(Verdict::Next) | Err(_) => return Ok(None),
         };
-        let committed = compare_older(keyed, known, expected);
-        let mut ledger = self.shared.ledger.lock();
-        match committed {
-            Ok(committed) => {
-                ledger.count_duplicate(&keyed.key.loader);
-                Ok(Some(Ack::of_duplicate(committed, bytes as u64)))
-            }
-            Err(error) => {
-                ledger.count_failure(&keyed.key.loader);
-                Err(error)
-            }
-        }
+        let committed = compare_older(keyed, known, expected)?;
+        self.shared.ledger.lock().count_duplicate(&keyed.key.loader);
+        Ok(Some(Ack::of_duplicate(committed, bytes as u64)))
     }
 
     /// Whether a unit of this key is committed, so that its rows need only be compared.

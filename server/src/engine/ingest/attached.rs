@@ -12,11 +12,8 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 
 use super::{
-    Ack, Admission, Collected, Entry, Hashing, IngestRequest, Pending, append,
-    bulk::{self, Uploaded},
-    merge::Staged,
-    merge_stage::MergeStage,
-    partitions::partition_sql,
+    Ack, Admission, Collected, Entry, Hashing, IngestRequest, Pending, append, bulk::Uploaded, merge::Staged,
+    merge_stage::MergeStage, partitions::partition_sql,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
@@ -45,7 +42,7 @@ impl Engine {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
         let keyed = batches.finish(request);
-        if self.brings_key_alone(request, name, &collected, keyed.as_ref()).await? {
+        if collected.rows == 0 && keyed.is_some() && self.brings_key_alone(request, name).await? {
             let admission = Admission::new(name.clone(), Entry::of_key_alone(), None, Held::nothing());
             return append(&site.writer, admission, collected, keyed, request.loader).await;
         }
@@ -92,7 +89,7 @@ impl Engine {
         let enter = Enter { merges, run: Box::new(move |connection| entering.run(&stage, connection)) };
         let held = Held { place: Some(place), ..Held::nothing() };
         let uploaded = Uploaded { connection, enter: Some(enter), rows, bytes, creates, held };
-        bulk::commit(&site.writer, uploaded, name, batches.finish(request)).await
+        self.commit_upload(&site.writer, uploaded, name, batches.finish(request)).await
     }
 
     /// How an upload enters its table; one that makes or widens it does so in its turn, so that those behind it find

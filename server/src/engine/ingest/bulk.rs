@@ -76,7 +76,7 @@ impl Engine {
         self.admit_bulk(writer, request.key.is_some()).await?;
         let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
         uploaded.held.place = Some(place);
-        commit(writer, uploaded, &self.full_name(request), batches.finish(request)).await
+        self.commit_upload(writer, uploaded, &self.full_name(request), batches.finish(request)).await
     }
 
     /// Waits until such an upload may begin; makes the ledger where it will need it.
@@ -131,32 +131,36 @@ impl Engine {
         let (rows, bytes) = fed?;
         Ok(Uploaded { connection: inserted?, enter: None, rows, bytes, creates: false, held })
     }
-}
 
-/// Commits through the writer, so that the order of commits is one.
-pub(super) async fn commit(
-    writer: &WriterHandle,
-    uploaded: Uploaded,
-    table: &FullName,
-    keyed: Option<Keyed>,
-) -> Result<Pending> {
-    let (answer, answered) = oneshot::channel();
-    let (rows, bytes) = (uploaded.rows, uploaded.bytes);
-    let part = Part { rows, bytes, keyed, received: Instant::now(), answer };
-    commit_parts(writer, uploaded, table, vec![part]).await?;
-    Ok(Pending::queued(answered))
-}
+    /// Commits through the writer, so that the order of commits is one.
+    pub(super) async fn commit_upload(
+        &self,
+        writer: &WriterHandle,
+        uploaded: Uploaded,
+        table: &FullName,
+        keyed: Option<Keyed>,
+    ) -> Result<Pending> {
+        let (answer, answered) = oneshot::channel();
+        let (rows, bytes) = (uploaded.rows, uploaded.bytes);
+        let part = Part { rows, bytes, keyed, received: Instant::now(), answer };
+        self.commit_parts(writer, uploaded, table, vec![part]).await?;
+        Ok(Pending::queued(answered))
+    }
 
-/// The same for uploads that were staged together.
-pub(super) async fn commit_parts(
-    writer: &WriterHandle,
-    uploaded: Uploaded,
-    table: &FullName,
-    parts: Vec<Part>,
-) -> Result<()> {
-    let Uploaded { connection, enter, creates, held, .. } = uploaded;
-    let (table, span) = (table.to_string(), tracing::Span::current());
-    writer.commit(BulkCommit { connection, enter, creates, table, parts, span, held }).await
+    /// The same for uploads that were staged together.
+    pub(super) async fn commit_parts(
+        &self,
+        writer: &WriterHandle,
+        uploaded: Uploaded,
+        table: &FullName,
+        parts: Vec<Part>,
+    ) -> Result<()> {
+        let Uploaded { connection, enter, creates, held, .. } = uploaded;
+        let (table, span) = (table.to_string(), tracing::Span::current());
+        let commit = BulkCommit { connection, enter, creates, table, parts, span, held };
+        // It may wait for a place in the writer's queue, and with it what it holds of the instance.
+        self.shared.database.while_open(writer.commit(commit)).await
+    }
 }
 
 /// How many bulk uploads may run at once within the byte budget.

@@ -54,6 +54,7 @@ pub(crate) use merge_queue::MergeQueue;
 use merge_stage::Entering;
 pub use partitions::PartitionKey;
 pub use pending::Pending;
+use pending::Refusals;
 
 /// What to do when the table is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +242,29 @@ impl Engine {
         schema: SchemaRef,
         batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
     ) -> Result<Pending> {
+        let refusals = self.refusals(&request);
+        match self.begin_uncounted(request, schema, batches).await {
+            Ok(pending) => Ok(pending.counted(refusals)),
+            Err(error) => {
+                refusals.iter().for_each(Refusals::count);
+                Err(error)
+            }
+        }
+    }
+
+    fn refusals(&self, request: &IngestRequest) -> Option<Refusals> {
+        let loader = Arc::clone(&request.key.as_ref()?.loader);
+        let site = self.shared.attached.site(&self.full_name(request).catalog);
+        let ledger = Arc::clone(site.map_or(&self.shared.ledger, |site| &site.ledger));
+        Some(Refusals { ledger, loader })
+    }
+
+    async fn begin_uncounted(
+        &self,
+        request: IngestRequest,
+        schema: SchemaRef,
+        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+    ) -> Result<Pending> {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
         columns::check(&schema)?;
         let name = self.full_name(&request);
@@ -279,7 +303,8 @@ impl Engine {
         collected: Collected,
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
-        if request.merge.is_some() {
+        let has_something_to_merge = collected.rows > 0 || keyed.is_some();
+        if request.merge.is_some() && has_something_to_merge {
             return self.queue_merge(request, schema, collected, keyed).await;
         }
         self.queue_append(writer, request, schema, collected, keyed).await
@@ -294,28 +319,42 @@ impl Engine {
         collected: Collected,
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
-        let name = self.full_name(request);
-        let admission = match self.brings_key_alone(request, &name, &collected, keyed.as_ref()).await? {
-            true => Admission::new(name, Entry::of_key_alone(), None, Held::nothing()),
-            false => self.admit(request, &schema, self.shared.options.wait).await?,
+        let admission = match collected.rows {
+            0 => self.admit_without_rows(request, &schema, keyed.is_some()).await?,
+            _ => Some(self.admit(request, &schema, self.shared.options.wait).await?),
         };
-        if collected.rows == 0 && admission.create.is_none() && keyed.is_none() {
-            return Ok(Pending::nothing());
+        match admission {
+            Some(admission) => append(writer, admission, collected, keyed, request.loader).await,
+            None => Ok(Pending::nothing()),
         }
-        append(writer, admission, collected, keyed, request.loader).await
     }
 
-    /// Whether all that a unit does is to advance its loader's sequence. Then its columns need not fit, so that a unit
-    /// that the table refuses can be skipped by one with the same columns and no rows.
-    async fn brings_key_alone(
+    /// The same as [`Engine::admit`] for an upload without rows. It may still make its table, or advance the sequence of
+    /// its loader; `None` where there is nothing to do.
+    async fn admit_without_rows(
         &self,
         request: &IngestRequest,
-        name: &FullName,
-        collected: &Collected,
-        keyed: Option<&Keyed>,
-    ) -> Result<bool> {
-        let may = collected.rows == 0 && keyed.is_some() && request.if_exists == IfExists::Append;
-        Ok(may && self.table_info(name).await?.is_some())
+        schema: &SchemaRef,
+        keyed: bool,
+    ) -> Result<Option<Admission>> {
+        let name = self.full_name(request);
+        if keyed && self.brings_key_alone(request, &name).await? {
+            return Ok(Some(Admission::new(name, Entry::of_key_alone(), None, Held::nothing())));
+        }
+        let table = self.table_info(&name).await?;
+        let entry = Entry::decide(&name, table.as_deref(), request, schema)?;
+        if entry.create.is_none() && !keyed {
+            return Ok(None);
+        }
+        let admission = self.admit(request, schema, self.shared.options.wait).await?;
+        // Somebody else may have made the table meanwhile.
+        Ok((admission.create.is_some() || keyed).then_some(admission))
+    }
+
+    /// Whether a unit without rows goes to a table that is there. Then its columns need not fit, so that a unit that the
+    /// table refuses can be skipped by one with the same columns and no rows.
+    async fn brings_key_alone(&self, request: &IngestRequest, name: &FullName) -> Result<bool> {
+        Ok(request.if_exists == IfExists::Append && self.table_info(name).await?.is_some())
     }
 
     /// The acknowledgement of an upload whose key was committed before.

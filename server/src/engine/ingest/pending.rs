@@ -1,12 +1,29 @@
 //! An upload that is complete, and waits for its commit.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 use super::Ack;
-use crate::engine::{Error, Result};
+use crate::engine::{Error, Result, ledger::SharedLedger};
 
 /// Resolves to what became of the upload.
-pub struct Pending(Stage);
+pub struct Pending {
+    stage: Stage,
+    refusals: Option<Refusals>,
+}
+
+/// Where refusals of a loader's units are counted.
+pub(super) struct Refusals {
+    pub(super) ledger: SharedLedger,
+    pub(super) loader: Arc<str>,
+}
+
+impl Refusals {
+    pub(super) fn count(&self) {
+        self.ledger.lock().count_failure(&self.loader);
+    }
+}
 
 enum Stage {
     Answered(Ack),
@@ -16,7 +33,7 @@ enum Stage {
 impl Pending {
     /// One that is answered already.
     pub(super) fn answered(ack: Ack) -> Self {
-        Self(Stage::Answered(ack))
+        Self { stage: Stage::Answered(ack), refusals: None }
     }
 
     /// One that has nothing to commit.
@@ -26,7 +43,12 @@ impl Pending {
 
     /// One that the writer will answer.
     pub(super) fn queued(answer: oneshot::Receiver<Result<Ack>>) -> Self {
-        Self(Stage::Queued(answer))
+        Self { stage: Stage::Queued(answer), refusals: None }
+    }
+
+    /// The same, with a refusal counted.
+    pub(super) fn counted(self, refusals: Option<Refusals>) -> Self {
+        Self { refusals, ..self }
     }
 
     /// Waits for the commit.
@@ -34,11 +56,15 @@ impl Pending {
     /// # Errors
     /// Why there is none.
     pub async fn committed(self) -> Result<Ack> {
-        match self.0 {
-            Stage::Answered(ack) => Ok(ack),
-            Stage::Queued(answer) => answer
-                .await
-                .unwrap_or_else(|_| Err(Error::CommitUnknown("the writer ended before it answered".into()))),
+        let answer = match self.stage {
+            Stage::Answered(ack) => return Ok(ack),
+            Stage::Queued(answer) => answer,
+        };
+        let unknown = |_| Err(Error::CommitUnknown("the writer ended before it answered".into()));
+        let outcome = answer.await.unwrap_or_else(unknown);
+        if let (Err(_), Some(refusals)) = (&outcome, &self.refusals) {
+            refusals.count();
         }
+        outcome
     }
 }

@@ -145,12 +145,8 @@ impl Stage {
     ) -> Result<Self> {
         let Admission { name, fit, create, replaces, held, .. } = admission;
         let connection = database.private_connection()?;
-        let find = match identity(&connection, &name) {
-            // DuckDB's list asks every catalog, and one is out of reach. In the transaction the list would abort it.
-            Err(error) if error.class() == Some(Class::Unreachable) => presence as Find,
-            found => found.map(|_| identity)?,
-        };
-        if !(replaces && find(&connection, &name)?.is_some()) {
+        let (found, find) = find_table(&connection, &name)?;
+        if !(replaces && found.is_some()) {
             try_out(&connection, create.as_deref().unwrap_or_default())?;
         }
         drop(held);
@@ -208,13 +204,7 @@ impl Stage {
     /// Puts the staging table in the target's place, or its rows into it; returns the connection whose COMMIT
     /// is all that is missing.
     fn take_place(self, database: &Arc<Database>, admission: &Admission) -> Result<Pooled> {
-        let connection = database.connection()?;
-        let found = match identity(&connection, &admission.name) {
-            Err(error) if error.class() == Some(Class::Unreachable) => {
-                presence(&connection, &admission.name)?
-            }
-            found => found?,
-        };
+        let (found, _) = find_table(&*database.connection()?, &admission.name)?;
         let unchanged = found == self.target;
         if admission.create.is_none() || !unchanged {
             return self.carry_over(database, admission);
@@ -283,6 +273,17 @@ fn identity(connection: &Connection, name: &FullName) -> Result<Option<String>> 
 
 /// How a table is looked for.
 type Find = fn(&Connection, &FullName) -> Result<Option<String>>;
+
+/// Looks for a table outside of a transaction, and tells how to look for it within one: DuckDB's list asks every
+/// catalog, and where one is out of reach, the list would abort the transaction.
+fn find_table(connection: &Connection, name: &FullName) -> Result<(Option<String>, Find)> {
+    match identity(connection, name) {
+        Err(error) if error.class() == Some(Class::Unreachable) => {
+            Ok((presence(connection, name)?, presence))
+        }
+        found => Ok((found?, identity)),
+    }
+}
 
 /// The same where DuckDB's list cannot be had: what is there is never the same as before.
 fn presence(connection: &Connection, name: &FullName) -> Result<Option<String>> {

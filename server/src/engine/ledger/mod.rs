@@ -191,7 +191,7 @@ impl Ledger {
         self.count(loader, |counts| counts.duplicates += 1);
     }
 
-    /// Counts a unit that was refused, of a loader that has committed before.
+    /// Counts a unit that was refused, for whatever reason, of a loader that has committed before.
     pub(crate) fn count_failure(&mut self, loader: &str) {
         self.count(loader, |counts| counts.failures += 1);
     }

@@ -149,9 +149,10 @@ impl Actor {
     /// Has the database opened again, and reads in its ledger what became of the units in doubt; `None` when the
     /// writer is to end.
     fn recover(&mut self, doubt: Doubt, commands: &mpsc::Receiver<Command>) -> Option<()> {
-        let Doubt { error, in_doubt, untried } = doubt;
+        let Doubt { error, in_doubt, untried, kept } = doubt;
         tracing::error!(%error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
         self.database.invalidate(&error.to_string());
+        drop(kept);
         let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
         untried.for_each(|command| self.waiting.push_front(command));
         let open = self.sit_out(commands);

@@ -46,7 +46,7 @@ impl<S: Storage> Committer<S> {
             }
             Ok(Found::Apart) => answer(bulk, |_| Err(Error::NotTogether)),
             Err(failure) if failure.is_in_doubt() => return Err(Doubt::of_bulk(failure.error, bulk)),
-            Err(failure) => self.refuse_bulk(bulk, &failure.error),
+            Err(failure) => answer(bulk, |_| Err(failure.error.clone())),
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl<S: Storage> Committer<S> {
                 self.ledger.lock().note_lag(&keyed.key.loader, part.received.elapsed());
             }
         }
-        metrics::bulk_committed(rows, bytes, started.elapsed());
+        metrics::bulk_committed(bulk.parts.len(), rows, bytes, started.elapsed());
         let commit = self.commits;
         answer(bulk, |part| {
             let (rows, bytes) = (part.rows as u64, part.bytes as u64);
@@ -122,14 +122,6 @@ impl<S: Storage> Committer<S> {
         };
         let expected = self.ledger.lock().expected(&keyed.key.loader);
         compare_older(keyed, known, expected).map(Found::Duplicate)
-    }
-
-    fn refuse_bulk(&self, bulk: BulkCommit, error: &Error) {
-        // Of several it may be one, which fails once more when it is alone.
-        if let [Part { keyed: Some(keyed), .. }] = &bulk.parts[..] {
-            self.ledger.lock().count_failure(&keyed.key.loader);
-        }
-        answer(bulk, |_| Err(error.clone()));
     }
 }
 

@@ -1,15 +1,13 @@
 //! Commits groups and answers for them: finds out who is to blame for a failure, and keeps the ledger.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Instant, SystemTime};
 
 use super::{
     Unit,
+    apart::Apart,
     doubt::Doubt,
     group::Group,
-    storage::{Failure, Storage},
+    storage::{Failure, Storage, may_be_of_one},
 };
 use crate::engine::{
     Error, Result,
@@ -22,8 +20,6 @@ use crate::engine::{
 pub(super) const CONFLICT_TRIES: usize = 3;
 /// A group that others were faster than is judged anew this many times.
 pub(super) const OVERTAKEN_TRIES: usize = 50;
-/// A loader whose unit failed commits alone for this long, so that a broken one costs the others nothing.
-const APART: Duration = Duration::from_secs(10);
 
 /// Commits to one storage. The units of one loader are committed in the order in which they come.
 pub(crate) struct Committer<S> {
@@ -31,7 +27,7 @@ pub(crate) struct Committer<S> {
     pub(crate) ledger: SharedLedger,
     /// The number of the last commit, or of the last that is under way.
     pub(crate) commits: u64,
-    apart: HashMap<u64, Instant>,
+    apart: Apart,
 }
 
 /// Which units of a group go into its commit.
@@ -50,22 +46,12 @@ pub(super) struct Sorted {
 impl<S: Storage> Committer<S> {
     pub(crate) fn new(storage: S, ledger: SharedLedger) -> Self {
         let commits = ledger.lock().highest_commit();
-        Self { storage, ledger, commits, apart: HashMap::new() }
+        Self { storage, ledger, commits, apart: Apart::default() }
     }
 
     /// A unit that creates its table, or whose loader just failed, shares its transaction with nobody.
-    pub(crate) fn runs_alone(&mut self, unit: &Unit) -> bool {
-        if unit.create.is_some() {
-            return true;
-        }
-        match self.apart.get(&unit.loader) {
-            Some(until) if *until > Instant::now() => true,
-            Some(_) => {
-                self.apart.remove(&unit.loader);
-                false
-            }
-            None => false,
-        }
+    pub(crate) fn runs_alone(&self, unit: &Unit) -> bool {
+        unit.create.is_some() || self.apart.has(unit.loader)
     }
 
     /// Commits groups, the last one in the list first; on a failure finds the members that are to blame and commits
@@ -101,7 +87,7 @@ impl<S: Storage> Committer<S> {
                     }
                 }
                 Err(failure) if failure.is_in_doubt() => return Err(Doubt::new(failure.error, here, groups)),
-                Err(failure) if here.len() == 1 || failure.concerns_all() => {
+                Err(failure) if here.len() == 1 || !may_be_of_one(&failure.error) => {
                     here.into_iter().for_each(|unit| self.refuse(unit, &failure.error));
                 }
                 Err(failure) => groups.extend(divided(here, failure.unit)),
@@ -203,7 +189,7 @@ impl<S: Storage> Committer<S> {
                 let _ = unit.answer.send(Ok(Ack::of_duplicate(committed, unit.bytes as u64)));
             }
             Err(error) => {
-                self.note_failure(&unit, &error);
+                log_refusal(&unit, &error);
                 let _ = unit.answer.send(Err(error));
             }
         }
@@ -221,22 +207,17 @@ impl<S: Storage> Committer<S> {
     }
 
     fn refuse(&mut self, unit: Unit, error: &Error) {
-        self.note_failure(&unit, error);
+        log_refusal(&unit, error);
         // What is nobody's fault in particular sets nobody apart.
-        if !Failure::whole(error.clone()).concerns_all() {
-            let now = Instant::now();
-            self.apart.retain(|_, until| *until > now);
-            self.apart.insert(unit.loader, now + APART);
+        if may_be_of_one(error) {
+            self.apart.set(unit.loader);
         }
         let _ = unit.answer.send(Err(error.clone()));
     }
+}
 
-    fn note_failure(&self, unit: &Unit, error: &Error) {
-        unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
-        if let Some(keyed) = &unit.keyed {
-            self.ledger.lock().count_failure(&keyed.key.loader);
-        }
-    }
+fn log_refusal(unit: &Unit, error: &Error) {
+    unit.span.in_scope(|| tracing::debug!(table = %unit.target.table, %error, "refused a unit"));
 }
 
 /// The parts of a group that failed, the last to be tried first in the list: around the culprit, so that its own

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 use super::{BulkCommit, Part, Unit, command::Held};
 use crate::engine::{
     Error, Result,
+    database::Pooled,
     ingest::Ack,
     ledger::{Keyed, Ledger, Verdict},
 };
@@ -17,15 +18,17 @@ pub(crate) struct Doubt {
     pub(crate) in_doubt: Vec<Doubtful>,
     /// Those that were to come after them.
     pub(crate) untried: Vec<Unit>,
+    /// What an upload on a connection of its own has kept. It keeps others away until the failed instance is condemned,
+    /// and has to be dropped then, because it is a part of it.
+    pub(crate) kept: Option<(Pooled, Held)>,
 }
 
 impl Doubt {
-    /// Of an upload that was not a unit, or several. The connection, which belongs to the instance that has failed, is
-    /// dropped.
+    /// Of an upload that was not a unit, or several.
     pub(super) fn of_bulk(error: Error, bulk: BulkCommit) -> Self {
         let BulkCommit { parts, connection, held, .. } = bulk;
-        drop((connection, held));
-        Self { error, in_doubt: parts.into_iter().map(Doubtful::from).collect(), untried: Vec::new() }
+        let in_doubt = parts.into_iter().map(Doubtful::from).collect();
+        Self { error, in_doubt, untried: Vec::new(), kept: Some((connection, held)) }
     }
 
     /// Of a group, and of those that were to come after it, the last one in the list first.
@@ -34,6 +37,7 @@ impl Doubt {
             error,
             in_doubt: group.into_iter().map(Doubtful::from).collect(),
             untried: behind.into_iter().rev().flatten().collect(),
+            kept: None,
         }
     }
 }

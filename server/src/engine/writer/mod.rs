@@ -2,11 +2,12 @@
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
 //! loop; [`pipeline`] lets a group append while the one before it commits on the thread of [`syncer`]; [`committer`]
-//! commits groups in turn, and decides who is committed with whom and who is to blame; [`group`] is what commits
+//! commits groups in turn, and decides who is committed with whom and who is to blame, and who is [`apart`]; [`group`] is what commits
 //! together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what a failed COMMIT leaves;
 //! [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no timer.
 
 mod actor;
+mod apart;
 mod bulk_commit;
 mod checkpoint;
 mod command;
@@ -26,6 +27,7 @@ mod storage;
 mod syncer;
 
 pub(crate) use actor::commit_error;
+pub(crate) use apart::Apart;
 pub(crate) use command::{BulkCommit, Command, Enter, Held, Part, Unit};
 pub(crate) use committer::Committer;
 pub(crate) use doubt::Doubt;
@@ -34,4 +36,4 @@ pub(crate) use group::Size;
 pub(crate) use handle::WriterHandle;
 pub(crate) use outage::{refuse_all, sit_out};
 pub(crate) use rows::insert_units;
-pub(crate) use storage::{Failure, Storage};
+pub(crate) use storage::{Failure, Storage, may_be_of_one};

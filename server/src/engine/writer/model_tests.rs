@@ -420,7 +420,7 @@ impl World {
     }
 
     fn recover(&mut self, served: Result<(), Doubt>) {
-        if let Err(Doubt { error, in_doubt, untried }) = served {
+        if let Err(Doubt { error, in_doubt, untried, .. }) = served {
             assert_eq!(self.model.lock().open, 0, "a transaction outlives the instance");
             let ledger = self.model.load().unwrap();
             in_doubt.into_iter().for_each(|unit| unit.settle(Some(&ledger), &error, &Error::EngineDown));

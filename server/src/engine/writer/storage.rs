@@ -78,18 +78,6 @@ impl Failure {
         self.error.class() == Some(Class::Conflict)
     }
 
-    /// What the group is to blame for as a whole, so that looking for a culprit in it is no use.
-    pub(super) fn concerns_all(&self) -> bool {
-        matches!(
-            self.error,
-            Error::CommitUnknown(_)
-                | Error::DiskFull
-                | Error::EngineDown
-                | Error::CatalogDown(_)
-                | Error::Overtaken(_)
-        ) || matches!(self.error.class(), Some(Class::Fatal | Class::Down | Class::DiskFull))
-    }
-
     /// Whether others have committed first, so that it is to be judged anew.
     pub(super) fn is_overtaken(&self) -> bool {
         matches!(self.error, Error::Overtaken(_))
@@ -98,5 +86,16 @@ impl Failure {
     /// Whether the database has to be opened again before anybody knows what became of the group.
     pub(super) fn is_in_doubt(&self) -> bool {
         matches!(self.error, Error::CommitUnknown(_))
+    }
+}
+
+/// Whether a group may have failed so because of one of its members. If not, looking for a culprit in it is no use.
+pub(crate) fn may_be_of_one(error: &Error) -> bool {
+    match error {
+        Error::SchemaMismatch(_) | Error::BadArrow(_) | Error::Internal(_) => true,
+        Error::Duck { class, .. } => {
+            !matches!(class, Class::Fatal | Class::Down | Class::DiskFull | Class::Interrupted)
+        }
+        _ => false,
     }
 }
