@@ -2,17 +2,17 @@
 
 use std::{io::Cursor, sync::Arc};
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::{ArrayRef, RecordBatch, cast::AsArray};
 use arrow_buffer::Buffer;
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_ipc::reader::StreamDecoder;
+use arrow_json::{ReaderBuilder, reader::Decoder};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use axum::{
     body::Bytes,
     http::{HeaderMap, StatusCode},
 };
 use futures::stream;
-use serde_json::value::RawValue;
 
 use super::{body, door::Visit, problem::Problem};
 use crate::{
@@ -75,43 +75,59 @@ type Decoded = Result<(SchemaRef, Vec<RecordBatch>), ArrowError>;
 
 fn decode(form: Form, schema: &SchemaRef, body: &Bytes) -> Decoded {
     match form {
-        Form::Json => {
-            let rows: Vec<&RawValue> =
-                serde_json::from_slice(body).map_err(|error| ArrowError::JsonError(error.to_string()))?;
-            from_json(schema, rows.into_iter().map(|row| row.get().as_bytes()))
-        }
-        Form::Ndjson => from_json(schema, std::iter::once(&body[..])),
+        Form::Json => from_json(schema, body),
+        Form::Ndjson => from_lines(schema, body),
         Form::Csv => from_csv(body),
         Form::Arrow => from_arrow(body),
     }
 }
 
-/// A column that the query does not know is an error; one that a row lacks is null. Values are read as the texts
-/// that they are: numbers exactly, and everything else by DuckDB, as in CSV. Only what is nested is read by its type.
-fn from_json<'a>(schema: &SchemaRef, rows: impl Iterator<Item = &'a [u8]>) -> Decoded {
-    let as_texts = schema.fields().iter().map(|field| match field.data_type().is_nested() {
-        true => Arc::clone(field),
-        false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-    });
-    let as_texts = Arc::new(Schema::new(as_texts.collect::<Vec<_>>()));
-    let mut decoder = arrow_json::ReaderBuilder::new(as_texts)
-        .with_batch_size(BATCH_ROWS)
-        .with_strict_mode(true)
-        .with_coerce_primitive(true)
-        .build_decoder()?;
+/// One array of rows. A column that the query does not know is an error; one that a row lacks is null.
+fn from_json(schema: &SchemaRef, body: &[u8]) -> Decoded {
+    let no_array = || ArrowError::JsonError("the body has to be one array of objects".into());
+    let row = Field::new_list_field(DataType::Struct(as_written(schema).fields), false);
+    let array = Field::new("rows", DataType::List(Arc::new(row)), false);
+    // There is room for a second value, which there must not be.
+    let mut decoder = json_reader(ReaderBuilder::new_with_field(array), 2)?;
+    let read = decoder.decode(body)?;
+    let array = decoder.flush()?.filter(|array| array.num_rows() == 1 && read == body.len());
+    let rows = array.ok_or_else(no_array)?.column(0).as_list::<i32>().values().as_struct().into();
+    as_input(schema, &[rows])
+}
+
+/// A row a line. The same holds for its columns.
+fn from_lines(schema: &SchemaRef, mut body: &[u8]) -> Decoded {
+    let mut decoder = json_reader(ReaderBuilder::new(Arc::new(as_written(schema))), BATCH_ROWS)?;
     let mut batches = Vec::new();
-    for mut row in rows {
-        while !row.is_empty() {
-            let read = decoder.decode(row)?;
-            row = &row[read..];
-            if !row.is_empty() || decoder.len() >= BATCH_ROWS {
-                batches.extend(decoder.flush()?);
-            }
-        }
+    while !body.is_empty() {
+        body = &body[decoder.decode(body)?..];
+        batches.extend(decoder.flush()?);
     }
-    batches.extend(decoder.flush()?);
-    let read: Vec<_> = schema.fields().iter().map(|field| Arc::new(as_read(field))).collect();
-    let read = Arc::new(Schema::new(read));
+    as_input(schema, &batches)
+}
+
+fn json_reader(builder: ReaderBuilder, batch_size: usize) -> Result<Decoder, ArrowError> {
+    builder.with_batch_size(batch_size).with_strict_mode(true).with_coerce_primitive(true).build_decoder()
+}
+
+/// Values are read as the texts that they are: numbers exactly, and everything else by DuckDB, as in CSV. Only what is
+/// nested is read by its type, and floating point, of which a text means the same.
+fn as_written(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| {
+        match field.data_type().is_nested()
+            || matches!(field.data_type(), DataType::Float32 | DataType::Float64)
+        {
+            true => Arc::new(Field::clone(field).with_nullable(true)),
+            false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+        }
+    });
+    Schema::new(fields.collect::<Vec<_>>())
+}
+
+/// What was read as a text, in the type in which the query takes it.
+fn as_input(schema: &SchemaRef, batches: &[RecordBatch]) -> Decoded {
+    let fields: Vec<_> = schema.fields().iter().map(|field| Arc::new(as_read(field))).collect();
+    let read = Arc::new(Schema::new(fields));
     let batches = batches.iter().map(|batch| numbers(batch, &read)).collect::<Result<_, _>>()?;
     Ok((read, batches))
 }
@@ -203,6 +219,12 @@ mod tests {
             (Form::Json, "[{\"id\": 9223372036854775808}]"),
             (Form::Json, "[{\"wings\": 2}]"),
             (Form::Json, "[{\"id\": 1}"),
+            (Form::Json, "[{\"id\": 1}, null]"),
+            (Form::Json, "[{\"id\": 1}] [{\"id\": 2}]"),
+            (Form::Json, "[] [] []"),
+            (Form::Json, "[{\"id\": 1}], \"rows\": []"),
+            (Form::Json, ""),
+            (Form::Json, "null"),
             (Form::Ndjson, "{\"id\": 1"),
             (Form::Arrow, "not Arrow"),
             (Form::Csv, "id,name\n1,a,b\n"),
