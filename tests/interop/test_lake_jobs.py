@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
+import pytest
 
 from client import eventually
 from harness import CLIENT, refusal, refused, run_to_exit
@@ -153,6 +154,79 @@ def test_events_of_postgresql_are_promoted_without_doubles(lake, start, tmp_path
     servers[0].kill()
     assert promote(servers[1]) == 0
     assert job(servers[1], "events")[:4] == ("pipeline", "lake", "done", 0)
+
+
+def snapshots(server):
+    return server.rows("SELECT max(snapshot_id)::BIGINT FROM lake.snapshots()")[0][0]
+
+
+@pytest.mark.parametrize("key", ['key = ["id"]', 'key = ["id"]\noverlap = "10"', ""], ids=["key", "overlap", "no key"])
+def test_a_run_without_news_writes_nothing_into_the_lake(lake, start, database, key):
+    lake.postgres.psql("CREATE TABLE events (id BIGINT, v TEXT)", lake.database)
+    server = start(database, *lake.options(EVENTS.replace('key = ["id"]', key)))
+    before = snapshots(server)
+    assert promote(server) == 0
+    assert (snapshots(server), job(server, "events")[2:4]) == (before, ("done", 0)), "there is no row yet"
+    lake.postgres.psql("INSERT INTO events SELECT i, 'v' FROM generate_series(1, 20) AS i", lake.database)
+    assert promote(server) == 20
+    told = last_runs(server)
+    before = snapshots(server)
+    for _ in range(3):
+        assert promote(server) == 0
+    (kind, catalog, *rest), ((_, begun, *_), _) = job(server, "events"), last_runs(server)
+    assert (rest, begun > told[0][1]) == (["done", 0, "moved 0 rows"], True)
+    server.stop()
+    server = start(database, *lake.options(EVENTS.replace('key = ["id"]', key)))
+    # The run that has moved rows: of those after it nothing is written.
+    assert [(row[0], row[1], row[5]) for row in last_runs(server)][0] == ("events", told[0][1], 20)
+    assert promote(server) == 0
+    assert snapshots(server) == before
+
+
+def test_neither_do_those_by_schedule(lake, start, tmp_path):
+    lake.postgres.psql("CREATE TABLE events (id BIGINT, v TEXT)", lake.database)
+    lake.postgres.psql("INSERT INTO events VALUES (1, 'x')", lake.database)
+    often = EVENTS.replace('into =', 'every = "1s"\ninto =')
+    servers = [start(tmp_path / f"{name}.db", *lake.options(often)) for name in "ab"]
+    nothing = f"SELECT count(*) FROM {HERE} AND last_changed = 0"
+    # Then the run that has moved the row has also given its lease back.
+    for server in servers:
+        eventually(lambda: server.rows(nothing) == [(1,)], "a run of its own has found nothing", 60)
+    assert count(servers[0]) == 1
+    before = snapshots(servers[0])
+    for server in servers:
+        seen = set()
+
+        def runs_again_and_again():
+            seen.update(server.rows(f"SELECT last_begun_at, last_changed::BIGINT FROM {HERE}"))
+            return len({begun for begun, changed in seen if changed == 0}) > 2
+
+        eventually(runs_again_and_again, "it looks for news", 60)
+    assert snapshots(servers[0]) == before
+
+
+HERE = "merganser_jobs() WHERE job = 'events' AND last_was_here"
+
+
+def test_runs_that_fail_alike_are_written_down_once(lake, start, tmp_path):
+    psql = lambda sql: lake.postgres.psql(sql, lake.database)  # noqa: E731
+    psql("CREATE TABLE events (id BIGINT, v TEXT)")
+    psql("INSERT INTO events VALUES (1, '1')")
+    number = EVENTS.replace("orders.public.events", "SELECT id, CAST(v AS BIGINT) AS v FROM orders.public.events")
+    server, other = (start(tmp_path / f"{name}.db", *lake.options(number)) for name in "ab")
+    assert promote(server) == 1
+    psql("INSERT INTO events VALUES (2, 'no number')")
+    before = snapshots(server)
+    for _ in range(3):
+        assert "no number" in str(refused(server.run, "RUN PIPELINE events"))
+    assert snapshots(server) == before + 1
+    for one in (server, other):
+        outcome, detail = one.rows("SELECT last_outcome, last_detail FROM merganser_jobs() WHERE job = 'events'")[0]
+        assert outcome == "failed" and "no number" in detail
+    psql("DELETE FROM events WHERE id = 2")
+    assert [promote(server), promote(server)] == [0, 0]
+    assert snapshots(server) == before + 2, "that it goes well again is news, too"
+    assert job(other, "events")[2:4] == ("done", 0)
 
 
 def promote(server):

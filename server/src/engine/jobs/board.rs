@@ -46,6 +46,29 @@ pub(super) struct LastRun {
 
 /// The outcome of a run that was left to another server.
 pub(super) const ELSEWHERE: &str = "elsewhere";
+/// That of one that ended with an error.
+pub(super) const FAILED: &str = "failed";
+
+impl LastRun {
+    pub(super) fn has_failed(&self) -> bool {
+        self.outcome == FAILED
+    }
+
+    /// As it comes back from the roster.
+    pub(super) fn in_sheet(&self) -> Self {
+        Self { begun: in_sheet(self.begun), ..self.clone() }
+    }
+
+    /// Whether this run, which has moved nothing, tells more than an earlier one does.
+    pub(super) fn is_news_after(&self, told: Option<&Self>) -> bool {
+        match told {
+            None => self.has_failed(),
+            Some(told) if told.begun >= in_sheet(self.begun) => false,
+            Some(told) if self.has_failed() => !told.has_failed() || told.detail != self.detail,
+            Some(told) => told.has_failed(),
+        }
+    }
+}
 
 impl Notice {
     /// The last run, and whether this server has done it.

@@ -33,8 +33,11 @@ impl Book {
         self.0.ensure(connection, || Ok(String::new()))
     }
 
-    /// How far a pipeline has come, as text.
+    /// How far a pipeline has come, as text; nowhere while the table is not there.
     pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Option<String>> {
+        if !self.0.is_there(connection)? {
+            return Ok(None);
+        }
         let rows = self.0.rows(connection, "watermark", Some(job))?;
         Ok(rows.iter().filter(|batch| batch.num_rows() > 0).find_map(|batch| text_at(batch, 0, 0)))
     }

@@ -2,6 +2,9 @@
 //!
 //! A lease is known by the moment at which it ends. Nobody else can have written the same one: who takes over a lease
 //! that has ended writes a later one. So the server that holds it needs no name.
+//!
+//! In a lake each change of the roster is a snapshot. So a run looks first, and takes the lease only once it has something
+//! to write.
 
 use std::{
     sync::Arc,
@@ -43,6 +46,17 @@ impl Lease {
         Self { job: job.to_owned(), roster, stop, until: Mutex::default() }
     }
 
+    /// Whether the lease could be taken now, by a look that writes nothing.
+    pub(super) fn is_free(
+        &self,
+        connection: &Connection,
+        now: SystemTime,
+        every: Option<Duration>,
+    ) -> Result<bool> {
+        let until = self.until.lock();
+        Ok(is_free(&self.roster.look(connection, &self.job)?, *until, now, every))
+    }
+
     /// Takes the lease; false where another server has it, or, for a run by schedule, has just been at the job. One that
     /// this server could not give up is taken again.
     pub(super) fn take(
@@ -51,14 +65,12 @@ impl Lease {
         now: SystemTime,
         every: Option<Duration>,
     ) -> Result<bool> {
+        self.roster.ensure(connection)?;
         let mut until = self.until.lock();
         let (ours, new) = (*until, in_sheet(now + HELD));
         let mut free = true;
         self.change(connection, |page| {
-            let held = page.held_until.is_some_and(|until| until > now) && page.held_until != ours;
-            // The schedules of two servers are not in step: half a period is soon.
-            let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
-            free = !held && !recent;
+            free = is_free(page, ours, now, every);
             if free {
                 (page.begun_at, page.held_until) = (Some(now), Some(new));
             }
@@ -81,18 +93,33 @@ impl Lease {
 
     /// Ends it and tells of the run, unless another server has taken the job over. After a run that has failed nobody waits
     /// for half a period.
-    pub(super) fn end(&self, connection: &Connection, failed: bool, last: &LastRun) -> Result<()> {
+    pub(super) fn end(&self, connection: &Connection, last: &LastRun) -> Result<()> {
         let mut until = self.until.lock();
         let Some(ours) = *until else { return Ok(()) };
         self.change_ours(connection, ours, |page| {
             page.held_until = None;
-            if failed {
+            if last.has_failed() {
                 page.begun_at = None;
             }
-            page.last = Some(LastRun { begun: in_sheet(last.begun), ..last.clone() });
+            page.last = Some(last.in_sheet());
         })?;
         *until = None;
         Ok(())
+    }
+
+    /// Tells of a run that has taken no lease, where it ended otherwise than the one of which the catalog tells: the first
+    /// of runs that fail with the same error, and the first that goes well again. Of all others nothing is written.
+    pub(super) fn tell(&self, connection: &Connection, last: &LastRun) -> Result<()> {
+        let is_news = |page: &Page| last.is_news_after(page.last.as_ref());
+        if !is_news(&self.roster.look(connection, &self.job)?) {
+            return Ok(());
+        }
+        self.roster.ensure(connection)?;
+        self.change(connection, |page| {
+            if is_news(page) {
+                page.last = Some(last.in_sheet());
+            }
+        })
     }
 
     /// Changes the row while the lease in it is still this server's; false where it is not.
@@ -120,6 +147,14 @@ impl Lease {
     fn change(&self, connection: &Connection, mut change: impl FnMut(&mut Page)) -> Result<()> {
         again(&self.stop, TRIES, || self.roster.change(connection, &self.job, &mut change))
     }
+}
+
+/// Whether a server whose lease ends at `ours` may take the one of this page.
+fn is_free(page: &Page, ours: Option<SystemTime>, now: SystemTime, every: Option<Duration>) -> bool {
+    let held = page.held_until.is_some_and(|until| until > now) && page.held_until != ours;
+    // The schedules of two servers are not in step: half a period is soon.
+    let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
+    !held && !recent
 }
 
 #[cfg(test)]
@@ -158,7 +193,7 @@ mod tests {
             assert!(one.take(connection, begun, None).unwrap());
             one.renew(connection, begun + 10 * MINUTE).unwrap();
             assert!(!other.take(connection, begun + 20 * MINUTE, None).unwrap());
-            one.end(connection, false, &run(begun, "done")).unwrap();
+            one.end(connection, &run(begun, "done")).unwrap();
             assert!(!other.take(connection, begun + 19 * MINUTE, EVERY).unwrap(), "just done");
             assert!(other.take(connection, begun + 19 * MINUTE, None).unwrap());
         });
@@ -172,9 +207,9 @@ mod tests {
             let later = begun + 16 * MINUTE;
             assert!(other.take(connection, later, None).unwrap(), "nobody has renewed it");
             one.renew(connection, later).unwrap();
-            one.end(connection, true, &run(begun, "failed")).unwrap();
+            one.end(connection, &run(begun, "failed")).unwrap();
             assert!(!one.take(connection, later, None).unwrap(), "the other is at it");
-            other.end(connection, false, &run(begun, "done")).unwrap();
+            other.end(connection, &run(begun, "done")).unwrap();
             assert!(one.take(connection, later, None).unwrap());
         });
     }
@@ -184,7 +219,7 @@ mod tests {
         two(|one, other, connection| {
             let begun = SystemTime::now();
             assert!(one.take(connection, begun, EVERY).unwrap());
-            one.end(connection, true, &run(begun, "failed")).unwrap();
+            one.end(connection, &run(begun, "failed")).unwrap();
             assert!(other.take(connection, begun + MINUTE, EVERY).unwrap());
         });
     }
@@ -218,7 +253,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(book.read(&renewing, "job").unwrap().as_deref(), Some("2"));
-        one.end(&renewing, false, &run(begun, "done")).unwrap();
+        one.end(&renewing, &run(begun, "done")).unwrap();
     }
 
     #[test]
@@ -232,9 +267,32 @@ mod tests {
         for (later, outcome) in [(0, "done"), (1, "failed")] {
             let begun = begun + later * MINUTE;
             assert!(lease.take(&connection, begun, None).unwrap());
-            lease.end(&connection, outcome == "failed", &run(begun, outcome)).unwrap();
+            lease.end(&connection, &run(begun, outcome)).unwrap();
             assert_eq!(other.last_runs(&connection).unwrap(), [("job".into(), run(begun, outcome))]);
         }
+    }
+
+    #[test]
+    fn runs_without_a_lease_are_told_once_for_all_that_end_alike() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let connection = database.private_connection().unwrap();
+        let (roster, begun) = (Arc::new(roster(&database)), SystemTime::now());
+        let lease = Lease::new("job", Arc::clone(&roster), CancellationToken::new());
+        lease.tell(&connection, &run(begun, "done")).unwrap();
+        assert_eq!(roster.last_runs(&connection).unwrap(), []);
+        assert_eq!(roster.look(&connection, "job").unwrap(), Page::default());
+        // The minute of the run that is told after each.
+        let runs = [("failed", 1), ("failed", 1), ("done", 3), ("done", 3), ("failed", 5)];
+        for (minute, (outcome, told)) in (1..).zip(runs) {
+            lease.tell(&connection, &run(begun + minute * MINUTE, outcome)).unwrap();
+            let told_outcome = if told == 3 { "done" } else { "failed" };
+            let expected = run(begun + told * MINUTE, told_outcome);
+            assert_eq!(roster.last_runs(&connection).unwrap(), [("job".into(), expected)]);
+        }
+        let other = LastRun { detail: "another error".into(), ..run(begun + 6 * MINUTE, "failed") };
+        lease.tell(&connection, &other).unwrap();
+        lease.tell(&connection, &run(begun + 2 * MINUTE, "done")).unwrap();
+        assert_eq!(roster.last_runs(&connection).unwrap(), [("job".into(), other)], "that one was before it");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    board::{ELSEWHERE, LastRun, Notice},
+    board::{ELSEWHERE, FAILED, LastRun, Notice},
     book::Book,
     lease::{Lease, RENEWED_AFTER},
     pipeline::Run,
@@ -38,6 +38,7 @@ use super::{
     catalog::FullName,
     database::{Database, Pooled},
     error::Class,
+    ffi::Connection,
     lake::AttachedCatalog,
     names::Names,
 };
@@ -224,7 +225,7 @@ impl LastRun {
         let (outcome, detail, changed) = match ran {
             Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
             Ok(Ran::Elsewhere) => (ELSEWHERE, "another server is at it, or has just done it".into(), 0),
-            Err(error) => ("failed", told(catalog, error), 0),
+            Err(error) => (FAILED, told(catalog, error), 0),
         };
         Self { begun, took, outcome: outcome.to_owned(), detail, changed }
     }
@@ -338,26 +339,52 @@ impl Job {
             return Err(Error::CatalogDown(lake.name.clone()));
         }
         let connection = self.connect(engine)?;
-        self.records.roster.ensure(&connection)?;
-        if !self.lease.take(&connection, now, every)? {
+        if !self.lease.is_free(&connection, now, every)? {
             return Ok(Ran::Elsewhere);
         }
-        let ran = match &self.work {
+        let mut taken = false;
+        let mut take = || {
+            taken = taken || self.lease.take(&connection, shared.jobs.clock.now(), every)?;
+            Ok(taken)
+        };
+        let ran = self.work(engine, &connection, &mut take);
+        let last = LastRun::of(self.catalog(), now, started.elapsed(), &ran);
+        let told = match (&ran, taken) {
+            (_, true) => self.lease.end(&connection, &last),
+            (Ok(Ran::Elsewhere), false) => Ok(()),
+            (_, false) => self.lease.tell(&connection, &last),
+        };
+        let ran = ran?;
+        told?;
+        Ok(ran)
+    }
+
+    /// Does what the job is there for. `take` takes the lease, once; false where another server was faster.
+    fn work(
+        &self,
+        engine: &Engine,
+        connection: &Connection,
+        take: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<Ran> {
+        let shared = &engine.shared;
+        match &self.work {
             Work::Maintain(lake) => {
-                let tidied = maintenance::tidy_up(&connection, lake, &shared.jobs.stop);
+                if !take()? {
+                    return Ok(Ran::Elsewhere);
+                }
+                let tidied = maintenance::tidy_up(connection, lake, &shared.jobs.stop);
                 shared.clock.schema_changed();
                 tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
             }
             Work::Promote { pipeline, target } => {
-                let run = Run { pipeline, target, engine, book: &self.records.book, connection: &connection };
-                run.promote().map(|rows| Ran::Done { changed: rows, detail: format!("moved {rows} rows") })
+                let run = Run { pipeline, target, engine, book: &self.records.book, connection };
+                let moved = run.promote(take)?;
+                Ok(moved.map_or(Ran::Elsewhere, |rows| Ran::Done {
+                    changed: rows,
+                    detail: format!("moved {rows} rows"),
+                }))
             }
-        };
-        let last = LastRun::of(self.catalog(), now, started.elapsed(), &ran);
-        let ended = self.lease.end(&connection, ran.is_err(), &last);
-        let ran = ran?;
-        ended?;
-        Ok(ran)
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 //! How far a pipeline has come is written in the same transaction as its rows, in the catalog of the table. So
 //! whatever dies, and however many servers run the same pipeline, no row comes twice and none is left out.
 //!
-//! What is new is read into a temporary table first, with nothing held, because a source may be slow.
+//! What is new is read into a temporary table first, with nothing held, because a source may be slow, and because a run
+//! that finds nothing is to write nothing. Servers that read the same rows at the same time find out when they take the
+//! lease, or else in the transaction.
 
 use tokio::runtime::Handle;
 
@@ -156,12 +158,13 @@ impl Pipeline {
 }
 
 impl Run<'_> {
-    /// Moves what is new; tells how many rows that were.
-    pub(super) fn promote(&self) -> Result<u64> {
-        again(&self.engine.shared.jobs.stop, TRIES, || self.try_once())
+    /// Moves what is new; tells how many rows that were. `take` takes the lease of the job, which only rows that are to be
+    /// moved need; where another server has it, there is no number.
+    pub(super) fn promote(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<u64>> {
+        again(&self.engine.shared.jobs.stop, TRIES, || self.try_once(take))
     }
 
-    fn try_once(&self) -> Result<u64> {
+    fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<u64>> {
         let Self { pipeline, target, engine, book, connection } = *self;
         if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
@@ -174,18 +177,26 @@ impl Run<'_> {
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &pipeline.request(), &query)?;
-        let outcome = self.enter(watermark.as_deref(), &staged);
+        let outcome = self.enter(watermark.as_deref(), &staged, take);
         let closed = staged.close(connection);
         outcome.and_then(|rows| closed.map(|()| rows))
     }
 
     /// Brings the staged rows in, and writes down how far that is.
-    fn enter(&self, before: Option<&str>, staged: &StagedQuery) -> Result<u64> {
+    fn enter(
+        &self,
+        before: Option<&str>,
+        staged: &StagedQuery,
+        take: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<Option<u64>> {
         let Self { pipeline, target, engine, book, connection } = *self;
-        let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(0) };
+        let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(Some(0)) };
         let rows = staged.settle(connection, target)?;
         if rows == 0 && before == Some(&last) {
-            return Ok(0);
+            return Ok(Some(0));
+        }
+        if !take()? {
+            return Ok(None);
         }
         let way = self.way(staged)?;
         let _writing = engine.shared.clock.writing();
@@ -199,7 +210,7 @@ impl Run<'_> {
         if way.changes_schema(staged) {
             engine.shared.clock.schema_changed();
         }
-        Ok(rows)
+        Ok(Some(rows))
     }
 
     /// How the rows enter. Into the server's own database they do in its turn, as anybody's would.

@@ -84,9 +84,17 @@ impl Roster {
     }
 
     /// Reads a job's row.
-    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Page> {
+    fn read(&self, connection: &Connection, job: &str) -> Result<Page> {
         let rows = self.sheet.rows(connection, READ, Some(job))?;
         Ok(pages(&rows).next().map(|(_, page)| page).unwrap_or_default())
+    }
+
+    /// Reads it where the table may not be there yet.
+    pub(super) fn look(&self, connection: &Connection, job: &str) -> Result<Page> {
+        match self.sheet.is_there(connection)? {
+            true => self.read(connection, job),
+            false => Ok(Page::default()),
+        }
     }
 
     /// The last runs of all jobs; none where nobody has made the table yet.
