@@ -235,6 +235,7 @@ impl Merged {
                 read_age: (!self.read_age.is_zero()).then_some(self.read_age),
                 lake: engine::Lake {
                     extension_directory: lake::extension_directory(self.extension_directory)?,
+                    extension_repository: lake::extension_repository(self.extension_repository)?,
                     extensions: lake::extensions(self.extensions)?,
                     secrets,
                     catalogs,

@@ -245,6 +245,22 @@ pub(super) fn extension_directory(directory: Option<PathBuf>) -> Result<Option<P
     }
 }
 
+/// Checks where extensions are installed from. DuckDB checks their signatures, so that no TLS is needed, and has none before
+/// `httpfs` is there.
+pub(super) fn extension_repository(repository: Option<String>) -> Result<Option<String>, ConfigError> {
+    let Some(repository) = repository else { return Ok(None) };
+    let place = repository.trim_end_matches('/');
+    let is_address = place.strip_prefix("http://").is_some_and(|host| !host.is_empty());
+    match is_address || Path::new(place).is_dir() {
+        true => Ok(Some(place.to_owned())),
+        false => {
+            let reason =
+                format!("{repository:?} is neither an address that begins with http:// nor a folder");
+            Err(invalid("extension_repository", &reason))
+        }
+    }
+}
+
 /// Checks where clients may export to, of a server over `database`.
 pub(super) fn exports(directories: &[String], database: Option<&Path>) -> Result<Exports, ConfigError> {
     Exports::to(directories, database).map_err(|error| invalid("export_directories", &error.to_string()))

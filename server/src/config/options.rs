@@ -56,10 +56,14 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_INIT_SQL", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) init_sql: Option<PathBuf>,
-    /// Folder with DuckDB extensions; one that is not there is asked of DuckDB's repository.
+    /// Folder with DuckDB extensions; one that is not there is asked of the repository.
     #[arg(long, env = "MERGANSER_EXTENSION_DIRECTORY", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extension_directory: Option<PathBuf>,
+    /// Repository that extensions are installed from: an address with http:// or a folder [default: DuckDB's].
+    #[arg(long, env = "MERGANSER_EXTENSION_REPOSITORY", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) extension_repository: Option<String>,
     /// Folders and addresses such as s3://bucket/published/ that COPY ... TO may write to, with commas between
     /// them [default: none].
     #[arg(long, env = "MERGANSER_EXPORT_DIRECTORIES", value_name = "DIR,...", value_delimiter = ',')]
@@ -200,6 +204,7 @@ pub(super) struct Merged {
     pub(super) read_only: bool,
     pub(super) init_sql: Option<PathBuf>,
     pub(super) extension_directory: Option<PathBuf>,
+    pub(super) extension_repository: Option<String>,
     pub(super) extensions: Vec<String>,
     pub(super) export_directories: Vec<String>,
     pub(super) secret: Vec<SecretEntry>,
@@ -260,6 +265,7 @@ impl Default for Merged {
             read_only: false,
             init_sql: None,
             extension_directory: None,
+            extension_repository: None,
             extensions: Vec::new(),
             export_directories: Vec::new(),
             secret: Vec::new(),

@@ -20,18 +20,28 @@ pub(super) const SQLITE: &str = "sqlite_scanner";
 /// What knows DuckLake.
 pub(super) const DUCKLAKE: &str = "ducklake";
 
-/// Where extensions come from.
+/// What is loaded, and from where.
 pub(super) struct Extensions<'a> {
     directory: Option<&'a Path>,
+    /// The repository for what the directory has not; DuckDB's own unless there is one.
+    repository: Option<&'a str>,
     loaded: HashSet<String>,
 }
 
 impl<'a> Extensions<'a> {
-    pub(super) fn new(directory: Option<&'a Path>) -> Self {
-        Self { directory, loaded: HashSet::new() }
+    pub(super) fn new(directory: Option<&'a Path>, repository: Option<&'a str>) -> Self {
+        Self { directory, repository, loaded: HashSet::new() }
     }
 
-    /// Loads one, once, from the directory; what is not there is installed from DuckDB's repository.
+    /// Tells DuckDB of the repository. It is not named in each INSTALL, because that would refuse what was installed from
+    /// another one before.
+    pub(super) fn announce(&self, connection: &Connection) -> Result<()> {
+        let Some(repository) = self.repository else { return Ok(()) };
+        connection.execute(&format!("SET GLOBAL custom_extension_repository = {}", literal(repository)))?;
+        Ok(())
+    }
+
+    /// Loads one, once, from the directory; what is not there is installed from the repository.
     ///
     /// # Errors
     /// [`Error::Setup`].
@@ -39,14 +49,15 @@ impl<'a> Extensions<'a> {
         if self.loaded.contains(name) {
             return Ok(());
         }
-        let loaded = match self.find(connection, name)? {
-            Some(file) => connection.execute(&format!("LOAD {}", literal(&file.to_string_lossy()))),
+        let (sql, what) = match self.find(connection, name)? {
+            Some(file) => (format!("LOAD {}", literal(&file.to_string_lossy())), format!("extension {name}")),
             None => {
-                let name = quote(name);
-                connection.execute(&format!("INSTALL {name}; LOAD {name}"))
+                let from = self.repository.unwrap_or("DuckDB's repository");
+                let quoted = quote(name);
+                (format!("INSTALL {quoted}; LOAD {quoted}"), format!("extension {name} from {from}"))
             }
         };
-        loaded.map_err(|error| Error::Setup { what: format!("extension {name}"), reason: error.message })?;
+        connection.execute(&sql).map_err(|error| Error::Setup { what, reason: error.message })?;
         self.loaded.insert(name.to_owned());
         tracing::info!(extension = name, "loaded an extension");
         Ok(())

@@ -23,8 +23,10 @@ pub(crate) use published::{QUERIES, SOURCES, publish};
 /// What is to be there before anybody is served.
 #[derive(Debug, Clone, Default)]
 pub struct Lake {
-    /// Where extensions are loaded from before they are asked of DuckDB's own repository.
+    /// Where extensions are loaded from before they are asked of a repository.
     pub extension_directory: Option<PathBuf>,
+    /// That repository, an address or a folder; DuckDB's own unless given.
+    pub extension_repository: Option<String>,
     /// Extensions to load besides those that the sources and secrets need.
     pub extensions: Vec<String>,
     /// Keys of object storage.
@@ -73,7 +75,8 @@ impl Lake {
     /// [`Error::Setup`], which names the extension, secret, catalog or source. A catalog or source that is not
     /// required is only missed in the log.
     pub(super) fn open(&self, connection: &Connection, read_only: bool) -> Result<Opened> {
-        let mut extensions = Extensions::new(self.extension_directory.as_deref());
+        let mut extensions = self.extensions();
+        extensions.announce(connection)?;
         let of_exports = self.exports.are_remote().then_some(HTTPFS);
         let asked = of_exports.into_iter().chain(self.extensions.iter().map(String::as_str));
         let asked = self.secrets.iter().map(|secret| secret.kind.extension()).chain(asked);
@@ -90,6 +93,10 @@ impl Lake {
             self.publish_sources(connection, &mut extensions)?;
         }
         Ok(Opened { sources, catalogs })
+    }
+
+    fn extensions(&self) -> Extensions<'_> {
+        Extensions::new(self.extension_directory.as_deref(), self.extension_repository.as_deref())
     }
 
     fn attach(
@@ -117,7 +124,7 @@ impl Lake {
         connection: &Connection,
         read_only: bool,
     ) -> Result<()> {
-        let mut extensions = Extensions::new(self.extension_directory.as_deref());
+        let mut extensions = self.extensions();
         attach(catalog, connection, &mut extensions, read_only)
     }
 

@@ -1,0 +1,132 @@
+"""Extensions that are not in the extension directory are installed, from the repository that the server is told of."""
+
+import gzip
+import shutil
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import duckdb
+import pytest
+
+from harness import run_to_exit
+from object_storage import extension_directory, extension_folder
+
+EXTENSION = "sqlite_scanner"
+
+
+def file_of(name):
+    (file,) = extension_directory(name).rglob(f"{name}.duckdb_extension")
+    return file
+
+
+@contextmanager
+def repository(*names):
+    """A repository of extensions as DuckDB asks for them, with these; and what it was asked for."""
+    asked = []
+    (platform,) = duckdb.sql("PRAGMA platform").fetchone()
+    files = {
+        f"/duckdb/v{duckdb.__version__}/{platform}/{name}.duckdb_extension.gz": file_of(name)
+        for name in names
+    }
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if (file := files.get(self.path)) is None:
+                return self.send_error(404)
+            content = gzip.compress(file.read_bytes(), 1)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/duckdb", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def home(tmp_path):
+    """The environment of servers whose user has nothing installed."""
+    (tmp_path / "home").mkdir()
+    return {"HOME": str(tmp_path / "home")}
+
+
+@pytest.fixture
+def wanting(tmp_path):
+    """Options of a server with a database that needs the extension."""
+    file = tmp_path / "merganser.toml"
+    file.write_text(f'[[catalog]]\nname = "old"\ntype = "sqlite"\npath = "{tmp_path}/old.db"\n')
+    return ["--config", file]
+
+
+def how_it_came(server):
+    columns = "loaded, install_mode, installed_from"
+    return server.rows(f"SELECT {columns} FROM duckdb_extensions() WHERE extension_name = '{EXTENSION}'")[0]
+
+
+def works(server):
+    server.run("CREATE OR REPLACE TABLE old.t AS SELECT 7 AS v")
+    return server.rows("FROM old.t") == [(7,)]
+
+
+def test_what_is_not_in_the_directory_is_installed_once(start, tmp_path, wanting, home):
+    without_it = extension_folder(tmp_path / "extensions", "tpch")
+    with repository(EXTENSION) as (address, asked):
+        options = [*wanting, "--extension-directory", without_it, "--extension-repository", f"{address}/"]
+        for _ in range(2):
+            server = start(tmp_path / "db.duckdb", *options, environment=home)
+            assert how_it_came(server) == (True, "REPOSITORY", address)
+            assert works(server)
+            server.stop()
+        assert len(asked) == 1
+        with repository() as (other, asked):
+            server = start(tmp_path / "db.duckdb", *wanting, "--extension-repository", other, environment=home)
+            assert works(server) and asked == [], "what is installed is there, whoever had it"
+
+
+def test_what_is_in_the_directory_is_not_asked_for(start, tmp_path, wanting, home):
+    with repository() as (address, asked):
+        folder = extension_folder(tmp_path / "extensions", EXTENSION)
+        options = [*wanting, "--extension-directory", folder, "--extension-repository", address]
+        assert works(start(":memory:", *options, environment=home))
+        assert asked == []
+
+
+def test_a_folder_is_a_repository_too(start, tmp_path, wanting, home):
+    (platform,) = duckdb.sql("PRAGMA platform").fetchone()
+    folder = tmp_path / "mirror" / f"v{duckdb.__version__}" / platform
+    folder.mkdir(parents=True)
+    shutil.copy(file_of(EXTENSION), folder)
+    server = start(":memory:", *wanting, "--extension-repository", tmp_path / "mirror", environment=home)
+    assert works(server) and how_it_came(server)[2] == str(tmp_path / "mirror")
+
+
+def test_one_that_is_not_to_be_had_stops_the_start(wanting, home):
+    with repository("tpch") as (address, _):
+        ended = run_to_exit("--database", ":memory:", *wanting, "--extension-repository", address, environment=home)
+    assert ended.returncode == 1
+    assert f"catalog old: extension {EXTENSION} from {address}: HTTP Error" in ended.stderr and "404" in ended.stderr
+
+
+def test_so_does_a_repository_that_does_not_answer(wanting, home):
+    with repository() as (address, _):
+        pass  # nobody listens there any more
+    ended = run_to_exit("--database", ":memory:", *wanting, "--extension-repository", address, environment=home)
+    assert ended.returncode == 1
+    assert f"catalog old: extension {EXTENSION} from {address}: IO Error" in ended.stderr
+
+
+@pytest.mark.parametrize("wrong", ["https://mirror.internal", "s3://bucket/mirror", "http://", "no-such-folder", ""])
+def test_what_is_no_repository_is_a_usage_error(wrong):
+    ended = run_to_exit("--database", ":memory:", "--extension-repository", wrong)
+    assert ended.returncode == 64 and "extension_repository" in ended.stderr
