@@ -156,6 +156,33 @@ def test_events_of_postgresql_are_promoted_without_doubles(lake, start, tmp_path
     assert job(servers[1], "events")[:4] == ("pipeline", "lake", "done", 0)
 
 
+TYPES = """SELECT i AS id, ('00000000-0000-0000-0000-00000000000' || i)::UUID AS u, '{"k": [1, 2]}'::JSON AS j,
+    '12:00:00+01'::TIMETZ AS t, (2::HUGEINT ** 100)::HUGEINT + 1 AS h, 'a'::ENUM('a', 'b') AS e FROM range(1, 10) AS r(i)"""
+
+
+@pytest.mark.parametrize("key", ['key = ["u"]', ""], ids=["key", "no key"])
+def test_a_table_that_a_pipeline_makes_has_its_types_where_a_lake_keeps_them(lake, start, database, key):
+    file = database.with_suffix(".sql")
+    file.write_text(f"CREATE TABLE IF NOT EXISTS typed AS {TYPES}")
+    pipeline = EVENTS.replace("orders.public.events", "typed").replace('key = ["id"]', key)
+    server = start(database, *lake.options(pipeline), "--init-sql", file)
+    assert promote(server) == 9
+    columns = "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'lake'"
+    of_events = f"{columns} AND table_name = 'events' ORDER BY ordinal_position"
+    assert server.rows(of_events) == [
+        ("id", "BIGINT"), ("u", "UUID"), ("j", "JSON"), ("t", "VARCHAR"), ("h", "DECIMAL(38,0)"), ("e", "VARCHAR"),
+    ]  # fmt: skip
+    same = "SELECT count(*) FROM (SELECT id, u, j::VARCHAR, t::VARCHAR, h, e::VARCHAR FROM {} INTERSECT {})"
+    query = "SELECT id, u, j::VARCHAR, t, h, e FROM lake.events"
+    assert server.rows(same.format("typed", query)) == [(9,)]
+    server.run("ALTER TABLE typed ADD COLUMN more UUID")
+    server.run("INSERT INTO typed SELECT 10, uuid(), '[]', '12:00:00+02', 1, 'b', uuid()")
+    assert promote(server) == 1
+    assert server.rows(of_events)[-1] == ("more", "UUID")
+    assert server.rows("SELECT count(more), max(more) = (SELECT max(more) FROM typed) FROM lake.events") == [(1, True)]
+    assert promote(server) == 0
+
+
 def snapshots(server):
     return server.rows("SELECT max(snapshot_id)::BIGINT FROM lake.snapshots()")[0][0]
 

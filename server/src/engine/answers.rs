@@ -31,6 +31,17 @@ pub(crate) fn numbers(connection: &Connection, sql: &str) -> Result<Vec<Option<i
     Ok(numbers)
 }
 
+/// The texts in the first column of a result; NULL is empty.
+pub(crate) fn texts(connection: &Connection, sql: &str) -> Result<Vec<String>> {
+    let mut rows = connection.extract(sql)?.prepare(0)?.execute()?;
+    let mut texts = Vec::new();
+    while let Some(batch) = rows.next()? {
+        let column = batch.column(0).as_string::<i32>();
+        texts.extend(column.iter().map(|text| text.unwrap_or_default().to_owned()));
+    }
+    Ok(texts)
+}
+
 /// The first value of the first row of a result, as text; NULL and no row are none.
 pub(crate) fn text_or_null(connection: &Connection, sql: &str) -> Result<Option<String>> {
     let mut rows = connection.extract(sql)?.prepare(0)?.execute()?;

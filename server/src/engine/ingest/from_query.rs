@@ -3,14 +3,21 @@
 use arrow_schema::SchemaRef;
 
 use super::{Admission, Entry, IngestRequest, merge_stage::MergeStage};
-use crate::engine::{
-    Engine, Result,
-    answers::text_or_null,
-    catalog::{FullName, TableInfo},
-    ffi::Connection,
-    open_writes::Kind,
-    types::wire_schema,
+use crate::{
+    engine::{
+        Engine, Result,
+        answers::{text_or_null, texts},
+        catalog::{FullName, TableInfo},
+        ffi::Connection,
+        open_writes::Kind,
+        types::wire_schema,
+    },
+    sql::quote,
 };
+
+/// Types of DuckDB that leave it as text, and that a lake keeps. It takes others of this kind, and changes their values: HUGEINT
+/// becomes DOUBLE in its files, and TIME WITH TIME ZONE loses the zone.
+const KEPT_TYPES: [&str; 2] = ["UUID", "JSON"];
 
 /// The rows in a temporary table of a connection.
 pub(in crate::engine) struct StagedQuery {
@@ -60,19 +67,55 @@ impl Way {
 }
 
 impl StagedQuery {
-    /// Runs the query. `table` is what its rows go to as it is now, if it is there.
+    /// Runs the query. `table` is what its rows go to as it is now, if it is there. Where `keeps_types`, columns that are made
+    /// get the [types](KEPT_TYPES) of the query instead of those of its Arrow rows.
     pub(in crate::engine) fn fill(
         connection: &Connection,
         name: &FullName,
         table: Option<&TableInfo>,
         request: &IngestRequest,
         query: &str,
+        keeps_types: bool,
     ) -> Result<Self> {
         let schema = wire_schema(&connection.extract(query)?.prepare(0)?.schema()?);
         let Entry { fit, create, matching, .. } = Entry::decide(name, table, request, &schema)?;
         let stage = MergeStage::open(connection, name, fit, matching)?;
-        stage.fill_from(connection, query)?;
-        Ok(Self { stage, schema, create })
+        let mut staged = Self { stage, schema, create };
+        if keeps_types && staged.create.is_some() {
+            staged.keep_types(connection, name, table.is_some(), query)?;
+        }
+        staged.stage.fill_from(connection, query)?;
+        Ok(staged)
+    }
+
+    /// Gives new columns, of the stage and of the table, the types of the query.
+    fn keep_types(
+        &mut self,
+        connection: &Connection,
+        name: &FullName,
+        is_there: bool,
+        query: &str,
+    ) -> Result<()> {
+        let fit = self.stage.fit();
+        let types = texts(connection, &format!("SELECT column_type FROM (DESCRIBE {query})"))?;
+        let (mut made, mut added) = (Vec::new(), Vec::new());
+        for (at, (column, uploaded)) in fit.columns().iter().zip(fit.sql_types()).enumerate() {
+            let kept = types.get(at).filter(|kept| KEPT_TYPES.contains(&kept.as_str()));
+            let is_new = fit.new_columns().get(at) == Some(&true);
+            if let Some(kept) = kept.filter(|_| is_new) {
+                connection.execute(&format!("ALTER TABLE {} ALTER c{at} TYPE {kept}", self.stage.sql()))?;
+            }
+            let defined = format!("{} {}", quote(column), kept.unwrap_or(uploaded));
+            if is_new {
+                added.push(format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {defined}", name.sql()));
+            }
+            made.push(defined);
+        }
+        self.create = Some(match is_there {
+            true => added.join("; "),
+            false => format!("CREATE TABLE IF NOT EXISTS {} ({})", name.sql(), made.join(", ")),
+        });
+        Ok(())
     }
 
     /// The greatest value of a column as text; `None` where there are no rows, or none has a value.

@@ -176,7 +176,13 @@ impl Run<'_> {
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
-        let staged = StagedQuery::fill(connection, target, table.as_deref(), &pipeline.request(), &query)?;
+        // Into the server's own database rows are admitted as those of an upload; and PostgreSQL has types of its own.
+        let keeps_types = matches!(
+            engine.shared.database.kind_of(&target.catalog),
+            Some(CatalogKind::DuckLake { .. } | CatalogKind::DuckDb)
+        );
+        let request = pipeline.request();
+        let staged = StagedQuery::fill(connection, target, table.as_deref(), &request, &query, keeps_types)?;
         let outcome = self.enter(watermark.as_deref(), &staged, take);
         let closed = staged.close(connection);
         outcome.and_then(|rows| closed.map(|()| rows))
