@@ -52,8 +52,8 @@ def start(tmp_path):
     """Starts servers with options of the test's own; those still running at its end must exit with 0."""
     servers, number = [], count()
 
-    def start(database, *options, **client):
-        servers.append(Server(database, *options, log=tmp_path / f"log-{next(number)}", **client))
+    def start(database, *options, kind=Server, **client):
+        servers.append(kind(database, *options, log=tmp_path / f"log-{next(number)}", **client))
         return servers[-1]
 
     yield start

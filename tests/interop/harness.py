@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import adbc_driver_flightsql.dbapi
@@ -21,6 +22,8 @@ BINARY = Path(
     or Path(__file__).resolve().parents[2] / "target/debug/merganser-server-under-test"
 ).absolute()
 CLIENT = Path(os.environ.get("MERGANSER_CLIENT_BIN") or BINARY.with_name("merganser-under-test"))
+# The server whose jobs go by a clock that stands until a line on its standard input moves it.
+CLOCKED = Path(__file__).resolve().parents[2] / "target/debug/merganser-clocked"
 # A developer's own settings must not leak into the servers under test.
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("MERGANSER_")}
 
@@ -36,6 +39,7 @@ class Server:
     """A running server on a free port, with a plain Flight client. Make it with the fixtures."""
 
     running = set()
+    binary, stdin = BINARY, None
 
     @classmethod
     def kill_all(cls):
@@ -47,8 +51,8 @@ class Server:
         self.log = log
         with open(log, "wb") as stderr:
             self.process = subprocess.Popen(
-                [BINARY, "--database", str(database), "--listen", listen, *map(str, options)],
-                env=ENVIRONMENT | environment, stdout=subprocess.PIPE, stderr=stderr, text=True,
+                [self.binary, "--database", str(database), "--listen", listen, *map(str, options)],
+                env=ENVIRONMENT | environment, stdin=self.stdin, stdout=subprocess.PIPE, stderr=stderr, text=True,
             )  # fmt: skip
         self.running.add(self)
         line = self.process.stdout.readline()
@@ -109,8 +113,19 @@ class Server:
         self.process.wait()
         self.running.discard(self)
         self.process.stdout.close()
+        if self.process.stdin:
+            self.process.stdin.close()
         if hasattr(self, "client"):
             self.client.close()
+
+
+class ClockedServer(Server):
+    """One whose jobs go by a clock that stands until the test moves it."""
+
+    binary, stdin = CLOCKED, subprocess.PIPE
+
+    def advance(self, **time):
+        print(int(timedelta(**time).total_seconds()), file=self.process.stdin, flush=True)
 
 
 class GuardedServer(Server):

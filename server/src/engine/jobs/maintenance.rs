@@ -1,9 +1,13 @@
 //! Maintenance of a DuckLake: small files into large ones, and what nobody can see any more out of the way.
+//!
+//! A run that has nothing to do is to write nothing, or else a lake at rest would get snapshots and files from its
+//! maintenance alone. So a run looks first whether the lake has changed since one that this server has ended well.
 
 use arrow_array::cast::AsArray;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::again::again;
+use super::{TABLES, again::again};
 use crate::{
     engine::{
         Result,
@@ -12,7 +16,7 @@ use crate::{
         lake::{AttachedCatalog, Maintenance},
         ledger::{LedgerTable, Retention},
     },
-    sql::{literal, quote},
+    sql::{INTERNAL_PREFIX, literal, quote},
 };
 
 /// A step that others were faster than is tried this many times.
@@ -57,16 +61,56 @@ impl Tidied {
     }
 }
 
+/// The maintenance of one lake.
+pub(super) struct Upkeep {
+    catalog: AttachedCatalog,
+    /// The newest snapshot when a run of this server began that has ended well.
+    seen: Mutex<Option<u64>>,
+}
+
+impl Upkeep {
+    /// That of a catalog of type `ducklake`.
+    pub(super) fn of(catalog: AttachedCatalog) -> Self {
+        Self { catalog, seen: Mutex::default() }
+    }
+
+    /// What is maintained.
+    pub(super) fn catalog(&self) -> &AttachedCatalog {
+        &self.catalog
+    }
+
+    /// One run. `take` takes the lease of the job, which only a run needs that has something to do; where another server
+    /// has it, there is no answer.
+    ///
+    /// # Errors
+    /// That of the first step that failed.
+    pub(super) fn run(
+        &self,
+        connection: &Connection,
+        stop: &CancellationToken,
+        take: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<Option<Tidied>> {
+        let (name, metadata) = (literal(&self.catalog.name), metadata_of(&self.catalog.name));
+        let lake = Lake { connection, name, metadata, stop };
+        let mut seen = self.seen.lock();
+        if let Some(seen) = *seen
+            && !lake.has_changed_since(seen)?
+            && !lake.has_aged(&self.catalog.maintenance)?
+        {
+            return Ok(Some(Tidied::default()));
+        }
+        if !take()? {
+            return Ok(None);
+        }
+        let newest = lake.newest_snapshot()?;
+        let tidied = tidy_up(&lake, &self.catalog)?;
+        *seen = Some(newest);
+        Ok(Some(tidied))
+    }
+}
+
 /// Does all of it, a step at a time. One that fails does not keep the others from being done.
-///
-/// # Errors
-/// That of the first step that failed.
-pub(super) fn tidy_up(
-    connection: &Connection,
-    catalog: &AttachedCatalog,
-    stop: &CancellationToken,
-) -> Result<Tidied> {
-    let lake = Lake { connection, name: literal(&catalog.name), metadata: metadata_of(&catalog.name), stop };
+fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<Tidied> {
     let Maintenance { expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
     let (mut tidied, mut failed) = (Tidied::default(), None);
     let mut step = |count: &mut u64, step: Result<u64>| match step {
@@ -76,7 +120,7 @@ pub(super) fn tidy_up(
             failed.get_or_insert(error);
         }
     };
-    step(&mut tidied.pruned_units, prune(connection, &catalog.name, stop));
+    step(&mut tidied.pruned_units, prune(lake.connection, &catalog.name, lake.stop));
     step(&mut tidied.flushed_rows, lake.sum("ducklake_flush_inlined_data", "", "rows_flushed"));
     match lake.tables() {
         Ok(tables) => {
@@ -124,6 +168,39 @@ fn metadata_of(lake: &str) -> String {
 }
 
 impl Lake<'_> {
+    fn newest_snapshot(&self) -> Result<u64> {
+        self.number(&format!("SELECT max(snapshot_id) FROM {}.ducklake_snapshot", self.metadata))
+    }
+
+    /// Whether anything but the tables of jobs was changed after a snapshot: each names what it changes, as in
+    /// `inserted_into_table:5,created_table:"main"."t"`.
+    fn has_changed_since(&self, snapshot: u64) -> Result<bool> {
+        let metadata = &self.metadata;
+        let names = TABLES.map(|(name, _)| literal(name)).join(", ");
+        let changed = self.number(&format!(
+            "SELECT count(*) FROM (
+                SELECT unnest(string_split(changes_made, ',')) AS change FROM {metadata}.ducklake_snapshot_changes
+                WHERE snapshot_id > {snapshot}
+             ) WHERE NOT coalesce(regexp_full_match(change, '[a-z_]+:(' || (
+                SELECT string_agg(t.table_id::VARCHAR, '|') FROM {metadata}.ducklake_table AS t
+                JOIN {metadata}.ducklake_schema AS s USING (schema_id)
+                WHERE schema_name = {} AND table_name IN ({names})
+             ) || ')'), false)",
+            literal(INTERNAL_PREFIX)
+        ))?;
+        Ok(changed > 0)
+    }
+
+    /// Whether there is something to forget or to delete, which comes with time.
+    fn has_aged(&self, options: &Maintenance) -> Result<bool> {
+        let dry = |function, age| self.count(function, &format!("{}, dry_run => true", older_than(age)));
+        Ok(match options.expire_after {
+            Some(age) => dry("ducklake_expire_snapshots", age)? > 0,
+            None => false,
+        } || dry("ducklake_cleanup_old_files", options.delete_after)? > 0
+            || dry("ducklake_delete_orphaned_files", options.delete_after)? > 0)
+    }
+
     /// Its tables, from its own metadata: DuckDB's list asks every catalog, and fails where another one is out of reach.
     fn tables(&self) -> Result<Vec<Table>> {
         let metadata = &self.metadata;
@@ -147,7 +224,7 @@ impl Lake<'_> {
         Ok(tables)
     }
 
-    /// Merges small files of one table, a bounded number at a time; gives how many there were.
+    /// Merges small files of one table, into a bounded number of large ones at a time; gives how many there were.
     fn merge(&self, table: &Table, files: u64) -> Result<u64> {
         let arguments =
             format!(", {}, schema => {}, max_compacted_files => {files}", table.name, table.schema);

@@ -28,6 +28,7 @@ use self::{
     board::{ELSEWHERE, FAILED, LastRun, Notice},
     book::Book,
     lease::{Lease, RENEWED_AFTER},
+    maintenance::Upkeep,
     pipeline::Run,
     roster::Roster,
     sheet::Columns,
@@ -39,7 +40,6 @@ use super::{
     database::{Database, Pooled},
     error::Class,
     ffi::Connection,
-    lake::AttachedCatalog,
     names::Names,
 };
 use crate::{metrics, sql};
@@ -92,7 +92,7 @@ impl Records {
 
 /// What a job does.
 enum Work {
-    Maintain(Box<AttachedCatalog>),
+    Maintain(Box<Upkeep>),
     Promote { pipeline: Box<Pipeline>, target: FullName },
 }
 
@@ -114,7 +114,7 @@ impl Jobs {
         if !options.read_only {
             // Also of those that are missing, for they may come.
             let lakes = options.lake.catalogs.iter().filter(|it| it.is_shared() && !it.read_only);
-            works.extend(lakes.map(|lake| Work::Maintain(Box::new(lake.clone()))));
+            works.extend(lakes.map(|lake| Work::Maintain(Box::new(Upkeep::of(lake.clone())))));
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
                 let connection = database.connection()?;
@@ -254,14 +254,16 @@ impl Work {
     /// Where the job's book is.
     fn catalog(&self) -> &str {
         match self {
-            Self::Maintain(lake) => &lake.name,
+            Self::Maintain(upkeep) => &upkeep.catalog().name,
             Self::Promote { target, .. } => &target.catalog,
         }
     }
 
     fn is(&self, asked: &sql::Job) -> bool {
         match (self, asked) {
-            (Self::Maintain(lake), sql::Job::Maintain(name)) => lake.name.eq_ignore_ascii_case(name),
+            (Self::Maintain(upkeep), sql::Job::Maintain(name)) => {
+                upkeep.catalog().name.eq_ignore_ascii_case(name)
+            }
             (Self::Promote { pipeline, .. }, sql::Job::Promote(name)) => {
                 pipeline.name.eq_ignore_ascii_case(name)
             }
@@ -292,7 +294,10 @@ async fn follow(engine: Engine, job: Arc<Job>) {
 impl Job {
     fn new(records: Records, work: Work, stop: &CancellationToken, place: usize) -> Self {
         let (name, every) = match &work {
-            Work::Maintain(lake) => (format!("maintain {}", lake.name), lake.maintenance.every),
+            Work::Maintain(upkeep) => {
+                let lake = upkeep.catalog();
+                (format!("maintain {}", lake.name), lake.maintenance.every)
+            }
             Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every),
         };
         let lease = Lease::new(&name, Arc::clone(&records.roster), stop.clone());
@@ -333,10 +338,10 @@ impl Job {
     fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
         let shared = &engine.shared;
         let started = Instant::now();
-        if let Work::Maintain(lake) = &self.work
-            && shared.database.kind_of(&lake.name).is_none()
+        if let Work::Maintain(_) = &self.work
+            && shared.database.kind_of(self.catalog()).is_none()
         {
-            return Err(Error::CatalogDown(lake.name.clone()));
+            return Err(Error::CatalogDown(self.catalog().to_owned()));
         }
         let connection = self.connect(engine)?;
         if !self.lease.is_free(&connection, now, every)? {
@@ -368,13 +373,13 @@ impl Job {
     ) -> Result<Ran> {
         let shared = &engine.shared;
         match &self.work {
-            Work::Maintain(lake) => {
-                if !take()? {
-                    return Ok(Ran::Elsewhere);
-                }
-                let tidied = maintenance::tidy_up(connection, lake, &shared.jobs.stop);
+            Work::Maintain(upkeep) => {
+                let tidied = upkeep.run(connection, &shared.jobs.stop, take);
                 shared.clock.schema_changed();
-                tidied.map(|tidied| Ran::Done { changed: tidied.count(), detail: tidied.told() })
+                Ok(tidied?.map_or(Ran::Elsewhere, |tidied| Ran::Done {
+                    changed: tidied.count(),
+                    detail: tidied.told(),
+                }))
             }
             Work::Promote { pipeline, target } => {
                 let run = Run { pipeline, target, engine, book: &self.records.book, connection };

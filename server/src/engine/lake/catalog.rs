@@ -42,7 +42,7 @@ pub struct Maintenance {
     /// Files that no snapshot refers to are deleted once they are this old, and so are files that nobody knows:
     /// younger ones may belong to a read or a commit under way.
     pub delete_after: Duration,
-    /// Files that are merged into larger ones at a time, so that memory stays bounded.
+    /// Large files that are made of small ones at a time, so that memory stays bounded.
     pub merge_files: u64,
 }
 

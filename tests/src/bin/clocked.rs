@@ -1,0 +1,31 @@
+//! The server with a clock for its jobs that stands, until whoever has started it moves it: each line of its standard
+//! input is a number of seconds.
+
+use std::{error::Error, io, thread, time::Duration};
+
+use merganser_server::{Server, config::Command, engine::JobClock, stop_signal, telemetry};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let Command::Serve(mut config) = Command::from_process()? else {
+        return Err("it only serves".into());
+    };
+    let clock = JobClock::standing();
+    config.engine.job_clock = clock.clone();
+    telemetry::start(&config.log);
+    let stop = stop_signal()?;
+    let server = Server::start(*config).await?;
+    println!("listening on {}", server.url()?);
+    thread::spawn(move || follow(&clock));
+    Ok(server.run(stop).await?)
+}
+
+/// Moves the clock as it is told to, until nobody is there to tell.
+fn follow(clock: &JobClock) {
+    for line in io::stdin().lines().map_while(Result::ok) {
+        match line.parse() {
+            Ok(seconds) => clock.advance(Duration::from_secs(seconds)),
+            Err(error) => eprintln!("{line:?} is no number of seconds: {error}"),
+        }
+    }
+}
