@@ -143,6 +143,49 @@ async fn what_is_no_job_is_refused() {
     server.shutdown().await;
 }
 
+const BY_TIME: &str = "from = 'events'\nincremental = 'ts'\nkey = ['id']\ninto = 'archive.main.events'";
+
+async fn detail(client: &Client) -> String {
+    texts(client, "SELECT concat(last_outcome, ': ', last_detail) FROM merganser_jobs()")
+        .await
+        .unwrap()
+        .remove(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_nothing_comes_after_are_left_out_and_counted() {
+    let beside = Beside::new(BY_TIME);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, '2026-01-01', 'a'), (2, 'infinity', 'x'), (3, '-infinity', 'y'), (4, NULL, 'b')")
+        .await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    assert_eq!(detail(&client).await, "done: moved 2 rows, left out 2 with infinity or NaN in \"ts\"");
+    insert(&client, "(5, '2026-01-02', 'c')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    assert_eq!(detail(&client).await, "done: moved 1 rows, left out 1 with infinity or NaN in \"ts\"");
+    assert_eq!(moved(&client).await, ["1a", "4b", "5c"]);
+    client.execute("DELETE FROM events WHERE ts = 'infinity'").await.unwrap();
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    assert_eq!(detail(&client).await, "done: moved 0 rows");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_a_key_fails_the_run_and_is_named() {
+    let beside = Beside::new(BY_TIME);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, '2026-01-01', 'a'), (NULL, '2026-01-02', 'b')").await;
+    let message = refused(client.run_pipeline("events").await, Code::InvalidArgument, "SCHEMA_MISMATCH");
+    assert!(message.contains("column \"id\"") && message.contains("NULL"), "{message}");
+    let detail = detail(&client).await;
+    assert!(detail.starts_with("failed: ") && detail.contains("column \"id\""), "{detail}");
+    client.execute("DELETE FROM events WHERE id IS NULL").await.unwrap();
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    server.shutdown().await;
+}
+
 /// A source that has nothing to read until somebody writes: a pipe. The run is in the middle of reading it from the moment
 /// at which it can be opened for writing.
 fn pipe_in(folder: &Path) -> String {

@@ -118,12 +118,27 @@ impl StagedQuery {
         Ok(())
     }
 
+    /// Drops the rows whose value in a column, of this SQL type, is infinite or no number; tells how many there were.
+    pub(in crate::engine) fn drop_infinite(
+        &self,
+        connection: &Connection,
+        column: &str,
+        sql_type: &str,
+    ) -> Result<u64> {
+        let Some(at) = self.at(column) else { return Ok(0) };
+        let stage = self.stage.sql();
+        Ok(connection
+            .execute(&format!("DELETE FROM {stage} WHERE NOT isfinite(CAST(c{at} AS {sql_type}))"))?)
+    }
+
+    /// Which one of the staged columns has a name.
+    fn at(&self, column: &str) -> Option<usize> {
+        self.stage.fit().columns().iter().position(|one| one.eq_ignore_ascii_case(column))
+    }
+
     /// The greatest value of a column as text; `None` where there are no rows, or none has a value.
     pub(in crate::engine) fn last(&self, connection: &Connection, column: &str) -> Result<Option<String>> {
-        let Some(at) = self.stage.fit().columns().iter().position(|one| one.eq_ignore_ascii_case(column))
-        else {
-            return Ok(None);
-        };
+        let Some(at) = self.at(column) else { return Ok(None) };
         text_or_null(connection, &format!("SELECT max(c{at})::VARCHAR FROM {}", self.stage.sql()))
     }
 

@@ -384,9 +384,9 @@ impl Job {
             Work::Promote { pipeline, target } => {
                 let run = Run { pipeline, target, engine, book: &self.records.book, connection };
                 let moved = run.promote(take)?;
-                Ok(moved.map_or(Ran::Elsewhere, |rows| Ran::Done {
-                    changed: rows,
-                    detail: format!("moved {rows} rows"),
+                Ok(moved.map_or(Ran::Elsewhere, |moved| Ran::Done {
+                    changed: moved.rows,
+                    detail: moved.told(pipeline),
                 }))
             }
         }

@@ -49,6 +49,29 @@ pub struct Pipeline {
     pub every: Option<std::time::Duration>,
 }
 
+/// What a run has moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) rows: u64,
+    /// Rows with infinity, or with what is no number, in the column by which rows are new.
+    left_out: u64,
+}
+
+impl Moved {
+    /// For people.
+    pub(super) fn told(&self, pipeline: &Pipeline) -> String {
+        let Self { rows, left_out } = self;
+        let moved = format!("moved {rows} rows");
+        match left_out {
+            0 => moved,
+            _ => format!(
+                "{moved}, left out {left_out} with infinity or NaN in {}",
+                quote(&pipeline.incremental)
+            ),
+        }
+    }
+}
+
 /// One run of a pipeline, on a thread of the runtime that may block.
 pub(super) struct Run<'a> {
     pub(super) pipeline: &'a Pipeline,
@@ -134,16 +157,10 @@ impl Pipeline {
     /// of them may have come; without one they would come twice.
     fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
         let column = quote(&self.incremental);
-        let mut conditions = Vec::new();
-        if let Some(watermark) = watermark {
-            let after = if self.key.is_empty() { ">" } else { ">=" };
-            conditions.push(format!("{column} {after} {}", self.bound(&literal(watermark), sql_type)));
-        }
-        // Nothing comes after infinity: one such row would end the pipeline.
-        if ["DATE", "TIMESTAMP", "FLOAT", "DOUBLE"].iter().any(|kind| sql_type.starts_with(kind)) {
-            conditions.push(format!("({column} IS NULL OR isfinite({column}))"));
-        }
-        if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) }
+        let after = if self.key.is_empty() { ">" } else { ">=" };
+        watermark.map_or(String::new(), |watermark| {
+            format!("WHERE {column} {after} {}", self.bound(&literal(watermark), sql_type))
+        })
     }
 
     /// From where rows are read; the watermark as SQL.
@@ -158,13 +175,13 @@ impl Pipeline {
 }
 
 impl Run<'_> {
-    /// Moves what is new; tells how many rows that were. `take` takes the lease of the job, which only rows that are to be
-    /// moved need; where another server has it, there is no number.
-    pub(super) fn promote(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<u64>> {
+    /// Moves what is new; tells what that was. `take` takes the lease of the job, which only rows that are to be
+    /// moved need; where another server has it, there is no answer.
+    pub(super) fn promote(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<Moved>> {
         again(&self.engine.shared.jobs.stop, TRIES, || self.try_once(take))
     }
 
-    fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<u64>> {
+    fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<Moved>> {
         let Self { pipeline, target, engine, book, connection } = *self;
         if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
@@ -183,9 +200,20 @@ impl Run<'_> {
         );
         let request = pipeline.request();
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &request, &query, keeps_types)?;
-        let outcome = self.enter(watermark.as_deref(), &staged, take);
+        let outcome = self.leave_out(&staged, &sql_type).and_then(|left_out| {
+            let rows = self.enter(watermark.as_deref(), &staged, take)?;
+            Ok(rows.map(|rows| Moved { rows, left_out }))
+        });
         let closed = staged.close(connection);
-        outcome.and_then(|rows| closed.map(|()| rows))
+        outcome.and_then(|moved| closed.map(|()| moved))
+    }
+
+    /// Drops staged rows that nothing comes after: one of them would be the last that the pipeline moves.
+    fn leave_out(&self, staged: &StagedQuery, sql_type: &str) -> Result<u64> {
+        match ["DATE", "TIMESTAMP", "FLOAT", "DOUBLE"].iter().any(|kind| sql_type.starts_with(kind)) {
+            true => staged.drop_infinite(self.connection, &self.pipeline.incremental, sql_type),
+            false => Ok(0),
+        }
     }
 
     /// Brings the staged rows in, and writes down how far that is.
@@ -263,8 +291,7 @@ mod tests {
         let keyed = pipeline("t", &["id"], Some("10 minutes"));
         assert_eq!(
             keyed.condition(Some("2026-01-01"), "TIMESTAMP"),
-            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes' \
-             AND (\"at\" IS NULL OR isfinite(\"at\"))"
+            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'"
         );
         assert!(pipeline("t", &["id"], Some("5")).condition(Some("9"), "BIGINT").ends_with("- 5"));
     }
