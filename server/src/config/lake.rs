@@ -246,16 +246,14 @@ pub(super) fn extension_directory(directory: Option<PathBuf>) -> Result<Option<P
 }
 
 /// Checks where extensions are installed from. DuckDB checks their signatures, so that no TLS is needed, and has none before
-/// `httpfs` is there.
+/// `httpfs` is there. A folder is refused: clients would meet its path in errors, and there is `extension_directory`.
 pub(super) fn extension_repository(repository: Option<String>) -> Result<Option<String>, ConfigError> {
     let Some(repository) = repository else { return Ok(None) };
-    let place = repository.trim_end_matches('/');
-    let is_address = place.strip_prefix("http://").is_some_and(|host| !host.is_empty());
-    match is_address || Path::new(place).is_dir() {
-        true => Ok(Some(place.to_owned())),
-        false => {
-            let reason =
-                format!("{repository:?} is neither an address that begins with http:// nor a folder");
+    let address = repository.trim_end_matches('/');
+    match address.strip_prefix("http://") {
+        Some(host) if !host.is_empty() => Ok(Some(address.to_owned())),
+        _ => {
+            let reason = format!("{repository:?} is no address that begins with http://");
             Err(invalid("extension_repository", &reason))
         }
     }

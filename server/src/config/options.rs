@@ -60,7 +60,7 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_EXTENSION_DIRECTORY", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extension_directory: Option<PathBuf>,
-    /// Repository that extensions are installed from: an address with http:// or a folder [default: DuckDB's].
+    /// Address of the repository that extensions are installed from, with http:// [default: DuckDB's].
     #[arg(long, env = "MERGANSER_EXTENSION_REPOSITORY", value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) extension_repository: Option<String>,

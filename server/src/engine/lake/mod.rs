@@ -25,7 +25,7 @@ pub(crate) use published::{QUERIES, SOURCES, publish};
 pub struct Lake {
     /// Where extensions are loaded from before they are asked of a repository.
     pub extension_directory: Option<PathBuf>,
-    /// That repository, an address or a folder; DuckDB's own unless given.
+    /// The address of that repository; DuckDB's own unless given.
     pub extension_repository: Option<String>,
     /// Extensions to load besides those that the sources and secrets need.
     pub extensions: Vec<String>,
