@@ -177,7 +177,8 @@ def test_a_table_that_a_pipeline_makes_has_its_types_where_a_lake_keeps_them(lak
     assert server.rows(same.format("typed", query)) == [(9,)]
     server.run("ALTER TABLE typed ADD COLUMN more UUID")
     server.run("INSERT INTO typed SELECT 10, uuid(), '[]', '12:00:00+02', 1, 'b', uuid()")
-    assert promote(server) == 1
+    # With a key the last row is read again, and then gets a value of the new column, too.
+    assert promote(server) == (2 if key else 1)
     assert server.rows(of_events)[-1] == ("more", "UUID")
     assert server.rows("SELECT count(more), max(more) = (SELECT max(more) FROM typed) FROM lake.events") == [(1, True)]
     assert promote(server) == 0
