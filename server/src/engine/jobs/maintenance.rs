@@ -93,7 +93,10 @@ impl Upkeep {
         let (name, metadata) = (literal(&self.catalog.name), metadata_of(&self.catalog.name));
         let lake = Lake { connection, name, metadata, stop };
         let mut seen = self.seen.lock();
+        let newest = lake.newest_snapshot()?;
+        // A lake that was put back to an earlier state begins to count anew.
         if let Some(seen) = *seen
+            && newest >= seen
             && !lake.has_changed_since(seen)?
             && !lake.has_aged(&self.catalog.maintenance)?
         {
@@ -102,7 +105,6 @@ impl Upkeep {
         if !take()? {
             return Ok(None);
         }
-        let newest = lake.newest_snapshot()?;
         let tidied = tidy_up(&lake, &self.catalog)?;
         *seen = Some(newest);
         Ok(Some(tidied))
