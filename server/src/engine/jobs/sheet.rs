@@ -57,6 +57,10 @@ impl Sheet {
         connection: &Connection,
         fill: impl FnOnce() -> Result<String>,
     ) -> Result<()> {
+        // Without the lock, or else jobs that begin would wait while the rows of a pipeline enter.
+        if self.is_there(connection)? {
+            return Ok(());
+        }
         let _changing = self.changing.lock();
         if self.is_there(connection)? {
             return Ok(());
