@@ -1,11 +1,17 @@
-"""An S3 API on loopback, and where DuckDB's extensions are."""
+"""S3 APIs on loopback, and where DuckDB's extensions are."""
 
 import importlib.util
 import logging
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import boto3
 from moto.server import ThreadedMotoServer
+
+from client import eventually
+from programs import CRATE_PROGRAMS
 
 KEY_ID, SECRET = "the-key-id", "the-secret-value"
 # The addresses that secrets of each type are for.
@@ -28,17 +34,13 @@ def extension_folder(folder, *names):
     return folder
 
 
-class Storage:
-    """A bucket behind a real HTTP server."""
+class Bucket:
+    """A bucket behind a real HTTP server, at `endpoint`."""
 
     bucket = "lake"
 
-    def __init__(self):
-        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells of every request
-        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-        self.server.start()
-        host, port = self.server.get_host_and_port()
-        self.endpoint = f"{host}:{port}"
+    def __init__(self, endpoint):
+        self.endpoint = endpoint
         keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
         self.client = boto3.client("s3", endpoint_url=f"http://{self.endpoint}", **keys)
         self.client.create_bucket(Bucket=self.bucket)
@@ -63,5 +65,45 @@ use_ssl = false
 {lines}
 """
 
+
+class Storage(Bucket):
+    """One in memory."""
+
+    def __init__(self):
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells of every request
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        self.server.start()
+        host, port = self.server.get_host_and_port()
+        super().__init__(f"{host}:{port}")
+
     def stop(self):
         self.server.stop()
+
+
+class DiskStorage(Bucket):
+    """One whose objects are files in a folder: they outlive its process."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.start()
+        super().__init__(f"127.0.0.1:{self.port}")
+
+    def start(self):
+        address = ["--host", "127.0.0.1", "--port", str(self.port)]
+        keys = ["--access-key", KEY_ID, "--secret-key", SECRET]
+        self.process = subprocess.Popen(
+            [CRATE_PROGRAMS / "s3s-fs", *address, *keys, self.folder],
+            env=os.environ | {"RUST_LOG": "error"}, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        eventually(self.answers, "the storage answers", 30)
+
+    def answers(self):
+        with socket.socket() as to:
+            return to.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+# What scripts/crate-programs installs.
+CRATE_PROGRAMS = ROOT / "target/tools/bin"
 
 
 def run(*command, folder=HERE, environment={}):

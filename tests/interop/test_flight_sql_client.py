@@ -4,7 +4,7 @@ import pytest
 
 import programs
 
-CLIENT = programs.ROOT / "target/tools/bin/flight_sql_client"
+CLIENT = programs.CRATE_PROGRAMS / "flight_sql_client"
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
