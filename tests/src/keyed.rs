@@ -46,19 +46,22 @@ pub async fn put_with(
     Ok(decoded(answers.last().expect("one answer")))
 }
 
-/// Sends one unit with a key, message by message as they come. It waits for the answer for as long as that takes.
+/// Sends one unit with headers, message by message as they come. It waits for the answer for as long as that takes.
 ///
 /// # Errors
 /// What the server or the transport answers; INTERNAL for an answer that is no acknowledgement, INVALID_ARGUMENT
-/// for a key that fits into no header.
+/// for a value that fits into no header.
 pub async fn put_streamed(
     flight: &FlightServiceClient<Channel>,
-    key: &str,
+    headers: &[(&'static str, &str)],
     messages: impl Stream<Item = FlightData> + Send + 'static,
 ) -> Result<IngestAck, Status> {
     let mut request = Request::new(messages);
-    let key = key.parse().map_err(|_| Status::invalid_argument("the key fits into no header"))?;
-    request.metadata_mut().insert("x-merganser-ingest-key", key);
+    for (name, value) in headers {
+        let value =
+            value.parse().map_err(|_| Status::invalid_argument("a value that fits into no header"))?;
+        request.metadata_mut().insert(*name, value);
+    }
     let answers: Vec<_> = flight.clone().do_put(request).await?.into_inner().try_collect().await?;
     let answer = answers.last().ok_or_else(|| Status::internal("an upload without an answer"))?;
     IngestAck::decode(&*answer.app_metadata)

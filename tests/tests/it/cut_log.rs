@@ -19,7 +19,8 @@ const ROWS: usize = 5;
 /// Puts unit `number`, from 1.
 async fn put_unit(flight: &FlightServiceClient<Channel>, number: i64) -> Result<IngestAck, Status> {
     let upload = stream::iter(messages("t", vec![unit(number, ROWS)]));
-    put_streamed(flight, &format!("loader/1/{number}"), upload).await
+    let key = format!("loader/1/{number}");
+    put_streamed(flight, &[("x-merganser-ingest-key", &key)], upload).await
 }
 
 /// A database file and its log, as a killed server leaves them.

@@ -285,7 +285,10 @@ async fn a_keyed_unit_that_is_cut_off_leaves_its_key_free() {
     // Its rows have come; its end never does.
     let endless = stream::iter(messages("t", vec![rows.clone()])).chain(stream::pending());
     let sending = flight.clone();
-    let cut_off = tokio::spawn(async move { put_streamed(&sending, "a/1/1", endless).await });
+    let cut_off =
+        tokio::spawn(
+            async move { put_streamed(&sending, &[("x-merganser-ingest-key", "a/1/1")], endless).await },
+        );
     server.bulk_uploads(1).await;
     cut_off.abort();
     assert!(cut_off.await.unwrap_err().is_cancelled());

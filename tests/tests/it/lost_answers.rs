@@ -63,7 +63,8 @@ async fn attempt(
 ) -> Option<Result<IngestAck, Status>> {
     let messages = stream::iter(upload(loader, sequence));
     let key = key(loader, sequence);
-    let put = put_streamed(flight, &key, messages);
+    let headers = [("x-merganser-ingest-key", &*key)];
+    let put = put_streamed(flight, &headers, messages);
     match fate {
         Fate::Answered => Some(put.await),
         Fate::ThrownAway => {

@@ -1,7 +1,6 @@
 //! The course of a run: start, load, kill, and have it judged, round by round.
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -14,29 +13,24 @@ use tempfile::TempDir;
 use crate::{
     Failure,
     crew::{Crew, Judge},
+    latest,
     moment::Moment,
     numbers::Numbers,
     report::Question,
     server::{Server, Site},
+    tally::{Kills, Tally},
     unit::{COLUMNS, LOADERS, TABLE},
     verdict::Verdict,
 };
 
 /// Kills of a start in one round.
 const START_UP_KILLS: u32 = 3;
+/// Rounds after those that were asked for, for the kinds of moments that none of these has met.
+const MORE_ROUNDS: u32 = 20;
 /// A checkpoint that has not begun by then does not.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks whether it has begun.
 const LOOK: Duration = Duration::from_micros(200);
-
-/// What happened to the server in rounds of one kind.
-#[derive(Debug, Default, Serialize)]
-struct Kills {
-    rounds: u32,
-    kills: u32,
-    /// Kills that met the server in what the kind names, not just before or after it.
-    met: u32,
-}
 
 /// The line at the end, for programs.
 #[derive(Serialize)]
@@ -44,7 +38,7 @@ struct Summary<'a> {
     rounds: u32,
     seed: u64,
     seconds: f64,
-    kills: BTreeMap<&'a str, &'a Kills>,
+    kills: &'a Tally,
     #[serde(flatten)]
     verdict: &'a Verdict,
 }
@@ -87,7 +81,7 @@ struct Course {
     crew: Crew,
     /// Of the last start that was let through.
     start_up: Duration,
-    kills: BTreeMap<&'static str, Kills>,
+    tally: Tally,
 }
 
 impl Course {
@@ -97,22 +91,26 @@ impl Course {
         let mut server = site.start(Moment::Load.checkpoint_size())?;
         let start_up = server.ready().await?;
         let client = Client::connect(&site.url()).await?;
-        client.execute(&format!("CREATE TABLE {TABLE} ({COLUMNS})")).await?;
+        for (table, columns) in [(TABLE, COLUMNS), (latest::TABLE, latest::COLUMNS)] {
+            client.execute(&format!("CREATE TABLE {table} ({columns})")).await?;
+        }
         server.stop().await?;
         let judge = Judge::start(&site.url(), folder.path()).await?;
         let crew = Crew::start(&site.url(), &judge)?;
         let begun = Instant::now();
-        Ok(Self { begun, seed, numbers, site, judge, crew, start_up, kills: BTreeMap::new() })
+        Ok(Self { begun, seed, numbers, site, judge, crew, start_up, tally: Tally::default() })
     }
 
     /// All rounds, and the judgement over all of them. Ends at the first broken promise.
     async fn perform(mut self, rounds: u32) -> Result<Verdict, Failure> {
-        for round in 0..rounds {
-            let verdict = self.round(round).await?;
+        let mut round = 0;
+        while let Some(moment) = self.next(round, rounds)? {
+            let verdict = self.round(round, moment).await?;
             if !verdict.passes() {
                 self.print(round, &verdict)?;
                 return Ok(verdict);
             }
+            round += 1;
         }
         let mut server = self.site.start(Moment::Load.checkpoint_size())?;
         server.ready().await?;
@@ -123,14 +121,29 @@ impl Course {
             verdict = self.judge.ask(Question::CompareAll).await?;
         }
         server.stop().await?;
-        self.print(rounds, &verdict)?;
+        self.print(round, &verdict)?;
         self.judge.dismiss().await?;
         Ok(verdict)
     }
 
+    /// When the server is killed in the next round, if there is one. After those that were asked for come more, until
+    /// every kind of moment has been met, within a bound.
+    fn next(&mut self, round: u32, rounds: u32) -> Result<Option<Moment>, Failure> {
+        if round < rounds {
+            return Ok(Some(Moment::of_round(round, &mut self.numbers)));
+        }
+        match self.tally.missing() {
+            Some(moment) if round == rounds + MORE_ROUNDS => Err(format!(
+                "in {round} rounds no kill has met the server {}, so nothing is known of that",
+                moment.name()
+            )
+            .into()),
+            missing => Ok(missing),
+        }
+    }
+
     /// Start, judge what the last kill left, load, kill.
-    async fn round(&mut self, round: u32) -> Result<Verdict, Failure> {
-        let moment = Moment::of_round(round, &mut self.numbers);
+    async fn round(&mut self, round: u32, moment: Moment) -> Result<Verdict, Failure> {
         let mut server = self.site.start(moment.checkpoint_size())?;
         self.start_up = server.ready().await?;
         let verdict = self.judge.ask(Question::Compare).await?;
@@ -151,12 +164,7 @@ impl Course {
             verdict.acknowledged,
             self.start_up.as_secs_f64()
         );
-        let sum = self.kills.entry(moment.name()).or_default();
-        *sum = Kills {
-            rounds: sum.rounds + counts.rounds,
-            kills: sum.kills + counts.kills,
-            met: sum.met + counts.met,
-        };
+        self.tally.add(moment, counts);
         Ok(verdict)
     }
 
@@ -199,20 +207,23 @@ impl Course {
         let elapsed = self.begun.elapsed();
         println!("\n{:<18} {:>8} {:>8} {:>8}", "killed", "rounds", "kills", "met it");
         for moment in Moment::ALL {
-            let none = Kills::default();
-            let Kills { rounds, kills, met } = self.kills.get(moment.name()).unwrap_or(&none);
+            let Kills { rounds, kills, met } = self.tally.of(moment);
             println!("{:<18} {rounds:>8} {kills:>8} {met:>8}", moment.name());
         }
-        let Verdict { acknowledged, answers_lost, repeated, lost, doubled, partial, wrong_answers, .. } =
-            verdict;
+        let Verdict { acknowledged, upserts, upserted_together, answers_lost, repeated, .. } = verdict;
         println!(
             "\n{acknowledged} units acknowledged in {:.0} s; {answers_lost} of them were committed before a crash \
              that kept their answer; {repeated} sent once more\n\
-             lost {lost}   doubled {doubled}   partial {partial}   wrong answers {wrong_answers}\n",
+             {upserts} of them upserts, {upserted_together} of these committed with another loader's",
             elapsed.as_secs_f64()
         );
-        let kills = self.kills.iter().map(|(name, kills)| (*name, kills)).collect();
-        let summary = Summary { rounds, seed: self.seed, seconds: elapsed.as_secs_f64(), kills, verdict };
+        let Verdict { lost, doubled, partial, wrong_answers, ledger_differs, .. } = verdict;
+        println!(
+            "lost {lost}   doubled {doubled}   partial {partial}   wrong answers {wrong_answers}   \
+             ledger differs {ledger_differs}\n"
+        );
+        let (seed, seconds, kills) = (self.seed, elapsed.as_secs_f64(), &self.tally);
+        let summary = Summary { rounds, seed, seconds, kills, verdict };
         println!("{}", serde_json::to_string(&summary)?);
         Ok(())
     }

@@ -15,9 +15,11 @@ use tokio::{
 
 use crate::{
     Failure,
-    kept::Kept,
+    kept::{Kept, Standing},
+    latest::{self, Latest},
+    ledger::{self, Last},
     report::Question,
-    unit::{BULK_EVERY, Sums, TABLE, Unit, is_bulk},
+    unit::{BULK_EVERY, Kind, Sums, TABLE, Unit},
     verdict::Verdict,
 };
 
@@ -38,16 +40,16 @@ pub(crate) async fn run(bench: Bench) -> Result<ExitCode, Failure> {
     let kept = Arc::new(Mutex::new(Kept::new(&bench.log)?));
     tokio::spawn(listen(listener, kept.clone()));
     println!("listening");
-    // Units of small and of bulk loaders up to here have been compared.
+    // Units of loaders that append small and large ones up to here have been compared.
     let mut compared = [0, 0];
     while let Some(question) = next_question().await? {
         let after = match serde_json::from_str(&question)? {
             Question::Compare => compared,
             Question::CompareAll => [0, 0],
         };
-        let counts = kept.lock().await.counts();
-        let rows = compare(&bench.server, after, &counts).await?;
-        compared = [false, true].map(|bulk| least(&counts, bulk));
+        let standings = kept.lock().await.standings();
+        let rows = compare(&bench.server, after, &kept).await?;
+        compared = [Kind::Append, Kind::BulkAppend].map(|kind| least(&standings, kind));
         let verdict = together(rows, &kept.lock().await.answers);
         println!("{}", serde_json::to_string(&verdict)?);
     }
@@ -87,54 +89,86 @@ async fn hear(loader: impl AsyncRead + Unpin, kept: &Mutex<Kept>) -> Result<(), 
 }
 
 /// The units that all loaders of a kind have had acknowledged.
-fn least(counts: &[u64], bulk: bool) -> u64 {
-    let of_kind = (0..).zip(counts).filter(|(loader, _)| is_bulk(*loader) == bulk);
-    of_kind.map(|(_, count)| *count).min().unwrap_or_default()
+fn least(standings: &[Standing], kind: Kind) -> u64 {
+    let of_kind = (0..).zip(standings).filter(|(loader, _)| Kind::of(*loader) == kind);
+    of_kind.map(|(_, standing)| standing.acknowledged).min().unwrap_or_default()
 }
 
-/// Compares the units after these numbers, of small loaders and of bulk loaders. Loaders may go on meanwhile: what
-/// was acknowledged before the question was asked must be there, and whatever is there must be whole.
-async fn compare(server: &str, after: [u64; 2], acknowledged: &[u64]) -> Result<Verdict, Failure> {
-    let found = found(server, after).await?;
+/// Compares the units after these numbers, of loaders that append small and large units, and what all upserts have
+/// left. Loaders may go on meanwhile: what was acknowledged before the question was asked must be there, and whatever
+/// is there must be whole.
+async fn compare(server: &str, after: [u64; 2], kept: &Mutex<Kept>) -> Result<Verdict, Failure> {
+    let standings = kept.lock().await.standings();
+    let client = Client::connect(server).await?;
+    let ledger_before = ledger::last_units(&client).await?;
+    let appended = appended(&client, after).await?;
+    let latest = upserted(&client).await?;
+    let ledger_after = ledger::last_units(&client).await?;
+
     let mut verdict = Verdict::default();
-    for (loader, count) in (0..).zip(acknowledged) {
-        let after = after[usize::from(is_bulk(loader))];
-        verdict.expect(loader, after + 1..=*count, &found);
+    for (loader, Standing { acknowledged, .. }) in (0..).zip(standings.iter().copied()) {
+        let kind = Kind::of(loader);
+        let table = if kind.upserts() {
+            latest.examine(loader, acknowledged, &mut verdict);
+            Some(latest.last(loader))
+        } else {
+            let after = after[usize::from(kind.is_bulk())];
+            verdict.expect(loader, after + 1..=acknowledged, &appended);
+            appended.keys().filter(|unit| unit.loader == loader).map(|unit| unit.sequence).max()
+        };
+        let [before, after] = [&ledger_before, &ledger_after].map(|ledger| ledger[loader as usize]);
+        Last { acknowledged, before, table, after }.examine(loader, &mut verdict);
     }
-    for (&(loader, sequence), sums) in &found {
-        verdict.examine(Unit { loader, sequence }, *sums);
+    for (unit, sums) in &appended {
+        verdict.examine(*unit, *sums);
+    }
+    latest.examine_rest(&mut verdict);
+    if let Some(winner) = latest.examine_shared(&mut verdict) {
+        let commit = kept.lock().await.commit(winner);
+        let latest = (0..).zip(&standings).filter(|(loader, _)| Kind::of(*loader).upserts());
+        let latest = latest.map(|(_, standing)| standing.commit).max().unwrap_or_default();
+        verdict.expect_latest(winner, commit, latest);
     }
     Ok(verdict)
 }
 
-/// What the database holds, by loader and sequence.
-async fn found(server: &str, [small, bulk]: [u64; 2]) -> Result<HashMap<(u64, u64), Sums>, Failure> {
+/// What those have left that append, unit by unit.
+async fn appended(client: &Client, [small, bulk]: [u64; 2]) -> Result<HashMap<Unit, Sums>, Failure> {
     let is_bulk = format!("loader % {BULK_EVERY} = {}", BULK_EVERY - 1);
     let sql = format!(
         "SELECT loader, sequence, count(*), sum(part)::BIGINT, sum(value)::BIGINT FROM {TABLE} \
          WHERE sequence > CASE WHEN {is_bulk} THEN {bulk} ELSE {small} END GROUP BY loader, sequence"
     );
-    let rows = Client::connect(server).await?.query(&sql).await?;
-    let batches: Vec<RecordBatch> = rows.try_collect().await?;
+    let batches: Vec<RecordBatch> = client.query(&sql).await?.try_collect().await?;
     let mut found = HashMap::new();
     for batch in batches {
         let column = |at| batch.column(at).as_primitive::<Int64Type>();
         for row in 0..batch.num_rows() {
             let [loader, sequence, rows, parts, values] = [0, 1, 2, 3, 4].map(|at| column(at).value(row));
-            found.insert((loader as u64, sequence as u64), Sums { rows, parts, values });
+            let unit = Unit { loader: loader as u64, sequence: sequence as u64 };
+            found.insert(unit, Sums { rows, parts, values });
         }
     }
     Ok(found)
 }
 
+/// What the upserts have left.
+async fn upserted(client: &Client) -> Result<Latest, Failure> {
+    let sql = format!("SELECT owner, slot, loader, sequence, value FROM {}", latest::TABLE);
+    let batches: Vec<RecordBatch> = client.query(&sql).await?.try_collect().await?;
+    Ok(Latest::new(batches.iter().flat_map(latest::rows).collect()))
+}
+
 /// What the rows and what the answers say together.
 fn together(rows: Verdict, answers: &Verdict) -> Verdict {
     Verdict {
-        lost: rows.lost,
-        doubled: rows.doubled,
-        partial: rows.partial,
-        whole: rows.whole,
+        wrong_answers: rows.wrong_answers + answers.wrong_answers,
+        acknowledged: answers.acknowledged,
+        upserts: answers.upserts,
+        upserted_together: answers.upserted_together,
+        answers_lost: answers.answers_lost,
+        repeated: answers.repeated,
         examples: rows.examples.into_iter().chain(answers.examples.iter().cloned()).collect(),
-        ..answers.clone()
+        ..rows
     }
 }

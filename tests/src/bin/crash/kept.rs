@@ -5,7 +5,7 @@ use std::{fs::File, io::Write, path::Path};
 use crate::{
     Failure,
     report::{Answer, Report},
-    unit::{LOADERS, Unit},
+    unit::{Kind, LOADERS, Unit},
     verdict::Verdict,
 };
 
@@ -16,6 +16,15 @@ pub(crate) struct Kept {
     commits: Vec<Vec<u64>>,
     /// The counts of answers, and what was wrong with them.
     pub(crate) answers: Verdict,
+}
+
+/// How far a loader has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standing {
+    /// Its units that were acknowledged.
+    pub(crate) acknowledged: u64,
+    /// The commit of the last of them; 0 before the first.
+    pub(crate) commit: u64,
 }
 
 impl Kept {
@@ -41,9 +50,16 @@ impl Kept {
         Ok(())
     }
 
-    /// How many units of each loader were acknowledged.
-    pub(crate) fn counts(&self) -> Vec<u64> {
-        self.commits.iter().map(|commits| commits.len() as u64).collect()
+    /// How far each loader has come.
+    pub(crate) fn standings(&self) -> Vec<Standing> {
+        let last = |commits: &Vec<u64>| commits.last().copied().unwrap_or_default();
+        let standing = |commits| Standing { acknowledged: Vec::len(commits) as u64, commit: last(commits) };
+        self.commits.iter().map(standing).collect()
+    }
+
+    /// The commit of a unit that was acknowledged.
+    pub(crate) fn commit(&self, Unit { loader, sequence }: Unit) -> Option<u64> {
+        self.commits.get(loader as usize)?.get(usize::try_from(sequence).ok()?.checked_sub(1)?).copied()
     }
 
     fn acknowledged(&mut self, answer: &Answer) {
@@ -54,17 +70,23 @@ impl Kept {
         let grows = commits.last().is_none_or(|last| *last < answer.commit);
         commits.push(answer.commit);
         self.answers.acknowledged += 1;
+        if unit.kind().upserts() {
+            self.answers.upserts += 1;
+            let others = (0..)
+                .zip(&self.commits)
+                .filter(|(loader, _)| *loader != unit.loader && Kind::of(*loader).upserts());
+            let is_together = others.into_iter().any(|(_, commits)| commits.last() == Some(&answer.commit));
+            self.answers.upserted_together += u64::from(is_together);
+        }
         self.answers.answers_lost += u64::from(answer.duplicate);
-        if !is_next || !grows || answer.rows != unit.rows() {
+        if !is_next || !grows || answer.rows != unit.kind().rows() {
             self.wrong(|| format!("an acknowledgement out of order, or not of the whole unit: {answer:?}"));
         }
     }
 
     fn repeated(&mut self, answer: &Answer) {
         self.answers.repeated += 1;
-        let first = self.commits.get(answer.loader as usize);
-        let first =
-            first.and_then(|commits| commits.get((answer.sequence as usize).wrapping_sub(1))).copied();
+        let first = self.commit(Unit { loader: answer.loader, sequence: answer.sequence });
         if !answer.duplicate || first != Some(answer.commit) {
             self.wrong(|| format!("not recognised as a repeat of commit {first:?}: {answer:?}"));
         }

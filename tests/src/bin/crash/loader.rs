@@ -24,12 +24,16 @@ use tonic::{
 };
 
 use crate::{
-    Failure,
+    Failure, latest,
     numbers::mixed,
     report::{Answer, Report},
     unit::Unit,
 };
 
+/// The header with a unit's key.
+const KEY: &str = "x-merganser-ingest-key";
+/// The header with what rows are matched by.
+const MERGE_KEYS: &str = "x-merganser-merge-keys";
 /// One unit in so many is sent once more although it was acknowledged.
 const REPEAT_EVERY: u64 = 16;
 /// Between two attempts. A server that was killed is back within some hundred milliseconds.
@@ -150,7 +154,9 @@ impl Loader {
 
     async fn put(&self, unit: Unit, messages: Vec<FlightData>) -> Result<IngestAck, Error> {
         let key = unit.key();
-        let put = put_streamed(&self.flight, &key, paced(unit, messages));
+        let headers = [(KEY, &*key), (MERGE_KEYS, latest::KEYS)];
+        let headers = if unit.kind().upserts() { &headers[..] } else { &headers[..1] };
+        let put = put_streamed(&self.flight, headers, paced(unit, messages));
         match tokio::time::timeout(PATIENCE, put).await {
             Ok(answer) => answer.map_err(Error::from),
             Err(_) => Err(Error::Protocol("no answer came within a minute".into())),
@@ -166,7 +172,7 @@ impl Loader {
 
 /// The messages of a unit. In the middle of a bulk upload it rests, and the director is told.
 fn paced(unit: Unit, messages: Vec<FlightData>) -> impl Stream<Item = FlightData> + Send + 'static {
-    let middle = if unit.is_bulk() { messages.len() / 2 } else { usize::MAX };
+    let middle = if unit.kind().is_bulk() { messages.len() / 2 } else { usize::MAX };
     stream::iter(messages).enumerate().then(move |(at, message)| async move {
         if at == middle {
             // A director that has gone needs no word; stdin tells.

@@ -9,11 +9,14 @@ mod crew;
 mod director;
 mod judge;
 mod kept;
+mod latest;
+mod ledger;
 mod loader;
 mod moment;
 mod numbers;
 mod report;
 mod server;
+mod tally;
 mod unit;
 mod verdict;
 
@@ -32,7 +35,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 #[command(name = "merganser-crash", disable_help_subcommand = true)]
 #[command(override_usage = "merganser-crash [OPTIONS]")]
 struct Arguments {
-    /// How many times to load and kill.
+    /// How many times to load and kill; there are more until each kind of kill has met its moment.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
     /// Decides the moments of the kills; by default another one at every run.

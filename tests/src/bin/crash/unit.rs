@@ -1,33 +1,71 @@
 //! What a loader sends: units whose every row follows from loader, sequence and position, so that the judge knows
 //! what must be there without being told.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use arrow_flight::FlightData;
 use merganser_tests::messages;
 
-use crate::{Failure, numbers::mixed};
+use crate::{Failure, latest, numbers::mixed};
 
-/// Where all units go, small ones and bulk uploads alike.
+/// Where all units go that append, small ones and bulk uploads alike.
 pub(crate) const TABLE: &str = "units";
 /// Its columns.
 pub(crate) const COLUMNS: &str = "loader BIGINT, sequence BIGINT, part BIGINT, value BIGINT";
 /// Loaders in all.
 pub(crate) const LOADERS: u64 = 32;
-/// One loader in so many sends units that are larger than [`BULK_SIZE`].
+/// One loader in so many appends units that are larger than [`BULK_SIZE`].
 pub(crate) const BULK_EVERY: u64 = 8;
-/// The server's option `bulk-size`: above a small unit's 32 KB, below a large unit's 640 KB.
+/// The server's option `bulk-size`: above the 40 KB of a small unit, below the 240 KB of the least that is large.
 pub(crate) const BULK_SIZE: &str = "128KiB";
-/// Rows of a unit.
-const ROWS: u64 = 1_000;
-/// Rows of a unit that is a bulk upload.
-const BULK_ROWS: u64 = 20_000;
 /// Rows of a message.
 const MESSAGE_ROWS: u64 = 2_000;
 
-/// One unit of one loader.
+/// What a loader does with all its units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Append,
+    BulkAppend,
+    /// Its rows take the places of those with the same key. The server commits several such units together.
+    Upsert,
+    BulkUpsert,
+}
+
+impl Kind {
+    /// The kind of a loader: of 32 are 20 that append, 4 that append in bulk, 6 that upsert, 2 that do so in bulk.
+    pub(crate) fn of(loader: u64) -> Self {
+        match loader % (2 * BULK_EVERY) {
+            at if at % BULK_EVERY == BULK_EVERY - 1 => Self::BulkAppend,
+            1 | 5 | 9 => Self::Upsert,
+            13 => Self::BulkUpsert,
+            _ => Self::Append,
+        }
+    }
+
+    /// Whether its units are sent as bulk uploads.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::BulkAppend | Self::BulkUpsert)
+    }
+
+    /// Whether rows are matched by key.
+    pub(crate) fn upserts(self) -> bool {
+        matches!(self, Self::Upsert | Self::BulkUpsert)
+    }
+
+    /// Rows of a unit.
+    pub(crate) fn rows(self) -> u64 {
+        match self {
+            Self::Append | Self::Upsert => 1_000,
+            Self::BulkAppend => 20_000,
+            // Few enough to leave the others their turns.
+            Self::BulkUpsert => 6_000,
+        }
+    }
+}
+
+/// One unit of one loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Unit {
     pub(crate) loader: u64,
     /// From 1, without gaps.
@@ -48,26 +86,22 @@ impl Unit {
         format!("loader-{}/1/{}", self.loader, self.sequence)
     }
 
-    /// Whether it is sent as a bulk upload.
-    pub(crate) fn is_bulk(self) -> bool {
-        is_bulk(self.loader)
+    /// What its loader does.
+    pub(crate) fn kind(self) -> Kind {
+        Kind::of(self.loader)
     }
 
-    /// Rows of it.
-    pub(crate) fn rows(self) -> u64 {
-        if self.is_bulk() { BULK_ROWS } else { ROWS }
-    }
-
-    fn value(self, part: u64) -> i64 {
+    /// The value of a row by its position.
+    pub(crate) fn value(self, part: u64) -> i64 {
         // 31 bits, so that the sum of a unit fits.
         (mixed(self.loader << 56 ^ self.sequence << 20 ^ part) >> 33) as i64
     }
 
     /// What its rows add up to.
     pub(crate) fn sums(self) -> Sums {
-        let parts = 0..self.rows();
+        let parts = 0..self.kind().rows();
         Sums {
-            rows: self.rows() as i64,
+            rows: self.kind().rows() as i64,
             parts: parts.clone().sum::<u64>() as i64,
             values: parts.map(|part| self.value(part)).sum(),
         }
@@ -75,12 +109,16 @@ impl Unit {
 
     /// Its upload, message by message: the schema, then the rows.
     pub(crate) fn messages(self) -> Result<Vec<FlightData>, Failure> {
-        let starts = (0..self.rows()).step_by(MESSAGE_ROWS as usize);
-        let batches = starts.map(|start| self.batch(start..(start + MESSAGE_ROWS).min(self.rows())));
-        Ok(messages(TABLE, batches.collect::<Result<_, _>>()?))
+        let rows = self.kind().rows();
+        let batches = (0..rows).step_by(MESSAGE_ROWS as usize).map(|start| {
+            let parts = start..(start + MESSAGE_ROWS).min(rows);
+            if self.kind().upserts() { latest::batch(self, parts) } else { self.batch(parts) }
+        });
+        let table = if self.kind().upserts() { latest::TABLE } else { TABLE };
+        Ok(messages(table, batches.collect::<Result<_, _>>()?))
     }
 
-    fn batch(self, parts: std::ops::Range<u64>) -> Result<RecordBatch, Failure> {
+    fn batch(self, parts: Range<u64>) -> Result<RecordBatch, Failure> {
         let rows = parts.clone().count();
         let columns: [(&str, ArrayRef, bool); 4] = [
             ("loader", Arc::new(Int64Array::from_value(self.loader as i64, rows)), true),
@@ -90,11 +128,6 @@ impl Unit {
         ];
         Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
     }
-}
-
-/// Whether a loader sends bulk uploads.
-pub(crate) fn is_bulk(loader: u64) -> bool {
-    loader % BULK_EVERY == BULK_EVERY - 1
 }
 
 #[cfg(test)]
@@ -107,10 +140,17 @@ mod tests {
     fn the_sums_are_those_of_the_rows() {
         for loader in [0, BULK_EVERY - 1] {
             let unit = Unit { loader, sequence: 9 };
-            let batch = unit.batch(0..unit.rows()).unwrap();
+            let batch = unit.batch(0..unit.kind().rows()).unwrap();
             let sum = |column| batch.column(column).as_primitive::<Int64Type>().values().iter().sum::<i64>();
             let sums = Sums { rows: batch.num_rows() as i64, parts: sum(2), values: sum(3) };
             assert_eq!(unit.sums(), sums);
         }
+    }
+
+    #[test]
+    fn there_are_loaders_of_every_kind() {
+        let count = |kind| (0..LOADERS).filter(|loader| Kind::of(*loader) == kind).count();
+        let kinds = [Kind::Append, Kind::BulkAppend, Kind::Upsert, Kind::BulkUpsert];
+        assert_eq!(kinds.map(count), [20, 4, 6, 2]);
     }
 }

@@ -9,7 +9,7 @@ use crate::unit::{Sums, Unit};
 /// Examples that are kept for a person to look at.
 const EXAMPLES: usize = 10;
 
-/// What a comparison found. Nothing but zeros under the first four is a pass.
+/// What a comparison found. Nothing but zeros under the first five is a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     /// Units that were acknowledged and are not there.
@@ -20,8 +20,14 @@ pub(crate) struct Verdict {
     pub(crate) partial: u64,
     /// Answers that break a rule of keys, such as a gap where there is none.
     pub(crate) wrong_answers: u64,
+    /// Loaders of which the ledger says something else than their table.
+    pub(crate) ledger_differs: u64,
     /// Units that were acknowledged so far.
     pub(crate) acknowledged: u64,
+    /// Of these, how many were matched by key.
+    pub(crate) upserts: u64,
+    /// Of these, how many shared a commit with one of another loader that was acknowledged just before.
+    pub(crate) upserted_together: u64,
     /// Of these, how many had been committed before a crash without their loader's knowledge.
     pub(crate) answers_lost: u64,
     /// Units that were sent again although they had been acknowledged.
@@ -35,7 +41,7 @@ pub(crate) struct Verdict {
 impl Verdict {
     /// Whether every promise was kept.
     pub(crate) fn passes(&self) -> bool {
-        self.lost + self.doubled + self.partial + self.wrong_answers == 0
+        self.lost + self.doubled + self.partial + self.wrong_answers + self.ledger_differs == 0
     }
 
     /// Keeps a few words about something wrong.
@@ -50,13 +56,23 @@ impl Verdict {
         &mut self,
         loader: u64,
         sequences: impl Iterator<Item = u64>,
-        found: &HashMap<(u64, u64), Sums>,
+        found: &HashMap<Unit, Sums>,
     ) {
         for sequence in sequences {
-            if !found.contains_key(&(loader, sequence)) {
+            if !found.contains_key(&Unit { loader, sequence }) {
                 self.lost += 1;
                 self.example(|| format!("loader {loader}, unit {sequence}: acknowledged and not there"));
             }
+        }
+    }
+
+    /// Looks at the unit that the rows are of that all upserts have: it was committed no earlier than any that was
+    /// acknowledged before the table was read, the `latest`.
+    pub(crate) fn expect_latest(&mut self, unit: Unit, commit: Option<u64>, latest: u64) {
+        // A unit that was not acknowledged may have been committed at any time up to then.
+        if commit.is_some_and(|commit| commit < latest) {
+            self.lost += 1;
+            self.example(|| format!("{unit:?} of commit {commit:?} has outlived one of commit {latest}"));
         }
     }
 
@@ -113,9 +129,20 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_row_that_an_earlier_commit_has_left_is_a_loss() {
+        let lost = |commit, latest| {
+            let mut verdict = Verdict::default();
+            verdict.expect_latest(UNIT, commit, latest);
+            verdict.lost
+        };
+        assert_eq!((lost(Some(7), 7), lost(Some(9), 7), lost(None, 7)), (0, 0, 0));
+        assert_eq!(lost(Some(6), 7), 1);
+    }
+
+    #[test]
     fn an_acknowledged_unit_that_is_not_there_is_lost() {
         let mut verdict = Verdict::default();
-        let found = HashMap::from([((3, 5), UNIT.sums())]);
+        let found = HashMap::from([(UNIT, UNIT.sums())]);
         verdict.expect(3, 4..=6, &found);
         assert_eq!((verdict.lost, verdict.passes()), (2, false));
     }

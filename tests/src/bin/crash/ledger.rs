@@ -1,0 +1,70 @@
+//! The ledger beside the tables: both must tell the same of every loader.
+
+use arrow_array::{RecordBatch, cast::AsArray, types::Int64Type};
+use futures::TryStreamExt;
+use merganser::Client;
+
+use crate::{Failure, unit::LOADERS, verdict::Verdict};
+
+/// The last unit of each loader by the ledger; 0 for one that it does not know.
+pub(crate) async fn last_units(client: &Client) -> Result<Vec<u64>, Failure> {
+    let sql = "SELECT replace(loader, 'loader-', '')::BIGINT, sequence::BIGINT FROM merganser_ingest()";
+    let batches: Vec<RecordBatch> = client.query(sql).await?.try_collect().await?;
+    let mut last = vec![0; LOADERS as usize];
+    for batch in batches {
+        let [loaders, sequences] = [0, 1].map(|at| batch.column(at).as_primitive::<Int64Type>());
+        for (loader, sequence) in loaders.values().iter().zip(sequences.values()) {
+            *last.get_mut(*loader as usize).ok_or("the ledger has a loader that is none")? = *sequence as u64;
+        }
+    }
+    Ok(last)
+}
+
+/// What is known of one loader's last unit, in the order in which it was found out. Loaders may go on meanwhile, so
+/// none may be smaller than the one before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    pub(crate) acknowledged: u64,
+    /// What the ledger said before the table was read.
+    pub(crate) before: u64,
+    /// What the table said; `None` where it tells nothing.
+    pub(crate) table: Option<u64>,
+    /// What the ledger said after that.
+    pub(crate) after: u64,
+}
+
+impl Last {
+    /// Judges it.
+    pub(crate) fn examine(self, loader: u64, verdict: &mut Verdict) {
+        let Self { acknowledged, before, table, after } = self;
+        let table = table.unwrap_or(before);
+        if !(acknowledged <= before && before <= table && table <= after) {
+            verdict.ledger_differs += 1;
+            verdict.example(|| format!("loader {loader}: the ledger and its table differ: {self:?}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_is_behind_or_ahead_of_the_table_differs() {
+        let differs = |acknowledged, before, table, after| {
+            let mut verdict = Verdict::default();
+            Last { acknowledged, before, table, after }.examine(3, &mut verdict);
+            assert_eq!(verdict.passes(), verdict.ledger_differs == 0);
+            verdict.ledger_differs > 0
+        };
+        for (acknowledged, before, table, after) in [(5, 5, Some(5), 5), (5, 6, Some(7), 8), (5, 6, None, 6)]
+        {
+            assert!(!differs(acknowledged, before, table, after));
+        }
+        for (acknowledged, before, table, after) in
+            [(5, 4, Some(5), 5), (5, 5, Some(4), 5), (5, 5, Some(6), 5), (5, 4, None, 4), (5, 6, None, 5)]
+        {
+            assert!(differs(acknowledged, before, table, after));
+        }
+    }
+}
