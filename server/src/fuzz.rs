@@ -8,7 +8,8 @@ pub fn ticket(bytes: &[u8]) -> bool {
     flight::fuzz::ticket(bytes)
 }
 
-/// The body of a DoPut request: gRPC frames with Flight data. All of its batches are decoded.
+/// The body of a DoPut request: gRPC frames with Flight data. All of its batches are decoded, and
+/// where it is a long stream the names of its units.
 pub fn upload(bytes: &[u8]) -> bool {
     flight::fuzz::upload(bytes)
 }

@@ -11,7 +11,12 @@ use tonic::{
     codec::{DecodeBuf, Decoder},
 };
 
-use super::{asked::Asked, ticket::Codec, upload::Upload};
+use super::{
+    asked::Asked,
+    ticket::Codec,
+    units,
+    upload::{OneUnit, Upload},
+};
 
 /// As the server's default.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -42,7 +47,11 @@ pub(crate) fn upload(bytes: &[u8]) -> bool {
         if upload.schema().await.is_err() {
             return false;
         }
-        while let Some(batch) = upload.next().await {
+        if upload.is_long_stream() {
+            return units::read_all(&mut upload).await.is_ok();
+        }
+        let mut unit = OneUnit(&mut upload);
+        while let Some(batch) = unit.next().await {
             if batch.is_err() {
                 return false;
             }

@@ -147,6 +147,15 @@ fn refused(key: &IngestKey, error: SessionError) -> Status {
     }
 }
 
+/// Reads all units without storing any; for [`super::fuzz`].
+#[cfg(feature = "fuzz")]
+pub(super) async fn read_all(upload: &mut Upload) -> Result<(), Error> {
+    while let Some(mut unit) = next_unit(upload).await? {
+        while unit.next().await.transpose()?.is_some() {}
+    }
+    Ok(())
+}
+
 /// The rows of one unit of a long stream.
 struct UnitRows<'a> {
     upload: &'a mut Upload,

@@ -12,6 +12,7 @@ use arrow_flight::{
     sql::{CommandGetTables, CommandStatementQuery, ProstMessageExt, TicketStatementQuery},
 };
 use arrow_ipc::writer::{FileWriter, StreamWriter};
+use merganser_proto::IngestUnit;
 use merganser_server::fuzz;
 use merganser_tests::{ids, messages, wide};
 use prost::Message;
@@ -52,6 +53,40 @@ fn body(messages: &[FlightData]) -> Vec<u8> {
     messages.iter().flat_map(frame).collect()
 }
 
+/// The messages of a long stream: each with its `IngestUnit`, a key and whether more of the unit follow.
+fn units(marks: &[(&str, bool)]) -> Vec<FlightData> {
+    let mut messages = messages("t", marks.iter().map(|_| ids(0..3)).collect());
+    for (message, (key, more)) in messages[1..].iter_mut().zip(marks) {
+        message.app_metadata = IngestUnit { key: (*key).to_owned(), more: *more }.encode_to_vec().into();
+    }
+    messages
+}
+
+/// Streams of units whose names are right, and those of which no two can be told apart.
+fn long_streams() -> Seeds {
+    let mut marked = units(&[("a/1/1", false), ("a/1/2", true), ("a/1/2", true)]);
+    // The end of a unit, and an empty one, without rows.
+    for (key, more) in [("a/1/2", false), ("a/1/3", false)] {
+        let app_metadata = IngestUnit { key: key.into(), more }.encode_to_vec().into();
+        marked.push(FlightData { app_metadata, ..FlightData::default() });
+    }
+    let mut late = units(&[("a/1/1", false), ("a/1/2", false)]);
+    late[1].app_metadata.clear();
+    let mut nameless = units(&[("a/1/1", false), ("a/1/2", false)]);
+    nameless[2].app_metadata.clear();
+    let mut foreign = units(&[("a/1/1", false)]);
+    foreign[1].app_metadata = b"\xff\xff no IngestUnit".to_vec().into();
+    vec![
+        ("good-units", body(&marked)),
+        ("bad-unit-inside-another", body(&units(&[("a/1/1", true), ("a/1/2", false)]))),
+        ("bad-unit-without-an-end", body(&units(&[("a/1/1", true)]))),
+        ("bad-unit-key", body(&units(&[("no key", false)]))),
+        ("bad-unit-after-none", body(&late)),
+        ("bad-unit-without-a-name", body(&nameless)),
+        ("bad-unit-foreign", body(&foreign)),
+    ]
+}
+
 fn uploads() -> Seeds {
     let honest = || messages("t", vec![wide([1, 2]), wide([3])]);
     let mut without_descriptor = honest();
@@ -65,7 +100,7 @@ fn uploads() -> Seeds {
     let query = CommandStatementQuery { query: "SELECT ?".into(), transaction_id: None };
     command[0].flight_descriptor = Some(FlightDescriptor::new_cmd(query.as_any().encode_to_vec()));
     let half = body(&honest());
-    vec![
+    let mut seeds = vec![
         ("good-numbers", body(&messages("t", vec![ids(0..100)]))),
         ("good-texts", body(&honest())),
         ("good-parameters", body(&command)),
@@ -75,7 +110,9 @@ fn uploads() -> Seeds {
         ("bad-end", half[..half.len() / 2].to_vec()),
         ("bad-length", vec![0, 0xff, 0xff, 0xff, 0xff]),
         ("bad-nothing", Vec::new()),
-    ]
+    ];
+    seeds.extend(long_streams());
+    seeds
 }
 
 fn texts() -> Seeds {
