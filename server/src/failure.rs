@@ -106,6 +106,7 @@ impl From<Error> for Failure {
             Error::Empty => (Kind::BadRequest, "EMPTY_STATEMENT"),
             Error::Refused(_) => (Kind::Forbidden, "NOT_ALLOWED"),
             Error::ExportRefused(_) => (Kind::Forbidden, "EXPORT_REFUSED"),
+            Error::BadPath(_) => (Kind::BadRequest, "BAD_PATH"),
             Error::TransactionLost(_) => (Kind::Aborted, "TRANSACTION_LOST"),
             Error::TransactionState(_) => (Kind::Precondition, "TRANSACTION_STATE"),
             Error::SessionBusy(_) => (Kind::Exhausted, "SESSION_BUSY"),

@@ -29,6 +29,9 @@ pub enum Error {
     /// A file that would be written where no client may write one, with the reason.
     #[error("{0}")]
     ExportRefused(String),
+    /// A path under which no file can be written, with the reason.
+    #[error("{0}")]
+    BadPath(String),
     /// The transaction is over: rolled back by the server, or by a failure inside it.
     #[error("{0}")]
     TransactionLost(String),

@@ -165,8 +165,13 @@ async fn a_backup_that_may_not_be_is_refused_and_leaves_nothing() {
     refused(client.backup(&at("taken.db")).await, Code::AlreadyExists, "ALREADY_EXISTS");
     assert_eq!(fs::read(at("taken.db")).unwrap(), b"x");
     let own = text(server.path()).to_owned();
-    for file in [own.clone(), format!("{own}.wal"), "copy.db".into(), String::new(), at("copy.db.wal")] {
-        refused(client.backup(&file).await, Code::PermissionDenied, "NOT_ALLOWED");
+    refused(client.backup(&own).await, Code::PermissionDenied, "NOT_ALLOWED");
+    for file in ["copy.db", "./copy.db", "../copy.db", ""] {
+        let text = refused(client.backup(file).await, Code::InvalidArgument, "BAD_PATH");
+        assert!(text.contains("must be absolute"), "{text}");
+    }
+    for file in [format!("{own}.wal"), at("copy.db.wal"), at("copy.db/")] {
+        refused(client.backup(&file).await, Code::InvalidArgument, "BAD_PATH");
     }
     refused(client.backup(&at("nowhere/copy.db")).await, Code::InvalidArgument, "IO");
     for sql in ["BACKUP DATABASE", "BACKUP DATABASE TO '/x'; SELECT 1"] {

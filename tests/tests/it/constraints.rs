@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
-use merganser_tests::{Put, TestServer, integer, refused};
+use merganser_tests::{Put, TestServer, ids, integer, put, refused};
 use tonic::Code;
 
 /// Rows that fill a bulk unit here.
@@ -113,5 +113,19 @@ async fn an_upsert_need_not_bring_what_rows_that_are_there_have() {
     client.execute("DELETE FROM t WHERE id = 1").await.unwrap();
     let text = refused(put.send(&flight, vec![columns]).await, Code::InvalidArgument, "CONSTRAINT");
     assert!(text.contains('n'), "{text}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_into_a_view_is_told_that_it_is_no_table() {
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
+    let client = server.client().await;
+    client.execute("CREATE VIEW v AS SELECT 1::BIGINT AS id").await.unwrap();
+    let small = refused(put(&client, "v", ids(0..3)).await, Code::NotFound, "NOT_FOUND");
+    let bulk = refused(put(&client, "v", ids(0..50_000)).await, Code::InvalidArgument, "BINDER");
+    let sql = refused(client.execute("INSERT INTO v VALUES (2)").await, Code::NotFound, "NOT_FOUND");
+    for text in [small, bulk, sql] {
+        assert!(text.contains("v is not a table"), "{text}");
+    }
     server.shutdown().await;
 }

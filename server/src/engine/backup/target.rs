@@ -26,15 +26,17 @@ impl Target {
     pub(super) fn new(text: &str, own: Option<&Path>) -> Result<Self> {
         let path = Path::new(text);
         let (true, Some(folder), Some(name)) = (path.is_absolute(), path.parent(), path.file_name()) else {
-            return refuse("a backup needs the absolute path of a file on the server's machine");
+            return bad_path("the path of a backup must be absolute: it is a file on the server's machine");
         };
         let Some(name) = name.to_str().filter(|name| !name.ends_with(WAL) && !text.ends_with('/')) else {
-            return refuse("this is no name for a database file: it must be text, and not end in .wal or /");
+            return bad_path(
+                "this is no name for a database file: it must be text, and not end in .wal or /",
+            );
         };
         let folder = fs::canonicalize(folder).map_err(|error| failed("the backup's folder", &error))?;
         let file = folder.join(name);
         if own.and_then(|own| fs::canonicalize(own).ok()).is_some_and(|own| own == file) {
-            return refuse("this is the database's own file; give another one");
+            return Err(Error::Refused("this is the database's own file; give another one".into()));
         }
         // A log that lies there would be replayed into the backup by whoever opens it.
         if is_there(&file) || is_there(&with_suffix(&file, WAL)) {
@@ -43,7 +45,7 @@ impl Target {
         let random = getrandom::u64().map_err(|error| Error::Internal(error.to_string()))?;
         let part = with_suffix(&file, &format!(".{random:016x}.part"));
         if part.to_str().is_none() {
-            return refuse("the path of the backup's folder must be text");
+            return bad_path("the path of the backup's folder must be text");
         }
         Ok(Self { file, part })
     }
@@ -111,8 +113,8 @@ fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn refuse<T>(reason: &str) -> Result<T> {
-    Err(Error::Refused(reason.into()))
+fn bad_path<T>(reason: &str) -> Result<T> {
+    Err(Error::BadPath(reason.into()))
 }
 
 fn exists<T>() -> Result<T> {
@@ -147,12 +149,15 @@ mod tests {
         for name in ["taken.db", "logged.db", "link.db"] {
             assert_eq!(class(name), Some(Some(Class::AlreadyExists)), "{name}");
         }
-        assert_eq!(class("own.db"), Some(None));
-        assert_eq!(class("own.db.wal"), Some(None));
+        let own = Target::new(own.to_str().unwrap(), Some(&own)).err();
+        assert!(matches!(own, Some(Error::Refused(_))), "{own:?}");
         assert_eq!(class("no-folder/x.db"), Some(Some(Class::Io)));
         assert_eq!(class("new.db"), None);
-        for text in ["x.db", "", "s3://bucket/x.db", ":memory:", "/"] {
-            assert!(matches!(Target::new(text, None), Err(Error::Refused(_))), "{text}");
+        let log = at("own.db.wal");
+        for text in
+            ["x.db", "./x.db", "", "s3://bucket/x.db", ":memory:", "/", "/x.db/", log.to_str().unwrap()]
+        {
+            assert!(matches!(Target::new(text, None), Err(Error::BadPath(_))), "{text}");
         }
     }
 

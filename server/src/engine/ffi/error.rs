@@ -77,7 +77,7 @@ impl DuckError {
             return of_files;
         }
         let class = classify(&message);
-        Self { class, message }
+        Self { class, message: in_english(message) }
     }
 
     /// # Safety
@@ -115,6 +115,15 @@ fn plain(message: String) -> String {
     match serde_json::from_str::<Raw>(&message) {
         Ok(raw) => format!("{} Error: {}", raw.exception_type, raw.exception_message),
         Err(_) => message,
+    }
+}
+
+/// DuckDB writes the same article before every kind of thing.
+fn in_english(message: String) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    match line.strip_suffix(" is not an table") {
+        Some(head) => format!("{head} is not a table{}", &message[line.len()..]),
+        None => message,
     }
 }
 
@@ -247,6 +256,21 @@ fn classify(message: &str) -> Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_of_a_view_is_told_in_english() {
+        for (message, told) in [
+            ("v is not an table", "v is not a table"),
+            ("Catalog Error: v is not an table\n\nLINE 1", "Catalog Error: v is not a table\n\nLINE 1"),
+            (
+                "Conversion Error: 'x is not an table' is no number",
+                "Conversion Error: 'x is not an table' is no number",
+            ),
+            ("Catalog Error: t is not an index", "Catalog Error: t is not an index"),
+        ] {
+            assert_eq!(DuckError::from_message(message.into()).message, told);
+        }
+    }
 
     #[test]
     fn texts_fall_into_their_classes() {
