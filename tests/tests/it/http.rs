@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use merganser_tests::{TestServer, Upload, integer, put, soon, unit, until};
+use futures::StreamExt;
+use merganser_tests::{TestServer, Upload, integer, put, put_keyed, soon, unit, until, wide};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -60,21 +61,90 @@ async fn what_happens_shows_in_the_metrics() {
         ("merganser_commit_seconds_count", 1.0),
         (r#"merganser_refused_units_total{slug="SCHEMA_MISMATCH"}"#, 1.0),
         (r#"merganser_statement_seconds_count{kind="ingest"}"#, 4.0),
-        ("merganser_sessions", 1.0),
-        ("merganser_connections", 1.0),
         ("merganser_disk_free_bytes", 1.0),
-        ("merganser_wal_bytes", 0.0),
-        ("merganser_queue_units", 0.0),
-        ("merganser_queue_bytes", 0.0),
-        ("merganser_bulk_uploads", 0.0),
-        ("merganser_reads", 0.0),
-        ("merganser_duplicate_units_total", 0.0),
     ] {
         let found = value(&text, metric).unwrap_or_else(|| panic!("no {metric} in\n{text}"));
         assert!(found >= least, "{metric} is {found}");
     }
     assert!(text.contains("# HELP merganser_group_units Units that one commit of the writer holds"));
     drop(client);
+    server.shutdown().await;
+}
+
+/// Waits until all of these show. A gauge is that of the server which was asked last: another test of this process
+/// may come in between.
+async fn shown(address: SocketAddr, what: &str, expected: &[(&str, f64)]) {
+    until(what, async || {
+        let text = get(address, "/metrics").await.unwrap().1;
+        expected.iter().all(|(metric, number)| value(&text, metric) == Some(*number))
+    })
+    .await;
+}
+
+/// A gauge once it is not zero.
+async fn more_than_none(address: SocketAddr, metric: &str) -> f64 {
+    let mut found = 0.0;
+    until(metric, async || {
+        found = value(&get(address, "/metrics").await.unwrap().1, metric).unwrap();
+        found > 0.0
+    })
+    .await;
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gauges_show_what_is_under_way_and_nothing_once_it_is_over() {
+    const NOTHING: [(&str, f64); 5] = [
+        ("merganser_queue_units", 0.0),
+        ("merganser_queue_bytes", 0.0),
+        ("merganser_bulk_uploads", 0.0),
+        ("merganser_reads", 0.0),
+        ("merganser_ready", 1.0),
+    ];
+    let server = TestServer::with(|config| {
+        config.network.http = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        config.engine.bulk_bytes = 64 << 10;
+    })
+    .await;
+    let address = server.http_address().unwrap();
+    // The connection that asks is one itself.
+    shown(address, "an idle server", &[("merganser_connections", 1.0), ("merganser_sessions", 0.0)]).await;
+    shown(address, "an idle server", &NOTHING).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t (id BIGINT, text VARCHAR)").await.unwrap();
+    shown(address, "a client", &[("merganser_connections", 2.0), ("merganser_sessions", 1.0)]).await;
+
+    let small = Upload::start(&client, "t", wide([]).schema());
+    small.send(wide(0..30));
+    let held = more_than_none(address, "merganser_queue_bytes").await;
+    assert!((30e3..64e3).contains(&held), "{held} bytes");
+    shown(address, "a small upload", &[("merganser_bulk_uploads", 0.0), ("merganser_queue_units", 0.0)])
+        .await;
+    assert_eq!(small.finish().await.unwrap().rows, 30);
+    shown(address, "no upload", &NOTHING).await;
+    assert!(more_than_none(address, "merganser_wal_bytes").await > 100.0);
+
+    let bulk = Upload::start(&client, "t", wide([]).schema());
+    bulk.send(wide(0..100));
+    shown(address, "a bulk upload", &[("merganser_bulk_uploads", 1.0), ("merganser_reads", 0.0)]).await;
+    assert_eq!(bulk.finish().await.unwrap().rows, 100);
+    shown(address, "no upload", &NOTHING).await;
+
+    let mut rows = client.query("SELECT range FROM range(1000000000000)").await.unwrap();
+    soon("the first rows", rows.next()).await.unwrap().unwrap();
+    shown(address, "a read", &[("merganser_reads", 1.0), ("merganser_bulk_uploads", 0.0)]).await;
+    drop(rows);
+    shown(address, "no read", &NOTHING).await;
+
+    let metric = "merganser_duplicate_units_total";
+    let counted = async || value(&get(address, "/metrics").await.unwrap().1, metric).unwrap_or(0.0);
+    let (before, flight) = (counted().await, server.flight().await);
+    for _ in 0..2 {
+        put_keyed(&flight, "t", "a/1/1", vec![wide(0..3)]).await.unwrap();
+    }
+    assert!(counted().await > before);
+    drop((flight, client));
+    shown(address, "no client", &[("merganser_connections", 1.0)]).await;
     server.shutdown().await;
 }
 
