@@ -106,8 +106,25 @@ pub struct Network {
     pub http: Option<SocketAddr>,
     /// Streams a connection.
     pub max_streams: u32,
+    /// What becomes of connections that are silent.
+    pub keepalive: Keepalive,
     /// How long requests under way may take after a signal to stop.
     pub drain_timeout: Duration,
+}
+
+/// How a connection is found out whose client is gone without a word, as when its machine has lost its power.
+#[derive(Debug, Clone, Copy)]
+pub struct Keepalive {
+    /// A connection that is silent for so long is asked for a sign of life,
+    pub silence: Duration,
+    /// and ended, with all that its client was about, when none comes in this time.
+    pub answer_within: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self { silence: Duration::from_secs(30), answer_within: Duration::from_secs(20) }
+    }
 }
 
 /// What is logged.
@@ -262,6 +279,7 @@ impl Merged {
                 begin_within: BEGIN_WITHIN,
                 http,
                 max_streams: self.max_streams,
+                keepalive: Keepalive::default(),
                 drain_timeout: self.drain_timeout,
             },
             security: Security { users: security::users(self.user)?, token_idle: self.token_idle, tls },

@@ -30,9 +30,6 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Larger frames mean fewer of them for uploads; 16 KiB is HTTP/2's default.
 const FRAME_BYTES: u32 = 1 << 20;
-/// A connection that is silent is asked for a sign of life, and closed without one.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often idle sessions and transactions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -298,8 +295,8 @@ fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, tr
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(network.max_streams)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        .http2_keepalive_interval(Some(network.keepalive.silence))
+        .http2_keepalive_timeout(Some(network.keepalive.answer_within));
     let Some(tls) = tls else { return Ok(builder) };
     let identity = Identity::from_pem(&tls.certificate, &tls.key);
     let config = ServerTlsConfig::new().identity(identity).timeout(network.begin_within);

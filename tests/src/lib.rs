@@ -26,7 +26,7 @@ pub use http::{HttpAnswer, HttpClient};
 pub use keyed::{LongStream, put_keyed, put_streamed, put_with};
 pub use lake::configure;
 pub use process::Process;
-pub use proxy::Proxy;
+pub use proxy::{Proxy, Silenced};
 pub use put::Put;
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};

@@ -11,7 +11,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use merganser::{Client, ClientOptions, Error};
 use merganser_server::{
     Config, Server, ServerError, SessionLimits,
-    config::{Log, LogFormat, Network, Security},
+    config::{Keepalive, Log, LogFormat, Network, Security},
     engine::{Engine, Options},
 };
 use tempfile::TempDir;
@@ -91,6 +91,7 @@ impl TestServer {
                 begin_within: Duration::from_secs(10),
                 http: None,
                 max_streams: 1024,
+                keepalive: Keepalive::default(),
                 drain_timeout: Duration::from_secs(30),
             },
             security: Security::default(),

@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Log, LogFormat, Network, Security},
+        config::{Keepalive, Log, LogFormat, Network, Security},
         readiness::Phase,
     };
 
@@ -164,6 +164,7 @@ mod tests {
                 begin_within: Duration::from_secs(10),
                 http: Some(ANYWHERE),
                 max_streams: 16,
+                keepalive: Keepalive::default(),
                 drain_timeout: Duration::from_secs(1),
             },
             security: Security::default(),

@@ -1,15 +1,18 @@
 //! Whoever stalls, or takes too much, costs the others nothing.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
-use futures::{StreamExt, future::join_all};
+use futures::{FutureExt, StreamExt, future::join_all};
 use merganser::{Error, RowStream};
+use merganser_server::config::Keepalive;
 use merganser_tests::{
-    LongStream, RawUpload, TestServer, ids, integer, messages, put, put_keyed, refused, soon, until, wide,
+    LongStream, Proxy, RawUpload, TestServer, ids, integer, messages, put, put_keyed, refused, soon, until,
+    wide,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -131,6 +134,113 @@ async fn a_loader_that_takes_all_it_can_get_and_stalls_costs_the_others_nothing(
         upload.cancel().await;
     }
     until("its share is free again", async || queued() == 0).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_beyond_the_places_of_the_queue_are_refused_and_may_come_again() {
+    const LOADERS: i64 = 60;
+    let server = TestServer::with(|config| {
+        config.engine.queue_units = 1;
+        config.engine.wait = Duration::ZERO;
+    })
+    .await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t (id BIGINT)").await.unwrap();
+    let (mut stored, mut refusals) = (0, 0);
+    until("a unit finds no place", async || {
+        let puts = (0..LOADERS).map(|loader| put(&client, "t", ids([loader])));
+        for outcome in join_all(puts).await {
+            match outcome {
+                Ok(_) => stored += 1,
+                full => {
+                    let told = refused(full, Code::ResourceExhausted, "QUEUE_FULL");
+                    assert!(told.contains("again"), "{told}");
+                    refusals += 1;
+                }
+            }
+        }
+        refusals > 0
+    })
+    .await;
+    assert!(stored > 0);
+    until("the places are free again", async || server.engine().units_queued() == 0).await;
+    put(&client, "t", ids([0])).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, stored + 1);
+    let file = server.shutdown().await;
+
+    // With the usual number of places all of them wait.
+    let server = TestServer::open(file, |_| ()).await;
+    let client = server.client().await;
+    for outcome in join_all((0..LOADERS).map(|loader| put(&client, "t", ids([loader])))).await {
+        outcome.unwrap();
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_beyond_those_that_a_connection_may_have_open_wait_for_one_to_end() {
+    const CALLS: usize = 4;
+    let server = TestServer::with(|config| config.network.max_streams = CALLS as u32).await;
+    let connection = server.flight().await;
+    let hold = |number: i64| {
+        let upload = RawUpload::start(connection.clone());
+        messages("t", vec![wide(100 * number..100 * (number + 1))]).into_iter().for_each(|m| upload.send(m));
+        upload
+    };
+    let queued = || server.engine().bytes_queued();
+    let mut held = Vec::new();
+    for number in 0..CALLS as i64 {
+        let before = queued();
+        held.push(hold(number));
+        until("the server has the upload", async || queued() > before).await;
+    }
+    let full = queued();
+    let mut waiting = pin!(put_keyed(&connection, "t", "a/1/1", vec![ids([1])]));
+    // Another connection has its own calls. By the time of these answers that one would have come, too.
+    let other = server.client().await;
+    for number in 0..50 {
+        assert!((&mut waiting).now_or_never().is_none(), "a call too many");
+        put(&other, "other", ids([number])).await.unwrap();
+    }
+    assert!(queued() == full, "{} bytes", queued());
+    held.pop().unwrap().cancel().await;
+    assert_eq!(soon("the call that has waited", waiting).await.unwrap().rows, 1);
+    for upload in held {
+        upload.cancel().await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_is_found_out_and_leaves_all_that_it_held() {
+    let server = TestServer::with(|config| {
+        config.engine.read_concurrency = 1;
+        // Nothing but the silence of the connection gives the client away.
+        config.engine.stall_timeout = Duration::from_secs(600);
+        config.network.keepalive =
+            Keepalive { silence: Duration::from_millis(200), answer_within: Duration::from_millis(300) };
+    })
+    .await;
+    let queued = || server.engine().bytes_queued();
+    let (reading, loading) = (Proxy::start(server.address()).await, Proxy::start(server.address()).await);
+    let client = reading.client().await;
+    let mut rows = client.query(ENDLESS).await.unwrap();
+    soon("the first rows", rows.next()).await.unwrap().unwrap();
+    let upload = RawUpload::start(loading.flight().await);
+    messages("t", vec![wide(0..300)]).into_iter().for_each(|message| upload.send(message));
+    until("the upload is there", async || queued() > 0).await;
+    // A connection that only rests answers, and so lives on.
+    let resting = server.client().await;
+    assert_eq!(server.engine().reads_in_progress(), 1);
+
+    let vanished = (reading.silence(), loading.silence());
+    server.no_reads_left().await;
+    until("the upload has given its memory back", async || queued() == 0).await;
+    assert_eq!(integer(&resting, "SELECT 42").await, 42);
+    assert_eq!(integer(&resting, "SELECT count(*) FROM duckdb_tables() WHERE table_name = 't'").await, 0);
+    drop((vanished, rows, client));
+    upload.cancel().await;
     server.shutdown().await;
 }
 

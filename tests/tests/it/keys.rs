@@ -6,6 +6,7 @@ use arrow_flight::{
     sql::{CommandStatementUpdate, ProstMessageExt},
 };
 use futures::{StreamExt, stream};
+use merganser_server::{Config, engine::Script};
 use merganser_tests::{
     Put, TestServer, ids, integer, integers, messages, put, put_keyed, put_streamed, put_with, refused,
     texts, unit, wide,
@@ -213,6 +214,73 @@ async fn what_is_older_than_memory_is_looked_up() {
     let again = put_keyed(&flight, "t", "a/1/3", one(3)).await.unwrap();
     assert_eq!((again.duplicate, again.commit_id), (true, commits[3]));
     refused(put_keyed(&flight, "t", "a/1/3", one(4)).await, Code::AlreadyExists, "KEY_REUSED");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_the_ledger_has_forgotten_are_refused_and_the_last_one_never_is() {
+    /// What the ledger keeps of a loader at the most.
+    const KEPT: i64 = 100_000;
+    let script = |sql: String| {
+        move |config: &mut Config| {
+            config.engine.init_sql = Some(Script { name: "test".into(), sql });
+        }
+    };
+    let server = TestServer::start().await;
+    let flight = server.flight().await;
+    let send = async |flight: &_, key: &str, number| put_keyed(flight, "t", key, vec![unit(number, 1)]).await;
+    for sequence in 1..=4 {
+        send(&flight, &format!("old/1/{sequence}"), sequence).await.unwrap();
+    }
+    send(&flight, "seldom/1/1", 1).await.unwrap();
+    send(&flight, "busy/1/1", 1).await.unwrap();
+    let file = server.shutdown().await;
+
+    // Eight days pass for all but the fourth unit, and for one loader so many units that ten are too many.
+    let server = TestServer::open(
+        file,
+        script(format!(
+            "UPDATE __merganser.ingest_units SET committed_at = committed_at - INTERVAL 8 DAY \
+         WHERE loader = 'seldom' OR (loader = 'old' AND sequence < 4); \
+         INSERT INTO __merganser.ingest_units SELECT loader, range, commit_id, committed_at, unit \
+         FROM __merganser.ingest_units, range(2, {KEPT} + 11) WHERE loader = 'busy'"
+        )),
+    )
+    .await;
+    // The first commit has the ledger pruned, and the second one waits for that.
+    let flight = server.flight().await;
+    for sequence in 1..=2 {
+        send(&flight, &format!("other/1/{sequence}"), sequence).await.unwrap();
+    }
+    drop(flight);
+    let file = server.shutdown().await;
+
+    let server = TestServer::open(file, script(
+        "CREATE OR REPLACE TABLE kept AS SELECT loader, min(sequence)::BIGINT AS first, count(*) AS units \
+         FROM __merganser.ingest_units GROUP BY loader".into()
+    )).await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let kept = "SELECT concat_ws(' ', loader, first, units) FROM kept ORDER BY loader";
+    assert_eq!(
+        texts(&client, kept).await.unwrap(),
+        [format!("busy 11 {KEPT}"), "old 4 1".into(), "other 1 2".into(), "seldom 1 1".into()]
+    );
+    for (key, number, expected) in [("old/1/1", 1, "5"), ("old/1/3", 3, "5"), ("busy/1/10", 10, "100011")] {
+        let told = refused(send(&flight, key, number).await, Code::FailedPrecondition, "KEY_EXPIRED");
+        assert!(told.contains(key) && told.contains(expected), "{told}");
+    }
+    // The last one of a loader is known for ever, and the next one is taken.
+    for (key, number) in [("old/1/4", 4), ("seldom/1/1", 1), ("busy/1/11", 1)] {
+        assert!(send(&flight, key, number).await.unwrap().duplicate, "{key}");
+    }
+    for (key, number) in [("old/1/5", 5), ("seldom/1/2", 2)] {
+        assert!(!send(&flight, key, number).await.unwrap().duplicate, "{key}");
+    }
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 10);
+    let told =
+        "SELECT concat_ws(' ', loader, sequence, commits) FROM merganser_ingest() WHERE loader = 'old'";
+    assert_eq!(texts(&client, told).await.unwrap(), ["old 5 5"]);
+    drop(client);
     server.shutdown().await;
 }
 
