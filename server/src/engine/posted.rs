@@ -50,9 +50,10 @@ impl Engine {
         check_columns(&schema)?;
         let fields: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
         let imported_schema = Arc::new(Schema::new(fields));
+        let sharer = self.shared.budget.upload_of(sender);
         let (mut shares, mut taken) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.next().await.transpose()? {
-            shares.push(self.shared.budget.take(sender, batch.get_array_memory_size()).await?);
+            shares.push(self.shared.budget.take(sharer, batch.get_array_memory_size()).await?);
             taken.push(import_batch(&batch, &imported_schema)?);
         }
         Ok(Posted { name: name.to_owned(), columns: None, schema: imported_schema, batches: taken, shares })

@@ -138,6 +138,43 @@ async fn a_loader_that_takes_all_it_can_get_and_stalls_costs_the_others_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn uploads_of_one_connection_that_stall_leave_room_for_its_others() {
+    const BUDGET: usize = 6 << 20;
+    let server = TestServer::with(|config| {
+        config.engine.queue_bytes = BUDGET;
+        // Who finds no room waits for longer than this test takes.
+        config.engine.wait = Duration::from_secs(60);
+    })
+    .await;
+    let connection = server.flight().await;
+    let queued = || server.engine().bytes_queued();
+    // As threads of one process that share a connection: each sends a megabyte, bit by bit, and then stalls.
+    let stalled: Vec<_> = (0..3).map(|_| RawUpload::start(connection.clone())).collect();
+    for (number, upload) in stalled.iter().enumerate() {
+        let before = queued();
+        messages("t", (0..50).map(|part| wide(20 * part..20 * (part + 1))).collect())
+            .into_iter()
+            .for_each(|message| upload.send(message));
+        // The first two have all of it in memory; the third is kept from what is left for the others.
+        let least = if number < 2 { 900_000 } else { 300_000 };
+        until("an upload has come as far as it can", async || queued() >= before + least).await;
+    }
+    assert!(queued() > BUDGET / 3, "{} bytes", queued());
+    let key = |sequence| format!("small/1/{sequence}");
+    for sequence in 1..=20 {
+        let unit = vec![wide(0..80)];
+        let ack = soon("a small unit", put_keyed(&connection, "small", &key(sequence), unit)).await;
+        assert_eq!(ack.unwrap().rows, 80);
+        assert!(queued() <= BUDGET / 2, "{} bytes", queued());
+    }
+    for upload in stalled {
+        upload.cancel().await;
+    }
+    until("all of it is free again", async || queued() == 0).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn units_beyond_the_places_of_the_queue_are_refused_and_may_come_again() {
     const LOADERS: i64 = 60;
     let server = TestServer::with(|config| {

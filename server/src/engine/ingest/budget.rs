@@ -3,10 +3,18 @@
 //! A loader may hold as much as it leaves free for all others together: the first one half, the next half of what
 //! is left, and so on. So nobody has to know how many others there are, and a few that stall with all they could
 //! get keep no small one waiting. A batch larger than its loader's share passes when the loader holds nothing else.
+//!
+//! Within the share of a loader the same goes for its uploads, as a process that loads by many threads over one
+//! connection has them: one that is not alone may hold as much as it leaves of the loader's share for the others. Its
+//! first batch has the loader's share as its only bound, as has an upload that is alone.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,23 +37,46 @@ struct Pool {
 struct State {
     free: usize,
     /// What each loader holds; nobody is here who holds nothing.
-    held: HashMap<u64, usize>,
+    held: HashMap<u64, Held>,
     /// Those who wait, first come first. One that fits overtakes those that do not: a large batch must not stop
     /// everybody.
     waiting: VecDeque<Waiting>,
 }
 
+/// What a loader holds.
+#[derive(Default)]
+struct Held {
+    bytes: usize,
+    /// The same by upload.
+    uploads: HashMap<u64, usize>,
+}
+
 struct Waiting {
-    loader: u64,
+    sharer: Sharer,
     bytes: usize,
     give: oneshot::Sender<Share>,
+}
+
+/// Who holds a share: an upload of a loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sharer {
+    loader: u64,
+    upload: u64,
 }
 
 /// A part of the budget; given back when dropped.
 pub(crate) struct Share {
     pool: Arc<Pool>,
-    loader: u64,
+    sharer: Sharer,
     bytes: usize,
+}
+
+impl Sharer {
+    /// An upload that has just begun.
+    pub(super) fn new(loader: u64) -> Self {
+        static UPLOADS: AtomicU64 = AtomicU64::new(0);
+        Self { loader, upload: UPLOADS.fetch_add(1, Ordering::Relaxed) }
+    }
 }
 
 impl Budget {
@@ -66,23 +97,28 @@ impl Budget {
         self.pool.total / 3
     }
 
-    /// So many bytes for a loader, if it may have them just now.
-    pub(super) fn try_take(&self, loader: u64, bytes: usize) -> Option<Share> {
-        let bytes = self.bounded(bytes);
-        self.pool.state.lock().take(loader, bytes).then(|| self.share(loader, bytes))
+    /// An upload of a loader that has just begun.
+    pub(crate) fn upload_of(&self, loader: u64) -> Sharer {
+        Sharer::new(loader)
     }
 
-    /// Waits until a loader may have so many bytes, within the bound.
-    pub(crate) async fn take(&self, loader: u64, bytes: usize) -> Result<Share> {
+    /// So many bytes for an upload, if it may have them just now.
+    pub(super) fn try_take(&self, sharer: Sharer, bytes: usize) -> Option<Share> {
+        let bytes = self.bounded(bytes);
+        self.pool.state.lock().take(sharer, bytes).then(|| self.share(sharer, bytes))
+    }
+
+    /// Waits until an upload may have so many bytes, within the bound.
+    pub(crate) async fn take(&self, sharer: Sharer, bytes: usize) -> Result<Share> {
         let bytes = self.bounded(bytes);
         let given = {
             let mut state = self.pool.state.lock();
-            if state.take(loader, bytes) {
-                return Ok(self.share(loader, bytes));
+            if state.take(sharer, bytes) {
+                return Ok(self.share(sharer, bytes));
             }
             let (give, given) = oneshot::channel();
             state.waiting.retain(|waiting| !waiting.give.is_closed());
-            state.waiting.push_back(Waiting { loader, bytes, give });
+            state.waiting.push_back(Waiting { sharer, bytes, give });
             given
         };
         match tokio::time::timeout(self.wait, given).await {
@@ -96,43 +132,52 @@ impl Budget {
         bytes.min(self.pool.total)
     }
 
-    fn share(&self, loader: u64, bytes: usize) -> Share {
-        Share { pool: Arc::clone(&self.pool), loader, bytes }
+    fn share(&self, sharer: Sharer, bytes: usize) -> Share {
+        Share { pool: Arc::clone(&self.pool), sharer, bytes }
     }
 }
 
 impl State {
-    /// Takes so many bytes for a loader; false when it may not have them.
-    fn take(&mut self, loader: u64, bytes: usize) -> bool {
-        let held = self.held.get(&loader).copied().unwrap_or(0);
-        if bytes > self.free || (held > 0 && held + bytes > self.free - bytes) {
-            return false;
+    /// Takes so many bytes for an upload; false when it may not have them.
+    fn take(&mut self, sharer: Sharer, bytes: usize) -> bool {
+        let may = match self.held.get(&sharer.loader) {
+            None => bytes <= self.free,
+            Some(held) => held.may_take(sharer.upload, bytes, self.free),
+        };
+        if may && bytes > 0 {
+            self.free -= bytes;
+            self.held.entry(sharer.loader).or_default().add(sharer.upload, bytes);
         }
-        self.free -= bytes;
-        if bytes > 0 {
-            self.held.insert(loader, held + bytes);
-        }
-        true
+        may
     }
 
-    fn give_back(&mut self, loader: u64, bytes: usize) {
+    fn give_back(&mut self, sharer: Sharer, bytes: usize) {
         self.free += bytes;
-        if let Some(held) = self.held.get_mut(&loader) {
-            *held -= bytes;
-            if *held == 0 {
-                self.held.remove(&loader);
+        if let Some(held) = self.held.get_mut(&sharer.loader) {
+            held.remove(sharer.upload, bytes);
+            if held.bytes == 0 {
+                self.held.remove(&sharer.loader);
             }
+        }
+    }
+
+    /// Has another upload hold what this one has held.
+    fn pass_on(&mut self, from: Sharer, to: Sharer, bytes: usize) {
+        if from != to && bytes > 0 {
+            self.give_back(from, bytes);
+            self.free -= bytes;
+            self.held.entry(to.loader).or_default().add(to.upload, bytes);
         }
     }
 
     /// Takes for those who wait what they may have now.
     fn serve(&mut self) -> Vec<Waiting> {
         let mut served = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in mem::take(&mut self.waiting) {
             if waiting.give.is_closed() {
                 continue;
             }
-            if self.take(waiting.loader, waiting.bytes) {
+            if self.take(waiting.sharer, waiting.bytes) {
                 served.push(waiting);
             } else {
                 self.waiting.push_back(waiting);
@@ -142,17 +187,53 @@ impl State {
     }
 }
 
+impl Held {
+    /// Whether an upload of this loader may have so many bytes more, where so many are free.
+    fn may_take(&self, upload: u64, bytes: usize, free: usize) -> bool {
+        let loader = self.bytes + bytes;
+        if bytes > free || loader > free - bytes {
+            return false;
+        }
+        match self.uploads.get(&upload) {
+            Some(held) if *held < self.bytes => {
+                // The loader holds half of this at the most, as things are.
+                let share = (free + self.bytes) / 2;
+                held + bytes <= share.saturating_sub(loader)
+            }
+            // Its first batch, or an upload that is alone.
+            _ => true,
+        }
+    }
+
+    fn add(&mut self, upload: u64, bytes: usize) {
+        self.bytes += bytes;
+        *self.uploads.entry(upload).or_default() += bytes;
+    }
+
+    fn remove(&mut self, upload: u64, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(held) = self.uploads.get_mut(&upload) {
+            *held -= bytes;
+            if *held == 0 {
+                self.uploads.remove(&upload);
+            }
+        }
+    }
+}
+
 impl Share {
     /// Splits off so many bytes, or whatever is left.
     pub(super) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
-        Self { pool: Arc::clone(&self.pool), loader: self.loader, bytes }
+        Self { pool: Arc::clone(&self.pool), sharer: self.sharer, bytes }
     }
 
-    /// Adds another share of the same loader.
+    /// Adds another share, which this upload holds from now on.
     pub(super) fn merge(&mut self, mut other: Self) {
-        self.bytes += std::mem::take(&mut other.bytes);
+        let bytes = mem::take(&mut other.bytes);
+        self.pool.state.lock().pass_on(other.sharer, self.sharer, bytes);
+        self.bytes += bytes;
     }
 }
 
@@ -163,12 +244,12 @@ impl Drop for Share {
         }
         let served = {
             let mut state = self.pool.state.lock();
-            state.give_back(self.loader, self.bytes);
+            state.give_back(self.sharer, self.bytes);
             state.serve()
         };
         // Outside of the lock: whoever has stopped waiting meanwhile drops the share, and so gives it on.
-        for Waiting { loader, bytes, give } in served {
-            let _ = give.send(Self { pool: Arc::clone(&self.pool), loader, bytes });
+        for Waiting { sharer, bytes, give } in served {
+            let _ = give.send(Self { pool: Arc::clone(&self.pool), sharer, bytes });
         }
     }
 }
@@ -183,13 +264,18 @@ mod tests {
         Budget::new(bytes, Duration::from_secs(3600))
     }
 
+    /// The only upload of a loader.
+    fn of(loader: u64) -> Sharer {
+        Sharer { loader, upload: loader }
+    }
+
     #[test]
     fn one_loader_has_half_and_all_leave_something() {
         let budget = budget(1_000);
         let mut held = Vec::new();
         let mut greedy = |loader| {
             let before = budget.taken();
-            held.extend(std::iter::from_fn(|| budget.try_take(loader, 1)));
+            held.extend(std::iter::from_fn(|| budget.try_take(of(loader), 1)));
             budget.taken() - before
         };
         assert_eq!(greedy(1), 500);
@@ -197,7 +283,7 @@ mod tests {
         for loader in 3..9 {
             greedy(loader);
         }
-        assert!(budget.try_take(100, 1).is_some(), "{} are taken", budget.taken());
+        assert!(budget.try_take(of(100), 1).is_some(), "{} are taken", budget.taken());
         drop(held);
         assert_eq!(budget.taken(), 0);
         assert!(budget.pool.state.lock().held.is_empty());
@@ -206,24 +292,24 @@ mod tests {
     #[test]
     fn a_batch_larger_than_a_share_passes_alone() {
         let budget = budget(1_000);
-        let all = budget.try_take(1, 5_000).unwrap();
+        let all = budget.try_take(of(1), 5_000).unwrap();
         assert_eq!(budget.taken(), 1_000);
-        assert!(budget.try_take(2, 1).is_none());
+        assert!(budget.try_take(of(2), 1).is_none());
         drop(all);
-        let small = budget.try_take(1, 1).unwrap();
-        assert!(budget.try_take(1, 900).is_none(), "it holds something");
-        assert!(budget.try_take(2, 900).is_some());
+        let small = budget.try_take(of(1), 1).unwrap();
+        assert!(budget.try_take(of(1), 900).is_none(), "it holds something");
+        assert!(budget.try_take(of(2), 900).is_some());
         drop(small);
     }
 
     #[tokio::test]
     async fn who_waits_is_served_when_room_comes_and_the_small_overtake() {
         let budget = budget(1_000);
-        let held = budget.try_take(1, 500).unwrap();
-        let mut own = Box::pin(budget.take(1, 100));
-        let mut large = Box::pin(budget.take(2, 850));
+        let held = budget.try_take(of(1), 500).unwrap();
+        let mut own = Box::pin(budget.take(of(1), 100));
+        let mut large = Box::pin(budget.take(of(2), 850));
         assert!((&mut own).now_or_never().is_none() && (&mut large).now_or_never().is_none());
-        let small = budget.take(3, 100).await.unwrap();
+        let small = budget.take(of(3), 100).await.unwrap();
         assert!((&mut large).now_or_never().is_none());
         drop(held);
         let own = own.await.unwrap();
@@ -235,25 +321,73 @@ mod tests {
     #[tokio::test]
     async fn who_has_gone_takes_nothing() {
         let budget = budget(1_000);
-        let held = budget.try_take(1, 1_000).unwrap();
-        let gone = Box::pin(budget.take(2, 1_000));
+        let held = budget.try_take(of(1), 1_000).unwrap();
+        let gone = Box::pin(budget.take(of(2), 1_000));
         assert!(tokio::time::timeout(Duration::ZERO, gone).await.is_err());
         drop(held);
         assert_eq!(budget.taken(), 0);
         let impatient = Budget::new(10, Duration::ZERO);
-        let _all = impatient.try_take(1, 10).unwrap();
-        assert!(matches!(impatient.take(2, 1).await, Err(Error::QueueFull)));
+        let _all = impatient.try_take(of(1), 10).unwrap();
+        assert!(matches!(impatient.take(of(2), 1).await, Err(Error::QueueFull)));
     }
 
     #[test]
     fn a_share_is_split_and_merged() {
         let budget = budget(1_000);
-        let mut share = budget.try_take(1, 400).unwrap();
+        let mut share = budget.try_take(of(1), 400).unwrap();
         let part = share.split(150);
         drop(share.split(1_000));
         assert_eq!(budget.taken(), 150);
         share.merge(part);
         drop(share);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn uploads_of_one_loader_leave_each_other_something() {
+        let budget = budget(1_000);
+        let mut held = Vec::new();
+        let mut greedy = |sharer| {
+            let before = budget.taken();
+            held.extend(std::iter::from_fn(|| budget.try_take(sharer, 1)));
+            budget.taken() - before
+        };
+        let first = Sharer::new(1);
+        let alone = budget.try_take(first, 250).unwrap();
+        // What is left of the loader's 500 is halved again and again.
+        let others = [0; 5].map(|_| greedy(Sharer::new(1)));
+        assert_eq!(others, [125, 62, 31, 16, 8]);
+        assert_eq!(greedy(first), 0, "it is no longer alone");
+        drop(alone);
+        assert!(greedy(first) > 100);
+        assert!(budget.taken() < 500);
+        // Other loaders have their own.
+        assert!(greedy(of(2)) > 250);
+        drop(held);
+        assert_eq!(budget.taken(), 0);
+        assert!(budget.pool.state.lock().held.is_empty());
+    }
+
+    #[test]
+    fn the_first_batch_of_an_upload_has_the_share_of_its_loader() {
+        let budget = budget(1_000);
+        let _first = budget.try_take(Sharer::new(1), 200).unwrap();
+        let second = Sharer::new(1);
+        assert!(budget.try_take(second, 301).is_none());
+        let _batch = budget.try_take(second, 300).unwrap();
+        assert!(budget.try_take(Sharer::new(1), 1).is_none(), "the loader has all that it may have");
+    }
+
+    #[test]
+    fn a_share_that_is_merged_counts_for_the_other_upload() {
+        let budget = budget(1_000);
+        let mut share = budget.try_take(of(1), 100).unwrap();
+        share.merge(budget.try_take(of(2), 50).unwrap());
+        share.merge(budget.try_take(Sharer::new(1), 20).unwrap());
+        assert_eq!(budget.taken(), 170);
+        assert_eq!(budget.pool.state.lock().held.len(), 1);
+        drop(share);
+        assert_eq!(budget.taken(), 0);
+        assert!(budget.pool.state.lock().held.is_empty());
     }
 }

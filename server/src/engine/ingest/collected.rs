@@ -3,12 +3,12 @@
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, make_array};
 use arrow_schema::DataType;
 
-use super::{Budget, Share};
+use super::{Budget, Share, budget::Sharer};
 use crate::engine::Result;
 
 /// The rows of an upload so far, and their share of the byte budget.
 pub(super) struct Collected {
-    loader: u64,
+    sharer: Sharer,
     pub(super) batches: Vec<RecordBatch>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
@@ -16,33 +16,37 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Nothing so far, of this loader.
+    /// Nothing so far, of an upload of this loader.
     pub(super) fn of(loader: u64) -> Self {
-        Self { loader, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
+        Self::nothing(Sharer::new(loader))
+    }
+
+    fn nothing(sharer: Sharer) -> Self {
+        Self { sharer, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
     }
 
     /// The same rows once more; their share of the budget stays with the first copy.
     pub(super) fn copy(&self) -> Self {
-        let Self { loader, rows, bytes, .. } = *self;
-        Self { loader, batches: self.batches.clone(), rows, bytes, budget: None }
+        let Self { sharer, rows, bytes, .. } = *self;
+        Self { sharer, batches: self.batches.clone(), rows, bytes, budget: None }
     }
 
     /// Takes all of it out.
     pub(super) fn take(&mut self) -> Self {
-        let loader = self.loader;
-        std::mem::replace(self, Self::of(loader))
+        let nothing = Self::nothing(self.sharer);
+        std::mem::replace(self, nothing)
     }
 
     /// Takes a batch, waiting for room in the budget.
     pub(super) async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
-        let share = budget.take(self.loader, bytes_of(&batch)).await?;
+        let share = budget.take(self.sharer, bytes_of(&batch)).await?;
         self.push(batch, share);
         Ok(())
     }
 
     /// Takes a batch if there is room for it just now; gives it back if not.
     pub(super) fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
-        match budget.try_take(self.loader, bytes_of(&batch)) {
+        match budget.try_take(self.sharer, bytes_of(&batch)) {
             Some(share) => {
                 self.push(batch, share);
                 None
