@@ -92,3 +92,28 @@ async fn a_wrong_one_stops_the_start_and_is_named() {
         assert!(told.contains("query wrong") && told.contains(expected), "{rest}: {told}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_cannot_be_what_returns_says_stop_the_start() {
+    for (columns, returns, expected) in [
+        ("i AS a", "a = 'DATE'", "its column \"a\" cannot be cast to DATE"),
+        ("1 AS b, [i] AS a", "b = 'VARCHAR', a = 'DATE[]'", "(BIGINT -> DATE)"),
+        ("{'x': i} AS a", "a = 'BIGINT'", "(STRUCT(x BIGINT) -> BIGINT)"),
+        ("INTERVAL 1 DAY AS a", "a = 'DATE'", "(INTERVAL -> DATE)"),
+    ] {
+        let query = format!("[[query]]\nname = 'wrong'\nsql = \"SELECT {columns} FROM range(3) t(i)\"");
+        let told = refusal(&format!("{query}\nreturns = {{ {returns} }}")).await;
+        assert!(told.contains("query wrong: its column \"a\""), "{columns}: {told}");
+        assert!(told.contains(expected) && !told.contains("LINE 1"), "{columns}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_some_values_cannot_be_starts() {
+    let query = "[[query]]\nname = 'days'\nsql = \"SELECT '2024-01-0' || i AS day, i AS n FROM range(1, 3) t(i)\"\n\
+                 returns = { day = 'DATE', n = 'TINYINT' }";
+    let server = TestServer::with(|config| configure(config, query)).await;
+    let days = texts(&server.client().await, "SELECT day || ' ' || n FROM queries.days()").await.unwrap();
+    assert_eq!(days, ["2024-01-01 1", "2024-01-02 2"]);
+    server.shutdown().await;
+}

@@ -130,7 +130,7 @@ impl LogicalType {
 }
 
 /// VARCHAR for what leaves as text.
-fn plain_sql(id: c::duckdb_type) -> &'static str {
+pub(super) fn plain_sql(id: c::duckdb_type) -> &'static str {
     match id {
         c::DUCKDB_TYPE_DUCKDB_TYPE_BOOLEAN => "BOOLEAN",
         c::DUCKDB_TYPE_DUCKDB_TYPE_TINYINT => "TINYINT",

@@ -20,6 +20,7 @@ mod pulse;
 mod range;
 mod recast;
 mod rows;
+mod sample;
 mod scan;
 mod statement;
 mod table_function;

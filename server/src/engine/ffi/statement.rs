@@ -11,6 +11,7 @@ use super::{
     arrow::{self, LogicalTypes},
     c_string,
     connection::{Interrupt, RawConnection, take_text},
+    logical::LogicalType,
     text, value,
 };
 
@@ -205,6 +206,11 @@ impl Prepared {
                 arrow::or_varchar(c::duckdb_prepared_statement_column_logical_type(self.raw, index))
             }))
         }
+    }
+
+    /// For each of its columns a value of its type, as SQL.
+    pub(crate) fn samples(&self) -> Vec<String> {
+        self.column_types().read().iter().map(LogicalType::sample_sql).collect()
     }
 
     /// True when every column and parameter has a type already, before values are bound.

@@ -4,9 +4,14 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_schema::{Schema, SchemaRef};
 
-use super::{NamedQuery, Parameter, Result, definition::Input, wrong};
+use super::{NamedQuery, Parameter, Result, casts, definition::Input, wrong};
 use crate::{
-    engine::{Exports, ffi::Connection, statement::prepare_one, types},
+    engine::{
+        Exports,
+        ffi::{Connection, Prepared},
+        statement::prepare_one,
+        types,
+    },
     sql::{as_subquery, quote, replace_placeholders},
 };
 
@@ -57,8 +62,10 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
 /// The statement and the columns of its result.
 fn plan(query: &NamedQuery, connection: &Connection) -> Result<(String, SchemaRef)> {
     let sql = replace_placeholders(&query.sql, |name| with_type(query, name, &format!("${name}")));
-    let schema = schema_of(query, &with_examples(query, &sql), connection)?;
+    let prepared = reading(query, &with_examples(query, &sql), connection)?;
+    let schema = columns_of(query, &prepared)?;
     let sql = returning(query, &sql, &schema)?;
+    casts::check(query, &prepared, connection)?;
     let schema = schema_of(query, &with_examples(query, &sql), connection)?;
     Ok((sql, schema))
 }
@@ -76,16 +83,25 @@ pub(super) fn example(query: &NamedQuery, name: &str) -> String {
 }
 
 fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {
-    let problem = |reason: String| wrong(query, reason);
+    columns_of(query, &reading(query, sql, connection)?)
+}
+
+/// The plan of a statement that reads.
+fn reading(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<Prepared> {
     let prepared =
-        prepare_one(connection, &Exports::default(), sql).map_err(|error| problem(error.to_string()))?;
-    if !prepared.kind().may_read() {
-        return Err(problem("it is no query: it must read, and nothing else".into()));
+        prepare_one(connection, &Exports::default(), sql).map_err(|error| wrong(query, error.to_string()))?;
+    match prepared.kind().may_read() {
+        true => Ok(prepared),
+        false => Err(wrong(query, "it is no query: it must read, and nothing else")),
     }
-    let schema = prepared.schema().map_err(|error| problem(error.message))?;
+}
+
+/// The columns that callers see.
+fn columns_of(query: &NamedQuery, prepared: &Prepared) -> Result<SchemaRef> {
+    let schema = prepared.schema().map_err(|error| wrong(query, error.message))?;
     let mut names = std::collections::HashSet::new();
     if let Some(twice) = schema.fields().iter().find(|field| !names.insert(field.name().to_lowercase())) {
-        return Err(problem(format!("two columns of its result are called {:?}", twice.name())));
+        return Err(wrong(query, format!("two columns of its result are called {:?}", twice.name())));
     }
     Ok(types::Wire::new(&schema).schema())
 }

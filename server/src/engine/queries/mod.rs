@@ -5,6 +5,7 @@
 //! parameters bound.
 
 mod call;
+mod casts;
 mod check;
 mod definition;
 mod macros;
