@@ -114,7 +114,7 @@ class TestCalls:
             ("numbers", {"cursor": "", "limit": 0}, 400, "BAD_PARAMETER"),
             ("numbers", {"format": "xml"}, 406, "NOT_ACCEPTABLE"),
             ("since", {}, 400, "BAD_PARAMETER"),
-            ("since", {"day": "soon"}, 400, "CONVERSION"),
+            ("since", {"day": "soon"}, 400, "BAD_PARAMETER"),
             ("heavy", {}, 405, "ROWS_WANTED"),
         ],
     )

@@ -100,7 +100,8 @@ class TestByPath:
             (["by_region", "region=a", "region=b"], "BAD_PARAMETER", "twice"),
             (["by_region", "limit=-1"], "BAD_PARAMETER", "limit"),
             (["since"], "BAD_PARAMETER", "day"),
-            (["since", "day=soon"], "CONVERSION", "soon"),
+            (["by_region", "min_total=9223372036854775808"], "BAD_PARAMETER", "min_total is of type BIGINT"),
+            (["since", "day=soon"], "BAD_PARAMETER", 'day is of type DATE; "soon" is not: invalid date field format'),
             (["heavy"], "ROWS_WANTED", "DoExchange"),
         ],
     )
@@ -228,6 +229,7 @@ class TestPostedRows:
         [
             (path("queries", "nothing"), ANIMALS, "QUERY_NOT_FOUND"),
             (path("queries", "by_region"), ANIMALS, "BAD_PARAMETER"),
+            (path("queries", "heavy", "least=much"), ANIMALS, "BAD_PARAMETER"),
             (path("queries", "heavy"), pa.table({"wings": [2]}), "SCHEMA_MISMATCH"),
             (path("queries", "heavy"), pa.table({"grams": ["many"]}), "CONVERSION"),
             (path("posted", "zoo", "INSERT INTO sales SELECT name, grams, today() FROM zoo"), ANIMALS, "NOT_ALLOWED"),

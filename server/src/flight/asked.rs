@@ -10,7 +10,9 @@ use prost::{Message, bytes::Bytes};
 use tonic::Status;
 
 use super::error::{bad_request, engine_status};
-use crate::engine::{Arguments, Error, QUERIES, QueryCard, Statement, TableRef, arguments_of, page_of};
+use crate::engine::{
+    Arguments, Engine, Error, QUERIES, QueryCard, Statement, TableRef, arguments_of, page_of,
+};
 
 /// The type URLs of Flight SQL begin so; SQL text that happens to parse as protobuf does not.
 const FLIGHT_SQL: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -47,9 +49,9 @@ impl Call {
     }
 
     /// The statement that answers it.
-    pub(super) fn statement(mut self, card: &QueryCard) -> Result<Statement, Error> {
+    pub(super) async fn statement(mut self, engine: &Engine, card: &QueryCard) -> Result<Statement, Error> {
         let page = page_of(&mut self.arguments)?;
-        card.statement(self.arguments, page)
+        engine.call(card, self.arguments, page).await
     }
 }
 

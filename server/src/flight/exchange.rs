@@ -73,7 +73,7 @@ impl Flight {
         let (statement, posted) = match asked {
             Exchange::Named(call) => {
                 let card = self.engine.query(&call.name).map_err(engine_status)?;
-                let statement = call.statement(card).map_err(engine_status)?;
+                let statement = call.statement(&self.engine, card).await.map_err(engine_status)?;
                 let posted =
                     self.posted(&card.name, upload, sender).await.and_then(|rows| rows.as_input_of(card));
                 (statement, posted)

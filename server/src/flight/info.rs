@@ -61,7 +61,7 @@ impl Flight {
         let query = match asked {
             Asked::Table(table) => Query::new(Statement::new(select_all(&table))),
             Asked::Sql(sql) => Query::new(Statement::new(sql)),
-            Asked::Query(call) => return self.plan_call(session, call, descriptor).map(Planned::Info),
+            Asked::Query(call) => return self.plan_call(session, call, descriptor).await.map(Planned::Info),
             Asked::Command(command) => match *command {
                 Command::CommandStatementQuery(query) => Query {
                     transaction: query.transaction_id.unwrap_or_default().to_vec(),
@@ -94,7 +94,7 @@ impl Flight {
     }
 
     /// A named query was planned when the server started: its columns are known.
-    fn plan_call(
+    async fn plan_call(
         &self,
         session: &Session,
         call: Call,
@@ -107,7 +107,7 @@ impl Flight {
                 "this query answers from rows that are sent with it; call it by DoExchange",
             ));
         }
-        let statement = call.statement(card).map_err(engine_status)?;
+        let statement = call.statement(&self.engine, card).await.map_err(engine_status)?;
         let query = Query { schema: self.tickets.fingerprint(&card.schema), ..Query::new(statement) };
         let ticket = self.tickets.query(query, session.id())?;
         flight_info(Some(&card.schema), ticket, descriptor.clone(), -1)

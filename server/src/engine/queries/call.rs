@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema};
 
-use super::{Error, Parameter, QueryCard, Result};
+use super::{
+    Error, Parameter, QueryCard, Result,
+    values::{Verdict, verdict},
+};
 use crate::{
     engine::{Engine, Statement},
     sql::as_subquery,
@@ -85,11 +88,8 @@ impl Engine {
 }
 
 impl QueryCard {
-    /// The statement that answers a call.
-    ///
-    /// # Errors
-    /// [`Error::BadParameter`] for one that is missing, not known, or not of its type.
-    pub fn statement(&self, mut arguments: Arguments, page: Page) -> Result<Statement> {
+    /// The statement that answers a call, with values that only DuckDB may know to be of no use.
+    pub(super) fn statement(&self, mut arguments: Arguments, page: Page) -> Result<Statement> {
         let values = self
             .parameters
             .iter()
@@ -110,7 +110,7 @@ impl QueryCard {
     /// The statement that counts all rows of a call.
     ///
     /// # Errors
-    /// As [`QueryCard::statement`].
+    /// [`Error::BadParameter`].
     pub fn count_statement(&self, arguments: Arguments) -> Result<Statement> {
         let mut statement = self.statement(arguments, Page::default())?;
         statement.sql = format!("SELECT count(*) AS total FROM {}", as_subquery(&self.sql));
@@ -154,28 +154,11 @@ impl Parameter {
         }
     }
 
-    /// DuckDB has the last word on every type; of the usual ones the error names the parameter.
+    /// Refuses what is plainly not of its type; see [`values`](super::values) for the rest.
     fn checked(&self, text: String) -> Result<String> {
-        let trimmed = text.trim();
-        let fits = match self.data_type.to_uppercase().as_str() {
-            "BIGINT" | "INTEGER" | "INT" | "SMALLINT" | "TINYINT" | "HUGEINT" => {
-                trimmed.parse::<i128>().is_ok()
-            }
-            "UBIGINT" | "UINTEGER" | "USMALLINT" | "UTINYINT" => trimmed.parse::<u64>().is_ok(),
-            "DOUBLE" | "FLOAT" | "REAL" => trimmed.parse::<f64>().is_ok(),
-            "BOOLEAN" | "BOOL" => {
-                ["true", "false", "t", "f", "1", "0"].contains(&trimmed.to_lowercase().as_str())
-            }
-            _ => true,
-        };
-        if fits {
-            return Ok(text);
+        match verdict(&self.data_type, &text) {
+            Verdict::DoesNot => Err(Error::BadParameter(self.is_not(&text))),
+            Verdict::Fits | Verdict::Unknown => Ok(text),
         }
-        Err(Error::BadParameter(format!(
-            "the parameter {} is of type {}; {:?} is not",
-            self.name,
-            self.data_type,
-            excerpt(&text)
-        )))
     }
 }

@@ -9,6 +9,7 @@ mod casts;
 mod check;
 mod definition;
 mod macros;
+mod values;
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 //! failures as [`problem::Problem`]s.
 
 mod accept;
+mod address;
 mod answer;
 mod body;
 mod cursors;

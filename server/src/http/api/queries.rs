@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     Extension,
-    extract::{Path, Request},
+    extract::{Path, Request, rejection::PathRejection},
     http::{HeaderValue, Method, StatusCode, header::ALLOW},
     response::{IntoResponse, Response},
 };
@@ -16,7 +16,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    accept, answer, body,
+    accept,
+    address::{self, bad_text},
+    answer, body,
     cursors::{Cursor, PageOf, page_limit},
     door::Visit,
     problem::Problem,
@@ -117,9 +119,10 @@ pub(super) fn json_of(value: &OptionValue) -> Value {
 /// Answers a query.
 pub(super) async fn call(
     Extension(visit): Extension<Visit>,
-    Path(name): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let Path(name) = path.map_err(|_| bad_text("the name of the query"))?;
     let format = accept::format(request.uri(), request.headers())?;
     let mut asked = Asked::of(request.uri().query().unwrap_or_default())?;
     if let Some(token) = asked.cursor.take_if(|token| !token.is_empty()) {
@@ -150,26 +153,26 @@ async fn answer_call(
     format: Format,
 ) -> Result<Response, Problem> {
     let page_asked = page_of(&mut asked.arguments)?;
+    let begins_cursor = asked.cursor.is_some();
+    let limit = if begins_cursor { page_limit(page_asked.limit)? } else { 0 };
+    let page_wanted = if begins_cursor { Page { limit: None, ..page_asked } } else { page_asked };
+    let statement = visit.api.engine.call(card, asked.arguments.clone(), page_wanted).await?;
     let total = match (asked.total, &posted) {
-        (true, None) => Some(count(&visit, card.count_statement(asked.arguments.clone())?).await?),
+        (true, None) => Some(count(&visit, card.count_statement(asked.arguments)?).await?),
         (true, Some(_)) => {
             return Err(Problem::bad_request("BAD_PARAMETER", "a query over posted rows has no total"));
         }
         _ => None,
     };
-    if asked.cursor.is_some() {
-        let limit = page_limit(page_asked.limit)?;
-        let whole = Page { limit: None, ..page_asked };
-        let mut entry = visit.api.log.begin("query", &card.name);
-        let rows = run(&visit, card.statement(asked.arguments, whole)?, posted).await;
-        let rows = rows.inspect_err(|error| entry.failed(error))?;
-        let cursor = Cursor::new(rows, card, visit.session.principal());
-        return with_total(page(visit, cursor, limit, format).await?, total);
-    }
-    let statement = card.statement(asked.arguments, page_asked)?;
     let mut entry = visit.api.log.begin("query", &card.name);
     let rows = run(&visit, statement, posted).await.inspect_err(|error| entry.failed(error))?;
-    with_total(answer::respond(rows, format, entry, visit.open).await?, total)
+    let answer = if begins_cursor {
+        let cursor = Cursor::new(rows, card, visit.session.principal());
+        page(visit, cursor, limit, format).await?
+    } else {
+        answer::respond(rows, format, entry, visit.open).await?
+    };
+    with_total(answer, total)
 }
 
 /// One page of a cursor, and where the next one is.
@@ -235,13 +238,14 @@ struct Asked {
 impl Asked {
     fn of(query: &str) -> Result<Self, Problem> {
         let mut asked = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        for pair in address::pairs(query) {
+            let (name, value) = pair?;
             match &*name {
                 // Of the form the accepting has seen to.
                 "format" => {}
-                "cursor" => asked.cursor = Some(value.into_owned()),
+                "cursor" => asked.cursor = Some(value),
                 "total" => asked.total = truth(&value)?,
-                _ => add_argument(&mut asked.arguments, &name, Some(value.into_owned()))?,
+                _ => add_argument(&mut asked.arguments, &name, Some(value))?,
             }
         }
         Ok(asked)

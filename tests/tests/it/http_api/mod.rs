@@ -3,6 +3,7 @@
 mod formats;
 mod limits;
 mod log_in;
+mod named;
 mod requests;
 mod streams;
 

@@ -1,0 +1,64 @@
+//! Named queries over HTTP: what their parameters may be.
+
+use merganser_tests::{HttpClient, TestServer, configure};
+
+use super::server_with;
+
+const QUERIES: &str = "
+    [[query]]
+    name = 'plus'
+    sql = 'SELECT $n + 1 AS n, $day AS day, $price AS price, $city AS city'
+    [query.params]
+    n = { type = 'TINYINT', default = 1 }
+    day = { type = 'DATE', default = '2024-01-01' }
+    price = { type = 'DECIMAL(5,2)', default = 0 }
+    city = { type = 'VARCHAR', optional = true }
+";
+
+async fn queries() -> (TestServer, HttpClient) {
+    server_with(|config| configure(config, QUERIES)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_of_another_type_is_named_with_its_parameter() {
+    let (server, mut client) = queries().await;
+    for (asked, told) in [
+        ("n=300", "the parameter n is of type TINYINT; \"300\" is not"),
+        ("n=1.5", "the parameter n is of type TINYINT; \"1.5\" is not"),
+        ("day=soon", "the parameter day is of type DATE; \"soon\" is not: invalid date field format"),
+        (
+            "day=2024-13-01",
+            "the parameter day is of type DATE; \"2024-13-01\" is not: date field value out of",
+        ),
+        ("price=12345", "the parameter price is of type DECIMAL(5,2); \"12345\" is not: "),
+        ("n=1&day=&city=x", "the parameter day is of type DATE; \"\" is not: "),
+        ("n=300&limit=1&total=true", "the parameter n is of type TINYINT"),
+        ("day=soon&cursor=", "the parameter day is of type DATE"),
+    ] {
+        let answer = client.send("GET", &format!("/v1/queries/plus?{asked}"), &[], "").await;
+        assert_eq!(answer.problem(), (400, "BAD_PARAMETER".into()), "{asked}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with(told) && !detail.contains("LINE 1"), "{asked}: {detail}");
+    }
+    let json = [("content-type", "application/json")];
+    let answer = client.send("POST", "/v1/queries/plus", &json, r#"{"day": 5}"#).await;
+    assert_eq!(answer.problem(), (400, "BAD_PARAMETER".into()));
+    let answer = client.send("GET", "/v1/queries/plus?n=126&day=2024-02-29&price=9.995", &[], "").await;
+    assert_eq!(
+        answer.json()["rows"],
+        serde_json::json!([{"n": 127, "day": "2024-02-29", "price": 10.00, "city": null}])
+    );
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_utf8_is_refused_and_not_replaced() {
+    let (server, mut client) = queries().await;
+    for asked in ["plus?city=%ff", "plus?%ff=1", "plus?city=a&n=%C3", "%ff"] {
+        let answer = client.send("GET", &format!("/v1/queries/{asked}"), &[], "").await;
+        assert_eq!(answer.problem(), (400, "BAD_PARAMETER".into()), "{asked}");
+    }
+    let answer = client.send("GET", "/v1/queries/plus?city=%C3%85s+1%2B1", &[], "").await;
+    assert_eq!(answer.json()["rows"][0]["city"], "\u{c5}s 1+1");
+    server.shutdown().await;
+}
