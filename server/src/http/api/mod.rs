@@ -15,6 +15,7 @@ mod parameters;
 mod problem;
 mod queries;
 mod rows;
+mod schemas;
 mod sql;
 mod tables;
 

@@ -3,7 +3,7 @@
 use axum::{Extension, response::Response};
 use serde_json::{Map, Value, json};
 
-use super::{answer, door::Visit, problem::Problem, queries::json_of};
+use super::{answer, door::Visit, problem::Problem, queries::json_of, schemas};
 use crate::{
     engine::{Parameter, QueryCard},
     http::format::Format,
@@ -15,7 +15,8 @@ pub(super) async fn describe(Extension(visit): Extension<Visit>) -> Result<Respo
 }
 
 fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
-    let mut paths = Map::new();
+    let (mut paths, mut schemas) = (Map::new(), Map::new());
+    schemas.insert("Problem".into(), problem());
     paths.insert("/v1/sql".into(), json!({ "post": sql() }));
     paths.insert(
         "/v1/tables".into(),
@@ -23,6 +24,7 @@ fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
     );
     paths.insert("/v1/queries".into(), json!({ "get": listing("queries", "The named queries.") }));
     for card in queries {
+        schemas.insert(row_name(card), schemas::row(&card.schema));
         paths.insert(format!("/v1/queries/{}", card.name), query(card));
     }
     json!({
@@ -30,7 +32,7 @@ fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
         "info": { "title": "Merganser", "version": env!("CARGO_PKG_VERSION") },
         "paths": paths,
         "components": {
-            "schemas": { "Problem": problem() },
+            "schemas": schemas,
             "securitySchemes": {
                 "basic": { "type": "http", "scheme": "basic" },
                 "bearer": { "type": "http", "scheme": "bearer" },
@@ -62,9 +64,11 @@ fn problems() -> Value {
     })
 }
 
-fn rows() -> Value {
-    let content: Map<_, _> =
+/// Rows in every form, with the schema of the answer in JSON.
+fn rows(json: Value) -> Value {
+    let mut content: Map<_, _> =
         Format::ALL.iter().map(|format| (format.media_type().to_owned(), json!({}))).collect();
+    content.insert(Format::Json.media_type().to_owned(), json!({ "schema": json }));
     let header = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     let headers = json!({
         "x-next-cursor": header("Where the next page is, if there is one."),
@@ -110,8 +114,19 @@ fn sql() -> Value {
                 "application/sql": { "schema": { "type": "string" } },
             },
         },
-        "responses": { "200": rows(), "default": problems() },
+        "responses": { "200": rows(any_answer()), "default": problems() },
     })
+}
+
+/// The columns are the statement's; one that has no rows tells how many it has changed.
+fn any_answer() -> Value {
+    let changed = json!({
+        "type": "object",
+        "required": ["changed"],
+        "additionalProperties": false,
+        "properties": { "changed": { "type": "integer", "minimum": 0 } },
+    });
+    json!({ "oneOf": [schemas::document(&json!({ "type": "object" })), changed] })
 }
 
 fn form() -> Value {
@@ -122,6 +137,11 @@ fn form() -> Value {
         "description": "The form of the answer; else Accept tells.",
         "schema": { "type": "string", "enum": names },
     })
+}
+
+/// What the schema of a query's rows is called.
+fn row_name(card: &QueryCard) -> String {
+    format!("{}_row", card.name)
 }
 
 fn query(card: &QueryCard) -> Value {
@@ -147,6 +167,8 @@ fn query(card: &QueryCard) -> Value {
         }));
     }
     let columns: Vec<_> = card.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let row = format!("#/components/schemas/{}", row_name(card));
+    let answer = schemas::document(&json!({ "$ref": row }));
     let summary = card.description.clone().unwrap_or_else(|| format!("The query {}.", card.name));
     let operation = |id: String| {
         json!({
@@ -154,7 +176,7 @@ fn query(card: &QueryCard) -> Value {
             "description": format!("Columns: {}.", columns.join(", ")),
             "operationId": id,
             "parameters": parameters,
-            "responses": { "200": rows(), "default": problems() },
+            "responses": { "200": rows(answer.clone()), "default": problems() },
         })
     };
     let Some(input) = &card.input else {
