@@ -145,7 +145,7 @@ impl Server {
             config,
         };
         // From here on connections are taken, though they may wait for `run`.
-        server.serve_http();
+        server.serve_http().map_err(ServerError::Random)?;
         server.engine.start_jobs();
         server.engine.await_missing();
         server.readiness.enter(Phase::Serving);
@@ -244,17 +244,18 @@ impl Server {
     }
 
     /// Opens the API and the metrics over HTTP.
-    fn serve_http(&self) {
-        let Some(http) = &self.http else { return };
+    fn serve_http(&self) -> Result<(), getrandom::Error> {
+        let Some(http) = &self.http else { return Ok(()) };
         let places = [self.places.clone(), http.places()];
         http.sample_with(sample(self.engine.clone(), Arc::clone(&self.sessions), places));
         http.serve(Api {
             engine: self.engine.clone(),
-            cursors: Cursors::new(self.config.engine.read_concurrency),
+            cursors: Cursors::new(self.config.engine.read_concurrency)?,
             sessions: Arc::clone(&self.sessions),
             authenticator: Arc::clone(&self.authenticator),
             log: Arc::clone(&self.log),
         });
+        Ok(())
     }
 }
 

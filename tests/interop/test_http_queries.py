@@ -110,7 +110,7 @@ class TestCalls:
             ("numbers", {"colour": "red"}, 400, "BAD_PARAMETER"),
             ("numbers", {"limit": "-1"}, 400, "BAD_PARAMETER"),
             ("numbers", {"total": "perhaps"}, 400, "BAD_PARAMETER"),
-            ("numbers", {"cursor": "not one"}, 404, "CURSOR_GONE"),
+            ("numbers", {"cursor": "not one"}, 400, "BAD_CURSOR"),
             ("numbers", {"cursor": "", "limit": 0}, 400, "BAD_PARAMETER"),
             ("numbers", {"format": "xml"}, 406, "NOT_ACCEPTABLE"),
             ("since", {}, 400, "BAD_PARAMETER"),
@@ -153,7 +153,7 @@ class TestPages:
     def test_a_cursor_is_used_once(self, http):
         cursor = http.get("/v1/queries/numbers", cursor="", limit=4).headers["x-next-cursor"]
         assert http.get("/v1/queries/numbers", cursor=cursor, limit=4).status == 200
-        assert http.get("/v1/queries/numbers", cursor=cursor, limit=4).slug == "CURSOR_GONE"
+        assert http.get("/v1/queries/numbers", cursor=cursor, limit=4).slug == "CURSOR_EXPIRED"
 
     @pytest.mark.parametrize(
         "query, more", [("numbers", {"limit": "x"}), ("numbers", {"limit": 0}), ("numbers", {"count": 3}), ("sales", {})]

@@ -7,15 +7,15 @@ use blake2::{
 };
 
 /// A keyed hash.
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// A random key that lives as long as the process.
-pub(super) struct Keyed {
+pub(crate) struct Keyed {
     mac: Blake2sMac256,
 }
 
 impl Keyed {
-    pub(super) fn random() -> Result<Self, getrandom::Error> {
+    pub(crate) fn random() -> Result<Self, getrandom::Error> {
         let mut key = [0; 32];
         getrandom::fill(&mut key)?;
         Ok(Self { mac: Blake2sMac256::new(&key.into()) })
@@ -23,7 +23,7 @@ impl Keyed {
 
     /// The hash of some parts. Each is preceded by its length, so that moving a byte from one part to the
     /// next gives another hash.
-    pub(super) fn hash(&self, parts: &[&[u8]]) -> Digest {
+    pub(crate) fn hash(&self, parts: &[&[u8]]) -> Digest {
         let mut mac = self.mac.clone();
         for part in parts {
             mac.update(&(part.len() as u64).to_le_bytes());

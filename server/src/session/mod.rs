@@ -22,6 +22,7 @@ pub(crate) use authenticator::{AuthError, Authenticator, Sender};
 pub(crate) use credentials::Offered;
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
+pub(crate) use keyed::Keyed;
 pub(crate) use one::Session;
 pub use password::{PasswordError, PasswordHash};
 pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};

@@ -6,14 +6,18 @@
 use std::{collections::HashMap, time::Instant};
 
 use arrow_array::RecordBatch;
+use axum::http::StatusCode;
 use futures::StreamExt;
 use parking_lot::Mutex;
 
-use super::problem::Problem;
+use super::{
+    cursor_token::{CursorTokens, Handle, NoCursor},
+    problem::Problem,
+};
 use crate::{
     engine::{BatchStream, Error, QueryCard},
     failure::{Failure, Kind},
-    session::{Principal, new_handle},
+    session::Principal,
 };
 
 /// Rows of a page where the caller does not say.
@@ -27,7 +31,8 @@ const MAX_CURSORS: usize = 8;
 pub(crate) struct Cursors {
     /// How many may be open at once.
     most: usize,
-    open: Mutex<HashMap<String, (Instant, Cursor)>>,
+    tokens: CursorTokens,
+    open: Mutex<HashMap<Handle, (Instant, Cursor)>>,
 }
 
 /// The rest of a result.
@@ -56,25 +61,41 @@ pub(super) fn page_limit(asked: Option<u64>) -> Result<u64, Error> {
     }
 }
 
+/// That a cursor was a good one, and is no more.
+fn expired(why: &str) -> Problem {
+    let text = format!("the cursor has expired: {why}; begin again with an empty cursor");
+    Problem::new(StatusCode::GONE, Kind::NotFound, "CURSOR_EXPIRED", &text)
+}
+
 impl Cursors {
     /// As many as leave most reads to others.
-    pub(crate) fn new(read_places: usize) -> Self {
-        Self { most: (read_places / 4).clamp(1, MAX_CURSORS), open: Mutex::default() }
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub(crate) fn new(read_places: usize) -> Result<Self, getrandom::Error> {
+        let most = (read_places / 4).clamp(1, MAX_CURSORS);
+        Ok(Self { most, tokens: CursorTokens::new()?, open: Mutex::default() })
     }
 
     /// Takes one out; it is used once, and the page that it gives names the next.
     pub(super) fn take(&self, token: &str, query: &str, principal: &Principal) -> Result<Cursor, Problem> {
-        let mut open = self.open.lock();
-        let gone = || {
-            let text = "the cursor is not known: it was used before, has ended, or waited too long";
-            Failure::new(Kind::NotFound, "CURSOR_GONE", text)
+        let handle = match self.tokens.read(token, query, principal) {
+            Ok(handle) => handle,
+            Err(NoCursor::Bad) => {
+                return Err(Problem::bad_request(
+                    "BAD_CURSOR",
+                    "this is no cursor that was given to you for this query; send the x-next-cursor of the last page \
+                     as it is, or an empty cursor to begin",
+                ));
+            }
+            Err(NoCursor::OfBefore) => {
+                return Err(expired("the server was started anew since"));
+            }
         };
-        let is_it =
-            |cursor: &Cursor| cursor.principal == *principal && cursor.query.eq_ignore_ascii_case(query);
-        if !open.get(token).is_some_and(|(_, cursor)| is_it(cursor)) {
-            return Err(gone().into());
-        }
-        open.remove(token).map(|(_, cursor)| cursor).ok_or_else(|| gone().into())
+        let found = self.open.lock().remove(&handle);
+        found
+            .map(|(_, cursor)| cursor)
+            .ok_or_else(|| expired("it was used before, waited for too long, or made room for newer ones"))
     }
 
     /// Ends all of them.
@@ -84,16 +105,15 @@ impl Cursors {
 
     /// Keeps one until it is asked for; the one that has waited for longest makes room.
     pub(super) fn keep(&self, cursor: Cursor) -> Result<String, Problem> {
-        let handle = new_handle().map_err(|error| Failure::internal(&error))?;
-        let token: String = handle.iter().map(|byte| format!("{byte:02x}")).collect();
+        let made = self.tokens.make(&cursor.query, &cursor.principal);
+        let (handle, token) = made.map_err(|error| Failure::internal(&error))?;
         let mut open = self.open.lock();
         while open.len() >= self.most
-            && let Some(oldest) =
-                open.iter().min_by_key(|(_, (since, _))| *since).map(|(token, _)| token.clone())
+            && let Some(oldest) = open.iter().min_by_key(|(_, (since, _))| *since).map(|(handle, _)| *handle)
         {
             open.remove(&oldest);
         }
-        open.insert(token.clone(), (Instant::now(), cursor));
+        open.insert(handle, (Instant::now(), cursor));
         Ok(token)
     }
 }

@@ -8,6 +8,7 @@ mod accept;
 mod address;
 mod answer;
 mod body;
+mod cursor_token;
 mod cursors;
 mod door;
 mod openapi;

@@ -1,4 +1,4 @@
-//! Named queries over HTTP: what their parameters may be.
+//! Named queries over HTTP: what their parameters and cursors may be.
 
 use merganser_tests::{HttpClient, TestServer, configure};
 
@@ -13,6 +13,14 @@ const QUERIES: &str = "
     day = { type = 'DATE', default = '2024-01-01' }
     price = { type = 'DECIMAL(5,2)', default = 0 }
     city = { type = 'VARCHAR', optional = true }
+
+    [[query]]
+    name = 'numbers'
+    sql = 'SELECT range AS n FROM range(10) ORDER BY n'
+
+    [[query]]
+    name = 'others'
+    sql = 'SELECT 1 AS n'
 ";
 
 async fn queries() -> (TestServer, HttpClient) {
@@ -60,5 +68,60 @@ async fn what_is_not_utf8_is_refused_and_not_replaced() {
     }
     let answer = client.send("GET", "/v1/queries/plus?city=%C3%85s+1%2B1", &[], "").await;
     assert_eq!(answer.json()["rows"][0]["city"], "\u{c5}s 1+1");
+    server.shutdown().await;
+}
+
+/// The cursor of the next page.
+async fn first_page(client: &mut HttpClient) -> String {
+    let answer = client.send("GET", "/v1/queries/numbers?cursor=&limit=4", &[], "").await;
+    answer.header("x-next-cursor").unwrap().to_owned()
+}
+
+/// The rows, or what is wrong, of the page that a cursor names.
+async fn page(client: &mut HttpClient, query: &str, cursor: &str) -> Result<String, (u16, String)> {
+    let path = format!("/v1/queries/{query}?format=csv&limit=2&cursor={cursor}");
+    let answer = client.send("GET", &path, &[], "").await;
+    if answer.status == 200 { Ok(answer.text().replace('\n', " ")) } else { Err(answer.problem()) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_was_changed_is_none_and_costs_nothing() {
+    let (server, mut client) = queries().await;
+    let cursor = first_page(&mut client).await;
+    let bad = Err((400, "BAD_CURSOR".to_owned()));
+    for at in 0..cursor.len() {
+        let mut changed = cursor.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        assert_eq!(page(&mut client, "numbers", &changed).await, bad, "{at}");
+    }
+    for wrong in ["x", &cursor[1..], &cursor[..cursor.len() - 1], &format!("{cursor}A")] {
+        assert_eq!(page(&mut client, "numbers", wrong).await, bad, "{wrong}");
+    }
+    assert_eq!(page(&mut client, "others", &cursor).await, bad);
+    assert_eq!(page(&mut client, "numbers", &cursor).await.unwrap(), "n 4 5 ");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_over_says_so_and_what_to_do() {
+    let (server, mut client) = queries().await;
+    let expired = Err((410, "CURSOR_EXPIRED".to_owned()));
+    let used = first_page(&mut client).await;
+    assert_eq!(page(&mut client, "Numbers", &used).await.unwrap(), "n 4 5 ");
+    assert_eq!(page(&mut client, "numbers", &used).await, expired);
+    // There is room for eight at the most.
+    let pushed_out = first_page(&mut client).await;
+    for _ in 0..8 {
+        first_page(&mut client).await;
+    }
+    assert_eq!(page(&mut client, "numbers", &pushed_out).await, expired);
+    let of_before = first_page(&mut client).await;
+    server.shutdown().await;
+    let (server, mut client) = queries().await;
+    assert_eq!(page(&mut client, "numbers", &of_before).await, expired);
+    let path = format!("/v1/queries/numbers?cursor={of_before}");
+    let told = client.send("GET", &path, &[], "").await.json()["detail"].as_str().unwrap().to_owned();
+    assert!(told.contains("started anew") && told.contains("begin again with an empty cursor"), "{told}");
     server.shutdown().await;
 }
