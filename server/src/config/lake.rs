@@ -34,7 +34,7 @@ const SECRET_PARAMETERS: [&str; 17] = [
 
 /// One text, or several.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a text, or a list of texts")]
 pub(super) enum OneOrMany {
     #[default]
     None,
@@ -54,7 +54,10 @@ impl OneOrMany {
 
 /// Where a value of a secret is.
 #[derive(Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a value of a secret is a text, true or false, { env = \"NAME\" } or { file = \"PATH\" }"
+)]
 enum SecretValue {
     Environment { env: String },
     File { file: PathBuf },
@@ -97,7 +100,7 @@ pub(super) struct SourceEntry {
 
 /// A value of an option, or of a default.
 #[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it is a text, a number, true or false, or a list of these")]
 pub(super) enum OptionEntry {
     Boolean(bool),
     Integer(i64),

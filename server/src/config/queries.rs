@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     engine::{Input, NamedQuery, Parameter},
-    sql::placeholders,
+    sql::{placeholders, unnamed_placeholder},
 };
 
 /// What means something else where a query is called over HTTP.
@@ -58,6 +58,11 @@ fn query(entry: QueryEntry, names: &mut HashSet<String>) -> Result<NamedQuery, C
     let name = checked_name("query", name, names)?;
     let wrong =
         |key: &str, reason: String| invalid(&format!("query.{key}"), &format!("of {name:?} {reason}"));
+    if let Some(unnamed) = unnamed_placeholder(&sql) {
+        let reason =
+            format!("has a parameter without a name, {unnamed}; write $name, and declare it in params");
+        return Err(wrong("sql", reason));
+    }
     let mut declared: BTreeMap<_, _> =
         params.into_iter().map(|(name, entry)| (name.to_lowercase(), entry)).collect();
     let mut parameters = Vec::new();

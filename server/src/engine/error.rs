@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 pub use super::ffi::Class;
-use super::ffi::DuckError;
+use super::{ffi::DuckError, queries::without_unused};
 
 /// An error of the engine.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -248,7 +248,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {
-        Self::Duck { class: error.class, message: error.message }
+        Self::Duck { class: error.class, message: without_unused(error.message) }
     }
 }
 

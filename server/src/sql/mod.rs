@@ -15,7 +15,7 @@ pub(crate) use copy::{Export, Piece, is_export, pieces, writes_files};
 pub(crate) use exclusion::{Exclusion, exclusion};
 pub(crate) use job::{Job, job};
 use lexer::{Token, tokens};
-pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders};
+pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::lexer::{Token, spanned};
+use super::lexer::{Token, ranged, spanned};
 
 /// Where a text has `$name`, and the names in lower case, as DuckDB compares them.
 pub(crate) fn placeholders(text: &str) -> Vec<(String, Range<usize>)> {
@@ -23,6 +23,26 @@ pub(crate) fn placeholders(text: &str) -> Vec<(String, Range<usize>)> {
         }
     }
     found
+}
+
+/// The first parameter of a text that has no name, as it is written: `?` or `$1`.
+pub(crate) fn unnamed_placeholder(text: &str) -> Option<&str> {
+    let mut dollar = None;
+    for (token, range) in ranged(text) {
+        match token {
+            Token::Punctuation('?') => return Some(&text[range]),
+            Token::Punctuation('$') => dollar = Some(range.start),
+            Token::Literal if text[range.clone()].starts_with(|first: char| first.is_ascii_digit()) => {
+                // `$ 1`, with a blank between, is none.
+                let begins = dollar.take().filter(|start| start + 1 == range.start);
+                if let Some(start) = begins {
+                    return Some(&text[start..range.end]);
+                }
+            }
+            _ => dollar = None,
+        }
+    }
+    None
 }
 
 /// A text with something else in the place of each `$name`.
@@ -56,6 +76,18 @@ mod tests {
         assert_eq!(names, ["yes", "other"]);
         let replaced = replace_placeholders("a = $x AND b >= $y", |name| format!("<{name}>"));
         assert_eq!(replaced, "a = <x> AND b >= <y>");
+    }
+
+    #[test]
+    fn one_without_a_name_is_found_in_code_only() {
+        for (text, found) in [
+            ("SELECT '?', \"$1\", $t$ ? $t$, $name -- ?\n", None),
+            ("SELECT $ 1, 1", None),
+            ("SELECT $name + ?", Some("?")),
+            ("SELECT '?' || $12", Some("$12")),
+        ] {
+            assert_eq!(unnamed_placeholder(text), found, "{text}");
+        }
     }
 
     #[test]

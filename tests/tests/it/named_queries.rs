@@ -1,7 +1,8 @@
 //! Named queries: what the configuration says of them is checked at the start, and any client can call them.
 
 use merganser_server::{Config, Server, engine::Script};
-use merganser_tests::{TestServer, configure, integer, integers, texts};
+use merganser_tests::{TestServer, configure, integer, integers, refused, texts};
+use tonic::Code;
 
 const QUERIES: &str = "
     [[query]]
@@ -32,6 +33,12 @@ const QUERIES: &str = "
     sql = 'SELECT $Amount * 2 AS amount'
     [query.params]
     Amount = { type = 'BIGINT' }
+
+    [[query]]
+    name = 'larger'
+    sql = 'SELECT n.id, n.moment FROM news AS n WHERE n.id > $least'
+    params.least = { type = 'BIGINT', default = 0 }
+    input = { name = 'news', columns = { id = 'BIGINT', moment = 'TIMESTAMP' } }
 ";
 
 async fn server() -> TestServer {
@@ -61,6 +68,29 @@ async fn a_driver_calls_them_as_tables() {
     assert_eq!(integer(&client, "FROM queries.twice(amount := 21)").await, 42);
     let wrong = call("by_region(min_total := 'many')").await.unwrap_err().to_string();
     assert!(wrong.contains("many"), "{wrong}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_is_told_how_to_call_one_that_takes_rows() {
+    let server = server().await;
+    let client = server.client().await;
+    for call in ["FROM queries.larger()", "SELECT id FROM queries.larger(least := 5) WHERE moment IS NULL"] {
+        let told = refused(texts(&client, call).await, Code::InvalidArgument, "BINDER");
+        assert!(told.contains("the query larger answers from rows") && told.contains("DoExchange"), "{told}");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_name_no_parameter_of_ours() {
+    let server = server().await;
+    let client = server.client().await;
+    for call in ["twice(number := 1)", "twice()", "best(1, 2, 3)"] {
+        let told =
+            refused(texts(&client, &format!("FROM queries.{call}")).await, Code::InvalidArgument, "BINDER");
+        assert!(told.contains("Candidate") && !told.contains("__merganser"), "{told}");
+    }
     server.shutdown().await;
 }
 

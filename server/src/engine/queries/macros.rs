@@ -14,13 +14,53 @@ use super::{
     wrong,
 };
 use crate::{
-    engine::ffi::Connection,
-    sql::{quote, replace_placeholders},
+    engine::{ffi::Connection, types::sql_type},
+    sql::{literal, quote, replace_placeholders},
 };
 
 /// How a macro's body mentions a parameter. The plain form lets DuckDB push filters down to the files; beside GROUP
 /// BY and in HAVING it does not bind, and a subquery does.
 const FORMS: [fn(String) -> String; 2] = [|value| value, |value| format!("(SELECT {value})")];
+
+/// The outer macro's last parameter, as DuckDB lists it among those that a call may have.
+const UNUSED: &str = "__merganser_unused := NULL";
+
+/// A text of DuckDB without the parameter that no call has.
+pub(in crate::engine) fn without_unused(message: String) -> String {
+    match message.contains(UNUSED) {
+        true => message.replace(&format!(", {UNUSED}"), "").replace(UNUSED, ""),
+        false => message,
+    }
+}
+
+/// Makes a macro of a query that answers from rows, which SQL cannot send: it has the query's columns, and says how to
+/// call it instead.
+pub(super) fn create_refusal(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
+    let text = format!(
+        "the query {name} answers from rows that are sent with it; call it by DoExchange with the path \
+         [\"{QUERIES}\", \"{name}\"], or over HTTP by POST /v1/queries/{name}",
+        name = query.name
+    );
+    let columns = card.schema.fields().iter().map(|field| {
+        let refusal = format!("error({})", literal(&text));
+        // A type that has no name in SQL is none that matters: there are no rows.
+        let value = match sql_type(field) {
+            Ok(data_type) => format!("CAST({refusal} AS {data_type})"),
+            Err(_) => refusal,
+        };
+        format!("{value} AS {}", quote(field.name()))
+    });
+    let columns: Vec<_> = columns.collect();
+    let parameters: Vec<_> =
+        query.parameters.iter().map(|parameter| format!("{} := NULL", quote(&parameter.name))).collect();
+    let name = format!("{QUERIES}.main.{}", quote(&query.name));
+    let sql = format!(
+        "CREATE OR REPLACE MACRO {name}({}) AS TABLE SELECT {}",
+        parameters.join(", "),
+        columns.join(", ")
+    );
+    connection.execute(&sql).map(drop).map_err(|error| wrong(query, error.message))
+}
 
 /// Makes both macros of a query.
 pub(super) fn create(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
@@ -92,7 +132,7 @@ fn outer(query: &NamedQuery, card: &QueryCard) -> String {
         .collect();
     // DuckDB wants those without a default first.
     parameters.sort_by_key(|parameter| parameter.contains(" := "));
-    parameters.push("__merganser_unused := NULL".into());
+    parameters.push(UNUSED.into());
     let given: Vec<_> = query.parameters.iter().map(|parameter| quote(&parameter.name)).collect();
     let columns: Vec<_> =
         card.schema.fields().iter().map(|field| format!("r.{}", quote(field.name()))).collect();

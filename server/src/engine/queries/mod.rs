@@ -46,8 +46,9 @@ pub(super) fn open(
         let connection = new_connection()?;
         for query in queries {
             let card = check::check(query, &connection)?;
-            if query.input.is_none() {
-                macros::create(query, &card, &connection)?;
+            match query.input {
+                None => macros::create(query, &card, &connection)?,
+                Some(_) => macros::create_refusal(query, &card, &connection)?,
             }
             cards.push(Arc::new(card));
         }
