@@ -87,6 +87,13 @@ class TestByPath:
         schema = named.client.get_schema(path("queries", "by_region")).schema
         assert schema == pa.schema({"region": pa.string(), "total": pa.int64()})
 
+    def test_they_are_listed_with_their_schemas(self, named):
+        listed = {tuple(info.descriptor.path): info for info in named.client.list_flights()}
+        info = listed[(b"queries", b"by_region")]
+        assert info.schema == pa.schema({"region": pa.string(), "total": pa.int64()})
+        # What there is to fetch depends on parameters and rows.
+        assert info.endpoints == [] and (b"queries", b"heavy") in listed
+
     def test_pages(self, named):
         assert get(named, "by_region", "limit=1", "offset=1").to_pydict() == {"region": ["r1"], "total": [12]}
 
@@ -116,6 +123,26 @@ class TestBySql:
             assert cursor.fetchall() == [("r1", 12), ("r2", 15)]
             cursor.execute("SELECT total FROM queries.by_region(region := ?)", ["r2"])
             assert cursor.fetchall() == [(15,)]
+
+    def test_a_driver_learns_which_there_are(self, named):
+        with named.adbc() as connection, connection.cursor() as cursor:
+            cursor.execute("FROM merganser_queries()")
+            cards = {card["name"]: card for card in cursor.fetch_arrow_table().to_pylist()}
+        assert list(cards) == ["by_region", "since", "heavy"]
+        assert cards["by_region"]["description"] == "Totals of the regions."
+        (region, least) = cards["by_region"]["parameters"]
+        assert region == {
+            "name": "region", "type": "VARCHAR", "required": False, "default": None, "description": None,
+        }  # fmt: skip
+        assert (least["name"], least["default"]) == ("min_total", "0")
+        assert cards["since"]["parameters"][0]["required"] and cards["since"]["input"] is None
+        assert cards["by_region"]["columns"] == [
+            {"name": "region", "type": "VARCHAR"}, {"name": "total", "type": "BIGINT"},
+        ]  # fmt: skip
+        assert cards["heavy"]["input"] == {
+            "name": "animals",
+            "columns": [{"name": "grams", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}],
+        }
 
     def test_a_temporary_table_of_the_session_is_seen_by_a_view(self, named):
         named.run("CREATE TEMP TABLE animals AS SELECT 'cow' AS name, 600000 AS grams")

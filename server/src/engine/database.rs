@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     ops::Deref,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use arrow_schema::Schema;
@@ -64,6 +64,9 @@ pub(crate) const INGEST_LISTING: &str = "merganser_ingest";
 /// The table function that tells of jobs.
 pub(crate) const JOBS_LISTING: &str = "merganser_jobs";
 
+/// The table function that tells of named queries.
+const QUERIES_LISTING: &str = "merganser_queries";
+
 /// An open instance and its idle connections.
 pub(super) struct Instance {
     raw: ffi::Database,
@@ -101,6 +104,11 @@ impl Instance {
         let listed = Arc::clone(board);
         let rows = Arc::new(move || jobs::listing(&listed.lock()));
         register_listing(&connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
+        // Views of the start-up SQL may read it, though the queries are checked after that.
+        let listed = Arc::<OnceLock<Queries>>::default();
+        let checked = Arc::clone(&listed);
+        let rows = Arc::new(move || queries::listing(listed.get().map_or(&[], |queries| queries)));
+        register_listing(&connection, QUERIES_LISTING, queries::listing_schema(), rows)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
@@ -125,6 +133,7 @@ impl Instance {
             Ok(connection)
         };
         let queries = queries::open(&options.queries, &connection, with_names)?;
+        let queries = Arc::clone(checked.get_or_init(|| queries));
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
         let exports = options.lake.exports.clone();

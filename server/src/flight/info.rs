@@ -22,7 +22,7 @@ use super::{
     ticket::expiration,
 };
 use crate::{
-    engine::{Description, Execution, Outcome, Statement, TableRef},
+    engine::{Description, Execution, Outcome, QUERIES, QueryCard, Statement, TableRef},
     session::Session,
     sql::quote,
 };
@@ -164,7 +164,7 @@ impl Flight {
         schema_result(&described.schema)
     }
 
-    /// ListFlights: every table and view, with its schema, as a path.
+    /// ListFlights: every table and view, with its schema, as a path; and every named query.
     pub(super) async fn list_relations(&self, session: &Session) -> Reply<Answers<FlightInfo>> {
         let relations = session.catalog().relations().await.map_err(engine_status)?;
         let infos = relations.iter().map(|relation| {
@@ -174,8 +174,18 @@ impl Flight {
             let ticket = self.tickets.query(Query::new(Statement::new(sql)), session.id())?;
             flight_info(Some(&relation.columns), ticket, FlightDescriptor::new_path(path.clone()), -1)
         });
-        Ok::<Response<_>, Status>(stream::many(infos.collect::<Result<Vec<_>, _>>()?))
+        let queries = self.engine.queries().iter().map(|card| listed(card));
+        let infos = infos.chain(queries).collect::<Result<Vec<_>, _>>()?;
+        Ok::<Response<_>, Status>(stream::many(infos))
     }
+}
+
+/// A named query with the columns of its result. It has no endpoint: there is nothing to fetch before GetFlightInfo, or
+/// DoExchange, has got its parameters or rows.
+fn listed(card: &QueryCard) -> Result<FlightInfo, Status> {
+    let path = vec![QUERIES.to_owned(), card.name.clone()];
+    let info = flight_info(Some(&card.schema), Bytes::new(), FlightDescriptor::new_path(path), -1)?;
+    Ok(FlightInfo { endpoint: Vec::new(), ..info })
 }
 
 /// The columns, where they are known before the statement runs. With parameters they may depend on the

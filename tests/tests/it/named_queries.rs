@@ -72,6 +72,46 @@ async fn a_driver_calls_them_as_tables() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_function_lists_them() {
+    let server = server().await;
+    let client = server.client().await;
+    let list = async |what: &str| {
+        texts(&client, &format!("SELECT ({what})::VARCHAR FROM merganser_queries()")).await.unwrap()
+    };
+    assert_eq!(list("name").await, ["by_region", "since", "best", "twice", "larger"]);
+    assert_eq!(list("coalesce(description, '-')").await, ["totals", "-", "-", "-", "-"]);
+    let parameters = "[p.name || ' ' || p.type || ' ' || p.required || ' ' || coalesce(p.default, '-') || ' ' \
+                      || coalesce(p.description, '-') FOR p IN parameters]";
+    assert_eq!(
+        list(parameters).await,
+        [
+            "[region VARCHAR false - -, min_total BIGINT false 0 at least so much]",
+            "[day DATE true - -]",
+            "[]",
+            "[amount BIGINT true - -]",
+            "[least BIGINT false 0 -]",
+        ]
+    );
+    assert_eq!(
+        list("[c.name || ' ' || c.type FOR c IN columns]").await,
+        [
+            "[region VARCHAR, total BIGINT]",
+            "[amount BIGINT]",
+            "[best BIGINT]",
+            "[amount BIGINT]",
+            "[id BIGINT, moment TIMESTAMP]"
+        ]
+    );
+    let input = "coalesce(input.name || [c.name || ' ' || c.type FOR c IN input.columns]::VARCHAR, '-')";
+    assert_eq!(list(input).await, ["-", "-", "-", "-", "news[id BIGINT, moment TIMESTAMP]"]);
+    assert_eq!(integer(&client, "SELECT count(*) FROM merganser_queries() WHERE input IS NULL").await, 4);
+    server.shutdown().await;
+    let none = TestServer::start().await;
+    assert_eq!(integer(&none.client().await, "SELECT count(*) FROM merganser_queries()").await, 0);
+    none.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sql_is_told_how_to_call_one_that_takes_rows() {
     let server = server().await;
     let client = server.client().await;

@@ -8,6 +8,7 @@ mod call;
 mod casts;
 mod check;
 mod definition;
+mod listing;
 mod macros;
 mod values;
 
@@ -17,6 +18,8 @@ pub(crate) use call::excerpt;
 pub use call::{Arguments, Page, add_argument, arguments_of, page_of};
 pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
+pub(crate) use listing::{listing, listing_schema};
+pub(super) use macros::without_unused;
 
 use super::{
     Error, Result,
