@@ -44,13 +44,17 @@ impl Engine {
     }
 }
 
-/// The values that only DuckDB can tell about, each with its parameter.
+/// The values that only DuckDB can tell about, each with its parameter. A default was checked at the start.
 fn doubtful(card: &QueryCard, statement: &Statement) -> Result<Vec<(Parameter, RecordBatch)>> {
     let Some(values) = &statement.parameters else { return Ok(Vec::new()) };
     let mut doubtful = Vec::new();
     for (at, parameter) in card.parameters.iter().enumerate() {
         let column = values.column(at).as_string::<i32>();
-        if column.is_valid(0) && verdict(&parameter.data_type, column.value(0)) == Verdict::Unknown {
+        let is_default = || parameter.default.as_ref().is_some_and(|it| it.text() == column.value(0));
+        if column.is_valid(0)
+            && verdict(&parameter.data_type, column.value(0)) == Verdict::Unknown
+            && !is_default()
+        {
             doubtful.push((parameter.clone(), values.project(&[at])?));
         }
     }
