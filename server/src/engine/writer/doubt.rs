@@ -20,7 +20,7 @@ pub(crate) struct Doubt {
     pub(crate) untried: Vec<Unit>,
     /// What an upload on a connection of its own has kept. It keeps others away until the failed instance is condemned,
     /// and has to be dropped then, because it is a part of it.
-    pub(crate) kept: Option<(Pooled, Held)>,
+    pub(crate) kept: Option<Box<(Pooled, Held)>>,
 }
 
 impl Doubt {
@@ -28,7 +28,7 @@ impl Doubt {
     pub(super) fn of_bulk(error: Error, bulk: BulkCommit) -> Self {
         let BulkCommit { parts, connection, held, .. } = bulk;
         let in_doubt = parts.into_iter().map(Doubtful::from).collect();
-        Self { error, in_doubt, untried: Vec::new(), kept: Some((connection, held)) }
+        Self { error, in_doubt, untried: Vec::new(), kept: Some(Box::new((connection, held))) }
     }
 
     /// Of a group, and of those that were to come after it, the last one in the list first.
