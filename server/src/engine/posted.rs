@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
     ffi::slices,
     import::{import, imported, needs_import},
-    ingest::Share,
+    ingest::{Share, bytes_of},
 };
 use crate::sql::quote;
 
@@ -53,7 +53,7 @@ impl Engine {
         let sharer = self.shared.budget.upload_of(sender);
         let (mut shares, mut taken) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.next().await.transpose()? {
-            shares.push(self.shared.budget.take(sharer, batch.get_array_memory_size()).await?);
+            shares.push(self.shared.budget.take(sharer, bytes_of(&batch)).await?);
             taken.push(import_batch(&batch, &imported_schema)?);
         }
         Ok(Posted { name: name.to_owned(), columns: None, schema: imported_schema, batches: taken, shares })

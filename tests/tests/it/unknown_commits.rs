@@ -114,6 +114,7 @@ async fn uploads_that_wait_behind_one_in_doubt_do_not_keep_the_database_from_ope
     client.execute("ROLLBACK").await.unwrap();
     let outcomes: Vec<_> = join_all(uploads).await.into_iter().map(Result::unwrap).collect();
     failing.end().await;
+    assert!(outcomes.iter().any(Result::is_err), "no sync has failed");
     for outcome in &outcomes {
         let told = outcome.as_ref().err().map(|error| error.to_string());
         assert!(told.as_ref().is_none_or(|told| told.contains("ENGINE_DOWN")), "{told:?}");

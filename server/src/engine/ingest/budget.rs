@@ -6,7 +6,8 @@
 //!
 //! Within the share of a loader the same goes for its uploads, as a process that loads by many threads over one
 //! connection has them: one that is not alone may hold as much as it leaves of the loader's share for the others. Its
-//! first batch has the loader's share as its only bound, as has an upload that is alone.
+//! first batch has the loader's share as its only bound, as has an upload that is alone. The oldest may go on to what is
+//! collected of one upload, whatever the others hold, so that one of them always completes.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,6 +37,8 @@ struct Pool {
 
 struct State {
     free: usize,
+    /// How many bytes an upload may collect and still be sure of room for one more batch of a usual size.
+    collectable: usize,
     /// What each loader holds; nobody is here who holds nothing.
     held: HashMap<u64, Held>,
     /// Those who wait, first come first. One that fits overtakes those that do not: a large batch must not stop
@@ -83,7 +86,8 @@ impl Budget {
     /// A budget of so many bytes, for which an upload waits for so long.
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         let total = bytes.max(1);
-        let state = State { free: total, held: HashMap::new(), waiting: VecDeque::new() };
+        let (held, waiting) = (HashMap::new(), VecDeque::new());
+        let state = State { free: total, collectable: total / 3, held, waiting };
         Self { pool: Arc::new(Pool { total, state: Mutex::new(state) }), wait }
     }
 
@@ -94,7 +98,7 @@ impl Budget {
 
     /// How many bytes an upload may collect and still be sure of room for one more batch of a usual size.
     pub(super) fn collectable(&self) -> usize {
-        self.pool.total / 3
+        self.pool.state.lock().collectable
     }
 
     /// An upload of a loader that has just begun.
@@ -142,7 +146,7 @@ impl State {
     fn take(&mut self, sharer: Sharer, bytes: usize) -> bool {
         let may = match self.held.get(&sharer.loader) {
             None => bytes <= self.free,
-            Some(held) => held.may_take(sharer.upload, bytes, self.free),
+            Some(held) => held.may_take(sharer.upload, bytes, self.free, self.collectable),
         };
         if may && bytes > 0 {
             self.free -= bytes;
@@ -189,12 +193,13 @@ impl State {
 
 impl Held {
     /// Whether an upload of this loader may have so many bytes more, where so many are free.
-    fn may_take(&self, upload: u64, bytes: usize, free: usize) -> bool {
+    fn may_take(&self, upload: u64, bytes: usize, free: usize, collectable: usize) -> bool {
         let loader = self.bytes + bytes;
         if bytes > free || loader > free - bytes {
             return false;
         }
         match self.uploads.get(&upload) {
+            Some(held) if held + bytes <= collectable && self.uploads.keys().min() == Some(&upload) => true,
             Some(held) if *held < self.bytes => {
                 // The loader holds half of this at the most, as things are.
                 let share = (free + self.bytes) / 2;
@@ -357,15 +362,30 @@ mod tests {
         // What is left of the loader's 500 is halved again and again.
         let others = [0; 5].map(|_| greedy(Sharer::new(1)));
         assert_eq!(others, [125, 62, 31, 16, 8]);
-        assert_eq!(greedy(first), 0, "it is no longer alone");
+        assert_eq!(greedy(first), 8, "it is the oldest, and has what is left");
         drop(alone);
         assert!(greedy(first) > 100);
-        assert!(budget.taken() < 500);
+        assert_eq!(budget.taken(), 500);
         // Other loaders have their own.
         assert!(greedy(of(2)) > 250);
         drop(held);
         assert_eq!(budget.taken(), 0);
         assert!(budget.pool.state.lock().held.is_empty());
+    }
+
+    #[test]
+    fn equal_uploads_of_one_loader_all_come_to_their_end() {
+        let budget = budget(64);
+        let mut uploads: Vec<_> = (0..4).map(|_| (Sharer::new(1), Vec::new())).collect();
+        while !uploads.is_empty() {
+            let before = budget.taken();
+            for (sharer, shares) in &mut uploads {
+                shares.extend(budget.try_take(*sharer, 1));
+            }
+            let waiting = uploads.len();
+            uploads.retain(|(_, shares)| shares.len() < 7);
+            assert!(budget.taken() > before || uploads.len() < waiting, "all wait for each other");
+        }
     }
 
     #[test]

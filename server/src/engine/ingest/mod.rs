@@ -45,6 +45,7 @@ use super::{
 pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
+pub(in crate::engine) use collected::bytes_of;
 use entry::Entry;
 use fit::Fit;
 pub(in crate::engine) use from_query::{StagedQuery, Way};

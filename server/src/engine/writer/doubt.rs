@@ -18,9 +18,9 @@ pub(crate) struct Doubt {
     pub(crate) in_doubt: Vec<Doubtful>,
     /// Those that were to come after them.
     pub(crate) untried: Vec<Unit>,
-    /// What an upload on a connection of its own has kept. It keeps others away until the failed instance is condemned,
-    /// and has to be dropped then, because it is a part of it.
-    pub(crate) kept: Option<Box<(Pooled, Held)>>,
+    /// What they have kept. It keeps others away until the failed instance is condemned, and has to be dropped then: the
+    /// connection is a part of it, and those who wait for a gate or the turn may hold other parts.
+    pub(crate) kept: Vec<(Option<Pooled>, Held)>,
 }
 
 impl Doubt {
@@ -28,17 +28,13 @@ impl Doubt {
     pub(super) fn of_bulk(error: Error, bulk: BulkCommit) -> Self {
         let BulkCommit { parts, connection, held, .. } = bulk;
         let in_doubt = parts.into_iter().map(Doubtful::from).collect();
-        Self { error, in_doubt, untried: Vec::new(), kept: Some(Box::new((connection, held))) }
+        Self { error, in_doubt, untried: Vec::new(), kept: vec![(Some(connection), held)] }
     }
 
     /// Of a group, and of those that were to come after it, the last one in the list first.
     pub(super) fn new(error: Error, group: Vec<Unit>, behind: Vec<Vec<Unit>>) -> Self {
-        Self {
-            error,
-            in_doubt: group.into_iter().map(Doubtful::from).collect(),
-            untried: behind.into_iter().rev().flatten().collect(),
-            kept: None,
-        }
+        let (in_doubt, kept) = group.into_iter().map(doubtful).unzip();
+        Self { error, in_doubt, untried: behind.into_iter().rev().flatten().collect(), kept }
     }
 }
 
@@ -48,21 +44,17 @@ pub(crate) struct Doubtful {
     rows: u64,
     bytes: u64,
     answer: oneshot::Sender<Result<Ack>>,
-    #[expect(dead_code, reason = "it is there to be dropped")]
-    held: Held,
 }
 
-impl From<Unit> for Doubtful {
-    fn from(unit: Unit) -> Self {
-        let Unit { keyed, rows, bytes, answer, held, .. } = unit;
-        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, held }
-    }
+fn doubtful(unit: Unit) -> (Doubtful, (Option<Pooled>, Held)) {
+    let Unit { keyed, rows, bytes, answer, held, .. } = unit;
+    (Doubtful { keyed, rows: rows as u64, bytes: bytes as u64, answer }, (None, held))
 }
 
 impl From<Part> for Doubtful {
     fn from(part: Part) -> Self {
         let Part { keyed, rows, bytes, answer, .. } = part;
-        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer, held: Held::nothing() }
+        Self { keyed, rows: rows as u64, bytes: bytes as u64, answer }
     }
 }
 

@@ -11,6 +11,7 @@ mod body;
 mod cursor_token;
 mod cursors;
 mod door;
+mod nesting;
 mod openapi;
 mod parameters;
 mod problem;

@@ -14,7 +14,7 @@ use axum::{
 };
 use futures::stream;
 
-use super::{body, door::Visit, problem::Problem};
+use super::{body, door::Visit, nesting, problem::Problem};
 use crate::{
     engine::{Error, Posted, QueryCard, check_expansion},
     failure::Kind,
@@ -87,16 +87,22 @@ fn from_json(schema: &SchemaRef, body: &[u8]) -> Decoded {
     let no_array = || ArrowError::JsonError("the body has to be one array of objects".into());
     let row = Field::new_list_field(DataType::Struct(as_written(schema).fields), false);
     let array = Field::new("rows", DataType::List(Arc::new(row)), false);
-    // There is room for a second value, which there must not be.
-    let mut decoder = json_reader(ReaderBuilder::new_with_field(array), 2)?;
+    // More values than one there must not be; the number says how much is set aside for what is read.
+    nesting::check(body)?;
+    let mut decoder = json_reader(ReaderBuilder::new_with_field(array), BATCH_ROWS)?;
     let read = decoder.decode(body)?;
     let array = decoder.flush()?.filter(|array| array.num_rows() == 1 && read == body.len());
-    let rows = array.ok_or_else(no_array)?.column(0).as_list::<i32>().values().as_struct().into();
-    as_input(schema, &[rows])
+    let rows = RecordBatch::from(array.ok_or_else(no_array)?.column(0).as_list::<i32>().values().as_struct());
+    // In pieces, whose memory is asked for one after the other.
+    let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
+    let pieces: Vec<_> =
+        starts.map(|start| rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))).collect();
+    as_input(schema, &pieces)
 }
 
 /// A row a line. The same holds for its columns.
 fn from_lines(schema: &SchemaRef, mut body: &[u8]) -> Decoded {
+    nesting::check(body)?;
     let mut decoder = json_reader(ReaderBuilder::new(Arc::new(as_written(schema))), BATCH_ROWS)?;
     let mut batches = Vec::new();
     while !body.is_empty() {
@@ -230,6 +236,20 @@ mod tests {
             (Form::Csv, "id,name\n1,a,b\n"),
         ] {
             assert!(decode(form, &schema(), &Bytes::copy_from_slice(body.as_bytes())).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_very_deeply_is_refused_and_nothing_overflows() {
+        let (deep, end) = ("[".repeat(500_000), "]".repeat(500_000));
+        for (form, body) in [
+            (Form::Json, deep.clone()),
+            (Form::Json, format!("{deep}{end}")),
+            (Form::Json, format!("[{{\"id\": {deep}{end}}}]")),
+            (Form::Ndjson, format!("{{\"id\": {deep}{end}}}\n")),
+        ] {
+            let refused = decode(form, &schema(), &Bytes::from(body)).unwrap_err().to_string();
+            assert!(refused.contains("nested deeper"), "{refused}");
         }
     }
 
