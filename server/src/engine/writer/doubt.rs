@@ -20,7 +20,7 @@ pub(crate) struct Doubt {
     pub(crate) untried: Vec<Unit>,
     /// What they have kept. It keeps others away until the failed instance is condemned, and has to be dropped then: the
     /// connection is a part of it, and those who wait for a gate or the turn may hold other parts.
-    pub(crate) kept: Vec<(Option<Pooled>, Held)>,
+    pub(crate) kept: Box<[(Option<Pooled>, Held)]>,
 }
 
 impl Doubt {
@@ -28,13 +28,14 @@ impl Doubt {
     pub(super) fn of_bulk(error: Error, bulk: BulkCommit) -> Self {
         let BulkCommit { parts, connection, held, .. } = bulk;
         let in_doubt = parts.into_iter().map(Doubtful::from).collect();
-        Self { error, in_doubt, untried: Vec::new(), kept: vec![(Some(connection), held)] }
+        Self { error, in_doubt, untried: Vec::new(), kept: Box::new([(Some(connection), held)]) }
     }
 
     /// Of a group, and of those that were to come after it, the last one in the list first.
     pub(super) fn new(error: Error, group: Vec<Unit>, behind: Vec<Vec<Unit>>) -> Self {
-        let (in_doubt, kept) = group.into_iter().map(doubtful).unzip();
-        Self { error, in_doubt, untried: behind.into_iter().rev().flatten().collect(), kept }
+        let (in_doubt, kept): (_, Vec<_>) = group.into_iter().map(doubtful).unzip();
+        let untried = behind.into_iter().rev().flatten().collect();
+        Self { error, in_doubt, untried, kept: kept.into_boxed_slice() }
     }
 }
 
