@@ -125,7 +125,11 @@ class ClockedServer(Server):
     binary, stdin = CLOCKED, subprocess.PIPE
 
     def advance(self, **time):
-        print(int(timedelta(**time).total_seconds()), file=self.process.stdin, flush=True)
+        """Returns once the clock has moved."""
+        seconds = int(timedelta(**time).total_seconds())
+        print(seconds, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        assert answer == f"advanced by {seconds}\n", f"{answer!r}; stderr:\n{self.log.read_text()}"
 
 
 class GuardedServer(Server):

@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
     ffi::slices,
     import::{import, imported, needs_import},
-    ingest::{Share, bytes_of},
+    ingest::{Share, Sharer, bytes_of},
 };
 use crate::sql::quote;
 
@@ -50,7 +50,7 @@ impl Engine {
         check_columns(&schema)?;
         let fields: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
         let imported_schema = Arc::new(Schema::new(fields));
-        let sharer = self.shared.budget.upload_of(sender);
+        let sharer = Sharer::new(sender);
         let (mut shares, mut taken) = (Vec::new(), Vec::new());
         while let Some(batch) = batches.next().await.transpose()? {
             shares.push(self.shared.budget.take(sharer, bytes_of(&batch)).await?);

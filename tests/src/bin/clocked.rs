@@ -1,5 +1,5 @@
 //! The server with a clock for its jobs that stands, until whoever has started it moves it: each line of its standard
-//! input is a number of seconds.
+//! input is a number of seconds, and is answered by a line on its standard output once the clock has moved.
 
 use std::{error::Error, io, thread, time::Duration};
 
@@ -24,7 +24,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 fn follow(clock: &JobClock) {
     for line in io::stdin().lines().map_while(Result::ok) {
         match line.parse() {
-            Ok(seconds) => clock.advance(Duration::from_secs(seconds)),
+            Ok(seconds) => {
+                clock.advance(Duration::from_secs(seconds));
+                println!("advanced by {seconds}");
+            }
             Err(error) => eprintln!("{line:?} is no number of seconds: {error}"),
         }
     }

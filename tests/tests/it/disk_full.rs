@@ -39,6 +39,16 @@ async fn fill(client: &Client, first: i64) -> (Vec<i64>, Error) {
     unreachable!("the disk is never full");
 }
 
+/// The same by several loaders at once, each of which is told that the disk is full.
+async fn fill_by_all(loaders: Vec<Client>) -> Vec<i64> {
+    let filling = (1..).zip(&loaders).map(|(loader, client)| fill(client, loader * 1_000_000));
+    let outcomes = join_all(filling).await.into_iter().map(|(units, refusal)| {
+        refused(Err::<(), _>(refusal), Code::ResourceExhausted, "DISK_FULL");
+        units
+    });
+    outcomes.flatten().collect()
+}
+
 /// What is there is what was acknowledged, and each unit is whole.
 async fn check(client: &Client, acknowledged: &BTreeSet<i64>) {
     let whole = format!("SELECT unit FROM t GROUP BY unit HAVING count(*) = {ROWS}");
@@ -64,14 +74,7 @@ async fn a_full_disk_stops_ingest_and_nothing_else_until_there_is_room() {
     let client = server.client().await;
     put(&client, "t", noise(0, ROWS)).await.unwrap();
     let mut acknowledged = BTreeSet::from([0]);
-    let loaders = (1..=LOADERS).map(|loader| {
-        let connecting = server.client();
-        async move { fill(&connecting.await, loader * 1_000_000).await }
-    });
-    for (units, refusal) in join_all(loaders).await {
-        acknowledged.extend(units);
-        refused(Err::<(), _>(refusal), Code::ResourceExhausted, "DISK_FULL");
-    }
+    acknowledged.extend(fill_by_all(join_all((0..LOADERS).map(|_| server.client())).await).await);
     assert!(acknowledged.len() > 200, "{} units on the disk", acknowledged.len());
     check(&client, &acknowledged).await;
 
@@ -124,14 +127,7 @@ async fn a_file_that_may_not_grow_stops_ingest_and_nothing_else_until_it_may() {
     let client = server.client().await;
     put(&client, "t", noise(0, ROWS)).await.unwrap();
     let mut acknowledged = BTreeSet::from([0]);
-    let loaders = (1..=LOADERS).map(|loader| {
-        let connecting = server.client();
-        async move { fill(&connecting.await, loader * 1_000_000).await }
-    });
-    for (units, refusal) in join_all(loaders).await {
-        acknowledged.extend(units);
-        refused(Err::<(), _>(refusal), Code::ResourceExhausted, "DISK_FULL");
-    }
+    acknowledged.extend(fill_by_all(join_all((0..LOADERS).map(|_| server.client())).await).await);
     // Where no group of several fits, one unit may.
     let (units, refusal) = fill(&client, 9_000_000).await;
     acknowledged.extend(units);

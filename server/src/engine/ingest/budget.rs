@@ -10,7 +10,7 @@
 //! collected of one upload, whatever the others hold, so that one of them always completes.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     mem,
     sync::{
         Arc,
@@ -36,9 +36,9 @@ struct Pool {
 }
 
 struct State {
+    /// All that there is; as in the pool, which tells it without the lock.
+    total: usize,
     free: usize,
-    /// How many bytes an upload may collect and still be sure of room for one more batch of a usual size.
-    collectable: usize,
     /// What each loader holds; nobody is here who holds nothing.
     held: HashMap<u64, Held>,
     /// Those who wait, first come first. One that fits overtakes those that do not: a large batch must not stop
@@ -50,8 +50,8 @@ struct State {
 #[derive(Default)]
 struct Held {
     bytes: usize,
-    /// The same by upload.
-    uploads: HashMap<u64, usize>,
+    /// The same by upload, the oldest first.
+    uploads: BTreeMap<u64, usize>,
 }
 
 struct Waiting {
@@ -76,7 +76,7 @@ pub(crate) struct Share {
 
 impl Sharer {
     /// An upload that has just begun.
-    pub(super) fn new(loader: u64) -> Self {
+    pub(in crate::engine) fn new(loader: u64) -> Self {
         static UPLOADS: AtomicU64 = AtomicU64::new(0);
         Self { loader, upload: UPLOADS.fetch_add(1, Ordering::Relaxed) }
     }
@@ -87,7 +87,7 @@ impl Budget {
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         let total = bytes.max(1);
         let (held, waiting) = (HashMap::new(), VecDeque::new());
-        let state = State { free: total, collectable: total / 3, held, waiting };
+        let state = State { total, free: total, held, waiting };
         Self { pool: Arc::new(Pool { total, state: Mutex::new(state) }), wait }
     }
 
@@ -98,12 +98,7 @@ impl Budget {
 
     /// How many bytes an upload may collect and still be sure of room for one more batch of a usual size.
     pub(super) fn collectable(&self) -> usize {
-        self.pool.state.lock().collectable
-    }
-
-    /// An upload of a loader that has just begun.
-    pub(crate) fn upload_of(&self, loader: u64) -> Sharer {
-        Sharer::new(loader)
+        collectable(self.pool.total)
     }
 
     /// So many bytes for an upload, if it may have them just now.
@@ -146,13 +141,19 @@ impl State {
     fn take(&mut self, sharer: Sharer, bytes: usize) -> bool {
         let may = match self.held.get(&sharer.loader) {
             None => bytes <= self.free,
-            Some(held) => held.may_take(sharer.upload, bytes, self.free, self.collectable),
+            Some(held) => held.may_take(sharer.upload, bytes, self.free, collectable(self.total)),
         };
-        if may && bytes > 0 {
+        if may {
+            self.hold(sharer, bytes);
+        }
+        may
+    }
+
+    fn hold(&mut self, sharer: Sharer, bytes: usize) {
+        if bytes > 0 {
             self.free -= bytes;
             self.held.entry(sharer.loader).or_default().add(sharer.upload, bytes);
         }
-        may
     }
 
     fn give_back(&mut self, sharer: Sharer, bytes: usize) {
@@ -167,10 +168,9 @@ impl State {
 
     /// Has another upload hold what this one has held.
     fn pass_on(&mut self, from: Sharer, to: Sharer, bytes: usize) {
-        if from != to && bytes > 0 {
+        if from != to {
             self.give_back(from, bytes);
-            self.free -= bytes;
-            self.held.entry(to.loader).or_default().add(to.upload, bytes);
+            self.hold(to, bytes);
         }
     }
 
@@ -199,7 +199,7 @@ impl Held {
             return false;
         }
         match self.uploads.get(&upload) {
-            Some(held) if held + bytes <= collectable && self.uploads.keys().min() == Some(&upload) => true,
+            Some(held) if held + bytes <= collectable && self.is_oldest(upload) => true,
             Some(held) if *held < self.bytes => {
                 // The loader holds half of this at the most, as things are.
                 let share = (free + self.bytes) / 2;
@@ -208,6 +208,10 @@ impl Held {
             // Its first batch, or an upload that is alone.
             _ => true,
         }
+    }
+
+    fn is_oldest(&self, upload: u64) -> bool {
+        self.uploads.first_key_value().is_some_and(|(oldest, _)| *oldest == upload)
     }
 
     fn add(&mut self, upload: u64, bytes: usize) {
@@ -224,6 +228,11 @@ impl Held {
             }
         }
     }
+}
+
+/// The same as [`Budget::collectable`], by the whole budget.
+fn collectable(total: usize) -> usize {
+    total / 3
 }
 
 impl Share {

@@ -3,7 +3,7 @@
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, make_array};
 use arrow_schema::DataType;
 
-use super::{Budget, Share, budget::Sharer};
+use super::{Budget, Share, Sharer};
 use crate::engine::Result;
 
 /// The rows of an upload so far, and their share of the byte budget.

@@ -42,6 +42,7 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
+pub(in crate::engine) use budget::Sharer;
 pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;

@@ -353,6 +353,9 @@ impl Job {
             Ok(taken)
         };
         let ran = self.work(engine, &connection, &mut take);
+        if taken && matches!(self.work, Work::Maintain(_)) {
+            shared.clock.schema_changed();
+        }
         let last = LastRun::of(self.catalog(), now, started.elapsed(), &ran);
         let told = match (&ran, taken) {
             (_, true) => self.lease.end(&connection, &last),
@@ -374,9 +377,8 @@ impl Job {
         let shared = &engine.shared;
         match &self.work {
             Work::Maintain(upkeep) => {
-                let tidied = upkeep.run(connection, &shared.jobs.stop, take);
-                shared.clock.schema_changed();
-                Ok(tidied?.map_or(Ran::Elsewhere, |tidied| Ran::Done {
+                let tidied = upkeep.run(connection, &shared.jobs.stop, take)?;
+                Ok(tidied.map_or(Ran::Elsewhere, |tidied| Ran::Done {
                     changed: tidied.count(),
                     detail: tidied.told(),
                 }))

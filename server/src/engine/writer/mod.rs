@@ -2,9 +2,10 @@
 //!
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
 //! loop; [`pipeline`] lets a group append while the one before it commits on the thread of [`syncer`]; [`committer`]
-//! commits groups in turn, and decides who is committed with whom and who is to blame, and who is [`apart`]; [`group`] is what commits
-//! together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what a failed COMMIT leaves;
-//! [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no timer.
+//! commits groups in turn, and decides who is committed with whom and who is to blame; [`apart`] is who commits alone for
+//! a while; [`group`] is what commits together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what
+//! a failed COMMIT leaves; [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no
+//! timer.
 
 mod actor;
 mod apart;

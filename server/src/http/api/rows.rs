@@ -120,9 +120,7 @@ fn json_reader(builder: ReaderBuilder, batch_size: usize) -> Result<Decoder, Arr
 /// nested is read by its type, and floating point, of which a text means the same.
 fn as_written(schema: &Schema) -> Schema {
     let fields = schema.fields().iter().map(|field| {
-        match field.data_type().is_nested()
-            || matches!(field.data_type(), DataType::Float32 | DataType::Float64)
-        {
+        match field.data_type().is_nested() || field.data_type().is_floating() {
             true => Arc::new(Field::clone(field).with_nullable(true)),
             false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
         }
