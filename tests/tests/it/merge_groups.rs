@@ -237,10 +237,12 @@ async fn a_loader_that_has_failed_is_committed_apart_for_a_while() {
         uploads.push(it.begin(upsert("t", loader, None), rows([Some(number as i64)], "x")).await.unwrap());
     }
     let outcomes = it.outcomes(uploads).await;
-    let of_it = commits(&[outcomes[1].clone(), outcomes[4].clone()]);
-    let of_others: BTreeSet<_> = commits(&outcomes).difference(&of_it).copied().collect();
+    // How many of the others come before the first group is taken is up to the moment.
+    let (of_it, of_others): (Vec<_>, Vec<_>) = (0..8).partition(|at| [1, 4].contains(at));
+    let [of_it, of_others] = [of_it, of_others]
+        .map(|places| commits(&places.into_iter().map(|at| outcomes[at].clone()).collect::<Vec<_>>()));
     assert_eq!(of_it.len(), 2, "{outcomes:?}");
-    assert_eq!(commits(&outcomes[5..]), commits(&outcomes[2..4]), "{outcomes:?}");
+    assert!(of_it.is_disjoint(&of_others), "{outcomes:?}");
     assert!(of_others.len() <= 3, "{outcomes:?}");
     it.server.shutdown().await;
 }
