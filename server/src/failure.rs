@@ -141,6 +141,7 @@ impl From<Error> for Failure {
             Error::EngineDown => (Kind::Unavailable, "ENGINE_DOWN"),
             Error::SessionLost => (Kind::Aborted, "SESSION_LOST"),
             Error::Stalled(_) | Error::NotTaken(_) => (Kind::Aborted, "STALLED"),
+            Error::CauseLost => (Kind::Unknown, "CAUSE_LOST"),
             Error::Timeout(_) => (Kind::TooLong, "QUERY_TIMEOUT"),
             Error::ReadTooOld(_) => (Kind::TooLong, "READ_TOO_OLD"),
             Error::ResultTooLarge(_) => (Kind::Precondition, "RESULT_TOO_LARGE"),

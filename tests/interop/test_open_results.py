@@ -156,7 +156,8 @@ class TestTransaction:
 
     def test_result_that_fails_late_says_so_to_its_own_reader_only(self, connect, aside):
         client = connect()
-        late = f"SELECT i, CASE WHEN i < {ROWS - 1} THEN i * 7 ELSE error('late') END FROM range({ROWS}) t(i)"
+        client.run(f"CREATE TABLE numbers AS SELECT i FROM range({ROWS}) t(i)")
+        late = f"SELECT i, CASE WHEN i < {ROWS - 1} THEN i * 7 ELSE error('late') END FROM numbers"
         with client.transaction() as transaction:
             reader = client.open(late, transaction).to_reader()
             reader.read_next_batch()

@@ -9,6 +9,7 @@ import pytest
 
 import wire
 from harness import refused
+from workers import FAILS_BETWEEN_FETCHES
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
@@ -205,6 +206,10 @@ class TestQuery:
     def test_error_in_mid_stream_reaches_the_client(self, server):
         query = "SELECT CASE WHEN range = 3000000 THEN error('boom') ELSE range END FROM range(4000000)"
         assert "boom" in refused(server.sql, query, codes="INVALID_ARGUMENT").text
+
+    def test_error_between_two_fetches_keeps_its_reason(self, server):
+        for _ in range(30):
+            assert "late" in refused(server.sql, FAILS_BETWEEN_FETCHES, codes="INVALID_ARGUMENT").text
 
 
 class TestAction:

@@ -12,7 +12,7 @@ import pytest
 
 from client import Client
 from harness import refused
-from workers import ENDLESS, begin_and_wait
+from workers import ENDLESS, FAILS_BETWEEN_FETCHES, begin_and_wait
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
@@ -92,6 +92,14 @@ class TestFailure:
                 assert x(client) == [1, 2, 3]
             except flight.FlightError:
                 assert x(client) == [1, 2]
+
+    def test_of_a_query_between_two_fetches_is_no_cancellation(self, connect):
+        """Here the query cannot run again for its reason. Of a cancelled call pyarrow would make a Ctrl-C."""
+        client, told = connect(), set()
+        while told != {"BINDER", "CAUSE_LOST"}:
+            with client.transaction() as transaction:
+                told.add(refused(client.rows, FAILS_BETWEEN_FETCHES, transaction).slug)
+                lost(client.commit, transaction)
 
     def test_of_the_driver_is_over_with_its_rollback(self, server):
         with server.adbc() as connection, connection.cursor() as cursor:

@@ -157,9 +157,12 @@ impl Cancel {
         self.stop();
     }
 
-    /// The reason of the stop in place of the news that the statement was interrupted.
+    /// The reason of the stop in place of the news that the statement was interrupted. Where nobody stopped
+    /// it, it has failed: a thread that fails interrupts the others, and DuckDB 1.5 looks at the interrupt
+    /// before it looks for the error, if that thread fails between two fetches of a result.
     pub(crate) fn explain(&self, error: Error) -> Error {
         match error.class() {
+            Some(Class::Interrupted) if !self.is_cancelled() => Error::CauseLost,
             Some(Class::Interrupted) => self.state.reason.lock().clone().unwrap_or(error),
             _ => error,
         }

@@ -196,6 +196,9 @@ pub enum Error {
     /// The client of a result took nothing for too long.
     #[error("the client took no rows for {0:?}, so the statement was given up; read faster, or ask for less")]
     NotTaken(Duration),
+    /// DuckDB forgot why a query failed whose first rows were on their way.
+    #[error("the statement failed while its rows were on their way, and why is not known; run it again")]
+    CauseLost,
     /// The statement ran for longer than it may.
     #[error("the statement ran for longer than {0:?} and was stopped")]
     Timeout(Duration),

@@ -136,12 +136,14 @@ enum Ran {
 impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>, posted: Option<Posted>) {
         let mut start = Some(start);
-        let streamed = match posted {
-            Some(posted) => self.stream_over(&posted, database, &mut start),
-            None => self.stream(database, &mut start),
-        };
+        let posted = posted.as_ref();
+        let streamed =
+            self.on_connection(database, posted, |connection| self.stream_on(connection, &mut start));
         if let Err(error) = streamed {
-            let error = self.delivery.cancel.explain(error);
+            let error = match self.delivery.cancel.explain(error) {
+                Error::CauseLost => self.cause(database, posted),
+                error => error,
+            };
             match start {
                 // A client that has gone needs no answer.
                 Some(start) => drop(start.send(Err(error))),
@@ -150,14 +152,35 @@ impl Read {
         }
     }
 
-    fn stream(&self, database: &Arc<Database>, start: &mut Start) -> Result<()> {
-        self.stream_on(&mut database.connection_with(self.names.as_ref())?, start)
+    /// Runs `work` on a connection of its own, where the posted rows are a view.
+    fn on_connection(
+        &self,
+        database: &Arc<Database>,
+        posted: Option<&Posted>,
+        work: impl FnOnce(&mut Pooled) -> Result<()>,
+    ) -> Result<()> {
+        match posted {
+            Some(posted) => database.with_posted(posted.relation(self.names.as_ref()), posted, work),
+            None => work(&mut database.connection_with(self.names.as_ref())?),
+        }
     }
 
-    /// Reads over posted rows, on a connection where they are a view.
-    fn stream_over(&self, posted: &Posted, database: &Arc<Database>, start: &mut Start) -> Result<()> {
-        let relation = posted.relation(self.names.as_ref());
-        database.with_posted(relation, posted, |connection| self.stream_on(connection, start))
+    /// Runs the statement once more, for nothing but the error that DuckDB forgot: nobody waits between two
+    /// of its rows this time, so it is hardly forgotten twice.
+    fn cause(&self, database: &Arc<Database>, posted: Option<&Posted>) -> Error {
+        let again = self.on_connection(database, posted, |connection| {
+            connection.begin_read()?;
+            let failed = self.run_for_nothing(connection);
+            connection.end_read()?;
+            failed
+        });
+        again.err().map_or(Error::CauseLost, |error| self.delivery.cancel.explain(error))
+    }
+
+    fn run_for_nothing(&self, connection: &Pooled) -> Result<()> {
+        let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
+        bind(&prepared, &self.statement, 0)?;
+        self.delivery.cancel.while_running(prepared.interrupt(), || Ok(prepared.stream()?.discard()?))
     }
 
     /// Closes the connection where its state is not known afterwards.

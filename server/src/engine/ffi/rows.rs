@@ -37,6 +37,16 @@ impl Drop for RawResult {
     }
 }
 
+/// At most one vector of rows; destroyed when dropped.
+struct Chunk(c::duckdb_data_chunk);
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // SAFETY: fetched once from DuckDB and destroyed only here.
+        unsafe { c::duckdb_destroy_data_chunk(&mut self.0) };
+    }
+}
+
 impl RawResult {
     fn error(&mut self, connection: &RawConnection) -> DuckError {
         // SAFETY: the result is live; the text is copied.
@@ -104,18 +114,26 @@ impl Rows {
     /// The next rows, at most one vector of them; `None` after the last. A value that Arrow cannot hold is an
     /// error of class [`OutOfRange`](super::Class::OutOfRange).
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, DuckError> {
-        // SAFETY: the result is live; the chunk is owned here and destroyed after its copy to Arrow.
-        unsafe {
-            let mut chunk = c::duckdb_fetch_chunk(self.result.0);
-            if chunk.is_null() {
-                // The end and a failure look the same here; only the error text tells them apart.
-                let error = self.result.error(&self.connection);
-                return if error.message.is_empty() { Ok(None) } else { Err(error) };
-            }
-            let batch = self.export(chunk);
-            c::duckdb_destroy_data_chunk(&mut chunk);
-            batch.map(Some)
+        let Some(chunk) = self.fetch()? else { return Ok(None) };
+        // SAFETY: the chunk is this result's, as it was fetched.
+        unsafe { self.export(chunk.0) }.map(Some)
+    }
+
+    /// Runs to the end for nothing but the error that there may be.
+    pub(crate) fn discard(mut self) -> Result<(), DuckError> {
+        while self.fetch()?.is_some() {}
+        Ok(())
+    }
+
+    fn fetch(&mut self) -> Result<Option<Chunk>, DuckError> {
+        // SAFETY: the result is live; the chunk is owned from here on.
+        let chunk = unsafe { c::duckdb_fetch_chunk(self.result.0) };
+        if !chunk.is_null() {
+            return Ok(Some(Chunk(chunk)));
         }
+        // The end and a failure look the same here; only the error text tells them apart.
+        let error = self.result.error(&self.connection);
+        if error.message.is_empty() { Ok(None) } else { Err(error) }
     }
 
     /// # Safety
