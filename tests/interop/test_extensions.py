@@ -130,3 +130,10 @@ def test_so_does_a_repository_that_does_not_answer(wanting, home):
 def test_what_is_no_repository_is_a_usage_error(wrong):
     ended = run_to_exit("--database", ":memory:", "--extension-repository", wrong)
     assert ended.returncode == 64 and "extension_repository" in ended.stderr
+
+
+def test_neither_may_a_repository_have_a_password(home):
+    """Clients would read it in duckdb_settings(); nor does the error tell it."""
+    for wrong in ("http://ana:pass_word@mirror.internal", "http://ana@mirror.internal:80/duckdb"):
+        ended = run_to_exit("--database", ":memory:", "--extension-repository", wrong, environment=home)
+        assert ended.returncode == 64 and "extension_repository" in ended.stderr and "ana" not in ended.stderr

@@ -94,6 +94,33 @@ def test_a_lake_at_rest_gets_nothing_from_its_maintenance(lake, start, database)
     assert count(server) == 100
 
 
+def test_neither_does_one_of_which_everything_ages_at_once(lake, start, database):
+    """As with any `expire_after` and `delete_after` later: what the runs themselves leave behind is no reason for more."""
+    options = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "0s"\ndelete_after = "0s"\n'
+    server = start(database, *lake.options(catalog=options), kind=ClockedServer)
+    written = "SELECT max(snapshot_id)::BIGINT, count(*) FROM lake.snapshots()"
+    eventually(lambda: times(server)[1], "its time is set")
+
+    def pass_half_a_day():
+        due = times(server)[1]
+        server.advance(hours=12)
+        eventually(lambda: times(server)[0] == due and times(server)[1] > due, "the run ends", 60)
+
+    for number in range(3):
+        put(server, unit(number), key=f"a/1/{number + 1}")
+    for _ in range(3):
+        pass_half_a_day()
+    before = server.rows(written)
+    for _ in range(4):
+        pass_half_a_day()
+        assert set(tidied(server).values()) == {0}
+    assert server.rows(written) == before
+    put(server, unit(3), key="a/1/4")
+    pass_half_a_day()
+    assert tidied(server)["expired"] > 0
+    assert count(server) == 80
+
+
 PARTITIONS = 101
 
 

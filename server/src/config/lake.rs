@@ -249,12 +249,18 @@ pub(super) fn extension_directory(directory: Option<PathBuf>) -> Result<Option<P
 }
 
 /// Checks where extensions are installed from. DuckDB checks their signatures, so that no TLS is needed, and has none before
-/// `httpfs` is there. A folder is refused: clients would meet its path in errors, and there is `extension_directory`.
+/// `httpfs` is there. A folder is refused: clients would meet its path in errors, and there is `extension_directory`. So is a
+/// password: clients read the address among DuckDB's settings.
 pub(super) fn extension_repository(repository: Option<String>) -> Result<Option<String>, ConfigError> {
     let Some(repository) = repository else { return Ok(None) };
     let address = repository.trim_end_matches('/');
-    match address.strip_prefix("http://") {
-        Some(host) if !host.is_empty() => Ok(Some(address.to_owned())),
+    let rest = address.strip_prefix("http://").unwrap_or_default();
+    match rest.split('/').next().unwrap_or_default() {
+        // It is not repeated, because the error goes into logs.
+        host if host.contains('@') => {
+            Err(invalid("extension_repository", "a user or a password has no place in the address"))
+        }
+        host if !host.is_empty() => Ok(Some(address.to_owned())),
         _ => {
             let reason = format!("{repository:?} is no address that begins with http://");
             Err(invalid("extension_repository", &reason))

@@ -118,19 +118,6 @@ impl StagedQuery {
         Ok(())
     }
 
-    /// Drops the rows whose value in a column, of this SQL type, is infinite or no number; tells how many there were.
-    pub(in crate::engine) fn drop_infinite(
-        &self,
-        connection: &Connection,
-        column: &str,
-        sql_type: &str,
-    ) -> Result<u64> {
-        let Some(at) = self.at(column) else { return Ok(0) };
-        let stage = self.stage.sql();
-        Ok(connection
-            .execute(&format!("DELETE FROM {stage} WHERE NOT isfinite(CAST(c{at} AS {sql_type}))"))?)
-    }
-
     /// Which one of the staged columns has a name.
     fn at(&self, column: &str) -> Option<usize> {
         self.stage.fit().columns().iter().position(|one| one.eq_ignore_ascii_case(column))

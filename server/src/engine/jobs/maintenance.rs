@@ -3,6 +3,8 @@
 //! A run that has nothing to do is to write nothing, or else a lake at rest would get snapshots and files from its
 //! maintenance alone. So a run looks first whether the lake has changed since one that this server has ended well.
 
+use std::time::{Duration, Instant};
+
 use arrow_array::cast::AsArray;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,8 @@ use crate::{
 const TRIES: u32 = 5;
 /// Merging a table ends after so many steps at the latest; the next run goes on.
 const MERGES: usize = 100;
+/// A lake at rest is searched for orphans so many times in the age at which they are deleted.
+const SEARCHES: u32 = 4;
 
 /// What a run has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +68,22 @@ impl Tidied {
 /// The maintenance of one lake.
 pub(super) struct Upkeep {
     catalog: AttachedCatalog,
-    /// The newest snapshot when a run of this server began that has ended well.
-    seen: Mutex<Option<u64>>,
+    seen: Mutex<Seen>,
+}
+
+/// What this server knows of a lake from its runs that have ended well.
+#[derive(Default)]
+struct Seen {
+    /// The newest snapshot when the last of them began.
+    newest: Option<u64>,
+    /// When a search found no orphans, or those that it found were deleted. It lists the whole of the bucket.
+    searched: Option<Instant>,
+}
+
+impl Seen {
+    fn is_search_due(&self, delete_after: Duration) -> bool {
+        self.searched.is_none_or(|searched| searched.elapsed() >= delete_after / SEARCHES)
+    }
 }
 
 impl Upkeep {
@@ -95,18 +113,25 @@ impl Upkeep {
         let mut seen = self.seen.lock();
         let newest = lake.newest_snapshot()?;
         // A lake that was put back to an earlier state begins to count anew.
-        if let Some(seen) = *seen
-            && newest >= seen
-            && !lake.has_changed_since(seen)?
-            && !lake.has_aged(&self.catalog.maintenance)?
+        let (options, begun) = (&self.catalog.maintenance, Instant::now());
+        if let Some(before) = seen.newest
+            && newest >= before
+            && !lake.has_changed_since(before)?
+            && !lake.has_aged(options)?
         {
-            return Ok(Some(Tidied::default()));
+            if !seen.is_search_due(options.delete_after) {
+                return Ok(Some(Tidied::default()));
+            }
+            if !lake.has_orphans(options)? {
+                seen.searched = Some(begun);
+                return Ok(Some(Tidied::default()));
+            }
         }
         if !take()? {
             return Ok(None);
         }
         let tidied = tidy_up(&lake, &self.catalog)?;
-        *seen = Some(newest);
+        *seen = Seen { newest: Some(newest), searched: Some(begun) };
         Ok(Some(tidied))
     }
 }
@@ -145,9 +170,14 @@ fn prune(connection: &Connection, catalog: &str, stop: &CancellationToken) -> Re
     again(stop, TRIES, || Ok(table.prune(connection, Retention::default())?))
 }
 
-fn older_than(age: std::time::Duration) -> String {
+fn older_than(age: Duration) -> String {
     // Without a zone, as DuckLake's functions want it; sessions run in UTC.
     format!(", older_than => (now() - to_microseconds({}))::TIMESTAMP", age.as_micros())
+}
+
+/// The arguments for a look at what a function would take away.
+fn dry(age: Duration) -> String {
+    format!("{}, dry_run => true", older_than(age))
 }
 
 /// A table of the lake, as literals.
@@ -174,15 +204,20 @@ impl Lake<'_> {
         self.number(&format!("SELECT max(snapshot_id) FROM {}.ducklake_snapshot", self.metadata))
     }
 
-    /// Whether anything but the tables of jobs was changed after a snapshot: each names what it changes, as in
-    /// `inserted_into_table:5,created_table:"main"."t"`.
+    /// Whether anything but the tables of jobs was changed after a snapshot.
     fn has_changed_since(&self, snapshot: u64) -> Result<bool> {
+        self.has_changes(&format!("> {snapshot}"))
+    }
+
+    /// Whether those of the snapshots with such an id have changed anything but the tables of jobs: each names what it
+    /// changes, as in `inserted_into_table:5,created_table:"main"."t"`.
+    fn has_changes(&self, ids: &str) -> Result<bool> {
         let metadata = &self.metadata;
         let names = TABLES.map(|(name, _)| literal(name)).join(", ");
         let changed = self.number(&format!(
             "SELECT count(*) FROM (
                 SELECT unnest(string_split(changes_made, ',')) AS change FROM {metadata}.ducklake_snapshot_changes
-                WHERE snapshot_id > {snapshot}
+                WHERE snapshot_id {ids}
              ) WHERE NOT coalesce(regexp_full_match(change, '[a-z_]+:(' || (
                 SELECT string_agg(t.table_id::VARCHAR, '|') FROM {metadata}.ducklake_table AS t
                 JOIN {metadata}.ducklake_schema AS s USING (schema_id)
@@ -193,14 +228,28 @@ impl Lake<'_> {
         Ok(changed > 0)
     }
 
-    /// Whether there is something to forget or to delete, which comes with time.
+    /// Whether there is something to forget or to delete, which comes with time. What comes from the tables of jobs does not
+    /// count, or else each run would be the reason of another one later; it goes with the next run.
     fn has_aged(&self, options: &Maintenance) -> Result<bool> {
-        let dry = |function, age| self.count(function, &format!("{}, dry_run => true", older_than(age)));
-        Ok(match options.expire_after {
-            Some(age) => dry("ducklake_expire_snapshots", age)? > 0,
-            None => false,
-        } || dry("ducklake_cleanup_old_files", options.delete_after)? > 0
-            || dry("ducklake_delete_orphaned_files", options.delete_after)? > 0)
+        Ok(self.has_old_snapshots(options)? || self.has_old_files(options)?)
+    }
+
+    /// Whether there are files that no commit has written down.
+    fn has_orphans(&self, options: &Maintenance) -> Result<bool> {
+        Ok(self.count("ducklake_delete_orphaned_files", &dry(options.delete_after))? > 0)
+    }
+
+    fn has_old_snapshots(&self, options: &Maintenance) -> Result<bool> {
+        let Some(age) = options.expire_after else { return Ok(false) };
+        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(age));
+        self.has_changes(&format!("IN (SELECT snapshot_id FROM {expired})"))
+    }
+
+    fn has_old_files(&self, options: &Maintenance) -> Result<bool> {
+        let old = format!("ducklake_cleanup_old_files({}{})", self.name, dry(options.delete_after));
+        let of_jobs =
+            TABLES.map(|(name, _)| format!("contains(path, '/{INTERNAL_PREFIX}/{name}/')")).join(" OR ");
+        Ok(self.number(&format!("SELECT count(*) FROM {old} WHERE NOT ({of_jobs})"))? > 0)
     }
 
     /// Its tables, from its own metadata: DuckDB's list asks every catalog, and fails where another one is out of reach.
@@ -254,5 +303,19 @@ impl Lake<'_> {
     fn number(&self, sql: &str) -> Result<u64> {
         let counted = again(self.stop, TRIES, || numbers(self.connection, sql))?;
         Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lake_is_searched_for_orphans_once_and_then_from_time_to_time() {
+        let day = Duration::from_secs(24 * 60 * 60);
+        assert!(Seen::default().is_search_due(day));
+        let just = Seen { searched: Some(Instant::now()), ..Seen::default() };
+        assert!(!just.is_search_due(day));
+        assert!(just.is_search_due(Duration::ZERO), "what is deleted at once is looked for at once");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
         Result,
-        answers::text_or_null,
+        answers::{numbers, text_or_null},
         catalog::{FullName, TableRef},
         database::Database,
         ffi::Connection,
@@ -50,11 +50,20 @@ pub struct Pipeline {
 }
 
 /// What a run has moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moved {
     pub(super) rows: u64,
-    /// Rows with infinity, or with what is no number, in the column by which rows are new.
+    /// Rows with infinity, or with what is no number, in the column by which rows are new; counted where any have moved.
     left_out: u64,
+}
+
+/// Rows of a source, by the value of the column by which rows are new.
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    /// Those that move.
+    New,
+    /// Those with infinity or what is no number, which nothing comes after: one of them would be the last that moves.
+    LeftOut,
 }
 
 impl Moved {
@@ -153,14 +162,22 @@ impl Pipeline {
         }
     }
 
-    /// The condition for rows after the watermark. With a key those that are equal to it are read again, since more
-    /// of them may have come; without one they would come twice.
-    fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
+    /// The condition for rows after the watermark, as a WHERE, which the source may be asked with. With a key those that are
+    /// equal to it are read again, since more of them may have come; without one they would come twice.
+    fn condition(&self, watermark: Option<&str>, sql_type: &str, which: Which) -> String {
         let column = quote(&self.incremental);
         let after = if self.key.is_empty() { ">" } else { ">=" };
-        watermark.map_or(String::new(), |watermark| {
-            format!("WHERE {column} {after} {}", self.bound(&literal(watermark), sql_type))
-        })
+        let after =
+            watermark.map(|mark| format!("{column} {after} {}", self.bound(&literal(mark), sql_type)));
+        let finite = has_infinity(sql_type).then(|| match which {
+            Which::New => format!("isfinite({column}) IS DISTINCT FROM false"),
+            Which::LeftOut => format!("NOT isfinite({column})"),
+        });
+        let conditions: Vec<_> = after.into_iter().chain(finite).collect();
+        match conditions.is_empty() {
+            true => String::new(),
+            false => format!("WHERE {}", conditions.join(" AND ")),
+        }
     }
 
     /// From where rows are read; the watermark as SQL.
@@ -172,6 +189,11 @@ impl Pipeline {
             Some(interval) => format!("{from} - INTERVAL {}", literal(interval)),
         }
     }
+}
+
+/// Whether values of an SQL type may be infinite or no number.
+fn has_infinity(sql_type: &str) -> bool {
+    ["DATE", "TIMESTAMP", "FLOAT", "DOUBLE"].iter().any(|kind| sql_type.starts_with(kind))
 }
 
 impl Run<'_> {
@@ -189,7 +211,7 @@ impl Run<'_> {
         }
         let watermark = book.read(connection, &pipeline.name)?;
         let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(watermark.as_deref(), &sql_type);
+        let condition = pipeline.condition(watermark.as_deref(), &sql_type, Which::New);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
@@ -200,20 +222,20 @@ impl Run<'_> {
         );
         let request = pipeline.request();
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &request, &query, keeps_types)?;
-        let outcome = self.leave_out(&staged, &sql_type).and_then(|left_out| {
-            let rows = self.enter(watermark.as_deref(), &staged, take)?;
-            Ok(rows.map(|rows| Moved { rows, left_out }))
-        });
+        let outcome = self.enter(watermark.as_deref(), &staged, &sql_type, take);
         let closed = staged.close(connection);
         outcome.and_then(|moved| closed.map(|()| moved))
     }
 
-    /// Drops staged rows that nothing comes after: one of them would be the last that the pipeline moves.
-    fn leave_out(&self, staged: &StagedQuery, sql_type: &str) -> Result<u64> {
-        match ["DATE", "TIMESTAMP", "FLOAT", "DOUBLE"].iter().any(|kind| sql_type.starts_with(kind)) {
-            true => staged.drop_infinite(self.connection, &self.pipeline.incremental, sql_type),
-            false => Ok(0),
+    /// How many rows after the watermark are left out.
+    fn left_out(&self, watermark: Option<&str>, sql_type: &str) -> Result<u64> {
+        if !has_infinity(sql_type) {
+            return Ok(0);
         }
+        let condition = self.pipeline.condition(watermark, sql_type, Which::LeftOut);
+        let sql = format!("SELECT count(*) FROM {} {condition}", self.pipeline.source());
+        let counted = numbers(self.connection, &sql)?;
+        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
     }
 
     /// Brings the staged rows in, and writes down how far that is.
@@ -221,14 +243,19 @@ impl Run<'_> {
         &self,
         before: Option<&str>,
         staged: &StagedQuery,
+        sql_type: &str,
         take: &mut dyn FnMut() -> Result<bool>,
-    ) -> Result<Option<u64>> {
+    ) -> Result<Option<Moved>> {
         let Self { pipeline, target, engine, book, connection } = *self;
-        let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(Some(0)) };
+        let Some(last) = staged.last(connection, &pipeline.incremental)? else {
+            return Ok(Some(Moved::default()));
+        };
         let rows = staged.settle(connection, target)?;
         if rows == 0 && before == Some(&last) {
-            return Ok(Some(0));
+            return Ok(Some(Moved::default()));
         }
+        // Before anything has moved, so that a run that this ends has moved nothing.
+        let left_out = self.left_out(before, sql_type)?;
         if !take()? {
             return Ok(None);
         }
@@ -244,7 +271,7 @@ impl Run<'_> {
         if way.changes_schema(staged) {
             engine.shared.clock.schema_changed();
         }
-        Ok(Some(rows))
+        Ok(Some(Moved { rows, left_out }))
     }
 
     /// How the rows enter. Into the server's own database they do in its turn, as anybody's would.
@@ -286,13 +313,18 @@ mod tests {
     #[test]
     fn rows_after_the_watermark_are_new() {
         let plain = pipeline("t", &[], None);
-        assert_eq!(plain.condition(None, "BIGINT"), "");
-        assert_eq!(plain.condition(Some("7"), "BIGINT"), "WHERE \"at\" > CAST('7' AS BIGINT)");
-        let keyed = pipeline("t", &["id"], Some("10 minutes"));
+        assert_eq!(plain.condition(None, "BIGINT", Which::New), "");
+        assert_eq!(plain.condition(Some("7"), "BIGINT", Which::New), "WHERE \"at\" > CAST('7' AS BIGINT)");
         assert_eq!(
-            keyed.condition(Some("2026-01-01"), "TIMESTAMP"),
-            "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'"
+            plain.condition(None, "DOUBLE", Which::New),
+            "WHERE isfinite(\"at\") IS DISTINCT FROM false"
         );
-        assert!(pipeline("t", &["id"], Some("5")).condition(Some("9"), "BIGINT").ends_with("- 5"));
+        let keyed = pipeline("t", &["id"], Some("10 minutes"));
+        let after = "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'";
+        let condition = |which| keyed.condition(Some("2026-01-01"), "TIMESTAMP", which);
+        assert_eq!(condition(Which::New), format!("{after} AND isfinite(\"at\") IS DISTINCT FROM false"));
+        assert_eq!(condition(Which::LeftOut), format!("{after} AND NOT isfinite(\"at\")"));
+        let five = pipeline("t", &["id"], Some("5"));
+        assert!(five.condition(Some("9"), "BIGINT", Which::New).ends_with("- 5"));
     }
 }
