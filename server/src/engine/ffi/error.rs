@@ -71,7 +71,7 @@ impl DuckError {
     /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
     /// gives no code: after a failed prepare, extract or open.
     pub(crate) fn from_message(message: String) -> Self {
-        let message = plain(message);
+        let message = without_stack(plain(message));
         let message = message.strip_prefix("Failed to append: ").map(str::to_owned).unwrap_or(message);
         if let Some(of_files) = of_files(&message) {
             return of_files;
@@ -116,6 +116,15 @@ fn plain(message: String) -> String {
         Ok(raw) => format!("{} Error: {}", raw.exception_type, raw.exception_message),
         Err(_) => message,
     }
+}
+
+/// An error of DuckDB's own making has its stack behind it, with addresses and paths, which is for the log.
+fn without_stack(mut message: String) -> String {
+    if let Some(end) = message.find("\n\nStack Trace:") {
+        tracing::error!(message, "an error inside DuckDB");
+        message.truncate(end);
+    }
+    message
 }
 
 /// DuckDB writes the same article before every kind of thing.
@@ -270,6 +279,17 @@ mod tests {
         ] {
             assert_eq!(DuckError::from_message(message.into()).message, told);
         }
+    }
+
+    #[test]
+    fn the_stack_of_an_error_inside_duckdb_is_not_for_clients() {
+        let message =
+            "INTERNAL Error: no such entry\n\nLINE 1: ...\n\nStack Trace:\n\n/opt/libduckdb.so(+0x1) [0x2]";
+        let error = DuckError::from_message(message.into());
+        assert_eq!(
+            (error.class, &*error.message),
+            (Class::Other, "INTERNAL Error: no such entry\n\nLINE 1: ...")
+        );
     }
 
     #[test]

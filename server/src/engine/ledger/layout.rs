@@ -28,6 +28,12 @@ pub(super) const COLUMNS: [(&str, &str); 5] = [
     ("unit", "VARCHAR"),
 ];
 
+/// A row that is no loader's, because each has a name.
+pub(super) const NOBODYS: &str = concat!(
+    r#"('', 0, 0, now(), '{"epoch":0,"table":"","rows":0,"hash":"00000000000000000000000000000000","#,
+    r#""total_rows":0,"total_units":0}')"#
+);
+
 /// What is in the last column.
 #[derive(Serialize, Deserialize)]
 struct Unit<'a> {

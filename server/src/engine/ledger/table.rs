@@ -221,11 +221,28 @@ impl LedgerTable {
             return Err(error);
         }
         if let Some(fence) = &self.fence
-            && let Err(error) = connection.execute(&fence.inline_sql(&self.target.table))
+            && let Err(error) = self.inline(connection, fence)
         {
-            // Another server that has made them at the same time sets it, too; without it they only need more files.
+            let _ = connection.execute("ROLLBACK");
+            // Another server that has made them at the same time does it, too; without it they only need more files.
             tracing::debug!(%error, "the ledger of a lake is not kept in its metadata");
         }
+        Ok(())
+    }
+
+    /// Keeps rows in the lake's metadata from now on, and has DuckLake make their places there, in commits that make
+    /// no table besides. Otherwise they would come to be in the commit of the first unit, which may make its table:
+    /// once all snapshots of that time have expired, a flush of the ledger would leave DuckLake a schema without
+    /// that table, and its files could not be merged any more (DuckLake keeps schemas by their version alone).
+    fn inline(&self, connection: &Connection, fence: &Fence) -> Result<(), DuckError> {
+        let ledger = self.target.table.sql();
+        connection.execute(&fence.inline_sql(&self.target.table))?;
+        connection.execute(&format!(
+            "BEGIN TRANSACTION; {} INSERT INTO {ledger} VALUES {}; COMMIT",
+            fence.touch_sql(),
+            layout::NOBODYS
+        ))?;
+        connection.execute(&format!("DELETE FROM {ledger} WHERE loader = ''"))?;
         Ok(())
     }
 
@@ -324,7 +341,10 @@ fn listed_columns(connection: &Connection, sql: &str) -> Result<Vec<ListedColumn
 /// Takes the rows of the table into the ledger.
 fn record(batch: &RecordBatch, ledger: &mut Ledger) -> Result<()> {
     for entry in layout::entries(batch) {
-        ledger.record(entry?);
+        let entry = entry?;
+        if !entry.key.loader.is_empty() {
+            ledger.record(entry);
+        }
     }
     Ok(())
 }
