@@ -230,6 +230,7 @@ impl Merged {
         })?;
         let secrets = lake::secrets(self.secret)?;
         let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
+        let reads = lake::reads(self.read_directories, &catalogs)?;
         let path = (database != ":memory:").then(|| PathBuf::from(database));
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         Ok(Config {
@@ -258,6 +259,7 @@ impl Merged {
                     catalogs,
                     sources: lake::sources(self.source)?,
                     exports: lake::exports(&self.export_directories, path.as_deref())?,
+                    reads,
                 },
                 path,
                 queries: queries::queries(self.query)?,

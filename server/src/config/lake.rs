@@ -9,7 +9,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, invalid};
-use crate::engine::{Exports, Format, OptionValue, Secret, SecretKind, SecretText, Source};
+use crate::engine::{
+    AttachedCatalog, Exports, Format, OptionValue, Reads, Secret, SecretKind, SecretText, Source,
+};
 
 /// What a secret may have, as DuckDB calls it.
 const SECRET_PARAMETERS: [&str; 17] = [
@@ -271,6 +273,24 @@ pub(super) fn extension_repository(repository: Option<String>) -> Result<Option<
 /// Checks where clients may export to, of a server over `database`.
 pub(super) fn exports(directories: &[String], database: Option<&Path>) -> Result<Exports, ConfigError> {
     Exports::to(directories, database).map_err(|error| invalid("export_directories", &error.to_string()))
+}
+
+/// Checks where clients may read.
+pub(super) fn reads(
+    directories: Option<Vec<String>>,
+    catalogs: &[AttachedCatalog],
+) -> Result<Option<Reads>, ConfigError> {
+    let Some(directories) = directories else { return Ok(None) };
+    // DuckDB would not attach it later.
+    if let Some(late) = catalogs.iter().find(|catalog| !catalog.required && !catalog.is_file()) {
+        let reason = format!(
+            "is false for {:?}, which is in PostgreSQL: with read_directories it has to be there at the start",
+            late.name
+        );
+        return Err(invalid("catalog.required", &reason));
+    }
+    let reads = Reads::under(&directories);
+    reads.map(Some).map_err(|error| invalid("read_directories", &error.to_string()))
 }
 
 /// Checks names of extensions, which become words of SQL.

@@ -69,6 +69,11 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_EXPORT_DIRECTORIES", value_name = "DIR,...", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) export_directories: Option<Vec<String>>,
+    /// Folders and addresses such as s3://bucket/raw/ that statements may read, besides what the configuration file
+    /// declares, with commas between them [default: everything].
+    #[arg(long, env = "MERGANSER_READ_DIRECTORIES", value_name = "DIR,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) read_directories: Option<Vec<String>>,
     /// DuckDB's memory limit, such as 8GiB [default: 80 % of the machine].
     #[arg(long, env = "MERGANSER_MEMORY_LIMIT", value_name = "SIZE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,6 +212,7 @@ pub(super) struct Merged {
     pub(super) extension_repository: Option<String>,
     pub(super) extensions: Vec<String>,
     pub(super) export_directories: Vec<String>,
+    pub(super) read_directories: Option<Vec<String>>,
     pub(super) secret: Vec<SecretEntry>,
     pub(super) catalog: Vec<CatalogEntry>,
     pub(super) source: Vec<SourceEntry>,
@@ -268,6 +274,7 @@ impl Default for Merged {
             extension_repository: None,
             extensions: Vec::new(),
             export_directories: Vec::new(),
+            read_directories: None,
             secret: Vec::new(),
             catalog: Vec::new(),
             source: Vec::new(),

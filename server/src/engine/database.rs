@@ -134,6 +134,7 @@ impl Instance {
         };
         let queries = queries::open(&options.queries, &connection, with_names)?;
         let queries = Arc::clone(checked.get_or_init(|| queries));
+        options.lake.limit_reads(&connection)?;
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
         let exports = options.lake.exports.clone();

@@ -1,4 +1,4 @@
-//! What `export_directories` may hold: folders of this machine, and addresses of object storage.
+//! What `export_directories` and `read_directories` may hold: folders of this machine, and addresses of object storage.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use super::local;
 /// Object storage that DuckDB's httpfs writes to.
 const SCHEMES: [&str; 6] = ["s3://", "s3a://", "s3n://", "gs://", "gcs://", "r2://"];
 
-/// Why there can be no exports to a directory.
+/// Why there can be no exports to a directory, or reads from it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{directory:?} {reason}")]
 pub struct BadDirectory {
@@ -18,9 +18,9 @@ pub struct BadDirectory {
     reason: &'static str,
 }
 
-/// One place to export to.
+/// One place to export to, or to read from.
 #[derive(Debug, Clone)]
-pub(super) enum Directory {
+pub(in crate::engine) enum Directory {
     /// The real path of a folder.
     Local(PathBuf),
     /// An address, with a slash at its end.
@@ -37,8 +37,8 @@ impl fmt::Display for Directory {
 }
 
 impl Directory {
-    /// Reads and checks one, of a server over `database`, of which this is the real path.
-    pub(super) fn read(text: &str, database: Option<&Path>) -> Result<Self, BadDirectory> {
+    /// Reads and checks one, of a server over `database`, of which this is the real path, if it has to lie elsewhere.
+    pub(in crate::engine) fn read(text: &str, database: Option<&Path>) -> Result<Self, BadDirectory> {
         let bad = |reason| BadDirectory { directory: text.to_owned(), reason };
         if text.contains("://") {
             return remote(text).map(Self::Remote).ok_or_else(|| {

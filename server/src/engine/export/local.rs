@@ -21,7 +21,7 @@ pub(super) fn real_folder(text: &str) -> Option<PathBuf> {
 }
 
 /// The real path of a file that may not be there yet.
-pub(super) fn real_file(file: &Path) -> Option<PathBuf> {
+pub(in crate::engine) fn real_file(file: &Path) -> Option<PathBuf> {
     let folder = match file.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

@@ -19,7 +19,7 @@ use arrow_array::cast::AsArray;
 
 pub use directory::BadDirectory;
 
-use self::directory::Directory;
+pub(super) use self::{directory::Directory, local::real_file};
 use super::{
     Error, Result,
     ffi::{Connection, Prepared, StatementKind, Statements},
@@ -38,7 +38,7 @@ impl Exports {
     /// # Errors
     /// [`BadDirectory`]: what is no folder and no address of object storage, or has the database in it.
     pub fn to(directories: &[String], database: Option<&Path>) -> Result<Self, BadDirectory> {
-        let database = database.and_then(local::real_file);
+        let database = database.and_then(real_file);
         let read = |text: &String| Directory::read(text, database.as_deref());
         Ok(Self { directories: directories.iter().map(read).collect::<Result<_, _>>()? })
     }
@@ -46,6 +46,11 @@ impl Exports {
     /// Whether object storage is among them.
     pub(super) fn are_remote(&self) -> bool {
         self.directories.iter().any(|directory| matches!(directory, Directory::Remote(_)))
+    }
+
+    /// All of them.
+    pub(super) fn directories(&self) -> &[Directory] {
+        &self.directories
     }
 
     /// Where a target really is.

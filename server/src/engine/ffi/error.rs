@@ -127,8 +127,23 @@ fn without_stack(mut message: String) -> String {
     message
 }
 
-/// DuckDB writes the same article before every kind of thing.
+/// DuckDB's words for what the operator does not allow, and what to tell clients instead.
+const DISABLED: [(&str, &str); 2] = [
+    (
+        " - file system operations are disabled by configuration",
+        ": this server reads only where its operator lets it (read_directories)",
+    ),
+    (
+        "Loading external extensions is disabled through configuration",
+        "this server loads no extension once it is open; its operator can name those that are needed (extensions)",
+    ),
+];
+
+/// Says who has disabled something. DuckDB writes the same article before every kind of thing.
 fn in_english(message: String) -> String {
+    if let Some((theirs, ours)) = DISABLED.iter().find(|(theirs, _)| message.contains(theirs)) {
+        return message.replacen(theirs, ours, 1);
+    }
     let line = message.lines().next().unwrap_or_default();
     match line.strip_suffix(" is not an table") {
         Some(head) => format!("{head} is not a table{}", &message[line.len()..]),
@@ -145,7 +160,7 @@ fn of_files(message: &str) -> Option<DuckError> {
         "Permission" => Class::Permission,
         _ => return None,
     };
-    Some(DuckError::new(class, inner))
+    Some(DuckError::new(class, in_english(inner.to_owned())))
 }
 
 /// What the system says when there is no room: on the device, for the user, for the process.

@@ -87,6 +87,11 @@ impl AttachedCatalog {
         self.is_shared() && self.location.starts_with("postgres:")
     }
 
+    /// Whether it, or the metadata of a lake, is a file of this machine, and no database of PostgreSQL.
+    pub fn is_file(&self) -> bool {
+        self.kind != CatalogKind::Postgres && !self.location.starts_with("postgres:")
+    }
+
     /// Whether it can keep a ledger of keys.
     pub(crate) fn keeps_keys(&self) -> bool {
         matches!(self.kind, CatalogKind::DuckLake { .. } | CatalogKind::DuckDb)

@@ -7,12 +7,14 @@
 mod catalog;
 mod extensions;
 mod published;
+mod reads;
 mod secret;
 mod source;
 
 use std::{collections::HashSet, path::PathBuf};
 
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
+pub use reads::Reads;
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
@@ -37,6 +39,8 @@ pub struct Lake {
     pub sources: Vec<Source>,
     /// Where clients may write files.
     pub exports: Exports,
+    /// Where clients may read files; anywhere unless given.
+    pub reads: Option<Reads>,
 }
 
 /// What of the configuration is there once the database is open.
@@ -77,8 +81,9 @@ impl Lake {
     pub(super) fn open(&self, connection: &Connection, read_only: bool) -> Result<Opened> {
         let mut extensions = self.extensions();
         extensions.announce(connection)?;
-        let of_exports = self.exports.are_remote().then_some(HTTPFS);
-        let asked = of_exports.into_iter().chain(self.extensions.iter().map(String::as_str));
+        let are_remote = self.exports.are_remote() || self.reads.as_ref().is_some_and(Reads::are_remote);
+        let asked =
+            are_remote.then_some(HTTPFS).into_iter().chain(self.extensions.iter().map(String::as_str));
         let asked = self.secrets.iter().map(|secret| secret.kind.extension()).chain(asked);
         asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {
