@@ -1,7 +1,7 @@
 //! Which server is at a job: the one whose lease is in the roster.
 //!
-//! A lease is known by the moment at which it ends. Nobody else can have written the same one: who takes over a lease
-//! that has ended writes a later one. So the server that holds it needs no name.
+//! A lease is known by the moment at which it ends, which is drawn to a microsecond, so that no two servers write the same
+//! one, whatever their clocks say. So the server that holds it needs no name.
 //!
 //! In a lake each change of the roster is a snapshot. So a run looks first, and takes the lease only once it has something
 //! to write.
@@ -24,6 +24,9 @@ use crate::engine::{Result, ffi::Connection};
 
 /// A server that has begun a job and died is believed to be at it for so long.
 const HELD: Duration = Duration::from_secs(15 * 60);
+
+/// The end of a lease is put off by less than this, to be nobody else's.
+const DRAWN_MICROS: u64 = 1_000_000;
 
 /// After so long a run that goes on renews its lease.
 pub(super) const RENEWED_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -66,26 +69,37 @@ impl Lease {
         every: Option<Duration>,
     ) -> Result<bool> {
         self.roster.ensure(connection)?;
+        self.take_until(connection, now, every, ending(now))
+    }
+
+    fn take_until(
+        &self,
+        connection: &Connection,
+        now: SystemTime,
+        every: Option<Duration>,
+        new: SystemTime,
+    ) -> Result<bool> {
         let mut until = self.until.lock();
-        let (ours, new) = (*until, in_sheet(now + HELD));
-        let mut free = true;
-        self.change(connection, |page| {
-            free = is_free(page, ours, now, every);
+        let (ours, mut free) = (*until, true);
+        let changed = self.change(connection, |page| {
+            // Where the answer to a COMMIT was lost, this is another try, and the lease is there.
+            free = page.held_until == Some(new) || is_free(page, ours, now, every);
             if free {
                 (page.begun_at, page.held_until) = (Some(now), Some(new));
             }
-        })?;
-        if free {
+        });
+        // After a failure it may be there all the same, and must not be taken for another server's.
+        if free && (changed.is_ok() || ours.is_none()) {
             *until = Some(new);
         }
-        Ok(free)
+        changed.map(|()| free)
     }
 
     /// Lets it last longer, unless it is over.
     pub(super) fn renew(&self, connection: &Connection, now: SystemTime) -> Result<()> {
         let mut until = self.until.lock();
         let Some(ours) = *until else { return Ok(()) };
-        let new = in_sheet(now + HELD);
+        let new = ending(now);
         let still = self.change_ours(connection, ours, |page| page.held_until = Some(new))?;
         *until = still.then_some(new);
         Ok(())
@@ -147,6 +161,11 @@ impl Lease {
     fn change(&self, connection: &Connection, mut change: impl FnMut(&mut Page)) -> Result<()> {
         again(&self.stop, TRIES, || self.roster.change(connection, &self.job, &mut change))
     }
+}
+
+/// When a lease ends that begins now.
+fn ending(now: SystemTime) -> SystemTime {
+    in_sheet(now + HELD + Duration::from_micros(fastrand::u64(..DRAWN_MICROS)))
 }
 
 /// Whether a server whose lease ends at `ours` may take the one of this page.
@@ -231,6 +250,18 @@ mod tests {
             assert!(one.take(connection, begun, None).unwrap());
             assert!(!other.take(connection, begun + MINUTE, None).unwrap());
             assert!(one.take(connection, begun + MINUTE, None).unwrap());
+        });
+    }
+
+    #[test]
+    fn one_that_was_taken_without_an_answer_is_taken_again() {
+        two(|one, unaware, connection| {
+            let begun = SystemTime::now();
+            let until = ending(begun);
+            assert!(one.take_until(connection, begun, EVERY, until).unwrap());
+            assert!(!unaware.take(connection, begun, EVERY).unwrap());
+            assert!(unaware.take_until(connection, begun, EVERY, until).unwrap());
+            unaware.end(connection, &run(begun, "done")).unwrap();
         });
     }
 
