@@ -1,6 +1,6 @@
 //! A disk that fails at a moment of the test's choice.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
@@ -21,8 +21,17 @@ impl FailingSyncs {
     /// # Panics
     /// Where strace is not installed, or not allowed to trace.
     pub async fn begin(server: &Process) -> Self {
+        Self::begin_after(server, Duration::ZERO).await
+    }
+
+    /// The same for syncs that take so long before they fail, so that somebody comes to wait meanwhile.
+    ///
+    /// # Panics
+    /// As [`FailingSyncs::begin`].
+    pub async fn begin_after(server: &Process, delay: Duration) -> Self {
+        let fault = format!("inject=fsync,fdatasync:error=EIO:delay_enter={}:when=1", delay.as_micros());
         let mut strace = Command::new("strace")
-            .args(["-f", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO:when=1"])
+            .args(["-f", "-e", "trace=fsync,fdatasync", "-e", &fault])
             .args(["-p", &server.id().to_string()])
             .stderr(Stdio::piped())
             .kill_on_drop(true)

@@ -88,9 +88,14 @@ impl Engine {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
-        let (turn, open) = self.writing_turn(&statement.sql, Kind::Statement).await?;
-        let exclusion = sql::exclusion(&statement.sql);
-        let excluding = self.shared.turn.exclude(&exclusion, &Excluding::default()).await?;
+        let admitted = async {
+            let (turn, open) = self.writing_turn(&statement.sql, Kind::Statement).await?;
+            let exclusion = sql::exclusion(&statement.sql);
+            let excluding = self.shared.turn.exclude(&exclusion, &Excluding::default()).await?;
+            Ok((excluding, turn, open))
+        };
+        // It holds nothing of the instance, but what it waits for may be held until the next one is open.
+        let (excluding, turn, open) = self.shared.database.while_open(admitted).await?;
         let cancel = CancelOnDrop::default();
         execution.begins(&cancel.0);
         open.stops(&cancel.0);
@@ -211,4 +216,32 @@ fn spool(mut rows: Rows) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     }
     batches.extend(coalescer.finish()?);
     Ok((wire.schema(), batches))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::engine::Options;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_write_that_waits_for_its_turn_learns_that_the_instance_fails() {
+        let long = Duration::from_secs(60);
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().join("a.db"));
+        let engine = Engine::open(Options { path, wait: 60 * long, ..Options::default() }).unwrap();
+        let turn = engine.shared.turn.take().await.unwrap();
+        let place = Place::Shared(None);
+        let mut waiting = Box::pin(engine.write(&place, Statement::new("CREATE TABLE t (i INTEGER)")));
+        assert!((&mut waiting).now_or_never().is_none());
+        engine.reopen("a test");
+        let ended = timeout(long, waiting).await.expect("it waits for ever");
+        assert!(matches!(ended, Err(Error::EngineDown)));
+        drop(turn);
+        engine.shutdown().await;
+    }
 }

@@ -2,12 +2,14 @@
 //! opened again. The ledger tells of units with keys; of others the client is told that it is not known.
 #![cfg(target_os = "linux")]
 
-use arrow_flight::flight_service_client::FlightServiceClient;
+use std::time::Duration;
+
+use arrow_flight::{Empty, flight_service_client::FlightServiceClient};
 use futures::future::join_all;
 use merganser::{Client, Error, IngestAck};
 use merganser_tests::{
-    DatabaseFile, FailingSyncs, Process, ids, integer, messages, put, put_keyed, put_with, refused, unit,
-    until,
+    DatabaseFile, FailingSyncs, Process, ids, integer, messages, put, put_keyed, put_with, refused, soon,
+    unit, until,
 };
 use tonic::{
     Code,
@@ -84,6 +86,36 @@ async fn of_a_unit_without_a_key_it_is_said_that_nobody_knows() {
     assert!([0, 10].contains(&stored), "{stored} rows of a unit of 10");
     put(&client, "t", unit(3, ROWS)).await.unwrap();
     assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = 3").await, 10);
+    assert_eq!(server.terminate().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alter_that_waits_at_the_gate_of_a_unit_in_doubt_learns_that_the_database_went_down() {
+    let file = DatabaseFile::new();
+    // Who waits would do so for longer than the server waits for the failed instance to be let go.
+    let server = Process::start(SERVER, file.path(), &["--read-wait", "60s"]).await;
+    let (session, flight) = (server.client().await, flight(&server).await);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    session.execute("CREATE TEMP TABLE mine AS SELECT 1::BIGINT AS i").await.unwrap();
+    // The commit takes so long that all of this comes before its end.
+    let failing = FailingSyncs::begin_after(&server, Duration::from_secs(3)).await;
+    let loader = flight.clone();
+    let put = tokio::spawn(async move { put_keyed(&loader, "t", "a/1/2", vec![unit(2, ROWS)]).await });
+    for _ in 0..20 {
+        flight.clone().list_actions(Empty {}).await.unwrap();
+    }
+    let alter = {
+        let session = session.clone();
+        tokio::spawn(async move { session.execute("ALTER TABLE t ADD COLUMN more BIGINT").await })
+    };
+    refused(soon("the end", alter).await.unwrap(), Code::Unavailable, "ENGINE_DOWN");
+    failing.end().await;
+    let client = serving(&server).await;
+    let put: Result<IngestAck, Error> = put.await.unwrap();
+    let stored = integer(&client, "SELECT count(*) FROM t WHERE unit = 2").await;
+    assert_eq!(stored, if put.is_ok() { 10 } else { 0 });
+    refused(session.execute("SELECT 1").await, Code::Aborted, "SESSION_LOST");
+    session.execute("ALTER TABLE t ADD COLUMN more BIGINT").await.unwrap();
     assert_eq!(server.terminate().await.code(), Some(0));
 }
 

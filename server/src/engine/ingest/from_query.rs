@@ -42,17 +42,23 @@ impl Engine {
     /// the query runs, which may take long.
     ///
     /// # Errors
-    /// [`Error::WriteBusy`](crate::engine::Error::WriteBusy) and the others of an upload that waits for its place.
+    /// [`Error::WriteBusy`](crate::engine::Error::WriteBusy) and the others of an upload that waits for its place;
+    /// [`Error::EngineDown`](crate::engine::Error::EngineDown) when the instance fails meanwhile, of which what is
+    /// staged is a part.
     pub(in crate::engine) async fn admit_query(
         &self,
         request: &IngestRequest,
         staged: &StagedQuery,
     ) -> Result<Way> {
-        self.check_disk("MERGE")?;
-        self.shared.database.writes.admitted().await?;
-        let mut admission = self.admit_staged(request, &staged.schema, self.shared.options.wait).await?;
-        admission.held.open = Some(self.shared.database.writes.open(Kind::Statement));
-        Ok(Way::Admitted(Box::new(admission)))
+        let database = &self.shared.database;
+        let admitted = async {
+            self.check_disk("MERGE")?;
+            database.writes.admitted().await?;
+            let mut admission = self.admit_staged(request, &staged.schema, self.shared.options.wait).await?;
+            admission.held.open = Some(database.writes.open(Kind::Statement));
+            Ok(Way::Admitted(Box::new(admission)))
+        };
+        database.while_open(admitted).await
     }
 }
 
@@ -152,5 +158,43 @@ impl StagedQuery {
     /// Ends it; the connection goes on.
     pub(in crate::engine) fn close(self, connection: &Connection) -> Result<()> {
         self.stage.close(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::engine::{Error, Options, TableRef};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_query_whose_rows_wait_lets_go_of_an_instance_that_fails() {
+        let long = Duration::from_secs(60);
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().join("a.db"));
+        let engine = Engine::open(Options { path, wait: 60 * long, ..Options::default() }).unwrap();
+        let table = TableRef { catalog: None, schema: None, table: "t".into() };
+        let name = table.resolve(&engine.default_names());
+        let request = IngestRequest::append(table, 1);
+        let connection = engine.shared.database.private_connection().unwrap();
+        let query = "SELECT 1::BIGINT AS id";
+        let staged = StagedQuery::fill(&connection, &name, None, &request, query, false).unwrap();
+        // Whoever makes a table needs it.
+        let turn = engine.shared.turn.take().await.unwrap();
+        let mut waiting = Box::pin(engine.admit_query(&request, &staged));
+        while !engine.shared.turn.is_wanted() {
+            assert!((&mut waiting).now_or_never().is_none());
+            tokio::task::yield_now().await;
+        }
+
+        engine.reopen("a test");
+        let ended = timeout(long, waiting).await.expect("it waits for ever");
+        assert!(matches!(ended, Err(Error::EngineDown)));
+        drop((staged, connection, turn));
+        engine.shutdown().await;
     }
 }

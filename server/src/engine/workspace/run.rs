@@ -117,8 +117,13 @@ impl Engine {
         }
     }
 
-    /// Waits for whatever the statement lacks.
+    /// Waits for whatever the statement lacks, unless the instance fails: the seat is a part of it, so that none is
+    /// opened in its place while somebody waits here.
     async fn grant(&self, taken: &mut Taken, sql: &str) -> Result<Grant> {
+        self.shared.database.while_open(self.granted(taken, sql)).await
+    }
+
+    async fn granted(&self, taken: &mut Taken, sql: &str) -> Result<Grant> {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
@@ -532,5 +537,57 @@ fn reads_only(seat: &Seat, controls: &[Option<Control>]) -> bool {
 fn answer(start: &mut Start, started: Result<Started>) {
     if let Some(start) = start.take() {
         let _ = start.send(started);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::engine::{Condition, Options, catalog::TableRef};
+
+    /// What an ALTER waits for that others hold, and go on holding.
+    #[derive(Debug, Clone, Copy)]
+    enum Obstacle {
+        Append,
+        Turn,
+    }
+
+    /// Waiting for so long means for ever.
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn an_alter_lets_go(obstacle: Obstacle) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().join("a.db"));
+        let engine = Engine::open(Options { path, wait: 60 * LONG, ..Options::default() }).unwrap();
+        let turn = &engine.shared.turn;
+        let name = TableRef { catalog: None, schema: None, table: "t".into() };
+        let name = name.resolve(&engine.default_names());
+        let _held = match obstacle {
+            Obstacle::Append => (Some(turn.appending_within(&name, Duration::ZERO).await.unwrap()), None),
+            Obstacle::Turn => (None, Some(turn.take().await.unwrap())),
+        };
+        let workspace = engine.workspace(None).await.unwrap();
+        let mut taken = workspace.take(LONG).await.unwrap();
+        let mut waiting = Box::pin(engine.grant(&mut taken, "ALTER TABLE t ADD COLUMN c INTEGER"));
+        assert!((&mut waiting).now_or_never().is_none(), "{obstacle:?}");
+
+        let mut condition = engine.condition();
+        engine.reopen("a test");
+        let ended = timeout(LONG, waiting).await.expect("it waits for ever");
+        assert!(matches!(ended, Err(Error::EngineDown)), "{obstacle:?}");
+        drop((taken, workspace));
+        let opened =
+            condition.wait_for(|now| *now == Condition::Open && engine.shared.database.generation() == 2);
+        timeout(LONG, opened).await.expect("the database is opened again").unwrap();
+        engine.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_alter_that_waits_lets_go_of_an_instance_that_fails() {
+        an_alter_lets_go(Obstacle::Append).await;
+        an_alter_lets_go(Obstacle::Turn).await;
     }
 }
