@@ -67,7 +67,7 @@ pub use execution::Execution;
 pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
 pub use ingest::{
-    Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey, Pending,
+    Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey, Pending, Room,
 };
 pub use jobs::{JobClock, Pipeline};
 pub use lake::{

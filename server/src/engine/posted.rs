@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
     ffi::slices,
     import::{import, imported, needs_import},
-    ingest::{Share, Sharer, bytes_of},
+    ingest::{Room, bytes_of},
 };
 use crate::sql::quote;
 
@@ -28,11 +28,12 @@ pub struct Posted {
     batches: Vec<RecordBatch>,
     /// Their part of the memory for rows on their way in, given back with them.
     #[expect(dead_code, reason = "it is there to be dropped")]
-    shares: Vec<Share>,
+    room: Room,
 }
 
 impl Engine {
-    /// Takes the rows of a request, within the memory for rows on their way in, of which `sender` gets its share.
+    /// Takes the rows of a request, within the memory for rows on their way in. Of what `room` holds already they take
+    /// what is spare.
     ///
     /// # Errors
     /// Those of the stream; [`Error::QueueFull`]; [`Error::SchemaMismatch`] for a value that DuckDB has no place for;
@@ -42,7 +43,7 @@ impl Engine {
         name: &str,
         schema: SchemaRef,
         mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
-        sender: u64,
+        mut room: Room,
     ) -> Result<Posted> {
         if name.is_empty() || name.len() > super::MAX_NAME_BYTES || name.contains('\0') {
             return Err(Error::BadName("the name of the posted rows cannot be that of a table".into()));
@@ -50,13 +51,13 @@ impl Engine {
         check_columns(&schema)?;
         let fields: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
         let imported_schema = Arc::new(Schema::new(fields));
-        let sharer = Sharer::new(sender);
-        let (mut shares, mut taken) = (Vec::new(), Vec::new());
+        let mut taken = Vec::new();
         while let Some(batch) = batches.next().await.transpose()? {
-            shares.push(self.shared.budget.take(sharer, bytes_of(&batch)).await?);
+            room.hold(bytes_of(&batch)).await?;
             taken.push(import_batch(&batch, &imported_schema)?);
         }
-        Ok(Posted { name: name.to_owned(), columns: None, schema: imported_schema, batches: taken, shares })
+        room.settle();
+        Ok(Posted { name: name.to_owned(), columns: None, schema: imported_schema, batches: taken, room })
     }
 
     /// Runs a query over posted rows, in the same way as a read.

@@ -24,7 +24,8 @@ use tokio::sync::oneshot;
 
 use crate::engine::{Error, Result};
 
-/// The budget.
+/// The budget; all clones are the same one.
+#[derive(Clone)]
 pub(crate) struct Budget {
     pool: Arc<Pool>,
     wait: Duration,
@@ -236,6 +237,11 @@ fn collectable(total: usize) -> usize {
 }
 
 impl Share {
+    /// How large it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Splits off so many bytes, or whatever is left.
     pub(super) fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);

@@ -23,6 +23,7 @@ mod merge_stage;
 mod partitions;
 mod pending;
 mod pieces;
+mod room;
 mod staged;
 
 use std::{
@@ -42,7 +43,7 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
-pub(in crate::engine) use budget::Sharer;
+use budget::Sharer;
 pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
@@ -57,6 +58,7 @@ use merge_stage::Entering;
 pub use partitions::PartitionKey;
 pub use pending::Pending;
 use pending::Refusals;
+pub use room::Room;
 
 /// What to do when the table is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

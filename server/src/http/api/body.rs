@@ -1,36 +1,76 @@
-//! The body of a request, within its limits.
+//! The body of a request, within its limits and within the memory that there is for what comes in.
+
+use std::time::Instant;
 
 use axum::{
     body::{Body, Bytes},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
+use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{Limits, problem::Problem};
-use crate::failure::Kind;
+use super::{Limits, door::Visit, problem::Problem};
+use crate::{engine::Room, failure::Kind};
 
-/// All of a body.
+/// So much of a statement and its parameters needs no room: uploads that take all of it keep nobody from asking.
+const SMALL_BYTES: usize = 64 << 10;
+
+/// All of a body, and the memory that it takes.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    pub(super) room: Room,
+}
+
+/// A statement, or parameters.
 ///
 /// # Errors
-/// One that is too large, comes too slowly, or breaks off.
-pub(super) async fn read(body: Body, limits: Limits) -> Result<Bytes, Problem> {
-    let whole = Limited::new(body, limits.body_bytes).collect();
-    match tokio::time::timeout(limits.body_time, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Kind::BadRequest,
-            "MESSAGE_TOO_LARGE",
-            &format!("the body is larger than {} bytes", limits.body_bytes),
-        )),
-        Ok(Err(_)) => Err(Problem::bad_request("DISCONNECTED", "the request broke off")),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            Kind::BadRequest,
-            "STALLED",
-            &format!("the body did not come within {:?}", limits.body_time),
-        )),
+/// Of a body that is too large, comes too slowly, breaks off, or finds no room.
+pub(super) async fn read(visit: &Visit, body: Body) -> Result<Whole, Problem> {
+    read_beside(visit, body, SMALL_BYTES).await
+}
+
+/// Rows, which need room from their first byte on.
+///
+/// # Errors
+/// Those of [`read`].
+pub(super) async fn read_rows(visit: &Visit, body: Body) -> Result<Whole, Problem> {
+    read_beside(visit, body, 0).await
+}
+
+/// Reads a body of which so many bytes need no room. While it waits for room, nothing is read of it; that time is not
+/// its sender's.
+async fn read_beside(visit: &Visit, body: Body, mut small: usize) -> Result<Whole, Problem> {
+    let Limits { body_bytes, body_time } = visit.limits;
+    let sender = u64::from_le_bytes(visit.session.id().first_chunk().copied().unwrap_or_default());
+    let mut room = visit.api.engine.room(sender);
+    let (mut body, mut bytes, mut left) = (Limited::new(body, body_bytes), BytesMut::new(), body_time);
+    loop {
+        let begun = Instant::now();
+        let frame = match tokio::time::timeout(left, body.frame()).await {
+            Ok(None) => return Ok(Whole { bytes: bytes.freeze(), room }),
+            Ok(Some(frame)) => frame.map_err(|error| refusal(&*error, body_bytes))?,
+            Err(_) => return Err(stalled(visit.limits)),
+        };
+        left = left.saturating_sub(begun.elapsed());
+        let Ok(data) = frame.into_data() else { continue };
+        let beside = small.min(data.len());
+        small -= beside;
+        room.hold(data.len() - beside).await?;
+        bytes.extend_from_slice(&data);
     }
+}
+
+fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static), body_bytes: usize) -> Problem {
+    if error.is::<LengthLimitError>() {
+        let text = format!("the body is larger than {body_bytes} bytes");
+        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Kind::BadRequest, "MESSAGE_TOO_LARGE", &text);
+    }
+    Problem::bad_request("DISCONNECTED", "the request broke off")
+}
+
+fn stalled(limits: Limits) -> Problem {
+    let text = format!("the body did not come within {:?}", limits.body_time);
+    Problem::new(StatusCode::REQUEST_TIMEOUT, Kind::BadRequest, "STALLED", &text)
 }
 
 /// The media type of a body, in lower case and without parameters; empty when none is given.

@@ -133,12 +133,14 @@ pub(super) async fn call(
     let engine = visit.api.engine.clone();
     let card = engine.query(&name)?;
     let (head, body) = request.into_parts();
-    let body = body::read(body, visit.limits).await?;
     let posted = match &card.input {
         Some(_) if head.method != Method::POST => return Ok(wants_rows()),
-        Some(_) => Some(rows::read(&visit, card, &head.headers, body).await?),
+        Some(_) => {
+            let body = body::read_rows(&visit, body).await?;
+            Some(rows::read(&visit, card, &head.headers, body).await?)
+        }
         None => {
-            asked.add_body(&body)?;
+            asked.add_body(&body::read(&visit, body).await?.bytes)?;
             None
         }
     };

@@ -14,7 +14,12 @@ use axum::{
 };
 use futures::stream;
 
-use super::{body, door::Visit, nesting, problem::Problem};
+use super::{
+    body::{self, Whole},
+    door::Visit,
+    nesting,
+    problem::Problem,
+};
 use crate::{
     engine::{Error, Posted, QueryCard, check_expansion},
     failure::Kind,
@@ -37,20 +42,22 @@ pub(super) async fn read(
     visit: &Visit,
     card: &QueryCard,
     headers: &HeaderMap,
-    body: Bytes,
+    body: Whole,
 ) -> Result<Posted, Problem> {
     let form = form(headers)?;
     let schema = Arc::clone(&card.input_schema);
-    // Decoding takes the time of thousands of values, and hostile Arrow data may panic.
-    let decoded = tokio::task::spawn_blocking(move || decode(form, &schema, &body)).await;
-    let malformed = || Error::BadArrow("the body is malformed".into());
+    let Whole { bytes, mut room } = body;
+    // Decoding takes the time of thousands of values, and hostile Arrow data may panic. It goes on when its client has
+    // gone, and holds its room for as long.
+    let decoding = tokio::task::spawn_blocking(move || (decode(form, &schema, &bytes), room));
+    let decoded;
+    (decoded, room) = decoding.await.map_err(|_| Error::BadArrow("the body is malformed".into()))?;
     let (schema, batches) = decoded
-        .map_err(|_| malformed())?
         .map_err(|error| Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {error}")))?;
     batches.iter().try_for_each(check_expansion)?;
-    let sender = u64::from_le_bytes(visit.session.id().first_chunk().copied().unwrap_or_default());
+    room.reuse();
     let batches = stream::iter(batches.into_iter().map(Ok));
-    Ok(visit.api.engine.take_posted(&card.name, schema, batches, sender).await?.as_input_of(card)?)
+    Ok(visit.api.engine.take_posted(&card.name, schema, batches, room).await?.as_input_of(card)?)
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {

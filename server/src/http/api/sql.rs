@@ -25,8 +25,7 @@ struct Asked<'a> {
 pub(super) async fn run(Extension(visit): Extension<Visit>, request: Request) -> Result<Response, Problem> {
     let format = accept::format(request.uri(), request.headers())?;
     let (head, body) = request.into_parts();
-    let body = body::read(body, visit.limits).await?;
-    let statement = statement(&head.headers, &body)?;
+    let statement = statement(&head.headers, &body::read(&visit, body).await?.bytes)?;
     answer::to_statement(visit, statement, format).await
 }
 

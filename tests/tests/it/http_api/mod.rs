@@ -4,6 +4,7 @@ mod formats;
 mod limits;
 mod log_in;
 mod named;
+mod posting;
 mod requests;
 mod streams;
 
