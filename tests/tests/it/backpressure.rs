@@ -282,6 +282,31 @@ async fn a_client_that_vanishes_is_found_out_and_leaves_all_that_it_held() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_answers_no_ping_is_closed_in_time() {
+    /// What begins a connection of HTTP/2: the preface, and settings that say nothing.
+    const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    /// The head of a ping that wants an answer: eight bytes, of type 6, without flags, of no stream.
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0";
+    // Shorter than what the transport takes for itself where it is told nothing.
+    let (silence, answer_within) = (Duration::from_millis(200), Duration::from_millis(300));
+    let server = TestServer::with(|config| {
+        config.network.begin_within = Duration::from_secs(600);
+        config.network.keepalive = Keepalive { silence, answer_within };
+    })
+    .await;
+    let mut silent = TcpStream::connect(server.address()).await.unwrap();
+    let begun = Instant::now();
+    silent.write_all(BEGINNING).await.unwrap();
+    let mut answer = Vec::new();
+    // It may be a reset.
+    let _ = soon("the end", silent.read_to_end(&mut answer)).await;
+    let took = begun.elapsed();
+    assert!(took >= silence + answer_within && took < Duration::from_secs(10), "{took:?}");
+    assert!(answer.windows(PING.len()).any(|window| window == PING), "{answer:?}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_does_not_begin_is_closed_and_one_that_rests_is_not() {
     let server = TestServer::with(|config| config.network.begin_within = Duration::from_millis(300)).await;
     let client = server.client().await;
