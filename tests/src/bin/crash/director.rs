@@ -123,7 +123,10 @@ impl Course {
         server.stop().await?;
         self.print(round, &verdict)?;
         self.judge.dismiss().await?;
-        Ok(verdict)
+        match verdict.missing(round).filter(|_| verdict.passes()) {
+            Some(missing) => Err(format!("in {round} rounds {missing}, so nothing is known of that").into()),
+            None => Ok(verdict),
+        }
     }
 
     /// When the server is killed in the next round, if there is one. After those that were asked for come more, until

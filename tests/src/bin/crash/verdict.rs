@@ -9,6 +9,9 @@ use crate::unit::{Sums, Unit};
 /// Examples that are kept for a person to look at.
 const EXAMPLES: usize = 10;
 
+/// So many rounds meet whatever comes with the load.
+const ROUNDS_TO_MEET: u32 = 20;
+
 /// What a comparison found. Nothing but zeros under the first five is a pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Verdict {
@@ -42,6 +45,13 @@ impl Verdict {
     /// Whether every promise was kept.
     pub(crate) fn passes(&self) -> bool {
         self.lost + self.doubled + self.partial + self.wrong_answers + self.ledger_differs == 0
+    }
+
+    /// What a run of so many rounds has not met although it must, if anything: where no upserts shared a commit, it has
+    /// tested nothing of that.
+    pub(crate) fn missing(&self, rounds: u32) -> Option<&'static str> {
+        (rounds >= ROUNDS_TO_MEET && self.upserted_together == 0)
+            .then_some("no upserts of several loaders were committed together")
     }
 
     /// Keeps a few words about something wrong.
@@ -113,6 +123,14 @@ mod tests {
         verdict.examine(UNIT, sums);
         assert_eq!(verdict.passes(), verdict.examples.is_empty());
         verdict
+    }
+
+    #[test]
+    fn a_run_of_enough_rounds_has_to_meet_upserts_that_are_committed_together() {
+        let met = |upserted_together| Verdict { upserts: 9, upserted_together, ..Verdict::default() };
+        assert_eq!(met(0).missing(ROUNDS_TO_MEET - 1), None);
+        assert!(met(0).missing(ROUNDS_TO_MEET).is_some() && met(0).passes());
+        assert_eq!(met(1).missing(ROUNDS_TO_MEET), None);
     }
 
     #[test]
