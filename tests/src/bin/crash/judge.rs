@@ -19,7 +19,7 @@ use crate::{
     latest::{self, Latest},
     ledger::{self, Last},
     report::Question,
-    unit::{BULK_EVERY, Kind, Sums, TABLE, Unit},
+    unit::{BULK_EVERY, Kind, LOADERS, Sums, TABLE, Unit},
     verdict::Verdict,
 };
 
@@ -103,20 +103,24 @@ async fn compare(server: &str, after: [u64; 2], kept: &Mutex<Kept>) -> Result<Ve
     let ledger_before = ledger::last_units(&client).await?;
     let appended = appended(&client, after).await?;
     let latest = upserted(&client).await?;
-    let ledger_after = ledger::last_units(&client).await?;
+    let last_of = |loader| match Kind::of(loader).upserts() {
+        true => Some(latest.last(loader)),
+        false => appended.keys().filter(|unit| unit.loader == loader).map(|unit| unit.sequence).max(),
+    };
+    let tables: Vec<_> = (0..LOADERS).map(last_of).collect();
+    let ledger_after = ledger::caught_up(&client, &tables).await?;
 
     let mut verdict = Verdict::default();
     for (loader, Standing { acknowledged, .. }) in (0..).zip(standings.iter().copied()) {
         let kind = Kind::of(loader);
-        let table = if kind.upserts() {
+        if kind.upserts() {
             latest.examine(loader, acknowledged, &mut verdict);
-            Some(latest.last(loader))
         } else {
             let after = after[usize::from(kind.is_bulk())];
             verdict.expect(loader, after + 1..=acknowledged, &appended);
-            appended.keys().filter(|unit| unit.loader == loader).map(|unit| unit.sequence).max()
-        };
+        }
         let [before, after] = [&ledger_before, &ledger_after].map(|ledger| ledger[loader as usize]);
+        let table = tables[loader as usize];
         Last { acknowledged, before, table, after }.examine(loader, &mut verdict);
     }
     for (unit, sums) in &appended {
