@@ -24,7 +24,7 @@ const QUERY: &str = "
     columns = { id = 'BIGINT' }
 ";
 const BUDGET: usize = 1 << 20;
-const ROWS: i64 = 20_000;
+const ROWS: i64 = 30_000;
 
 fn small(config: &mut Config) {
     configure(config, QUERY);
