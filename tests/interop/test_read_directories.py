@@ -1,12 +1,18 @@
 """What statements may read, where the operator limits it."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import duckdb
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from harness import CLIENT, run_to_exit
+from client import eventually
+from harness import CLIENT, refused, run_to_exit
 from loaders import count, put, unit
+from object_storage import extension_folder
 from programs import output
 
 HERE = "read_directories"
@@ -109,6 +115,82 @@ path = "{folders}/source/part-1.parquet"
     assert server.rows("FROM parts") == [(42,)]
     forbidden(server, f"FROM '{folders}/open/rows.csv'")
     assert "extensions" in forbidden(server, "LOAD spatial")
+
+
+LATE = """
+[[catalog]]
+name = "late"
+type = "duckdb"
+path = "{folders}/late.duckdb"
+required = false
+"""
+
+
+def test_a_catalog_that_comes_late_is_written_and_checkpointed(start, folders):
+    (folders / "late.duckdb").write_text("no database yet")
+    server = limited(start, folders, more=LATE.format(folders=folders))
+    with pytest.raises(pa.ArrowException):
+        server.run("CREATE TABLE late.t AS SELECT 42 AS x")
+    (folders / "late.duckdb").unlink()
+    duckdb.connect(folders / "late.duckdb").close()
+
+    def is_there():
+        return server.rows("SELECT count(*) FROM duckdb_databases() WHERE database_name = 'late'") == [(1,)]
+
+    eventually(is_there, "the catalog comes", 60)
+    server.run("CREATE TABLE late.t AS SELECT 42 AS x")
+    server.run("CHECKPOINT late")
+    server.run("INSERT INTO late.t VALUES (43)")
+    server.run("CHECKPOINT late")
+    assert server.rows("FROM late.t ORDER BY x") == [(42,), (43,)]
+
+
+@pytest.mark.parametrize("data", ["", 'data_path = "{folders}/rows/of/it"\n'])
+def test_a_lake_on_this_machine_makes_its_folder(start, folders, data):
+    extensions = extension_folder(folders / "extensions", "ducklake")
+    lake = f'[[catalog]]\nname = "lake"\ntype = "ducklake"\nmetadata = "{folders}/lake.ducklake"\n'
+    options = dict(more=lake + data.format(folders=folders))
+    for _ in range(2):
+        server = limited(start, folders, "--extension-directory", extensions, **options)
+        server.run("CREATE OR REPLACE TABLE lake.t AS FROM range(100000)")
+        assert count(server, "lake.t") == 100_000
+        assert HERE in forbidden(server, f"FROM read_text('{folders}/secret.txt')")
+        server.stop()
+
+
+QUERY = """
+[[query]]
+name = "wrong"
+sql = "SELECT x FROM '{folders}/other/rows.csv'"
+"""
+
+
+def test_a_query_over_other_files_stops_the_start(start, folders):
+    limited(start, folders).stop()
+    with (folders / "merganser.toml").open("a") as file:
+        file.write(QUERY.format(folders=folders))
+    ended = run_to_exit("--database", folders / "db.duckdb", "--config", folders / "merganser.toml")
+    assert ended.returncode == 1 and "wrong" in ended.stderr and HERE in ended.stderr, ended
+
+
+def test_folders_without_a_name_are_not_moved(start, folders):
+    server = limited(start, folders)
+    for setting in ("home_directory", "file_search_path"):
+        refused(server.run, f"SET {setting} = '{folders.name}'", codes="PERMISSION_DENIED", slug="NOT_ALLOWED")
+
+
+def test_a_file_on_the_web_opens_no_other(start, folders):
+    handler = partial(SimpleHTTPRequestHandler, directory=folders)
+    extensions = extension_folder(folders / "extensions", "httpfs")
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{web.server_port}"
+        source = f'[[source]]\nname = "web"\nformat = "parquet"\npath = "{address}/source/part-1.parquet"\n'
+        server = limited(start, folders, "--extension-directory", extensions, more=source)
+        assert server.rows("FROM web") == [(42,)]
+        for path in ("secret.txt", "source/part-1.parquet/../../secret.txt", "source/part-1.parquet?x=1"):
+            assert HERE in forbidden(server, f"FROM read_text('{address}/{path}')"), path
+        web.shutdown()
 
 
 def test_a_lake_and_a_bucket_are_read_and_written(lake, start, folders, bucket):

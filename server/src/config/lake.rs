@@ -281,10 +281,11 @@ pub(super) fn reads(
     catalogs: &[AttachedCatalog],
 ) -> Result<Option<Reads>, ConfigError> {
     let Some(directories) = directories else { return Ok(None) };
-    // DuckDB would not attach it later.
-    if let Some(late) = catalogs.iter().find(|catalog| !catalog.required && !catalog.is_file()) {
+    // DuckDB attaches no PostgreSQL once access is limited, and where the rows of a lake are has to be known by then.
+    if let Some(late) = catalogs.iter().find(|catalog| !catalog.required && !catalog.may_come_late()) {
         let reason = format!(
-            "is false for {:?}, which is in PostgreSQL: with read_directories it has to be there at the start",
+            "is false for {:?}, which is in PostgreSQL, or a lake without a data_path: with read_directories it has to be \
+             there at the start",
             late.name
         );
         return Err(invalid("catalog.required", &reason));

@@ -135,6 +135,9 @@ impl Instance {
         let queries = queries::open(&options.queries, &connection, with_names)?;
         let queries = Arc::clone(checked.get_or_init(|| queries));
         options.lake.limit_reads(&connection)?;
+        if options.lake.reads.is_some() {
+            queries::check_again(&options.queries, with_names)?;
+        }
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
         let exports = options.lake.exports.clone();

@@ -26,6 +26,9 @@ const PINNED: [&str; 8] = [
 const NAMES_FILES: [&str; 4] =
     ["http_logging_output", "log_query_path", "profile_output", "profiling_output"];
 
+/// Settings that say which folder a name without one is in, or one that begins with `~`.
+const NAMES_FOLDERS: [&str; 2] = ["file_search_path", "home_directory"];
+
 /// What a statement does to the transaction of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -169,6 +172,11 @@ fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusa
     if NAMES_FILES.contains(&setting) {
         return Err(Refusal::NotAllowed(format!(
             "the setting {setting} would make the server write a file; only COPY ... TO does that, where the operator lets it"
+        )));
+    }
+    if NAMES_FOLDERS.contains(&setting) {
+        return Err(Refusal::NotAllowed(format!(
+            "the setting {setting} would be about folders of the server's machine; write the whole path"
         )));
     }
     if PINNED.contains(&setting) || time_zone {

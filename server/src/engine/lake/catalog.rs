@@ -88,8 +88,13 @@ impl AttachedCatalog {
     }
 
     /// Whether it, or the metadata of a lake, is a file of this machine, and no database of PostgreSQL.
-    pub fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.kind != CatalogKind::Postgres && !self.location.starts_with("postgres:")
+    }
+
+    /// Whether all that has to be opened for it is known before it is there.
+    pub fn may_come_late(&self) -> bool {
+        self.is_file() && self.kind != CatalogKind::DuckLake { data_path: None }
     }
 
     /// Whether it can keep a ledger of keys.

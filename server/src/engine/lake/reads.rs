@@ -1,12 +1,12 @@
 //! What may be read, where the operator limits it.
 //!
-//! DuckDB itself refuses every other file, in whatever way a statement comes to it, and follows links and `..` before it
-//! looks. Its list is made once, when all is open that the configuration declares, and stands until the end: from then
-//! on it neither loads an extension nor attaches a database of PostgreSQL.
+//! DuckDB itself refuses every other file, whatever function or view a path comes in, and follows links and `..` of this
+//! machine before it looks; addresses it compares as text. Its list is made once, when all is open that the configuration
+//! declares, and stands until the end: from then on it neither loads an extension nor attaches a database of PostgreSQL.
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::{AttachedCatalog, CatalogKind, Connection, Format, Lake, Result, Source};
+use super::{AttachedCatalog, CatalogKind, Connection, Error, Format, Lake, Result, Source};
 use crate::{
     engine::{
         BadDirectory,
@@ -47,12 +47,15 @@ struct Places {
 
 impl Lake {
     /// Keeps clients to what they may read. Nothing can be declared after this.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] for a source that would open everything.
     pub(in crate::engine) fn limit_reads(&self, connection: &Connection) -> Result<()> {
         let Some(reads) = &self.reads else { return Ok(()) };
         let mut places = Places::default();
         let named = reads.directories.iter().chain(self.exports.directories());
         places.folders.extend(named.map(Directory::to_string));
-        self.sources.iter().for_each(|source| places.add_source(source));
+        self.sources.iter().try_for_each(|source| places.add_source(source))?;
         for catalog in &self.catalogs {
             places.add_catalog(catalog, connection)?;
         }
@@ -65,88 +68,146 @@ impl Lake {
 }
 
 impl Places {
-    fn add_source(&mut self, source: &Source) {
+    fn add_source(&mut self, source: &Source) -> Result<()> {
         for path in &source.paths {
-            self.add(path);
-            // The path of an Iceberg table may be one of its metadata files, which lie in a folder of the table.
-            let table = path.rsplit_once('/').and_then(|(metadata, _)| metadata.rsplit_once('/'));
-            if let (Format::Iceberg, true, Some((table, _))) = (source.format, path.ends_with(".json"), table)
-            {
-                self.add(table);
+            let path = path.strip_prefix("file://").unwrap_or(path);
+            let is_table = matches!(source.format, Format::Delta | Format::Iceberg);
+            match pattern(path) {
+                Some(folder) if is_everything(folder) => {
+                    let what = format!("source {}", source.name);
+                    let reason =
+                        "its pattern begins at the root, so that read_directories would limit nothing";
+                    return Err(Error::Setup { what, reason: reason.into() });
+                }
+                Some(folder) => self.add_folder(folder),
+                None if is_table => self.add_table(path),
+                None => self.add_file(path),
             }
         }
+        Ok(())
+    }
+
+    /// The folder of a table. The path of one of Iceberg may be that of a file in a folder of the table.
+    fn add_table(&mut self, path: &str) {
+        let of_metadata =
+            path.strip_suffix(".json").and_then(|path| path.rsplit_once('/')?.0.rsplit_once('/'));
+        self.add_folder(of_metadata.map_or(path, |(table, _)| table));
     }
 
     /// Also one that is missing, for it may come.
     fn add_catalog(&mut self, catalog: &AttachedCatalog, connection: &Connection) -> Result<()> {
         if catalog.is_file() {
             let file = catalog.location.strip_prefix("sqlite:").unwrap_or(&catalog.location);
-            self.add(file);
-            self.add(&format!("{file}.wal"));
+            BESIDE_A_DATABASE.iter().for_each(|name| self.add_file(&format!("{file}{name}")));
         }
         let CatalogKind::DuckLake { data_path } = &catalog.kind else { return Ok(()) };
         if let Some(path) = data_path {
-            self.add(path);
-        } else if catalog.is_there(connection)? {
+            return self.add_data(catalog, path);
+        }
+        if catalog.is_there(connection)? {
             let metadata = quote(&format!("__ducklake_metadata_{}", catalog.name));
             let path = format!("SELECT value FROM {metadata}.ducklake_metadata WHERE key = 'data_path'");
-            self.add(&first_text(connection, &path)?);
+            return self.add_data(catalog, &first_text(connection, &path)?);
         }
         Ok(())
     }
 
-    /// A file, a folder, an address, or what lies before the stars of a pattern.
-    fn add(&mut self, path: &str) {
-        let path = path.strip_prefix("file://").unwrap_or(path);
-        let is_web = path.starts_with("http://") || path.starts_with("https://");
-        let pattern = path.find(['*', '?', '[', '{']).filter(|_| !is_web);
-        let (path, is_folder) = match pattern.map(|at| path[..at].rsplit_once('/')) {
-            None => (path, false),
-            Some(Some((folder, _))) => (if folder.is_empty() { "/" } else { folder }, true),
-            Some(None) => (".", true),
-        };
-        let is_remote = path.contains("://");
-        let real = if is_remote { None } else { real_file(Path::new(path)) };
-        let real = real.and_then(|real| real.into_os_string().into_string().ok());
-        let path = real.as_deref().unwrap_or(path).trim_end_matches('/');
-        // Of an address nobody knows whether it is a folder, such as that of a table, before it is asked.
-        let may_be_folder = is_folder || is_remote || fs::metadata(path).is_ok_and(|path| path.is_dir());
-        if may_be_folder {
-            self.folders.push(format!("{path}/"));
+    /// The folder of a lake's data, which DuckLake makes with its first file. It could not any more: what lies above it
+    /// is out of its reach.
+    fn add_data(&mut self, catalog: &AttachedCatalog, path: &str) -> Result<()> {
+        if !path.contains("://") {
+            fs::create_dir_all(path).map_err(|error| Error::Setup {
+                what: format!("catalog {}", catalog.name),
+                reason: format!("there is no folder for its data: {error}"),
+            })?;
         }
-        if !is_folder {
-            self.files.push(path.to_owned());
-        }
+        self.add_folder(path);
+        self.add_file(path.trim_end_matches('/'));
+        Ok(())
     }
+
+    fn add_folder(&mut self, path: &str) {
+        self.folders.push(format!("{}/", real(path).trim_end_matches('/')));
+    }
+
+    fn add_file(&mut self, path: &str) {
+        self.files.push(real(path));
+    }
+}
+
+/// The names of the files that DuckDB opens for a database, behind that of its own.
+const BESIDE_A_DATABASE: [&str; 4] = ["", ".wal", ".wal.checkpoint", ".wal.recovery"];
+
+/// The folder before the first star of a pattern. Of an address on the web all is its name.
+fn pattern(path: &str) -> Option<&str> {
+    let is_web = path.starts_with("http://") || path.starts_with("https://");
+    let at = path.find(['*', '?', '[', '{']).filter(|_| !is_web)?;
+    Some(path[..at].rsplit_once('/').map_or(".", |(folder, _)| folder))
+}
+
+/// Whether a folder is that of all others, of this machine or of a kind of storage.
+fn is_everything(folder: &str) -> bool {
+    folder.is_empty() || folder.ends_with(":/")
+}
+
+/// Where a path of this machine leads to now. DuckDB does this to what it is asked for; what begins with `~` it
+/// understands itself.
+fn real(path: &str) -> String {
+    let is_here = !path.contains("://") && !path.starts_with('~');
+    let real = if is_here { real_file(Path::new(path)) } else { None };
+    real.and_then(|real| real.into_os_string().into_string().ok()).unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn places(path: &str) -> (Vec<String>, Vec<String>) {
+    fn source(format: Format, path: &str) -> Source {
+        let paths = vec![path.to_owned()];
+        Source { name: "s".into(), description: None, format, paths, options: [].into(), required: true }
+    }
+
+    fn places(format: Format, path: &str) -> Places {
         let mut places = Places::default();
-        places.add(path);
-        (places.folders, places.files)
+        places.add_source(&source(format, path)).unwrap();
+        places
     }
 
     #[test]
     fn a_pattern_opens_the_folder_before_its_first_star() {
-        let folders = |path| places(path).0;
-        assert_eq!(folders("s3://b/trips/year=*/*.parquet"), ["s3://b/trips/"]);
-        assert_eq!(folders("/no/such/part-?.csv"), ["/no/such/"]);
-        assert_eq!(folders("/*.csv"), ["/"]);
-        assert_eq!(places("s3://b/*").1, [""; 0]);
+        for (path, folder) in [
+            ("s3://b/trips/year=*/*.parquet", "s3://b/trips/"),
+            ("/no/such/part-?.csv", "/no/such/"),
+            ("~/rows/*.csv", "~/rows/"),
+            ("file:///no/such/*", "/no/such/"),
+        ] {
+            assert_eq!(places(Format::Csv, path), Places { folders: vec![folder.into()], files: vec![] });
+        }
+        for path in ["/*.csv", "s3://*/x.csv", "/**/x"] {
+            let refused = Places::default().add_source(&source(Format::Csv, path));
+            assert!(matches!(refused, Err(Error::Setup { .. })), "{path}");
+        }
     }
 
     #[test]
     fn a_file_opens_itself_alone() {
         let folder = fs::canonicalize(env!("CARGO_MANIFEST_DIR")).unwrap();
         let file = folder.join("Cargo.toml").display().to_string();
-        assert_eq!(places(&format!("{}/src/../Cargo.toml", folder.display())), (vec![], vec![file]));
-        assert_eq!(
-            places("https://host/x.csv?token=1"),
-            (vec!["https://host/x.csv?token=1/".into()], vec!["https://host/x.csv?token=1".into()])
-        );
+        let detour = format!("{}/src/../Cargo.toml", folder.display());
+        for (path, file) in [
+            (detour.as_str(), file.as_str()),
+            ("https://host/x.csv?token=1", "https://host/x.csv?token=1"),
+            ("s3://b/x.csv", "s3://b/x.csv"),
+        ] {
+            assert_eq!(places(Format::Csv, path), Places { folders: vec![], files: vec![file.into()] });
+        }
+    }
+
+    #[test]
+    fn a_table_opens_its_folder() {
+        for path in ["s3://b/t", "s3://b/t/", "s3://b/t/metadata/v3.metadata.json"] {
+            let folders = vec!["s3://b/t/".into()];
+            assert_eq!(places(Format::Iceberg, path), Places { folders, files: vec![] });
+        }
     }
 }

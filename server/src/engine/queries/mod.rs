@@ -60,6 +60,18 @@ pub(super) fn open(
     Ok(Arc::new(cards))
 }
 
+/// Checks them once more, now that not everything may be read.
+///
+/// # Errors
+/// [`Error::Setup`], which names the query.
+pub(super) fn check_again(
+    queries: &[NamedQuery],
+    new_connection: impl Fn() -> Result<Connection>,
+) -> Result<()> {
+    let connection = new_connection()?;
+    queries.iter().try_for_each(|query| check::check(query, &connection).map(drop))
+}
+
 fn wrong(query: &NamedQuery, reason: impl Into<String>) -> Error {
     Error::Setup { what: format!("query {}", query.name), reason: reason.into() }
 }
