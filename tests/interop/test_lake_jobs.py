@@ -49,6 +49,35 @@ def test_maintenance_merges_small_files_and_deletes_what_nobody_sees(lake, start
     assert put(server, unit(5, 200), key="a/1/6").duplicate
 
 
+HALF_A_LEDGER = """
+BEGIN;
+CREATE SCHEMA lake.__merganser;
+CREATE TABLE lake.__merganser.ingest_units (
+    loader VARCHAR NOT NULL, sequence UBIGINT NOT NULL, commit_id UBIGINT NOT NULL,
+    committed_at TIMESTAMP WITH TIME ZONE NOT NULL, unit VARCHAR NOT NULL
+);
+CREATE TABLE lake.__merganser.ingest_fence (version UBIGINT NOT NULL);
+INSERT INTO lake.__merganser.ingest_fence VALUES (0);
+COMMIT;
+CALL lake.set_option('data_inlining_row_limit', 1000, schema => '__merganser', table_name => 'ingest_fence');
+CALL lake.set_option('data_inlining_row_limit', 1000, schema => '__merganser', table_name => 'ingest_units');
+"""
+
+
+def test_a_table_that_is_made_with_the_first_unit_is_merged_when_that_snapshot_is_gone(lake, start, database):
+    """Also where a server was killed while it made the ledger. DuckLake fails, if the two come to be in one commit."""
+    with lake.attached() as duck:
+        duck.execute(HALF_A_LEDGER)
+    server = start(database, *lake.options(catalog=NOTHING_IS_KEPT))
+    for number in range(6):
+        put(server, unit(number, 200), key=f"a/1/{number + 1}")
+        if number % 3 == 2:
+            for _ in range(3):
+                server.run("MAINTAIN CATALOG lake")
+    assert files(lake) == 1
+    assert server.rows("SELECT loader, sequence::INT FROM merganser_ingest()") == [("a", 6)]
+
+
 def test_maintenance_by_schedule_is_done_by_one_of_two_servers(lake, start, tmp_path):
     options = lake.options(catalog='[catalog.maintenance]\nevery = "2s"\n')
     servers = [start(tmp_path / f"{name}.db", *options) for name in "ab"]

@@ -25,8 +25,9 @@ const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 /// The rows of one statement.
 pub struct BatchStream {
     schema: SchemaRef,
-    batches: Source,
+    // Dropped before the way of the rows: a statement that finds nobody there must know why.
     cancel: CancelOnDrop,
+    batches: Source,
 }
 
 enum Source {

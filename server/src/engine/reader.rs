@@ -166,15 +166,21 @@ impl Read {
     }
 
     /// Runs the statement once more, for nothing but the error that DuckDB forgot: nobody waits between two
-    /// of its rows this time, so it is hardly forgotten twice.
+    /// of its rows this time, so it is hardly forgotten twice. The snapshot is another one.
     fn cause(&self, database: &Arc<Database>, posted: Option<&Posted>) -> Error {
         let again = self.on_connection(database, posted, |connection| {
             connection.begin_read()?;
             let failed = self.run_for_nothing(connection);
-            connection.end_read()?;
+            if connection.end_read().is_err() {
+                connection.close();
+            }
             failed
         });
-        again.err().map_or(Error::CauseLost, |error| self.delivery.cancel.explain(error))
+        match again {
+            Err(error) if error.class() != Some(Class::NotFound) => self.delivery.cancel.explain(error),
+            // It goes well by now, or what it was about is gone.
+            _ => Error::CauseLost,
+        }
     }
 
     fn run_for_nothing(&self, connection: &Pooled) -> Result<()> {

@@ -120,7 +120,8 @@ fn plain(message: String) -> String {
 
 /// An error of DuckDB's own making has its stack behind it, with addresses and paths, which is for the log.
 fn without_stack(mut message: String) -> String {
-    if let Some(end) = message.find("\n\nStack Trace:") {
+    let is_inside = ["INTERNAL Error", "FATAL Error"].iter().any(|head| message.starts_with(head));
+    if let Some(end) = message.find("\n\nStack Trace:").filter(|_| is_inside) {
         tracing::error!(message, "an error inside DuckDB");
         message.truncate(end);
     }

@@ -1,7 +1,7 @@
 //! Which server is at a job: the one whose lease is in the roster.
 //!
-//! A lease is known by the moment at which it ends, which is drawn to a microsecond, so that no two servers write the same
-//! one, whatever their clocks say. So the server that holds it needs no name.
+//! A lease is known by the moment at which it ends, which is drawn to a microsecond, so that two servers hardly write the
+//! same one, even by the same clock. So the server that holds it needs no name.
 //!
 //! In a lake each change of the roster is a snapshot. So a run looks first, and takes the lease only once it has something
 //! to write.
@@ -39,14 +39,15 @@ pub(super) struct Lease {
     job: String,
     roster: Arc<Roster>,
     stop: CancellationToken,
-    /// When it ends. Locked while it is changed in the roster, so that the two tell the same.
-    until: Mutex<Option<SystemTime>>,
+    /// When it ends; more than one moment where an answer was lost, so that any of them may be in the roster; none
+    /// where this server does not have it. Locked while it is changed there, so that the two tell the same.
+    ends: Mutex<Vec<SystemTime>>,
 }
 
 impl Lease {
     /// That of a job. Once `stop` is cancelled, a change that others were faster than is not tried again.
     pub(super) fn new(job: &str, roster: Arc<Roster>, stop: CancellationToken) -> Self {
-        Self { job: job.to_owned(), roster, stop, until: Mutex::default() }
+        Self { job: job.to_owned(), roster, stop, ends: Mutex::default() }
     }
 
     /// Whether the lease could be taken now, by a look that writes nothing.
@@ -56,8 +57,8 @@ impl Lease {
         now: SystemTime,
         every: Option<Duration>,
     ) -> Result<bool> {
-        let until = self.until.lock();
-        Ok(is_free(&self.roster.look(connection, &self.job)?, *until, now, every))
+        let ends = self.ends.lock();
+        Ok(is_free(&self.roster.look(connection, &self.job)?, &ends, now, every))
     }
 
     /// Takes the lease; false where another server has it, or, for a run by schedule, has just been at the job. One that
@@ -79,45 +80,53 @@ impl Lease {
         every: Option<Duration>,
         new: SystemTime,
     ) -> Result<bool> {
-        let mut until = self.until.lock();
-        let (ours, mut free) = (*until, true);
+        let mut ends = self.ends.lock();
+        let mut free = true;
         let changed = self.change(connection, |page| {
             // Where the answer to a COMMIT was lost, this is another try, and the lease is there.
-            free = page.held_until == Some(new) || is_free(page, ours, now, every);
+            free = page.held_until == Some(new) || is_free(page, &ends, now, every);
             if free {
                 (page.begun_at, page.held_until) = (Some(now), Some(new));
             }
         });
-        // After a failure it may be there all the same, and must not be taken for another server's.
-        if free && (changed.is_ok() || ours.is_none()) {
-            *until = Some(new);
+        if free {
+            note(&mut ends, new, changed.is_ok());
         }
         changed.map(|()| free)
     }
 
     /// Lets it last longer, unless it is over.
     pub(super) fn renew(&self, connection: &Connection, now: SystemTime) -> Result<()> {
-        let mut until = self.until.lock();
-        let Some(ours) = *until else { return Ok(()) };
+        let mut ends = self.ends.lock();
+        if ends.is_empty() {
+            return Ok(());
+        }
         let new = ending(now);
-        let still = self.change_ours(connection, ours, |page| page.held_until = Some(new))?;
-        *until = still.then_some(new);
+        // From here on it may be there.
+        ends.push(new);
+        if self.change_ours(connection, &ends, |page| page.held_until = Some(new))? {
+            note(&mut ends, new, true);
+        } else {
+            ends.clear();
+        }
         Ok(())
     }
 
     /// Ends it and tells of the run, unless another server has taken the job over. After a run that has failed nobody waits
     /// for half a period.
     pub(super) fn end(&self, connection: &Connection, last: &LastRun) -> Result<()> {
-        let mut until = self.until.lock();
-        let Some(ours) = *until else { return Ok(()) };
-        self.change_ours(connection, ours, |page| {
+        let mut ends = self.ends.lock();
+        if ends.is_empty() {
+            return Ok(());
+        }
+        self.change_ours(connection, &ends, |page| {
             page.held_until = None;
             if last.has_failed() {
                 page.begun_at = None;
             }
             page.last = Some(last.in_sheet());
         })?;
-        *until = None;
+        ends.clear();
         Ok(())
     }
 
@@ -140,12 +149,12 @@ impl Lease {
     fn change_ours(
         &self,
         connection: &Connection,
-        ours: SystemTime,
+        ours: &[SystemTime],
         mut change: impl FnMut(&mut Page),
     ) -> Result<bool> {
         let mut is_ours = true;
         self.change(connection, |page| {
-            is_ours = page.held_until == Some(ours);
+            is_ours = page.held_until.is_some_and(|until| ours.contains(&until));
             if is_ours {
                 change(page);
             }
@@ -168,9 +177,17 @@ fn ending(now: SystemTime) -> SystemTime {
     in_sheet(now + HELD + Duration::from_micros(fastrand::u64(..DRAWN_MICROS)))
 }
 
-/// Whether a server whose lease ends at `ours` may take the one of this page.
-fn is_free(page: &Page, ours: Option<SystemTime>, now: SystemTime, every: Option<Duration>) -> bool {
-    let held = page.held_until.is_some_and(|until| until > now) && page.held_until != ours;
+/// Notes an end that is in the roster, or that may be there besides the others.
+fn note(ends: &mut Vec<SystemTime>, new: SystemTime, is_there: bool) {
+    if is_there {
+        ends.clear();
+    }
+    ends.push(new);
+}
+
+/// Whether a server whose lease ends at one of these moments may take the one of this page.
+fn is_free(page: &Page, ours: &[SystemTime], now: SystemTime, every: Option<Duration>) -> bool {
+    let held = page.held_until.is_some_and(|until| until > now && !ours.contains(&until));
     // The schedules of two servers are not in step: half a period is soon.
     let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
     !held && !recent

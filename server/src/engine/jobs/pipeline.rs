@@ -57,15 +57,6 @@ pub(super) struct Moved {
     left_out: u64,
 }
 
-/// Rows of a source, by the value of the column by which rows are new.
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    /// Those that move.
-    New,
-    /// Those with infinity or what is no number, which nothing comes after: one of them would be the last that moves.
-    LeftOut,
-}
-
 impl Moved {
     /// For people.
     pub(super) fn told(&self, pipeline: &Pipeline) -> String {
@@ -163,21 +154,30 @@ impl Pipeline {
     }
 
     /// The condition for rows after the watermark, as a WHERE, which the source may be asked with. With a key those that are
-    /// equal to it are read again, since more of them may have come; without one they would come twice.
-    fn condition(&self, watermark: Option<&str>, sql_type: &str, which: Which) -> String {
+    /// equal to it are read again, since more of them may have come; without one they would come twice. What is infinite
+    /// or no number is never among them: nothing comes after it.
+    fn condition(&self, watermark: Option<&str>, sql_type: &str) -> String {
         let column = quote(&self.incremental);
         let after = if self.key.is_empty() { ">" } else { ">=" };
         let after =
             watermark.map(|mark| format!("{column} {after} {}", self.bound(&literal(mark), sql_type)));
-        let finite = has_infinity(sql_type).then(|| match which {
-            Which::New => format!("isfinite({column}) IS DISTINCT FROM false"),
-            Which::LeftOut => format!("NOT isfinite({column})"),
-        });
+        let finite = has_infinity(sql_type).then(|| format!("isfinite({column}) IS DISTINCT FROM false"));
         let conditions: Vec<_> = after.into_iter().chain(finite).collect();
         match conditions.is_empty() {
             true => String::new(),
             false => format!("WHERE {}", conditions.join(" AND ")),
         }
+    }
+
+    /// The condition for rows after the watermark that are left out, which a source finds by what it knows of its files or
+    /// by an index. To DuckDB, what is no number is larger than infinity.
+    fn left_out(&self, watermark: Option<&str>, sql_type: &str) -> String {
+        let column = quote(&self.incremental);
+        let before_all = match watermark {
+            Some(_) => String::new(),
+            None => format!(" OR {column} = CAST('-infinity' AS {sql_type})"),
+        };
+        format!("WHERE {column} >= CAST('infinity' AS {sql_type}){before_all}")
     }
 
     /// From where rows are read; the watermark as SQL.
@@ -211,7 +211,7 @@ impl Run<'_> {
         }
         let watermark = book.read(connection, &pipeline.name)?;
         let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(watermark.as_deref(), &sql_type, Which::New);
+        let condition = pipeline.condition(watermark.as_deref(), &sql_type);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
@@ -227,15 +227,21 @@ impl Run<'_> {
         outcome.and_then(|moved| closed.map(|()| moved))
     }
 
-    /// How many rows after the watermark are left out.
-    fn left_out(&self, watermark: Option<&str>, sql_type: &str) -> Result<u64> {
+    /// How many rows are left out. It is for people alone: where it fails, the run goes on.
+    fn left_out(&self, watermark: Option<&str>, sql_type: &str) -> u64 {
         if !has_infinity(sql_type) {
-            return Ok(0);
+            return 0;
         }
-        let condition = self.pipeline.condition(watermark, sql_type, Which::LeftOut);
-        let sql = format!("SELECT count(*) FROM {} {condition}", self.pipeline.source());
-        let counted = numbers(self.connection, &sql)?;
-        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
+        let pipeline = self.pipeline;
+        let condition = pipeline.left_out(watermark, sql_type);
+        let sql = format!("SELECT count(*) FROM {} {condition}", pipeline.source());
+        match numbers(self.connection, &sql) {
+            Ok(counted) => counted.first().copied().flatten().unwrap_or_default() as u64,
+            Err(error) => {
+                tracing::debug!(pipeline = pipeline.name, %error, "rows that are left out were not counted");
+                0
+            }
+        }
     }
 
     /// Brings the staged rows in, and writes down how far that is.
@@ -254,8 +260,7 @@ impl Run<'_> {
         if rows == 0 && before == Some(&last) {
             return Ok(Some(Moved::default()));
         }
-        // Before anything has moved, so that a run that this ends has moved nothing.
-        let left_out = self.left_out(before, sql_type)?;
+        let left_out = self.left_out(before, sql_type);
         if !take()? {
             return Ok(None);
         }
@@ -313,18 +318,17 @@ mod tests {
     #[test]
     fn rows_after_the_watermark_are_new() {
         let plain = pipeline("t", &[], None);
-        assert_eq!(plain.condition(None, "BIGINT", Which::New), "");
-        assert_eq!(plain.condition(Some("7"), "BIGINT", Which::New), "WHERE \"at\" > CAST('7' AS BIGINT)");
-        assert_eq!(
-            plain.condition(None, "DOUBLE", Which::New),
-            "WHERE isfinite(\"at\") IS DISTINCT FROM false"
-        );
+        assert_eq!(plain.condition(None, "BIGINT"), "");
+        assert_eq!(plain.condition(Some("7"), "BIGINT"), "WHERE \"at\" > CAST('7' AS BIGINT)");
+        assert_eq!(plain.condition(None, "DOUBLE"), "WHERE isfinite(\"at\") IS DISTINCT FROM false");
         let keyed = pipeline("t", &["id"], Some("10 minutes"));
         let after = "WHERE \"at\" >= CAST('2026-01-01' AS TIMESTAMP) - INTERVAL '10 minutes'";
-        let condition = |which| keyed.condition(Some("2026-01-01"), "TIMESTAMP", which);
-        assert_eq!(condition(Which::New), format!("{after} AND isfinite(\"at\") IS DISTINCT FROM false"));
-        assert_eq!(condition(Which::LeftOut), format!("{after} AND NOT isfinite(\"at\")"));
+        assert_eq!(
+            keyed.condition(Some("2026-01-01"), "TIMESTAMP"),
+            format!("{after} AND isfinite(\"at\") IS DISTINCT FROM false")
+        );
+        assert_eq!(keyed.left_out(Some("2026-01-01"), "DATE"), "WHERE \"at\" >= CAST('infinity' AS DATE)");
         let five = pipeline("t", &["id"], Some("5"));
-        assert!(five.condition(Some("9"), "BIGINT", Which::New).ends_with("- 5"));
+        assert!(five.condition(Some("9"), "BIGINT").ends_with("- 5"));
     }
 }

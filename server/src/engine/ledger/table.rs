@@ -20,6 +20,7 @@ use super::{Committed, Entry, IngestKey, Ledger, SharedLedger, fence::Fence, lay
 use crate::{
     engine::{
         Error, Result,
+        answers::first_text,
         catalog::FullName,
         ffi::{Class, Connection, DuckError, ScanRegistry},
         insert::{Inserts, Target},
@@ -90,7 +91,10 @@ impl LedgerTable {
     pub(crate) fn look_again(&self, connection: &Connection) -> Result<()> {
         let exists = match self.search(connection)? {
             Found::Nothing => false,
-            Found::Today => true,
+            Found::Today => {
+                self.settle_if_empty(connection)?;
+                true
+            }
             Found::Before => self.upgrade(connection)?,
         };
         self.exists.store(exists, Ordering::SeqCst);
@@ -220,14 +224,30 @@ impl LedgerTable {
             let _ = connection.execute("ROLLBACK");
             return Err(error);
         }
+        self.settle(connection);
+        Ok(())
+    }
+
+    /// Goes on where whoever has made it came no further.
+    fn settle_if_empty(&self, connection: &Connection) -> Result<()> {
+        if self.fence.is_some() {
+            let units = format!("SELECT count(*)::VARCHAR FROM {}", self.target.table.sql());
+            if first_text(connection, &units)? == "0" {
+                self.settle(connection);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a lake needs besides the tables, where it can be had. Another server that is at it, too, or has begun to
+    /// write units, is in the way; without it the ledger needs more files, or what [`LedgerTable::inline`] says.
+    fn settle(&self, connection: &Connection) {
         if let Some(fence) = &self.fence
             && let Err(error) = self.inline(connection, fence)
         {
             let _ = connection.execute("ROLLBACK");
-            // Another server that has made them at the same time does it, too; without it they only need more files.
-            tracing::debug!(%error, "the ledger of a lake is not kept in its metadata");
+            tracing::warn!(%error, "the ledger of a lake may not have its place in the lake's metadata");
         }
-        Ok(())
     }
 
     /// Keeps rows in the lake's metadata from now on, and has DuckLake make their places there, in commits that make
