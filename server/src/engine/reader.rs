@@ -120,6 +120,9 @@ struct Read {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A query whose error was forgotten runs again so often at most.
+const CAUSE_TRIES: u32 = 3;
+
 /// Where the news goes that the read has started.
 type Start = Option<oneshot::Sender<Result<Started>>>;
 
@@ -165,22 +168,33 @@ impl Read {
         }
     }
 
-    /// Runs the statement once more, for nothing but the error that DuckDB forgot: nobody waits between two
-    /// of its rows this time, so it is hardly forgotten twice. The snapshot is another one.
+    /// Runs the statement again, for nothing but the error that DuckDB forgot: nobody waits between two of its
+    /// rows this time, so that it is forgotten once in a hundred runs. The snapshot is another one.
     fn cause(&self, database: &Arc<Database>, posted: Option<&Posted>) -> Error {
-        let again = self.on_connection(database, posted, |connection| {
+        for _ in 0..CAUSE_TRIES {
+            match self.run_again(database, posted) {
+                Err(error) if error.class() != Some(Class::NotFound) => {
+                    match self.delivery.cancel.explain(error) {
+                        Error::CauseLost => {}
+                        cause => return cause,
+                    }
+                }
+                // It goes well by now, or what it was about is gone.
+                _ => break,
+            }
+        }
+        Error::CauseLost
+    }
+
+    fn run_again(&self, database: &Arc<Database>, posted: Option<&Posted>) -> Result<()> {
+        self.on_connection(database, posted, |connection| {
             connection.begin_read()?;
             let failed = self.run_for_nothing(connection);
             if connection.end_read().is_err() {
                 connection.close();
             }
             failed
-        });
-        match again {
-            Err(error) if error.class() != Some(Class::NotFound) => self.delivery.cancel.explain(error),
-            // It goes well by now, or what it was about is gone.
-            _ => Error::CauseLost,
-        }
+        })
     }
 
     fn run_for_nothing(&self, connection: &Pooled) -> Result<()> {
