@@ -31,6 +31,11 @@ pub(crate) fn numbers(connection: &Connection, sql: &str) -> Result<Vec<Option<i
     Ok(numbers)
 }
 
+/// How many there are, by a query of one number.
+pub(crate) fn count(connection: &Connection, sql: &str) -> Result<u64> {
+    Ok(numbers(connection, sql)?.first().copied().flatten().unwrap_or_default() as u64)
+}
+
 /// The texts in the first column of a result; NULL is empty.
 pub(crate) fn texts(connection: &Connection, sql: &str) -> Result<Vec<String>> {
     let mut rows = connection.extract(sql)?.prepare(0)?.execute()?;

@@ -5,7 +5,10 @@
 //! wait in the fair queue of an advisory lock instead. It is only a courtesy: whoever does not get it in time goes
 //! ahead without.
 
-use crate::{engine::database::Pooled, sql::literal};
+use crate::{
+    engine::{database::Pooled, lake::metadata_of},
+    sql::literal,
+};
 
 /// What the lock is called; PostgreSQL wants a number.
 const LOCK: &str = "hashtext('merganser ingest')";
@@ -25,7 +28,7 @@ pub(super) struct QueueTurn<'a> {
 
 impl Queue {
     pub(super) fn new(connection: Pooled, catalog: &str) -> Self {
-        Self { connection, metadata: format!("__ducklake_metadata_{catalog}") }
+        Self { connection, metadata: metadata_of(catalog) }
     }
 
     /// Waits for the turn.

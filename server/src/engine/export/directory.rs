@@ -37,6 +37,11 @@ impl fmt::Display for Directory {
 }
 
 impl Directory {
+    /// Whether it is in object storage.
+    pub(in crate::engine) fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote(_))
+    }
+
     /// Reads and checks one, of a server over `database`, of which this is the real path, if it has to lie elsewhere.
     pub(in crate::engine) fn read(text: &str, database: Option<&Path>) -> Result<Self, BadDirectory> {
         let bad = |reason| BadDirectory { directory: text.to_owned(), reason };

@@ -43,11 +43,6 @@ impl Exports {
         Ok(Self { directories: directories.iter().map(read).collect::<Result<_, _>>()? })
     }
 
-    /// Whether object storage is among them.
-    pub(super) fn are_remote(&self) -> bool {
-        self.directories.iter().any(|directory| matches!(directory, Directory::Remote(_)))
-    }
-
     /// All of them.
     pub(super) fn directories(&self) -> &[Directory] {
         &self.directories

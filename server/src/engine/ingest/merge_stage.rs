@@ -15,7 +15,7 @@ use super::{
 use crate::{
     engine::{
         Error, Result,
-        answers::numbers,
+        answers::{count, numbers},
         append::Sink,
         catalog::FullName,
         ffi::{Connection, ScanRegistry},
@@ -84,8 +84,7 @@ impl MergeStage {
 
     /// How many rows are staged.
     pub(super) fn count(&self, connection: &Connection) -> Result<u64> {
-        let counted = numbers(connection, &format!("SELECT count(*) FROM {}", self.table.sql()))?;
-        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
+        count(connection, &format!("SELECT count(*) FROM {}", self.table.sql()))
     }
 
     /// Drops the rows that are in the table already, with all their values, where rows are matched by key.

@@ -13,9 +13,9 @@ use super::{TABLES, again::again};
 use crate::{
     engine::{
         Result,
-        answers::numbers,
+        answers::count,
         ffi::Connection,
-        lake::{AttachedCatalog, Maintenance},
+        lake::{AttachedCatalog, Maintenance, metadata_of},
         ledger::{LedgerTable, Retention},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
@@ -108,7 +108,7 @@ impl Upkeep {
         stop: &CancellationToken,
         take: &mut dyn FnMut() -> Result<bool>,
     ) -> Result<Option<Tidied>> {
-        let (name, metadata) = (literal(&self.catalog.name), metadata_of(&self.catalog.name));
+        let (name, metadata) = (literal(&self.catalog.name), quote(&metadata_of(&self.catalog.name)));
         let lake = Lake { connection, name, metadata, stop };
         let mut seen = self.seen.lock();
         let newest = lake.newest_snapshot()?;
@@ -192,11 +192,6 @@ struct Lake<'a> {
     name: String,
     metadata: String,
     stop: &'a CancellationToken,
-}
-
-/// The catalog in which DuckLake keeps what it knows of a lake.
-fn metadata_of(lake: &str) -> String {
-    quote(&format!("__ducklake_metadata_{lake}"))
 }
 
 impl Lake<'_> {
@@ -301,8 +296,7 @@ impl Lake<'_> {
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
-        let counted = again(self.stop, TRIES, || numbers(self.connection, sql))?;
-        Ok(counted.first().copied().flatten().unwrap_or_default() as u64)
+        again(self.stop, TRIES, || count(self.connection, sql))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
         Result,
-        answers::{numbers, text_or_null},
+        answers::{count, text_or_null},
         catalog::{FullName, TableRef},
         database::Database,
         ffi::Connection,
@@ -235,13 +235,10 @@ impl Run<'_> {
         let pipeline = self.pipeline;
         let condition = pipeline.left_out(watermark, sql_type);
         let sql = format!("SELECT count(*) FROM {} {condition}", pipeline.source());
-        match numbers(self.connection, &sql) {
-            Ok(counted) => counted.first().copied().flatten().unwrap_or_default() as u64,
-            Err(error) => {
-                tracing::debug!(pipeline = pipeline.name, %error, "rows that are left out were not counted");
-                0
-            }
-        }
+        count(self.connection, &sql).unwrap_or_else(|error| {
+            tracing::debug!(pipeline = pipeline.name, %error, "rows that are left out were not counted");
+            0
+        })
     }
 
     /// Brings the staged rows in, and writes down how far that is.

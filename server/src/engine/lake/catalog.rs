@@ -57,6 +57,11 @@ impl Default for Maintenance {
     }
 }
 
+/// The name of the catalog in which DuckLake keeps what it knows of a lake.
+pub(in crate::engine) fn metadata_of(lake: &str) -> String {
+    format!("__ducklake_metadata_{lake}")
+}
+
 /// A database besides the server's own, which clients see under its name.
 #[derive(Debug, Clone)]
 pub struct AttachedCatalog {

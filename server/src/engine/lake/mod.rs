@@ -13,12 +13,13 @@ mod source;
 
 use std::{collections::HashSet, path::PathBuf};
 
+pub(super) use catalog::metadata_of;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub use reads::Reads;
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
-use super::{Error, Exports, Result, ffi::Connection};
+use super::{Error, Exports, Result, export::Directory, ffi::Connection};
 use extensions::{Extensions, HTTPFS};
 pub(crate) use published::{QUERIES, SOURCES, publish};
 
@@ -81,9 +82,8 @@ impl Lake {
     pub(super) fn open(&self, connection: &Connection, read_only: bool) -> Result<Opened> {
         let mut extensions = self.extensions();
         extensions.announce(connection)?;
-        let are_remote = self.exports.are_remote() || self.reads.as_ref().is_some_and(Reads::are_remote);
-        let asked =
-            are_remote.then_some(HTTPFS).into_iter().chain(self.extensions.iter().map(String::as_str));
+        let is_remote = self.directories().any(Directory::is_remote);
+        let asked = is_remote.then_some(HTTPFS).into_iter().chain(self.extensions.iter().map(String::as_str));
         let asked = self.secrets.iter().map(|secret| secret.kind.extension()).chain(asked);
         asked.into_iter().try_for_each(|name| extensions.load(connection, name))?;
         for secret in &self.secrets {

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::{AttachedCatalog, CatalogKind, Connection, Error, Format, Lake, Result, Source};
+use super::{AttachedCatalog, CatalogKind, Connection, Error, Format, Lake, Result, Source, metadata_of};
 use crate::{
     engine::{
         BadDirectory,
@@ -31,11 +31,6 @@ impl Reads {
         let read = |text: &String| Directory::read(text, None);
         Ok(Self { directories: directories.iter().map(read).collect::<Result<_, _>>()? })
     }
-
-    /// Whether object storage is among them.
-    pub(super) fn are_remote(&self) -> bool {
-        self.directories.iter().any(|directory| matches!(directory, Directory::Remote(_)))
-    }
 }
 
 /// What DuckDB may open.
@@ -46,15 +41,22 @@ struct Places {
 }
 
 impl Lake {
+    /// Where clients may read or write.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Directory> {
+        let reads = self.reads.iter().flat_map(|reads| reads.directories.iter());
+        reads.chain(self.exports.directories())
+    }
+
     /// Keeps clients to what they may read. Nothing can be declared after this.
     ///
     /// # Errors
     /// [`Error::Setup`] for a source that would open everything.
     pub(in crate::engine) fn limit_reads(&self, connection: &Connection) -> Result<()> {
-        let Some(reads) = &self.reads else { return Ok(()) };
+        if self.reads.is_none() {
+            return Ok(());
+        }
         let mut places = Places::default();
-        let named = reads.directories.iter().chain(self.exports.directories());
-        places.folders.extend(named.map(Directory::to_string));
+        places.folders.extend(self.directories().map(Directory::to_string));
         self.sources.iter().try_for_each(|source| places.add_source(source))?;
         for catalog in &self.catalogs {
             places.add_catalog(catalog, connection)?;
@@ -105,7 +107,7 @@ impl Places {
             return self.add_data(catalog, path);
         }
         if catalog.is_there(connection)? {
-            let metadata = quote(&format!("__ducklake_metadata_{}", catalog.name));
+            let metadata = quote(&metadata_of(&catalog.name));
             let path = format!("SELECT value FROM {metadata}.ducklake_metadata WHERE key = 'data_path'");
             return self.add_data(catalog, &first_text(connection, &path)?);
         }
