@@ -100,6 +100,13 @@ class Lake:
             duck.execute(f"ATTACH 'ducklake:{metadata}' AS lake (DATA_PATH '{self.data_path}')")
             yield duck
 
+    def age(self, hours=24, last=None):
+        """Makes its snapshots older, of many the last ones excepted."""
+        newest = f" WHERE snapshot_id <= (SELECT max(snapshot_id) - {last} FROM ducklake_snapshot)" if last else ""
+        self.postgres.psql(
+            f"UPDATE ducklake_snapshot SET snapshot_time = snapshot_time - INTERVAL '{hours} hours'{newest}", self.database
+        )
+
     def toml(self, more="", catalog=""):
         return f"""
 {self.storage.secret()}

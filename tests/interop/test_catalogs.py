@@ -268,6 +268,7 @@ META = 'metadata = "lake.ducklake"\n'
         (lake_of(META + '[catalog.maintenance]\nevery = "soon"'), ["every"]),
         (lake_of(META + "[catalog.maintenance]\nmerge_files = 0"), ["catalog.maintenance.merge_files", '"lake"']),
         (lake_of(META + '[catalog.maintenance]\nexpire_after = "x"'), ["expire_after"]),
+        (lake_of(META + '[catalog.maintenance]\nexpire_after = "59m"'), ["expire_after", "at least 1h"]),
         (lake_of(META + '[catalog.maintenance]\ndelete_after = "x"'), ["delete_after"]),
         (lake_of(META + "[catalog.maintenance]\ncolour = 1"), ["colour"]),
     ],

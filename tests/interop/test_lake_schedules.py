@@ -45,7 +45,7 @@ def table_files(lake):
 
 
 def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database):
-    twice_a_day = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "0s"\ndelete_after = "0s"\n'
+    twice_a_day = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "0s"\n'
     server = start(database, *lake.options(catalog=twice_a_day), kind=ClockedServer)
     due = eventually(lambda: times(server)[1], "its time is set")
     for number in range(6):
@@ -56,6 +56,7 @@ def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database)
     assert times(server) == (None, due, None)
     assert table_files(lake) == 7
 
+    lake.age()
     let_run(server, seconds=1)
     eventually(lambda: times(server)[0], "the first run is told of")
     assert times(server)[0] == due, "by its clock it began when it was due"
@@ -64,6 +65,7 @@ def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database)
     assert count(server) == 1200
 
     eventually(lambda: times(server)[1] == due + timedelta(hours=12), "its next time is set")
+    lake.age()
     let_run(server, hours=12)
     eventually(lambda: times(server)[0] == due + timedelta(hours=12), "the second run is told of")
     assert first["deleted"] + tidied(server)["deleted"] >= 6
@@ -110,13 +112,14 @@ def test_a_lake_at_rest_gets_nothing_from_its_maintenance(lake, start, database)
 
 def test_neither_does_one_of_which_everything_ages_at_once(lake, start, database):
     """As with any `expire_after` and `delete_after` later: what the runs themselves leave behind is no reason for more."""
-    options = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "0s"\ndelete_after = "0s"\n'
+    options = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "0s"\n'
     server = start(database, *lake.options(catalog=options), kind=ClockedServer)
     written = "SELECT max(snapshot_id)::BIGINT, count(*) FROM lake.snapshots()"
     eventually(lambda: times(server)[1], "its time is set")
 
     def pass_half_a_day():
         due = times(server)[1]
+        lake.age(hours=12)
         let_run(server, hours=12)
         eventually(lambda: times(server)[0] == due and times(server)[1] > due, "the run is told of")
 

@@ -198,12 +198,13 @@ def test_a_lake_and_a_bucket_are_read_and_written(lake, start, folders, bucket):
         bucket.client.put_object(Bucket=bucket.bucket, Key=f"{lake.database}-{name}/rows.csv", Body=b"x\n42\n")
     raw, private = (f"s3://{bucket.bucket}/{lake.database}-{name}/rows.csv" for name in ("raw", "private"))
     more = f'[[source]]\nname = "raw"\nformat = "csv"\npath = "{raw}"\n'
-    maintenance = '[catalog.maintenance]\nexpire_after = "0s"\ndelete_after = "0s"\n'
+    maintenance = '[catalog.maintenance]\nexpire_after = "1h"\ndelete_after = "0s"\n'
     options = lake.options(more, maintenance)
     server = start(folders / "db.duckdb", *options, "--read-directories", folders / "open")
     assert server.rows("FROM raw") == server.rows(f"FROM '{raw}'") == [(42,)]
     for number in range(3):
         put(server, unit(number), key=f"a/1/{number + 1}")
+    lake.age()
     assert "tidied up" in output(CLIENT, "--url", server.uri, "maintain", "lake")
     assert count(server) == 60
     assert HERE in forbidden(server, f"FROM '{private}'")

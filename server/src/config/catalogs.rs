@@ -44,6 +44,11 @@ struct MaintenanceEntry {
 /// Ten years: moments after that are of no use to anybody.
 const MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
+/// Who commits to a lake looks for conflicts in the snapshots since it began. Where they are gone, DuckLake (1.5.5) gives the
+/// commit the number of one of them, and what came between is lost
+/// (<https://github.com/duckdb/ducklake/issues/1472>). So they outlive any transaction that is to be expected.
+const LEAST_EXPIRY: Duration = Duration::from_secs(3600);
+
 /// Checks how often something is done.
 pub(super) fn check_every(every: Option<Duration>) -> Result<(), &'static str> {
     match every {
@@ -132,6 +137,11 @@ impl MaintenanceEntry {
         check_every(every).map_err(|reason| ("every", reason))?;
         for (key, age) in [("expire_after", expire_after), ("delete_after", delete_after)] {
             check_age(age).map_err(|reason| (key, reason))?;
+        }
+        if expire_after.is_some_and(|age| age < LEAST_EXPIRY) {
+            let reason = "must be at least 1h, and longer than any write to the lake takes: a commit that began before the \
+                          snapshots which have expired would overwrite what they were";
+            return Err(("expire_after", reason));
         }
         if merge_files == Some(0) {
             return Err(("merge_files", "must be at least 1"));

@@ -19,7 +19,7 @@ use super::{
         register_read_arrow, register_recast, register_scan,
     },
     jobs::{self, Board},
-    lake::{AttachedCatalog, CatalogKind, Opened, SOURCES},
+    lake::{AttachedCatalog, CatalogKind, Opened, PinnedSchemas, SOURCES},
     ledger::{self, Ledgers, SharedLedger},
     log_head,
     names::Names,
@@ -29,7 +29,7 @@ use super::{
     posted_views::PostedViews,
     queries::{self, Queries},
 };
-use crate::sql::{check_kept, literal, quote};
+use crate::sql::{check_kept, literal, mentions, quote};
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
@@ -77,6 +77,8 @@ pub(super) struct Instance {
     sources: bool,
     /// The names of the catalogs that the configuration attaches, also of those that are missing.
     kept: Vec<String>,
+    /// Those of them that are lakes.
+    lakes: Vec<String>,
     exports: Exports,
     queries: Queries,
 }
@@ -142,8 +144,11 @@ impl Instance {
         // of before.
         let exports = options.lake.exports.clone();
         let (idle, posted_views) = (Mutex::default(), PostedViews::default());
-        let kept = options.lake.catalogs.iter().map(|catalog| catalog.name.clone()).collect();
-        Ok((Self { raw, idle, posted_views, catalog, sources, kept, exports, queries }, catalogs))
+        let names = |which: fn(&AttachedCatalog) -> bool| {
+            options.lake.catalogs.iter().filter(|it| which(it)).map(|it| it.name.clone()).collect()
+        };
+        let (kept, lakes) = (names(|_| true), names(AttachedCatalog::is_shared));
+        Ok((Self { raw, idle, posted_views, catalog, sources, kept, lakes, exports, queries }, catalogs))
     }
 
     /// Whether it lives, also for those who must not keep it open.
@@ -390,13 +395,16 @@ pub(crate) struct Pooled {
     exports: Exports,
     /// A private connection never joins the pool: closing it rolls back whatever is open on it.
     private: bool,
+    /// The catalog of unqualified names, where USE has set another one than the pool gave it.
+    used: Mutex<Option<String>>,
 }
 
 impl Pooled {
     fn new(idle: Idle, instance: &Arc<Instance>, private: bool) -> Self {
         let pulse = Arc::clone(instance.pulse());
         let exports = instance.exports.clone();
-        Self { idle: Some(idle), instance: Arc::downgrade(instance), pulse, exports, private }
+        let (instance, used) = (Arc::downgrade(instance), Mutex::default());
+        Self { idle: Some(idle), instance, pulse, exports, private, used }
     }
 
     /// Ends the loan without giving the connection back, because its state is not known.
@@ -432,12 +440,15 @@ impl Pooled {
 
     /// The same for a connection that keeps its state, and no plans here.
     pub(crate) fn set_names(&self, names: &Names) -> Result<()> {
-        set_names(self, &self.instance, Some(names))
+        set_names(self, &self.instance, Some(names))?;
+        *self.used.lock() = Some(names.catalog.clone());
+        Ok(())
     }
 
-    /// Brings the sources back in sight after a client's own USE, which sets one schema only.
-    pub(crate) fn see_sources(&self, names: &Names) -> Result<()> {
+    /// Takes note of a client's own USE, and brings the sources back in sight, because it sets one schema only.
+    pub(crate) fn has_used(&self, names: &Names) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
+        *self.used.lock() = Some(names.catalog.clone());
         if instance.sources { self.set_names(names) } else { Ok(()) }
     }
 
@@ -445,6 +456,30 @@ impl Pooled {
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
         Ok(check_kept(sql, &instance.catalog, &instance.kept)?)
+    }
+
+    /// Pins the schemas of the lakes in which a text may make or change tables, for the transaction that is open here.
+    pub(crate) fn pin_schemas(&self, pinned: &mut PinnedSchemas, sql: &str) {
+        let Some(instance) = self.instance.upgrade() else { return };
+        let pooled = self.idle.as_ref().and_then(|idle| idle.names.as_ref()).map(|names| &names.catalog);
+        let used = self.used.lock();
+        let in_use = used.as_ref().or(pooled);
+        for lake in &instance.lakes {
+            // One that has nothing to do with it may be out of reach.
+            if in_use.is_some_and(|used| used.eq_ignore_ascii_case(lake))
+                || mentions(sql, &lake.to_lowercase())
+            {
+                pinned.pin(self, lake);
+            }
+        }
+    }
+
+    /// Pins the schema of a catalog that is a lake.
+    pub(crate) fn pin_schema(&self, pinned: &mut PinnedSchemas, catalog: &str) {
+        let Some(instance) = self.instance.upgrade() else { return };
+        if instance.lakes.iter().any(|lake| lake.eq_ignore_ascii_case(catalog)) {
+            pinned.pin(self, catalog);
+        }
     }
 
     /// Where its statements may write files.

@@ -62,7 +62,7 @@ impl Engine {
         self.blocking(move || {
             let connection = &taken.seat().connection;
             let names = current(connection)?;
-            connection.see_sources(&names)?;
+            connection.has_used(&names)?;
             Ok(names)
         })
         .await

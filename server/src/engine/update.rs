@@ -14,6 +14,7 @@ use super::{
     error::Class,
     ffi::{Prepared, Rows},
     gates::Excluding,
+    lake::PinnedSchemas,
     open_writes::Kind,
     statement::{bind, extract},
     types::Wire,
@@ -145,13 +146,17 @@ impl Write {
         }
         let _writing = self.clock.writing();
         let mut schemas = SchemaChange { clock: &self.clock, changed: false };
+        let mut pinned = PinnedSchemas::default();
         if transaction {
             connection.execute("BEGIN")?;
         }
         let outcome = (0..statements.len()).try_fold(Spooled::default(), |_, index| {
             let prepared = statements.prepare(index)?;
             (self.check)(prepared.kind())?;
-            schemas.changed |= !prepared.kind().keeps_schemas();
+            if !prepared.kind().keeps_schemas() {
+                schemas.changed = true;
+                connection.pin_schemas(&mut pinned, &self.statement.sql);
+            }
             run_prepared(&prepared, &self.statement, &self.cancel)
         });
         if transaction {

@@ -11,6 +11,7 @@ use crate::engine::{
     clock::CommitClock,
     database::{Database, Pooled},
     insert::Inserts,
+    lake::PinnedSchemas,
     ledger::{Committed, Entry, IngestKey, Ledger, SharedLedger},
     writer::{BulkCommit, Failure, Storage, Unit, insert_units},
 };
@@ -59,11 +60,12 @@ impl AttachedStorage {
         Ok(())
     }
 
-    /// One transaction; `work` is what happens in it before the ledger's part.
+    /// One transaction, which may make or change tables; `work` is what happens in it before the ledger's part.
     fn transact(
         &mut self,
         own: Option<&Pooled>,
         closing: &Closing<'_>,
+        creates: bool,
         work: impl FnOnce(&Pooled) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.prepare(closing)?;
@@ -72,10 +74,17 @@ impl AttachedStorage {
         let Self { connection, queue, home, database, .. } = self;
         let turn = queue.as_ref().filter(|_| closing.is_fenced()).map(Queue::take);
         let connection = own.unwrap_or(connection);
+        let mut pinned = PinnedSchemas::default();
+        if creates {
+            connection.pin_schema(&mut pinned, home.name());
+        }
         home.transact(connection, &database.scans, closing, || work(connection))?;
         drop(turn);
         if closing.is_fenced() {
             self.seen = closing.to;
+        }
+        if creates {
+            clock.schema_changed();
         }
         self.dirty = true;
         Ok(())
@@ -86,14 +95,11 @@ impl Storage for AttachedStorage {
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
         let closing = Closing::new(units.len(), entries, false, self.seen);
         let scans = Arc::clone(&self.database.scans);
+        let creates = units.iter().any(|unit| unit.create.is_some());
         // Plans are not kept: a lake's catalog is another with each snapshot.
-        self.transact(None, &closing, |connection| {
+        self.transact(None, &closing, creates, |connection| {
             insert_units(connection, &scans, &mut Inserts::default(), units)
-        })?;
-        if units.iter().any(|unit| unit.create.is_some()) {
-            self.clock.schema_changed();
-        }
-        Ok(())
+        })
     }
 
     fn commit_bulk(&mut self, bulk: &BulkCommit, entries: &[Entry]) -> Result<(), Failure> {
@@ -101,13 +107,9 @@ impl Storage for AttachedStorage {
         bulk.connection.forgive();
         let enter = bulk.enter.as_ref();
         let closing = Closing::new(1, entries, enter.is_some_and(|enter| enter.merges), self.seen);
-        self.transact(Some(&bulk.connection), &closing, |connection| {
+        self.transact(Some(&bulk.connection), &closing, bulk.creates, |connection| {
             enter.map_or(Ok(()), |enter| (enter.run)(connection)).map_err(Failure::whole)
-        })?;
-        if bulk.creates {
-            self.clock.schema_changed();
-        }
-        Ok(())
+        })
     }
 
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {

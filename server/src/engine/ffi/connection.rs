@@ -122,6 +122,11 @@ impl Connection {
         Self { raw: Arc::clone(raw) }
     }
 
+    /// Another connection to the same instance.
+    pub(crate) fn beside(&self) -> Result<Self, DuckError> {
+        self.raw.another()
+    }
+
     pub(super) fn shared(&self) -> Arc<RawConnection> {
         Arc::clone(&self.raw)
     }

@@ -161,10 +161,13 @@ impl Appender {
         if own {
             seat.begin(false)?;
         }
+        let creates = self.entry.create.is_some() && self.name.catalog != TEMPORARY;
         if let Some(open) = &mut seat.transaction {
             open.forget_plan();
+            if creates {
+                seat.connection.pin_schema(&mut open.pinned, &self.name.catalog);
+            }
         }
-        let creates = self.entry.create.is_some() && self.name.catalog != TEMPORARY;
         let outcome = self.append(&mut taken, &mut steps);
         let seat = taken.seat();
         if let Some(open) = &mut seat.transaction {

@@ -69,7 +69,7 @@ impl Lease {
         now: SystemTime,
         every: Option<Duration>,
     ) -> Result<bool> {
-        self.roster.ensure(connection)?;
+        self.ensure(connection)?;
         self.take_until(connection, now, every, ending(now))
     }
 
@@ -137,7 +137,7 @@ impl Lease {
         if !is_news(&self.roster.look(connection, &self.job)?) {
             return Ok(());
         }
-        self.roster.ensure(connection)?;
+        self.ensure(connection)?;
         self.change(connection, |page| {
             if is_news(page) {
                 page.last = Some(last.in_sheet());
@@ -163,6 +163,11 @@ impl Lease {
             tracing::warn!(job = self.job, "another server has taken over a job that this one is at");
         }
         Ok(is_ours)
+    }
+
+    /// Makes the roster where it is not there yet, again while others make something beside it, such as the ledger.
+    fn ensure(&self, connection: &Connection) -> Result<()> {
+        again(&self.stop, TRIES, || self.roster.ensure(connection))
     }
 
     /// Changes the job's row in a transaction of its own, again while other servers are faster. It needs no turn: it

@@ -18,6 +18,7 @@ use crate::{
         clock::micros,
         error::Class,
         ffi::{Connection, DuckError},
+        lake::PinnedSchemas,
         ledger::inline_sql,
     },
     sql::{INTERNAL_PREFIX, literal, quote},
@@ -65,6 +66,8 @@ impl Sheet {
         if self.is_there(connection)? {
             return Ok(());
         }
+        let mut pinned = PinnedSchemas::default();
+        pinned.pin(connection, &self.table.catalog);
         let columns: Vec<_> = self.columns.iter().map(|(name, sql)| format!("{name} {sql}")).collect();
         let table = self.table.sql();
         let made = connection.execute(&format!(

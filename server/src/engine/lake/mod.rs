@@ -6,6 +6,7 @@
 
 mod catalog;
 mod extensions;
+mod pinned;
 mod published;
 mod reads;
 mod secret;
@@ -15,6 +16,7 @@ use std::{collections::HashSet, path::PathBuf};
 
 pub(super) use catalog::metadata_of;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
+pub(super) use pinned::PinnedSchemas;
 pub use reads::Reads;
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};

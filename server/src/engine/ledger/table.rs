@@ -25,6 +25,7 @@ use crate::{
         ffi::{Class, Connection, DuckError, ScanRegistry},
         insert::{Inserts, Target},
         jobs,
+        lake::PinnedSchemas,
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -219,6 +220,10 @@ impl LedgerTable {
             self.target.table.sql(),
             columns.join(", ")
         );
+        let mut pinned = PinnedSchemas::default();
+        if self.fence.is_some() {
+            pinned.pin(connection, catalog);
+        }
         if let Err(error) = connection.execute(&script) {
             // Where BEGIN itself failed there is nothing to roll back.
             let _ = connection.execute("ROLLBACK");

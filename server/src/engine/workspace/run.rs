@@ -475,8 +475,10 @@ impl Run {
 
     fn note_schemas(&self, seat: &mut Seat, prepared: &Prepared) {
         let kind = prepared.kind();
-        if let Some(open) = &mut seat.transaction {
-            open.schemas |= !kind.keeps_schemas() && !kind.may_read() && kind != StatementKind::Set;
+        let Seat { connection, transaction: Some(open), .. } = seat else { return };
+        if !kind.keeps_schemas() && !kind.may_read() && kind != StatementKind::Set {
+            open.schemas = true;
+            connection.pin_schemas(&mut open.pinned, &self.statement.sql);
         }
     }
 }

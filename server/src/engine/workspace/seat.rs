@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     engine::{
         Error, Result, clock::CommitClock, database::Pooled, ffi::Prepared, gates::Excluding,
-        open_writes::OpenWrite, reader::is_reusable, turn::TurnPermit, writer::commit_error,
+        lake::PinnedSchemas, open_writes::OpenWrite, reader::is_reusable, turn::TurnPermit,
+        writer::commit_error,
     },
     sql::Exclusion,
 };
@@ -38,6 +39,8 @@ pub(crate) struct OpenTransaction {
     pub(crate) snapshot: Option<Instant>,
     /// It has changed what tables there are.
     pub(crate) schemas: bool,
+    /// Those of lakes in which it has.
+    pub(crate) pinned: PinnedSchemas,
     /// Why it can only be rolled back, where DuckDB does not know.
     doomed: Option<&'static str>,
     /// Something failed in it: DuckDB may have aborted it, and would answer COMMIT with success all the
@@ -123,6 +126,7 @@ impl Seat {
             write: None,
             snapshot: None,
             schemas: false,
+            pinned: PinnedSchemas::default(),
             planned: None,
             doomed: None,
             troubled: false,
