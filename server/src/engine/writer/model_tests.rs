@@ -5,8 +5,13 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Instant,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -26,7 +31,7 @@ use super::{
     group::{OpenGroup, Size},
     pipeline::Pipeline,
     storage::{Failure, Overlapping, Storage, Transaction},
-    syncer::{Failed, Syncer},
+    syncer::{Failed, SyncThread, Syncer},
 };
 use crate::engine::{
     Error, IngestKey, Result,
@@ -39,6 +44,10 @@ use crate::engine::{
 
 const LOADERS: u64 = 4;
 const SEEDS: u64 = 5_000;
+/// With a thread of its own each.
+const THREADED_SEEDS: u64 = 5_000;
+/// Whoever waits for so long waits for ever.
+const LONG: Duration = Duration::from_secs(120);
 
 /// What happens to one transaction, as it commits or, with some of them, as it is appended to.
 #[derive(Debug, Clone, Copy)]
@@ -251,12 +260,43 @@ struct SlowSyncer {
     ledger: SharedLedger,
     committing: Option<OpenGroup<OpenTransaction>>,
     waiting: Option<OpenGroup<OpenTransaction>>,
-    failed: Option<Failed>,
+    failed: Option<Failed<OpenTransaction>>,
 }
 
-impl SlowSyncer {
+/// The second thread as a test has it.
+trait Second: Syncer<OpenTransaction> {
+    fn of(ledger: &SharedLedger) -> Self;
+
+    /// Ends the COMMIT that runs, unless it ends by itself.
+    fn land(&mut self);
+
+    /// The process dies; a COMMIT that runs may still be done.
+    fn die(self, durable: bool);
+}
+
+impl Second for SyncThread<OpenTransaction> {
+    fn of(ledger: &SharedLedger) -> Self {
+        // After a failure it lets the writer go first, so that it comes to look for more at any moment after that.
+        let linger = || (0..fastrand::u32(..20)).for_each(|_| thread::yield_now());
+        Self::start(Arc::clone(ledger), linger).unwrap()
+    }
+
+    fn land(&mut self) {
+        thread::yield_now();
+    }
+
+    fn die(self, _: bool) {}
+}
+
+impl Second for SlowSyncer {
     fn of(ledger: &SharedLedger) -> Self {
         Self { ledger: Arc::clone(ledger), committing: None, waiting: None, failed: None }
+    }
+
+    fn die(mut self, durable: bool) {
+        if durable && let Some(open) = self.committing.take() {
+            let _ = open.transaction.commit();
+        }
     }
 
     fn land(&mut self) {
@@ -266,7 +306,7 @@ impl SlowSyncer {
                 group.acknowledge(&self.ledger);
                 self.committing = self.waiting.take();
             }
-            Err(failure) => self.failed = Some(Failed { group, failure }),
+            Err(failure) => self.failed = Some(Failed { group, failure, behind: None }),
         }
     }
 }
@@ -290,11 +330,12 @@ impl Syncer<OpenTransaction> for SlowSyncer {
         self.waiting.take()
     }
 
-    fn settle(&mut self) -> Option<Failed> {
+    fn settle(&mut self) -> Option<Failed<OpenTransaction>> {
         while self.committing.is_some() {
             self.land();
         }
-        self.failed.take()
+        let failed = self.failed.take()?;
+        Some(Failed { behind: self.waiting.take(), ..failed })
     }
 
     fn is_idle(&self) -> bool {
@@ -326,9 +367,9 @@ struct Sent {
     answer: oneshot::Receiver<Result<Ack>>,
 }
 
-struct World {
+struct World<Y> {
     model: SharedModel,
-    pipeline: Pipeline<SharedModel, SlowSyncer>,
+    pipeline: Pipeline<SharedModel, Y>,
     queue: VecDeque<Unit>,
     loaders: Vec<Loader>,
     sent: Vec<Sent>,
@@ -342,7 +383,7 @@ struct World {
     refused: HashSet<usize>,
 }
 
-impl World {
+impl<Y: Second> World<Y> {
     fn new(faults: Vec<Fault>) -> Self {
         let model = Arc::new(Mutex::new(Model { faults: faults.into(), ..Model::default() }));
         Self {
@@ -378,7 +419,12 @@ impl World {
         let number = self.numbers;
         let Loader { epoch, sequence, content, poisoned, skipping } = self.loaders[index as usize];
         let key = IngestKey { loader: format!("loader {index}").into(), epoch, sequence };
-        let rows = if skipping { 0 } else { 10 };
+        let rows = match () {
+            () if skipping => 0,
+            // As many as make a group complete, which nothing is added to.
+            () if (sequence + index).is_multiple_of(3) => 70_000,
+            () => 10,
+        };
         let hash = u128::from(sequence) << 32 | u128::from(content) << 1 | u128::from(skipping);
         if poisoned && !skipping {
             self.model.lock().poison.insert(number);
@@ -433,9 +479,9 @@ impl World {
 
     fn crash(&mut self, durable: bool) {
         self.queue.clear();
-        if durable && let Some(open) = self.pipeline.syncer.committing.take() {
-            let _ = open.transaction.commit();
-        }
+        // Nobody else has the database open when it starts again.
+        let before = std::mem::replace(&mut self.pipeline, pipeline(&self.model));
+        before.syncer.die(durable);
         self.pipeline = pipeline(&self.model);
     }
 
@@ -507,9 +553,9 @@ impl World {
 }
 
 /// The writer as it starts, with what the database says of the ledger.
-fn pipeline(model: &SharedModel) -> Pipeline<SharedModel, SlowSyncer> {
+fn pipeline<Y: Second>(model: &SharedModel) -> Pipeline<SharedModel, Y> {
     let ledger: SharedLedger = Arc::new(Mutex::new(Arc::clone(model).load().unwrap()));
-    let syncer = SlowSyncer::of(&ledger);
+    let syncer = Y::of(&ledger);
     Pipeline::new(Committer::new(Arc::clone(model), ledger), syncer)
 }
 
@@ -563,8 +609,8 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
     vec(fault, 0..50)
 }
 
-fn run(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseError> {
-    let mut world = World::new(faults);
+fn run<Y: Second>(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseError> {
+    let mut world = World::<Y>::new(faults);
     for step in steps {
         world.step(step)?;
         world.check()?;
@@ -580,20 +626,42 @@ fn run(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-#[test]
-fn what_is_acknowledged_is_stored_once_whatever_fails() {
+/// Runs many sequences of operations, or that of the seed that is wanted.
+fn run_seeds<Y: Second>(count: u64, current: &AtomicU64) {
     let wanted = std::env::var("MERGANSER_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let base: u64 = getrandom::u64().unwrap() >> 16;
-    let seeds = wanted.map_or(base..base + SEEDS, |seed| seed..seed + 1);
+    let seeds = wanted.map_or(base..base + count, |seed| seed..seed + 1);
     for seed in seeds {
+        current.store(seed, Ordering::Relaxed);
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         let made = (steps(), faults()).new_tree(&mut runner).unwrap();
         let (steps, faults) = made.current();
-        if let Err(error) = run(steps.clone(), faults.clone()) {
+        if let Err(error) = run::<Y>(steps.clone(), faults.clone()) {
             panic!("MERGANSER_SEED={seed}: {error}\nfaults: {faults:?}\nsteps: {steps:#?}");
         }
     }
+}
+
+#[test]
+fn what_is_acknowledged_is_stored_once_whatever_fails() {
+    run_seeds::<SlowSyncer>(SEEDS, &AtomicU64::default());
+}
+
+/// The same with the thread itself, which does things when it likes; no seed brings back its part in them.
+#[test]
+fn so_it_is_with_the_second_thread_and_nobody_waits_for_ever() {
+    let current = Arc::<AtomicU64>::default();
+    let (ended, end) = mpsc::channel::<()>();
+    let now = Arc::clone(&current);
+    let running = thread::spawn(move || {
+        let _ended = ended;
+        run_seeds::<SyncThread<OpenTransaction>>(THREADED_SEEDS, &now);
+    });
+    if end.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
+        panic!("MERGANSER_SEED={}: the writer waits for ever", current.load(Ordering::Relaxed));
+    }
+    running.join().unwrap();
 }

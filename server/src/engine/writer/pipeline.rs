@@ -94,10 +94,8 @@ impl<S: Overlapping, Y: Syncer<S::Transaction>> Pipeline<S, Y> {
         let mut stack: Vec<_> = groups.into_iter().rev().collect();
         let failed = self.syncer.settle();
         self.ahead = Ahead::default();
-        let Some(Failed { group, failure }) = failed else { return self.committer.commit_all(stack) };
-        if let Some(behind) = self.syncer.withdraw() {
-            stack.push(self.undo(behind).units);
-        }
+        let Some(Failed { group, failure, behind }) = failed else { return self.committer.commit_all(stack) };
+        stack.extend(behind.map(|behind| self.undo(behind).units));
         self.committer.commits = group.commit - 1;
         if failure.is_in_doubt() {
             return Err(Doubt::new(failure.error, group.units, stack));

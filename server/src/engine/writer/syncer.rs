@@ -27,8 +27,9 @@ pub(super) trait Syncer<T> {
     /// Takes back the group that waits, so that it can be added to. One that is complete is waited for.
     fn withdraw(&mut self) -> Option<OpenGroup<T>>;
 
-    /// Waits until nothing is under way, or something has failed; behind that a group may still be waiting.
-    fn settle(&mut self) -> Option<Failed>;
+    /// Waits until nothing is under way any more, or something has failed, which then is looked at. Neither that nor what
+    /// waits behind it is the thread's from here on, at once: whatever was waiting still, it would commit.
+    fn settle(&mut self) -> Option<Failed<T>>;
 
     /// Whether nothing is under way and nothing has failed.
     fn is_idle(&self) -> bool;
@@ -38,9 +39,11 @@ pub(super) trait Syncer<T> {
 }
 
 /// A group that is not committed, or perhaps is.
-pub(super) struct Failed {
+pub(super) struct Failed<T> {
     pub(super) group: Group,
     pub(super) failure: Failure,
+    /// The one that was appended as if this one were committed.
+    pub(super) behind: Option<OpenGroup<T>>,
 }
 
 /// The thread, from its owner's side. Dropped, it ends once what was offered is committed.
@@ -57,7 +60,7 @@ struct Shared<T> {
 struct State<T> {
     committing: bool,
     waiting: Option<OpenGroup<T>>,
-    failed: Option<Failed>,
+    failed: Option<Failed<T>>,
     /// The owner wants no more,
     closed: bool,
     /// or the thread is gone.
@@ -89,7 +92,7 @@ impl<T: Transaction> Shared<T> {
                     group.acknowledge(ledger);
                     None
                 }
-                Err(failure) => Some(Failed { group, failure }),
+                Err(failure) => Some(Failed { group, failure, behind: None }),
             };
             let has_failed = failed.is_some();
             let mut state = self.state.lock();
@@ -152,10 +155,12 @@ impl<T> Syncer<T> for SyncThread<T> {
         self.wait_while(is_complete).waiting.take()
     }
 
-    fn settle(&mut self) -> Option<Failed> {
+    fn settle(&mut self) -> Option<Failed<T>> {
         let is_busy =
             |state: &State<T>| state.failed.is_none() && (state.committing || state.waiting.is_some());
-        self.wait_while(is_busy).failed.take()
+        let mut state = self.wait_while(is_busy);
+        let failed = state.failed.take()?;
+        Some(Failed { behind: state.waiting.take(), ..failed })
     }
 
     fn is_idle(&self) -> bool {
