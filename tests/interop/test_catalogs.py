@@ -156,6 +156,16 @@ def test_sqlite_and_others_see_the_rows(start, database, configured, tmp_path):
         assert connection.execute("SELECT count(*), max(part) FROM events").fetchall() == [(20, 19)]
 
 
+@pytest.mark.parametrize("kind", ["postgres", "ducklake"])
+def test_a_server_that_asks_for_no_password_needs_no_secret(start, database, configured, postgres, tmp_path, kind):
+    words = f"host={postgres.folder} user=postgres dbname={postgres.database()}"
+    lake = lake_of(f'metadata = "postgres:{words}"\ndata_path = "{tmp_path}/files/"').replace("lake", "side", 1)
+    server = start(database, *configured(lake if kind == "ducklake" else catalog(kind, words)))
+    path = ("side", "main" if kind == "ducklake" else "public", "events")
+    put(server, unit(1), path)
+    assert count(server, ".".join(path)) == 20
+
+
 def test_a_unique_key_of_postgres_is_kept(start, database, configured, postgres):
     name = postgres.database()
     postgres.psql("CREATE TABLE t (loader text, unit bigint, part bigint, PRIMARY KEY (unit, part))", name)

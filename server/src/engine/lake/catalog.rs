@@ -16,6 +16,10 @@ use crate::{
 /// How often DuckLake looks at a commit anew that somebody else's came before. Its own default is 10.
 const COMMIT_TRIES: u32 = 100;
 
+/// Where no secret is named, DuckDB's extension for PostgreSQL looks for one of this name, in the end among those in files; and
+/// where these are switched off, as they are here, that is an error. So there is one that says nothing.
+const NO_SECRET: &str = "CREATE SECRET IF NOT EXISTS __default_postgres (TYPE postgres)";
+
 /// What kind of database a catalog is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CatalogKind {
@@ -135,6 +139,9 @@ impl AttachedCatalog {
         check_free(connection, &self.name)?;
         if matches!(self.kind, CatalogKind::DuckLake { .. }) {
             connection.execute(&format!("SET GLOBAL ducklake_max_retry_count = {COMMIT_TRIES}"))?;
+        }
+        if self.secret.is_none() && self.extensions().any(|name| name == POSTGRES) {
+            connection.execute(NO_SECRET)?;
         }
         connection.execute(&self.attach_sql(read_only))?;
         // SQLite's file is opened when it is asked first.
