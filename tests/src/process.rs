@@ -6,11 +6,13 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
+use arrow_flight::flight_service_client::FlightServiceClient;
 use merganser::Client;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
+use tonic::transport::{Channel, Endpoint};
 
 use crate::soon;
 
@@ -64,6 +66,12 @@ impl Process {
     /// A client of its own connection.
     pub async fn client(&self) -> Client {
         Client::connect(&self.url).await.expect("a server that listens")
+    }
+
+    /// The stub of the Flight service on a connection of its own.
+    pub async fn flight(&self) -> FlightServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(self.url.replace("grpc://", "http://")).expect("an address");
+        FlightServiceClient::new(soon("a connection", endpoint.connect()).await.expect("a connection"))
     }
 
     /// SIGKILL: no chance to tidy up.

@@ -5,10 +5,7 @@ use std::{fs, path::PathBuf};
 use futures::{StreamExt, stream};
 use merganser::IngestAck;
 use merganser_tests::{DatabaseFile, Process, TestServer, integer, integers, messages, put_streamed, unit};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
 use crate::SERVER;
 use arrow_flight::flight_service_client::FlightServiceClient;
@@ -35,8 +32,7 @@ impl Left {
     async fn by_a_killed_server() -> Self {
         let file = DatabaseFile::new();
         let server = Process::start(SERVER, file.path(), &[]).await;
-        let endpoint = Endpoint::from_shared(server.url().replace("grpc://", "http://")).unwrap();
-        let flight = FlightServiceClient::new(endpoint.connect().await.unwrap());
+        let flight = server.flight().await;
         let mut acknowledged = Vec::new();
         for number in 1..=UNITS {
             put_unit(&flight, number).await.unwrap();

@@ -11,10 +11,7 @@ use merganser_tests::{
     DatabaseFile, FailingSyncs, Process, ids, integer, messages, put, put_keyed, put_with, refused, soon,
     unit, until,
 };
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, transport::Channel};
 
 use crate::SERVER;
 
@@ -38,16 +35,11 @@ async fn upsert(
     put_with(flight, &headers, messages("t", vec![ids([0, loader * 1000 + sequence])])).await
 }
 
-async fn flight(server: &Process) -> FlightServiceClient<Channel> {
-    let url = server.url().replace("grpc://", "http://");
-    FlightServiceClient::new(Endpoint::from_shared(url).unwrap().connect().await.unwrap())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_says_what_became_of_a_unit_with_a_key() {
     let file = DatabaseFile::new();
     let server = Process::start(SERVER, file.path(), &[]).await;
-    let flight = flight(&server).await;
+    let flight = server.flight().await;
     for sequence in 1..=2 {
         put_keyed(&flight, "t", &format!("a/1/{sequence}"), vec![unit(sequence, ROWS)]).await.unwrap();
     }
@@ -94,7 +86,7 @@ async fn an_alter_that_waits_at_the_gate_of_a_unit_in_doubt_learns_that_the_data
     let file = DatabaseFile::new();
     // Who waits would do so for longer than the server waits for the failed instance to be let go.
     let server = Process::start(SERVER, file.path(), &["--read-wait", "60s"]).await;
-    let (session, flight) = (server.client().await, flight(&server).await);
+    let (session, flight) = (server.client().await, server.flight().await);
     put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
     session.execute("CREATE TEMP TABLE mine AS SELECT 1::BIGINT AS i").await.unwrap();
     // The commit takes so long that all of this comes before its end.
@@ -129,7 +121,7 @@ async fn uploads_that_wait_behind_one_in_doubt_do_not_keep_the_database_from_ope
     client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await.unwrap();
     client.execute("CREATE TABLE held AS SELECT 1 AS i").await.unwrap();
     client.execute("CREATE TABLE beside (unit BIGINT, part BIGINT)").await.unwrap();
-    let flight = flight(&server).await;
+    let flight = server.flight().await;
     upsert(&flight, 0, 1).await.unwrap();
     client.execute("BEGIN").await.unwrap();
     client.execute("UPDATE held SET i = 2").await.unwrap();
