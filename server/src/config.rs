@@ -233,6 +233,20 @@ impl Merged {
         let reads = lake::reads(self.read_directories, &catalogs)?;
         let path = (database != ":memory:").then(|| PathBuf::from(database));
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
+        let lake = engine::Lake {
+            extension_directory: lake::extension_directory(self.extension_directory)?,
+            extension_repository: lake::extension_repository(self.extension_repository)?,
+            extensions: lake::extensions(self.extensions)?,
+            secrets,
+            catalogs,
+            sources: lake::sources(self.source)?,
+            exports: lake::exports(&self.export_directories, path.as_deref())?,
+            reads,
+        };
+        // A server that is read-only maintains no lake.
+        if !self.read_only {
+            catalogs::apart(&lake)?;
+        }
         Ok(Config {
             engine: engine::Options {
                 read_only: self.read_only,
@@ -251,16 +265,7 @@ impl Merged {
                 wal_limit_bytes: self.wal_limit.as_u64(),
                 disk_reserve_bytes: self.disk_reserve.as_u64(),
                 read_age: (!self.read_age.is_zero()).then_some(self.read_age),
-                lake: engine::Lake {
-                    extension_directory: lake::extension_directory(self.extension_directory)?,
-                    extension_repository: lake::extension_repository(self.extension_repository)?,
-                    extensions: lake::extensions(self.extensions)?,
-                    secrets,
-                    catalogs,
-                    sources: lake::sources(self.source)?,
-                    exports: lake::exports(&self.export_directories, path.as_deref())?,
-                    reads,
-                },
+                lake,
                 path,
                 queries: queries::queries(self.query)?,
                 pipelines: pipelines::pipelines(self.pipeline)?,

@@ -132,6 +132,7 @@ impl From<Error> for Failure {
             Error::KeyNotHere(_) => (Kind::Precondition, "KEY_NOT_HERE"),
             Error::JobMissing(_) => (Kind::NotFound, "JOB_NOT_FOUND"),
             Error::JobBusy => (Kind::Aborted, "JOB_BUSY"),
+            Error::NotOrphans { .. } => (Kind::Precondition, "NOT_ORPHANS"),
             Error::Overtaken(_) => (Kind::Aborted, "OVERTAKEN"),
             Error::NotTogether => (Kind::Aborted, "NOT_TOGETHER"),
             Error::CatalogDown(_) => (Kind::Unavailable, "CATALOG_DOWN"),

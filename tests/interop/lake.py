@@ -101,11 +101,26 @@ class Lake:
             yield duck
 
     def age(self, hours=24, last=None):
-        """Makes its snapshots older, of many the last ones excepted."""
+        """Makes its snapshots older, of many the last ones excepted, and the files that are to be deleted."""
         newest = f" WHERE snapshot_id <= (SELECT max(snapshot_id) - {last} FROM ducklake_snapshot)" if last else ""
+        older = f"- INTERVAL '{hours} hours'"
+        self.postgres.psql(f"UPDATE ducklake_snapshot SET snapshot_time = snapshot_time {older}{newest}", self.database)
         self.postgres.psql(
-            f"UPDATE ducklake_snapshot SET snapshot_time = snapshot_time - INTERVAL '{hours} hours'{newest}", self.database
+            f"UPDATE ducklake_files_scheduled_for_deletion SET schedule_start = schedule_start {older}", self.database
         )
+
+    def upload(self, name, body=b"x"):
+        """Lays a file among its own."""
+        self.storage.client.put_object(Bucket=self.storage.bucket, Key=f"{self.database}/{name}", Body=body)
+
+    def remove(self, name):
+        self.storage.client.delete_object(Bucket=self.storage.bucket, Key=f"{self.database}/{name}")
+
+    def files(self, under=""):
+        """The names of all that lies there, from its folder on."""
+        prefix = f"{self.database}/"
+        listed = self.storage.client.list_objects_v2(Bucket=self.storage.bucket, Prefix=prefix + under)
+        return {entry["Key"].removeprefix(prefix) for entry in listed.get("Contents", [])}
 
     def toml(self, more="", catalog=""):
         return f"""

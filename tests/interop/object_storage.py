@@ -5,9 +5,12 @@ import logging
 import os
 import socket
 import subprocess
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 from client import eventually
@@ -75,6 +78,12 @@ class Storage(Bucket):
         self.server.start()
         host, port = self.server.get_host_and_port()
         super().__init__(f"{host}:{port}")
+
+    def age(self, prefix, hours=24):
+        """Makes the objects under a prefix older."""
+        for name, key in s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[self.bucket].keys.items():
+            if name.startswith(prefix):
+                key.last_modified -= timedelta(hours=hours)
 
     def stop(self):
         self.server.stop()

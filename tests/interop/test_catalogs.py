@@ -280,6 +280,7 @@ META = 'metadata = "lake.ducklake"\n'
         (lake_of(META + '[catalog.maintenance]\nexpire_after = "x"'), ["expire_after"]),
         (lake_of(META + '[catalog.maintenance]\nexpire_after = "59m"'), ["expire_after", "at least 1h"]),
         (lake_of(META + '[catalog.maintenance]\ndelete_after = "x"'), ["delete_after"]),
+        (lake_of(META + '[catalog.maintenance]\ndelete_after = "59m"'), ["delete_after", "at least 1h"]),
         (lake_of(META + "[catalog.maintenance]\ncolour = 1"), ["colour"]),
     ],
 )

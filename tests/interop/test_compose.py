@@ -125,7 +125,7 @@ def test_the_server_takes_the_configuration(services, tmp_path):
     server.run("CREATE TABLE lake.readings AS SELECT range AS n FROM range(1000)")
     assert server.rows("SELECT job, every_seconds FROM merganser_jobs()") == [("maintain lake", 3600.0)]
     server.stop()
-    keys = storage.client.list_objects_v2(Bucket="lake", Prefix="main/readings/")
+    keys = storage.client.list_objects_v2(Bucket="lake", Prefix="tables/main/readings/")
     assert keys["KeyCount"] == 1
     # The lake is not in the server's volume.
     other = Server(tmp_path / "b.db", *options, log=tmp_path / "log-1", environment=environment)

@@ -41,17 +41,17 @@ def tidied(server):
 
 
 def table_files(lake):
-    return lake.storage.client.list_objects_v2(Bucket=lake.storage.bucket, Prefix=f"{lake.database}/main/")["KeyCount"]
+    return len(lake.files("main/"))
 
 
 def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database):
-    twice_a_day = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "0s"\n'
+    twice_a_day = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "1h"\n'
     server = start(database, *lake.options(catalog=twice_a_day), kind=ClockedServer)
     due = eventually(lambda: times(server)[1], "its time is set")
     for number in range(6):
         put(server, unit(number, 200), key=f"a/1/{number + 1}")
-    orphan = f"{lake.database}/main/events/orphan.parquet"
-    lake.storage.client.put_object(Bucket=lake.storage.bucket, Key=orphan, Body=b"x")
+    lake.upload("main/events/ducklake-01a21ce2-0498-7d89-a955-08e842d49755.parquet")
+    lake.storage.age(lake.database)
     server.advance(hours=12, seconds=-1)
     assert times(server) == (None, due, None)
     assert table_files(lake) == 7
@@ -112,7 +112,7 @@ def test_a_lake_at_rest_gets_nothing_from_its_maintenance(lake, start, database)
 
 def test_neither_does_one_of_which_everything_ages_at_once(lake, start, database):
     """As with any `expire_after` and `delete_after` later: what the runs themselves leave behind is no reason for more."""
-    options = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "0s"\n'
+    options = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "1h"\n'
     server = start(database, *lake.options(catalog=options), kind=ClockedServer)
     written = "SELECT max(snapshot_id)::BIGINT, count(*) FROM lake.snapshots()"
     eventually(lambda: times(server)[1], "its time is set")

@@ -198,7 +198,7 @@ def test_a_lake_and_a_bucket_are_read_and_written(lake, start, folders, bucket):
         bucket.client.put_object(Bucket=bucket.bucket, Key=f"{lake.database}-{name}/rows.csv", Body=b"x\n42\n")
     raw, private = (f"s3://{bucket.bucket}/{lake.database}-{name}/rows.csv" for name in ("raw", "private"))
     more = f'[[source]]\nname = "raw"\nformat = "csv"\npath = "{raw}"\n'
-    maintenance = '[catalog.maintenance]\nexpire_after = "1h"\ndelete_after = "0s"\n'
+    maintenance = '[catalog.maintenance]\nexpire_after = "1h"\ndelete_after = "1h"\n'
     options = lake.options(more, maintenance)
     server = start(folders / "db.duckdb", *options, "--read-directories", folders / "open")
     assert server.rows("FROM raw") == server.rows(f"FROM '{raw}'") == [(42,)]

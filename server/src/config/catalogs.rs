@@ -8,7 +8,7 @@ use super::{
     ConfigError, invalid,
     lake::{checked_name, yes},
 };
-use crate::engine::{AttachedCatalog, CatalogKind, Maintenance, Secret, SecretKind};
+use crate::engine::{AttachedCatalog, CatalogKind, Lake, Maintenance, Secret, SecretKind};
 
 /// A catalog as the file has it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -49,6 +49,10 @@ const MOST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// (<https://github.com/duckdb/ducklake/issues/1472>). So they outlive any transaction that is to be expected.
 const LEAST_EXPIRY: Duration = Duration::from_secs(3600);
 
+/// A file that is younger may belong to a commit under way, of any server: it is written first, and named in the lake once it is
+/// whole.
+const LEAST_DELETION: Duration = Duration::from_secs(3600);
+
 /// Checks how often something is done.
 pub(super) fn check_every(every: Option<Duration>) -> Result<(), &'static str> {
     match every {
@@ -69,6 +73,11 @@ pub(super) fn catalogs(
 ) -> Result<Vec<AttachedCatalog>, ConfigError> {
     let mut names = HashSet::new();
     entries.into_iter().map(|entry| catalog(entry, &mut names, secrets)).collect()
+}
+
+/// Checks that no files of others lie where those of a lake are.
+pub(super) fn apart(lake: &Lake) -> Result<(), ConfigError> {
+    lake.check_apart().map_err(|error| invalid("catalog.data_path", &format!("of {:?} {error}", error.lake)))
 }
 
 fn catalog(
@@ -142,6 +151,11 @@ impl MaintenanceEntry {
             let reason = "must be at least 1h, and longer than any write to the lake takes: a commit that began before the \
                           snapshots which have expired would overwrite what they were";
             return Err(("expire_after", reason));
+        }
+        if delete_after.is_some_and(|age| age < LEAST_DELETION) {
+            let reason = "must be at least 1h, and longer than the longest read and the slowest commit of any server take: a \
+                          younger file may be in use";
+            return Err(("delete_after", reason));
         }
         if merge_files == Some(0) {
             return Err(("merge_files", "must be at least 1"));

@@ -165,6 +165,19 @@ pub enum Error {
     /// Another server runs the same job.
     #[error("another server is at this job just now; its run does as well")]
     JobBusy,
+    /// What a lake takes for its orphans is something else; nothing of it was deleted.
+    #[error(
+        "no orphans of {lake} were deleted, because {foreign} Parquet files below its data_path are not the lake's, and {in_use} \
+         are in use; move files of others out of there, and see what the documentation of maintenance says of such files"
+    )]
+    NotOrphans {
+        /// The name of the lake.
+        lake: String,
+        /// Files that are not named as its own.
+        foreign: u64,
+        /// Files of its own that it does not know by the names that the storage has for them.
+        in_use: u64,
+    },
     /// Other servers that write to the same catalog were always faster.
     #[error("other servers kept committing to {0} first; nothing was written, try again")]
     Overtaken(String),

@@ -71,8 +71,8 @@ pub use ingest::{
 };
 pub use jobs::{JobClock, Pipeline};
 pub use lake::{
-    AttachedCatalog, CatalogKind, Format, Lake, Maintenance, OptionValue, Reads, Secret, SecretKind,
-    SecretText, Source,
+    AttachedCatalog, CatalogKind, Format, Lake, Maintenance, NotApart, OptionValue, Reads, Secret,
+    SecretKind, SecretText, Source,
 };
 pub use ledger::IngestKey;
 pub use names::Names;

@@ -9,11 +9,11 @@ use arrow_array::cast::AsArray;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{TABLES, again::again};
+use super::{TABLES, again::again, orphans::Found};
 use crate::{
     engine::{
-        Result,
-        answers::count,
+        Error, Result,
+        answers::{count, first_text},
         ffi::Connection,
         lake::{AttachedCatalog, Maintenance, metadata_of},
         ledger::{LedgerTable, Retention},
@@ -27,6 +27,9 @@ const TRIES: u32 = 5;
 const MERGES: usize = 100;
 /// A lake at rest is searched for orphans so many times in the age at which they are deleted.
 const SEARCHES: u32 = 4;
+
+/// DuckLake's function that deletes what it takes for orphans.
+const ORPHANS: &str = "ducklake_delete_orphaned_files";
 
 /// What a run has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +79,8 @@ pub(super) struct Upkeep {
 struct Seen {
     /// The newest snapshot when the last of them began.
     newest: Option<u64>,
-    /// When a search found no orphans, or those that it found were deleted. It lists the whole of the bucket.
+    /// When a search found no orphans, or those that it found were deleted; `None` where it found what is no orphan. It
+    /// lists all that is below the data_path.
     searched: Option<Instant>,
 }
 
@@ -108,8 +112,7 @@ impl Upkeep {
         stop: &CancellationToken,
         take: &mut dyn FnMut() -> Result<bool>,
     ) -> Result<Option<Tidied>> {
-        let (name, metadata) = (literal(&self.catalog.name), quote(&metadata_of(&self.catalog.name)));
-        let lake = Lake { connection, name, metadata, stop };
+        let lake = Lake::new(connection, &self.catalog.name, stop);
         let mut seen = self.seen.lock();
         let newest = lake.newest_snapshot()?;
         // A lake that was put back to an earlier state begins to count anew.
@@ -122,7 +125,7 @@ impl Upkeep {
             if !seen.is_search_due(options.delete_after) {
                 return Ok(Some(Tidied::default()));
             }
-            if !lake.has_orphans(options)? {
+            if lake.orphans(&lake.fixed(options.delete_after)?)? == 0 {
                 seen.searched = Some(begun);
                 return Ok(Some(Tidied::default()));
             }
@@ -130,22 +133,25 @@ impl Upkeep {
         if !take()? {
             return Ok(None);
         }
-        let tidied = tidy_up(&lake, &self.catalog)?;
-        *seen = Seen { newest: Some(newest), searched: Some(begun) };
+        let (mut tidied, swept) = tidy_up(&lake, &self.catalog)?;
+        // All else is done, so that a lake at rest is only searched again.
+        if matches!(swept, Ok(_) | Err(Error::NotOrphans { .. })) {
+            *seen = Seen { newest: Some(newest), searched: swept.is_ok().then_some(begun) };
+        }
+        tidied.orphaned_files = swept?;
         Ok(Some(tidied))
     }
 }
 
-/// Does all of it, a step at a time. One that fails does not keep the others from being done.
-fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<Tidied> {
+/// Does all of it, a step at a time. One that fails does not keep the others from being done. What came of the orphans is
+/// told apart.
+fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result<u64>)> {
     let Maintenance { expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
     let (mut tidied, mut failed) = (Tidied::default(), None);
-    let mut step = |count: &mut u64, step: Result<u64>| match step {
+    let log = |error: &Error| tracing::warn!(catalog = catalog.name, %error, "a step of maintenance failed");
+    let mut step = |count: &mut u64, step: Result<u64>| match step.inspect_err(log) {
         Ok(done) => *count += done,
-        Err(error) => {
-            tracing::warn!(catalog = catalog.name, %error, "a step of maintenance failed");
-            failed.get_or_insert(error);
-        }
+        Err(error) => drop(failed.get_or_insert(error)),
     };
     step(&mut tidied.pruned_units, prune(lake.connection, &catalog.name, lake.stop));
     step(&mut tidied.flushed_rows, lake.sum("ducklake_flush_inlined_data", "", "rows_flushed"));
@@ -161,8 +167,8 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<Tidied> {
     }
     let older = older_than(*delete_after);
     step(&mut tidied.deleted_files, lake.count("ducklake_cleanup_old_files", &older));
-    step(&mut tidied.orphaned_files, lake.count("ducklake_delete_orphaned_files", &older));
-    failed.map_or(Ok(tidied), Err)
+    let swept = lake.sweep(*delete_after).inspect_err(log);
+    failed.map_or(Ok((tidied, swept)), Err)
 }
 
 fn prune(connection: &Connection, catalog: &str, stop: &CancellationToken) -> Result<u64> {
@@ -175,9 +181,9 @@ fn older_than(age: Duration) -> String {
     format!(", older_than => (now() - to_microseconds({}))::TIMESTAMP", age.as_micros())
 }
 
-/// The arguments for a look at what a function would take away.
-fn dry(age: Duration) -> String {
-    format!("{}, dry_run => true", older_than(age))
+/// The arguments for a look at what a function with these would take away.
+fn dry(arguments: &str) -> String {
+    format!("{arguments}, dry_run => true")
 }
 
 /// A table of the lake, as literals.
@@ -186,15 +192,21 @@ struct Table {
     name: String,
 }
 
-/// A lake on a connection; the name as a literal, and that of its metadata as an identifier.
+/// A lake on a connection; the name also as a literal, and that of its metadata as an identifier.
 struct Lake<'a> {
     connection: &'a Connection,
+    plain: &'a str,
     name: String,
     metadata: String,
     stop: &'a CancellationToken,
 }
 
-impl Lake<'_> {
+impl<'a> Lake<'a> {
+    fn new(connection: &'a Connection, name: &'a str, stop: &'a CancellationToken) -> Self {
+        let metadata = quote(&metadata_of(name));
+        Self { connection, plain: name, name: literal(name), metadata, stop }
+    }
+
     fn newest_snapshot(&self) -> Result<u64> {
         self.number(&format!("SELECT max(snapshot_id) FROM {}.ducklake_snapshot", self.metadata))
     }
@@ -229,19 +241,39 @@ impl Lake<'_> {
         Ok(self.has_old_snapshots(options)? || self.has_old_files(options)?)
     }
 
-    /// Whether there are files that no commit has written down.
-    fn has_orphans(&self, options: &Maintenance) -> Result<bool> {
-        Ok(self.count("ducklake_delete_orphaned_files", &dry(options.delete_after))? > 0)
+    /// Deletes files that no commit has written down, where nothing else would go with them. What is found and what is deleted
+    /// is older than the same moment, so that nothing has come to be old enough meanwhile.
+    fn sweep(&self, age: Duration) -> Result<u64> {
+        let older = self.fixed(age)?;
+        match self.orphans(&older)? {
+            0 => Ok(0),
+            _ => self.count(ORPHANS, &older),
+        }
+    }
+
+    /// How many such files there are.
+    fn orphans(&self, older: &str) -> Result<u64> {
+        let listed = format!("{ORPHANS}({}{})", self.name, dry(older));
+        again(self.stop, TRIES, || Found::look(self.connection, self.plain, &self.metadata, &listed))?
+            .check(self.plain)
+    }
+
+    /// As [`older_than`], with the moment that it is now.
+    fn fixed(&self, age: Duration) -> Result<String> {
+        let micros = age.as_micros();
+        let moment = format!("SELECT ((now() - to_microseconds({micros}))::TIMESTAMP)::VARCHAR");
+        Ok(format!(", older_than => {}::TIMESTAMP", literal(&first_text(self.connection, &moment)?)))
     }
 
     fn has_old_snapshots(&self, options: &Maintenance) -> Result<bool> {
         let Some(age) = options.expire_after else { return Ok(false) };
-        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(age));
+        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(&older_than(age)));
         self.has_changes(&format!("IN (SELECT snapshot_id FROM {expired})"))
     }
 
     fn has_old_files(&self, options: &Maintenance) -> Result<bool> {
-        let old = format!("ducklake_cleanup_old_files({}{})", self.name, dry(options.delete_after));
+        let old =
+            format!("ducklake_cleanup_old_files({}{})", self.name, dry(&older_than(options.delete_after)));
         let of_jobs =
             TABLES.map(|(name, _)| format!("contains(path, '/{INTERNAL_PREFIX}/{name}/')")).join(" OR ");
         Ok(self.number(&format!("SELECT count(*) FROM {old} WHERE NOT ({of_jobs})"))? > 0)

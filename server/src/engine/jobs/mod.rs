@@ -10,6 +10,7 @@ mod book;
 mod clock;
 mod lease;
 mod maintenance;
+mod orphans;
 mod pipeline;
 mod roster;
 mod sheet;

@@ -36,6 +36,16 @@ pub enum CatalogKind {
     Sqlite,
 }
 
+impl CatalogKind {
+    /// Where the files of a lake are, as far as the configuration says so.
+    pub(super) fn data_path(&self) -> Option<&str> {
+        match self {
+            Self::DuckLake { data_path } => data_path.as_deref(),
+            Self::DuckDb | Self::Postgres | Self::Sqlite => None,
+        }
+    }
+}
+
 /// What is done for a DuckLake from time to time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Maintenance {
@@ -43,7 +53,7 @@ pub struct Maintenance {
     pub every: Option<Duration>,
     /// Snapshots older than this are forgotten, and with them what only they can see.
     pub expire_after: Option<Duration>,
-    /// Files that no snapshot refers to are deleted once they are this old, and so are files that nobody knows:
+    /// Files that no snapshot refers to are deleted once they are this old, and so are orphans:
     /// younger ones may belong to a read or a commit under way.
     pub delete_after: Duration,
     /// Large files that are made of small ones at a time, so that memory stays bounded.
@@ -64,6 +74,13 @@ impl Default for Maintenance {
 /// The name of the catalog in which DuckLake keeps what it knows of a lake.
 pub(in crate::engine) fn metadata_of(lake: &str) -> String {
     format!("__ducklake_metadata_{lake}")
+}
+
+/// Where the files of a lake are that is attached under this name, by its own word; with a slash at the end.
+pub(in crate::engine) fn data_path_of(connection: &Connection, lake: &str) -> Result<String> {
+    let metadata = quote(&metadata_of(lake));
+    let sql = format!("SELECT value FROM {metadata}.ducklake_metadata WHERE key = 'data_path'");
+    first_text(connection, &sql)
 }
 
 /// A database besides the server's own, which clients see under its name.
@@ -89,6 +106,22 @@ impl AttachedCatalog {
     /// Whether other servers may write to it as well.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self.kind, CatalogKind::DuckLake { .. })
+    }
+
+    /// Whether two names are given to one database.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        (&self.location, &self.secret) == (&other.location, &other.secret)
+    }
+
+    /// Where the files of a lake are, by the configuration or by the lake itself; `None` where it is not there to be asked,
+    /// or is no lake.
+    pub(super) fn data_path(&self, connection: &Connection) -> Result<Option<String>> {
+        match &self.kind {
+            CatalogKind::DuckLake { data_path: None } if self.is_there(connection)? => {
+                data_path_of(connection, &self.name).map(Some)
+            }
+            kind => Ok(kind.data_path().map(str::to_owned)),
+        }
     }
 
     /// Whether servers that share it can wait for each other in its metadata.
@@ -149,10 +182,16 @@ impl AttachedCatalog {
             let tables =
                 format!("FROM sqlite_query({}, 'SELECT count(*) FROM sqlite_master')", literal(&self.name));
             if let Err(error) = connection.execute(&tables) {
-                connection.execute(&format!("DETACH {}", quote(&self.name)))?;
+                self.detach(connection)?;
                 return Err(error.into());
             }
         }
+        Ok(())
+    }
+
+    /// Takes it back that it was attached.
+    pub(super) fn detach(&self, connection: &Connection) -> Result<()> {
+        connection.execute(&format!("DETACH {}", quote(&self.name)))?;
         Ok(())
     }
 

@@ -4,9 +4,11 @@
 //! All of it is done anew whenever the database is opened, also after a failure; nothing is written into the
 //! user's file.
 
+mod apart;
 mod catalog;
 mod extensions;
 mod pinned;
+mod place;
 mod published;
 mod reads;
 mod secret;
@@ -14,8 +16,9 @@ mod source;
 
 use std::{collections::HashSet, path::PathBuf};
 
-pub(super) use catalog::metadata_of;
+pub use apart::NotApart;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
+pub(super) use catalog::{data_path_of, metadata_of};
 pub(super) use pinned::PinnedSchemas;
 pub use reads::Reads;
 pub use secret::{Secret, SecretKind, SecretText};
@@ -114,7 +117,7 @@ impl Lake {
     ) -> Result<HashSet<String>> {
         let mut attached = HashSet::new();
         for catalog in &self.catalogs {
-            if catalog.or_missed(attach(catalog, connection, extensions, read_only))?.is_some() {
+            if catalog.or_missed(self.attach_one(catalog, connection, extensions, read_only))?.is_some() {
                 attached.insert(catalog.name.clone());
             }
         }
@@ -131,8 +134,27 @@ impl Lake {
         connection: &Connection,
         read_only: bool,
     ) -> Result<()> {
-        let mut extensions = self.extensions();
-        attach(catalog, connection, &mut extensions, read_only)
+        self.attach_one(catalog, connection, &mut self.extensions(), read_only)
+    }
+
+    fn attach_one(
+        &self,
+        catalog: &AttachedCatalog,
+        connection: &Connection,
+        extensions: &mut Extensions<'_>,
+        read_only: bool,
+    ) -> Result<()> {
+        catalog.extensions().try_for_each(|name| extensions.load(connection, name))?;
+        catalog.attach(connection, read_only)?;
+        if !read_only
+            && catalog.is_shared()
+            && let Err(error) = self.check_attached(connection)
+        {
+            catalog.detach(connection)?;
+            return Err(error);
+        }
+        tracing::info!(catalog = catalog.name, "attached a catalog");
+        Ok(())
     }
 
     fn publish_sources(&self, connection: &Connection, extensions: &mut Extensions<'_>) -> Result<()> {
@@ -147,16 +169,4 @@ impl Lake {
             there.iter().try_for_each(|source| source.or_missed(source.create(connection)).map(drop))
         })
     }
-}
-
-fn attach(
-    catalog: &AttachedCatalog,
-    connection: &Connection,
-    extensions: &mut Extensions<'_>,
-    read_only: bool,
-) -> Result<()> {
-    catalog.extensions().try_for_each(|name| extensions.load(connection, name))?;
-    catalog.attach(connection, read_only)?;
-    tracing::info!(catalog = catalog.name, "attached a catalog");
-    Ok(())
 }

@@ -6,14 +6,13 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::{AttachedCatalog, CatalogKind, Connection, Error, Format, Lake, Result, Source, metadata_of};
+use super::{AttachedCatalog, Connection, Error, Format, Lake, Result, Source, place::pattern};
 use crate::{
     engine::{
         BadDirectory,
-        answers::first_text,
         export::{Directory, real_file},
     },
-    sql::{literal, quote},
+    sql::literal,
 };
 
 /// Where clients may read, besides what the configuration declares.
@@ -102,16 +101,10 @@ impl Places {
             let file = catalog.location.strip_prefix("sqlite:").unwrap_or(&catalog.location);
             BESIDE_A_DATABASE.iter().for_each(|name| self.add_file(&format!("{file}{name}")));
         }
-        let CatalogKind::DuckLake { data_path } = &catalog.kind else { return Ok(()) };
-        if let Some(path) = data_path {
-            return self.add_data(catalog, path);
+        match catalog.data_path(connection)? {
+            Some(path) => self.add_data(catalog, &path),
+            None => Ok(()),
         }
-        if catalog.is_there(connection)? {
-            let metadata = quote(&metadata_of(&catalog.name));
-            let path = format!("SELECT value FROM {metadata}.ducklake_metadata WHERE key = 'data_path'");
-            return self.add_data(catalog, &first_text(connection, &path)?);
-        }
-        Ok(())
     }
 
     /// The folder of a lake's data, which DuckLake makes with its first file. It could not any more: what lies above it
@@ -139,13 +132,6 @@ impl Places {
 
 /// The names of the files that DuckDB opens for a database, behind that of its own.
 const BESIDE_A_DATABASE: [&str; 4] = ["", ".wal", ".wal.checkpoint", ".wal.recovery"];
-
-/// The folder before the first star of a pattern. Of an address on the web all is its name.
-fn pattern(path: &str) -> Option<&str> {
-    let is_web = path.starts_with("http://") || path.starts_with("https://");
-    let at = path.find(['*', '?', '[', '{']).filter(|_| !is_web)?;
-    Some(path[..at].rsplit_once('/').map_or(".", |(folder, _)| folder))
-}
 
 /// Whether a folder is that of all others, of this machine or of a kind of storage.
 fn is_everything(folder: &str) -> bool {
