@@ -37,15 +37,38 @@ pub(crate) fn publish(
     Ok(())
 }
 
-/// `name.x` must mean one thing only.
+/// `name.x` must mean one thing only, in whatever capitals, which DuckDB does not tell apart.
 pub(super) fn check_free(connection: &Connection, name: &str) -> Result<()> {
     let taken = first_text(
         connection,
         &format!(
             "SELECT count(*)::VARCHAR FROM duckdb_schemas() \
-             WHERE schema_name = {name} OR database_name = {name}",
-            name = literal(name)
+             WHERE {name} IN (lower(schema_name), lower(database_name))",
+            name = literal(&name.to_lowercase())
         ),
     )?;
     if taken == "0" { Ok(()) } else { Err(Error::NameClash(name.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::{Options, database::Database};
+
+    #[test]
+    fn a_name_is_taken_in_whatever_capitals() {
+        for taken in
+            ["CREATE SCHEMA \"QUERIES\"", "ATTACH ':memory:' AS \"Queries\"", "CREATE SCHEMA queries"]
+        {
+            let database = Arc::new(Database::open(&Options::default()).unwrap());
+            let connection = database.private_connection().unwrap();
+            check_free(&connection, QUERIES).unwrap();
+            connection.execute(taken).unwrap();
+            for name in [QUERIES, "Queries"] {
+                assert!(matches!(check_free(&connection, name), Err(Error::NameClash(_))), "{name}: {taken}");
+            }
+        }
+    }
 }
