@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from harness import Server, refused, run_to_exit
-from object_storage import KEY_ID, SCHEMES, SECRET, Storage, extension_directory
+from object_storage import KEY_ID, SCHEMES, SECRET, DiskStorage, Storage, extension_directory
 
 TRIPS = """
 [[source]]
@@ -119,6 +119,42 @@ def test_or_is_left_out_where_it_is_not_required(storage, configured, start):
     refused(server.run, "FROM gone", slug="NOT_FOUND")
     server.stop()
     assert "a source cannot be read" in server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory):
+    """A storage that checks keys, with the trips of one year."""
+    folder = tmp_path_factory.mktemp("strict")
+    storage = DiskStorage(folder / "objects")
+    duckdb.sql(f"COPY (SELECT range AS id FROM range(1000)) TO '{folder}/x.parquet'")
+    storage.upload(folder / "x.parquet", "trips/year=2020/x.parquet")
+    yield storage
+    storage.kill()
+
+
+@pytest.mark.parametrize("wrong", [{"secret": "the-wrong-secret"}, {"key_id": "the-wrong-id"}], ids=["secret", "key_id"])
+def test_a_key_that_the_storage_refuses_stops_the_start(strict, configured, start, wrong):
+    trips = TRIPS.replace("*/*.parquet", "year=2020/x.parquet")
+    for source in (TRIPS, trips):
+        told_nobody_the_key(strict, start, configured, wrong, source)
+    server = start(":memory:", *configured(strict.secret() + TRIPS))
+    assert server.rows("SELECT count(*) FROM trips") == [(1000,)]
+
+
+def told_nobody_the_key(strict, start, configured, wrong, source):
+    secret = strict.secret(**{name: f'"{value}"' for name, value in wrong.items()})
+    ended = run_to_exit("--database", ":memory:", *configured(secret + source))
+    assert ended.returncode == 1, ended
+    assert "source trips" in ended.stderr and "403" in ended.stderr, ended.stderr
+    # Or it is left out, where it is not required.
+    server = start(":memory:", *configured(secret + source + "required = false\n"))
+    told = refused(server.run, "FROM trips", slug="NOT_FOUND")
+    read = refused(server.run, "FROM 's3://lake/trips/year=2020/x.parquet'")
+    server.stop()
+    log = server.log.read_text()
+    assert "a source cannot be read" in log and "403" in log
+    for text in (ended.stderr, ended.stdout, told.text, read.text, log):
+        assert not [value for value in (SECRET, KEY_ID, *wrong.values()) if value in text], text
 
 
 def keys(storage, prefix):
