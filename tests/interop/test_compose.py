@@ -1,10 +1,12 @@
 """docker-compose.yml: that it hangs together, and that the server takes the configuration which it mounts.
 
-No container runs here. The server reads docker/lake.toml with the environment of its service, except that PostgreSQL and
+No container runs here: of Docker only compose is asked, which reads the file. The server reads docker/lake.toml with the environment of its service, except that PostgreSQL and
 the S3 store are those of the tests.
 """
 
 import re
+import shutil
+import sys
 import tomllib
 
 import pytest
@@ -13,7 +15,7 @@ import yaml
 from harness import Server, run_to_exit
 from lake import EXTENSIONS, Postgres
 from object_storage import Storage, extension_folder
-from programs import ROOT
+from programs import ROOT, run
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
@@ -34,6 +36,39 @@ def lake_environment():
 def image_environment():
     """What the image has there already."""
     return dict(re.findall(r"\b(MERGANSER_\w+)=(\S+)", (ROOT / "Dockerfile").read_text().split("FROM debian")[1]))
+
+
+@pytest.fixture
+def compose(tmp_path, monkeypatch):
+    """Runs Docker's compose, which scripts/system-tools installs, with nothing but the defaults of the file's variables."""
+    monkeypatch.delenv("LAKE_PASSWORD", raising=False)
+    (tmp_path / "empty.env").touch()
+    tool = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+    return lambda file, *arguments: run(*tool, "--env-file", tmp_path / "empty.env", "--file", file, *arguments)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scripts/system-tools installs compose on Linux only")
+class TestByCompose:
+    @pytest.mark.parametrize("profile", [[], ["--profile", "lake"]])
+    def test_it_is_valid(self, compose, profile):
+        ended = compose(ROOT / "docker-compose.yml", *profile, "config", "--quiet")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+    @pytest.mark.parametrize("right, wrong", [("healthcheck:", "healthchek:"), ("service_healthy", "service_well")])
+    def test_what_is_wrong_in_it_would_be_found(self, compose, tmp_path, right, wrong):
+        file = tmp_path / "docker-compose.yml"
+        file.write_text(TEXT.replace(right, wrong))
+        ended = compose(file, "--profile", "lake", "config", "--quiet")
+        assert ended.returncode != 0 and wrong.rstrip(":") in ended.stderr, ended
+
+    def test_variables_and_references_mean_what_the_other_tests_take_them_for(self, compose):
+        ended = compose(ROOT / "docker-compose.yml", "--profile", "lake", "config")
+        services = yaml.safe_load(ended.stdout)["services"]
+        assert set(services) == set(SERVICES)
+        assert services["lake"]["environment"] == lake_environment()
+        for name, service in SERVICES.items():
+            waits = {other: depends["condition"] for other, depends in services[name].get("depends_on", {}).items()}
+            assert waits == {other: depends["condition"] for other, depends in service.get("depends_on", {}).items()}
 
 
 def test_every_variable_has_a_default():
