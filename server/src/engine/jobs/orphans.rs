@@ -13,7 +13,7 @@ use crate::engine::{Error, Result, ffi::Connection, lake::data_path_of};
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Files that are named as those of the lake are.
-    pub(super) orphans: u64,
+    orphans: u64,
     /// Other files,
     foreign: u64,
     /// and those that the lake has in use.
