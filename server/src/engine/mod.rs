@@ -77,7 +77,7 @@ pub use lake::{
 pub use ledger::IngestKey;
 pub use names::Names;
 pub use outage::Condition;
-pub use posted::Posted;
+pub use posted::{Posted, Posting};
 pub(crate) use queries::excerpt;
 pub use queries::{
     Arguments, Input, NamedQuery, Page, Parameter, QueryCard, add_argument, arguments_of, page_of,

@@ -31,33 +31,68 @@ pub struct Posted {
     room: Room,
 }
 
-impl Engine {
-    /// Takes the rows of a request, within the memory for rows on their way in. Of what `room` holds already they take
-    /// what is spare.
+/// Rows of a request while they come, within the memory for rows on their way in.
+pub struct Posting {
+    name: String,
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    room: Room,
+}
+
+impl Posting {
+    /// Begins with the columns. Of what `room` holds already the rows take what is spare.
     ///
     /// # Errors
-    /// Those of the stream; [`Error::QueueFull`]; [`Error::SchemaMismatch`] for a value that DuckDB has no place for;
-    /// [`Error::BadName`].
-    pub async fn take_posted(
-        &self,
-        name: &str,
-        schema: SchemaRef,
-        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
-        mut room: Room,
-    ) -> Result<Posted> {
+    /// [`Error::SchemaMismatch`] for columns that no table has; [`Error::BadName`].
+    pub fn begin(name: &str, schema: &Schema, room: Room) -> Result<Self> {
         if name.is_empty() || name.len() > super::MAX_NAME_BYTES || name.contains('\0') {
             return Err(Error::BadName("the name of the posted rows cannot be that of a table".into()));
         }
-        check_columns(&schema)?;
+        check_columns(schema)?;
         let fields: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
-        let imported_schema = Arc::new(Schema::new(fields));
-        let mut taken = Vec::new();
-        while let Some(batch) = batches.next().await.transpose()? {
-            room.hold(bytes_of(&batch)).await?;
-            taken.push(import_batch(&batch, &imported_schema)?);
-        }
+        Ok(Self { name: name.to_owned(), schema: Arc::new(Schema::new(fields)), batches: Vec::new(), room })
+    }
+
+    /// What it holds.
+    pub fn room(&mut self) -> &mut Room {
+        &mut self.room
+    }
+
+    /// Takes some rows, once there is room for them.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]; [`Error::SchemaMismatch`] for a value that DuckDB has no place for.
+    pub async fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.room.hold(bytes_of(batch)).await?;
+        self.batches.push(import_batch(batch, &self.schema)?);
+        Ok(())
+    }
+
+    /// That these are all.
+    pub fn end(self) -> Posted {
+        let Self { name, schema, batches, mut room } = self;
         room.settle();
-        Ok(Posted { name: name.to_owned(), columns: None, schema: imported_schema, batches: taken, room })
+        Posted { name, columns: None, schema, batches, room }
+    }
+}
+
+impl Engine {
+    /// Takes the rows of a request as they come from its sender.
+    ///
+    /// # Errors
+    /// Those of the stream, of [`Posting::begin`] and of [`Posting::add`].
+    pub async fn take_posted(
+        &self,
+        name: &str,
+        schema: &Schema,
+        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
+        sender: u64,
+    ) -> Result<Posted> {
+        let mut posting = Posting::begin(name, schema, self.room(sender))?;
+        while let Some(batch) = batches.next().await.transpose()? {
+            posting.add(&batch).await?;
+        }
+        Ok(posting.end())
     }
 
     /// Runs a query over posted rows, in the same way as a read.

@@ -90,6 +90,6 @@ impl Flight {
 
     async fn posted(&self, name: &str, upload: &mut Upload, sender: u64) -> Result<Posted, Error> {
         let schema = upload.schema().await?;
-        self.engine.take_posted(name, schema, upload, self.engine.room(sender)).await
+        self.engine.take_posted(name, &schema, upload, sender).await
     }
 }

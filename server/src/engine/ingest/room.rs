@@ -37,10 +37,11 @@ impl Room {
         Ok(())
     }
 
-    /// Says that what it holds is for what comes next: rows take the place of the text that they were read from, and
-    /// nobody else gets in between.
-    pub fn reuse(&mut self) {
-        self.spare = self.share.as_ref().map_or(0, Share::bytes);
+    /// Says that so much of what it holds is for what comes next: rows take the place of the text that they were read
+    /// from, and nobody else gets in between.
+    pub fn reuse(&mut self, bytes: usize) {
+        let held = self.share.as_ref().map_or(0, Share::bytes);
+        self.spare = self.spare.saturating_add(bytes).min(held);
     }
 
     /// Gives back what is spare.
@@ -69,7 +70,8 @@ mod tests {
             room.hold(120).await.unwrap();
             room.hold(80).await.unwrap();
             assert_eq!(budget.taken(), 200);
-            room.reuse();
+            room.reuse(150);
+            room.reuse(50);
             let mut all = 0;
             for bytes in rows {
                 room.hold(bytes).await.unwrap();
@@ -89,7 +91,7 @@ mod tests {
         let budget = Budget::new(1_000, Duration::ZERO);
         let mut room = room(&budget);
         room.hold(100).await.unwrap();
-        room.reuse();
+        room.reuse(100);
         assert!(matches!(room.hold(700).await, Err(Error::QueueFull)));
         assert_eq!((budget.taken(), room.spare), (100, 100));
         room.settle();

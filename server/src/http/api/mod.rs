@@ -7,11 +7,14 @@
 mod accept;
 mod address;
 mod answer;
+mod arrow_rows;
 mod body;
+mod csv_rows;
 mod cursor_token;
 mod cursors;
 mod door;
-mod nesting;
+mod json_objects;
+mod json_rows;
 mod openapi;
 mod parameters;
 mod problem;

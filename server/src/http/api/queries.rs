@@ -137,7 +137,7 @@ pub(super) async fn call(
         Some(_) if head.method != Method::POST => return Ok(wants_rows()),
         Some(_) => {
             let body = body::read_rows(&visit, body).await?;
-            Some(rows::read(&visit, card, &head.headers, body).await?)
+            Some(rows::read(card, &head.headers, body).await?)
         }
         None => {
             asked.add_body(&body::read(&visit, body).await?.bytes)?;

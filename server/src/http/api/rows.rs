@@ -1,32 +1,46 @@
 //! Rows in the body of a request, by its content type: JSON, lines of JSON, CSV, or an Arrow stream.
 
-use std::{io::Cursor, sync::Arc};
+use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, cast::AsArray};
-use arrow_buffer::Buffer;
-use arrow_cast::{CastOptions, cast_with_options};
-use arrow_ipc::reader::StreamDecoder;
-use arrow_json::{ReaderBuilder, reader::Decoder};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
 use axum::{
     body::Bytes,
     http::{HeaderMap, StatusCode},
 };
-use futures::stream;
 
 use super::{
+    arrow_rows::ArrowRows,
     body::{self, Whole},
-    door::Visit,
-    nesting,
+    csv_rows::CsvRows,
+    json_objects::Objects,
+    json_rows::JsonRows,
     problem::Problem,
 };
 use crate::{
-    engine::{Error, Posted, QueryCard, check_expansion},
+    engine::{Error, Posted, Posting, QueryCard, check_expansion},
     failure::Kind,
 };
 
 /// Rows that are decoded at once.
-const BATCH_ROWS: usize = 8_192;
+pub(super) const BATCH_ROWS: usize = 8_192;
+
+/// Rows that are decoded some at a time, so that their memory can be asked for in between.
+pub(super) trait Decode: Send {
+    /// The next ones; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ArrowError`] for what is no row.
+    fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError>;
+
+    /// The bytes of the body that have become rows.
+    fn read(&self) -> usize;
+
+    /// What the next rows may take, where that is so much that it has to be asked for before.
+    fn large(&self) -> usize {
+        0
+    }
+}
 
 /// How a body says its rows.
 #[derive(Clone, Copy)]
@@ -37,27 +51,40 @@ enum Form {
     Arrow,
 }
 
-/// The rows of a body as the input of a query.
-pub(super) async fn read(
-    visit: &Visit,
-    card: &QueryCard,
-    headers: &HeaderMap,
-    body: Whole,
-) -> Result<Posted, Problem> {
+/// The rows of a body as the input of a query. Some are decoded, and their memory is asked for, in turn: a short body
+/// may stand for many rows. They take the place of the text that they were read from.
+pub(super) async fn read(card: &QueryCard, headers: &HeaderMap, body: Whole) -> Result<Posted, Problem> {
     let form = form(headers)?;
-    let schema = Arc::clone(&card.input_schema);
-    let Whole { bytes, mut room } = body;
-    // Decoding takes the time of thousands of values, and hostile Arrow data may panic. It goes on when its client has
-    // gone, and holds its room for as long.
-    let decoding = tokio::task::spawn_blocking(move || (decode(form, &schema, &bytes), room));
-    let decoded;
-    (decoded, room) = decoding.await.map_err(|_| Error::BadArrow("the body is malformed".into()))?;
-    let (schema, batches) = decoded
-        .map_err(|error| Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {error}")))?;
-    batches.iter().try_for_each(check_expansion)?;
-    room.reuse();
-    let batches = stream::iter(batches.into_iter().map(Ok));
-    Ok(visit.api.engine.take_posted(&card.name, schema, batches, room).await?.as_input_of(card)?)
+    let input = Arc::clone(&card.input_schema);
+    let Whole { bytes, room } = body;
+    let (opened, room) = decoding(move || (open(form, &input, bytes), room)).await?;
+    let (schema, mut rows) = opened.map_err(unreadable)?;
+    let mut posting = Posting::begin(&card.name, &schema, room)?;
+    let mut read = 0;
+    loop {
+        let large = rows.large();
+        posting.room().hold(large).await?;
+        let next;
+        (next, rows, posting) = decoding(move || (rows.next(), rows, posting)).await?;
+        posting.room().reuse(large + (rows.read() - read));
+        read = rows.read();
+        let Some(batch) = next.map_err(unreadable)? else { break };
+        check_expansion(&batch)?;
+        posting.add(&batch).await?;
+    }
+    drop(rows);
+    Ok(posting.end().as_input_of(card)?)
+}
+
+/// Decoding takes the time of thousands of values, and hostile Arrow data may panic. It goes on when its client has gone,
+/// and holds its room for as long.
+async fn decoding<T: Send + 'static>(decode: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    Ok(decoded.map_err(|_| Error::BadArrow("the body is malformed".into()))?)
+}
+
+fn unreadable(error: ArrowError) -> Problem {
+    Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {error}"))
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {
@@ -78,122 +105,32 @@ fn form(headers: &HeaderMap) -> Result<Form, Problem> {
     }
 }
 
-type Decoded = Result<(SchemaRef, Vec<RecordBatch>), ArrowError>;
+type Opened = (SchemaRef, Box<dyn Decode>);
 
-fn decode(form: Form, schema: &SchemaRef, body: &Bytes) -> Decoded {
+/// The columns in which the rows of a body come, and the rows.
+fn open(form: Form, input: &Schema, body: Bytes) -> Result<Opened, ArrowError> {
     match form {
-        Form::Json => from_json(schema, body),
-        Form::Ndjson => from_lines(schema, body),
-        Form::Csv => from_csv(body),
-        Form::Arrow => from_arrow(body),
-    }
-}
-
-/// One array of rows. A column that the query does not know is an error; one that a row lacks is null.
-fn from_json(schema: &SchemaRef, body: &[u8]) -> Decoded {
-    let no_array = || ArrowError::JsonError("the body has to be one array of objects".into());
-    let row = Field::new_list_field(DataType::Struct(as_written(schema).fields), false);
-    let array = Field::new("rows", DataType::List(Arc::new(row)), false);
-    // More values than one there must not be; the number says how much is set aside for what is read.
-    nesting::check(body)?;
-    let mut decoder = json_reader(ReaderBuilder::new_with_field(array), BATCH_ROWS)?;
-    let read = decoder.decode(body)?;
-    let array = decoder.flush()?.filter(|array| array.num_rows() == 1 && read == body.len());
-    let rows = RecordBatch::from(array.ok_or_else(no_array)?.column(0).as_list::<i32>().values().as_struct());
-    // In pieces, whose memory is asked for one after the other.
-    let starts = (0..rows.num_rows()).step_by(BATCH_ROWS);
-    let pieces: Vec<_> =
-        starts.map(|start| rows.slice(start, BATCH_ROWS.min(rows.num_rows() - start))).collect();
-    as_input(schema, &pieces)
-}
-
-/// A row a line. The same holds for its columns.
-fn from_lines(schema: &SchemaRef, mut body: &[u8]) -> Decoded {
-    nesting::check(body)?;
-    let mut decoder = json_reader(ReaderBuilder::new(Arc::new(as_written(schema))), BATCH_ROWS)?;
-    let mut batches = Vec::new();
-    while !body.is_empty() {
-        body = &body[decoder.decode(body)?..];
-        batches.extend(decoder.flush()?);
-    }
-    as_input(schema, &batches)
-}
-
-fn json_reader(builder: ReaderBuilder, batch_size: usize) -> Result<Decoder, ArrowError> {
-    builder.with_batch_size(batch_size).with_strict_mode(true).with_coerce_primitive(true).build_decoder()
-}
-
-/// Values are read as the texts that they are: numbers exactly, and everything else by DuckDB, as in CSV. Only what is
-/// nested is read by its type, and floating point, of which a text means the same.
-fn as_written(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().map(|field| {
-        match field.data_type().is_nested() || field.data_type().is_floating() {
-            true => Arc::new(Field::clone(field).with_nullable(true)),
-            false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+        Form::Json => json(JsonRows::open(input, body, Objects::of_array())?),
+        Form::Ndjson => json(JsonRows::open(input, body, Objects::of_lines())?),
+        Form::Csv => {
+            let rows = CsvRows::open(input, body)?;
+            Ok((rows.schema(), Box::new(rows)))
         }
-    });
-    Schema::new(fields.collect::<Vec<_>>())
-}
-
-/// What was read as a text, in the type in which the query takes it.
-fn as_input(schema: &SchemaRef, batches: &[RecordBatch]) -> Decoded {
-    let fields: Vec<_> = schema.fields().iter().map(|field| Arc::new(as_read(field))).collect();
-    let read = Arc::new(Schema::new(fields));
-    let batches = batches.iter().map(|batch| numbers(batch, &read)).collect::<Result<_, _>>()?;
-    Ok((read, batches))
-}
-
-/// How a column leaves JSON: integers and floating point as such, other values as texts.
-fn as_read(field: &Field) -> Field {
-    let data_type = field.data_type();
-    let stays = data_type.is_nested() || data_type.is_integer() || data_type.is_floating();
-    Field::new(field.name(), if stays { data_type.clone() } else { DataType::Utf8 }, true)
-}
-
-/// Texts as the numbers that they are; what is none, or has a fraction where there is no place for it, is refused.
-fn numbers(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let strictly = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() {
-            return Ok(Arc::clone(column));
+        Form::Arrow => {
+            let (schema, rows) = ArrowRows::open(body)?;
+            Ok((schema, Box::new(rows)))
         }
-        cast_with_options(column, field.data_type(), &strictly)
-            .map_err(|error| ArrowError::JsonError(format!("column {:?}: {error}", field.name())))
-    });
-    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns)
-}
-
-/// All columns as texts, under the names of the first line; the query's types are DuckDB's to read. What is empty is
-/// null.
-fn from_csv(body: &[u8]) -> Decoded {
-    let format = arrow_csv::reader::Format::default().with_header(true);
-    let (names, _) = format.infer_schema(Cursor::new(body), Some(0))?;
-    let fields: Vec<_> =
-        names.fields().iter().map(|field| Field::new(field.name().trim(), DataType::Utf8, true)).collect();
-    let schema = Arc::new(Schema::new(fields));
-    let reader = arrow_csv::ReaderBuilder::new(Arc::clone(&schema))
-        .with_header(true)
-        .with_batch_size(BATCH_ROWS)
-        .build(Cursor::new(body))?;
-    Ok((schema, reader.collect::<Result<_, _>>()?))
-}
-
-/// By the decoder that takes what there is: a reader would set aside whatever the stream says of its lengths.
-fn from_arrow(body: &Bytes) -> Decoded {
-    let (mut decoder, mut rest) = (StreamDecoder::new(), Buffer::from(body.clone()));
-    let mut batches = Vec::new();
-    while let Some(batch) = decoder.decode(&mut rest)? {
-        batches.push(batch);
     }
-    decoder.finish()?;
-    let schema = decoder.schema().ok_or_else(|| ArrowError::IpcError("there is no schema".into()))?;
-    Ok((schema, batches))
+}
+
+fn json(rows: JsonRows) -> Result<Opened, ArrowError> {
+    Ok((rows.schema(), Box::new(rows)))
 }
 
 #[cfg(test)]
 mod tests {
     use arrow_array::{Array, cast::AsArray, types::Int64Type};
+    use arrow_schema::{DataType, Field};
 
     use super::*;
 
@@ -202,8 +139,21 @@ mod tests {
         Arc::new(Schema::new(fields.to_vec()))
     }
 
+    fn decode(form: Form, input: &Schema, body: &str) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let (bytes, (schema, mut rows)) = (body.len(), open(form, input, body)?);
+        let (mut batches, mut read) = (Vec::new(), 0);
+        while let Some(batch) = rows.next()? {
+            batches.push(batch);
+            assert!(rows.read() > read && rows.read() <= bytes);
+            read = rows.read();
+        }
+        assert_eq!(rows.read(), bytes);
+        Ok((schema, batches))
+    }
+
     fn ids(form: Form, body: &str) -> Vec<i64> {
-        let (_, batches) = decode(form, &schema(), &Bytes::copy_from_slice(body.as_bytes())).unwrap();
+        let (_, batches) = decode(form, &schema(), body).unwrap();
         let ids =
             batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
         ids.collect()
@@ -240,7 +190,7 @@ mod tests {
             (Form::Arrow, "not Arrow"),
             (Form::Csv, "id,name\n1,a,b\n"),
         ] {
-            assert!(decode(form, &schema(), &Bytes::copy_from_slice(body.as_bytes())).is_err(), "{body}");
+            assert!(decode(form, &schema(), body).is_err(), "{body}");
         }
     }
 
@@ -248,22 +198,42 @@ mod tests {
     fn what_is_nested_very_deeply_is_refused_and_nothing_overflows() {
         let (deep, end) = ("[".repeat(500_000), "]".repeat(500_000));
         for (form, body) in [
-            (Form::Json, deep.clone()),
-            (Form::Json, format!("{deep}{end}")),
             (Form::Json, format!("[{{\"id\": {deep}{end}}}]")),
             (Form::Ndjson, format!("{{\"id\": {deep}{end}}}\n")),
         ] {
-            let refused = decode(form, &schema(), &Bytes::from(body)).unwrap_err().to_string();
+            let refused = decode(form, &schema(), &body).unwrap_err().to_string();
             assert!(refused.contains("nested deeper"), "{refused}");
         }
+        assert!(decode(Form::Json, &schema(), &format!("{deep}{end}")).is_err());
     }
 
     #[test]
     fn csv_has_the_names_in_its_first_line_and_empty_is_null() {
-        let (schema, batches) =
-            decode(Form::Csv, &schema(), &Bytes::from_static(b"name,id\n\"a,b\",1\n,2\n")).unwrap();
+        let (schema, batches) = decode(Form::Csv, &schema(), "name,id\n\"a,b\",1\n,2\n").unwrap();
         assert_eq!(schema.field(0).name(), "name");
         let names = batches[0].column(0).as_string::<i32>();
         assert_eq!((names.value(0), names.is_null(1)), ("a,b", true));
+    }
+
+    #[test]
+    fn rows_are_decoded_only_as_they_are_asked_for() {
+        let objects = "{},".repeat(20_000);
+        for (form, body) in [
+            (Form::Json, format!("[{objects}{{\"wings\": 2}}]")),
+            (Form::Ndjson, format!("{}{{\"wings\": 2}}", "{}\n".repeat(20_000))),
+            (Form::Csv, format!("id,name\n{}1,2,3\n", ",\n".repeat(20_000))),
+        ] {
+            let (_, mut rows) = open(form, &schema(), Bytes::from(body)).unwrap();
+            for _ in 0..2 {
+                assert_eq!(rows.next().unwrap().unwrap().num_rows(), BATCH_ROWS);
+            }
+            assert!(rows.next().is_err());
+        }
+    }
+
+    #[test]
+    fn a_first_line_with_more_columns_than_there_are_is_refused_before_its_names_are_read() {
+        let refused = decode(Form::Csv, &schema(), &",".repeat(1 << 20)).unwrap_err().to_string();
+        assert!(refused.contains("more columns than the query takes, which are id, name"), "{refused}");
     }
 }

@@ -22,6 +22,13 @@ const QUERY: &str = "
     [query.input]
     name = 'numbers'
     columns = { id = 'BIGINT' }
+
+    [[query]]
+    name = 'nested'
+    sql = 'SELECT len(l) AS l FROM nested_rows'
+    [query.input]
+    name = 'nested_rows'
+    columns = { l = 'STRUCT(a BIGINT, b BIGINT, c BIGINT, d BIGINT, e BIGINT, f BIGINT)[]' }
 ";
 const BUDGET: usize = 1 << 20;
 const ROWS: i64 = 30_000;
@@ -170,5 +177,30 @@ async fn bodies_that_would_take_more_than_there_is_wait_and_are_refused() {
     let answer = first.end().await;
     assert!(is_whole(&answer), "{answer}");
     held(&server, |bytes| bytes == 0).await;
+    server.shutdown().await;
+}
+
+/// What is wrong at the end of a body is found only by who reads all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_body_of_many_rows_is_refused_before_they_are_all_decoded() {
+    let (server, mut client) = server_with(small).await;
+    let rows = BUDGET / 8 * 3 / "{},".len();
+    let struct_rows = format!("[{{\"l\": [{}{{}}]}}]", "{},".repeat(rows));
+    for (query, form, body, slug) in [
+        ("sum", "application/json", format!("[{}7]", "{},".repeat(rows)), "QUEUE_FULL"),
+        ("sum", "application/x-ndjson", format!("{}7", "{}\n".repeat(rows)), "QUEUE_FULL"),
+        ("sum", "text/csv", format!("id\n{}1,2\n", "\"\"\n".repeat(rows)), "QUEUE_FULL"),
+        ("nested", "application/json", struct_rows, "QUEUE_FULL"),
+        ("sum", "text/csv", ",".repeat(BUDGET / 4), "BAD_BODY"),
+    ] {
+        let path = format!("/v1/queries/{query}");
+        let answer = client.send("POST", &path, &[("content-type", form)], body).await;
+        assert_eq!(answer.problem().1, slug, "{query} {form} {answer:?}");
+        held(&server, |bytes| bytes == 0).await;
+    }
+    let few = format!("[{{\"l\": [{}{{}}]}}]", "{},".repeat(99));
+    let json = [("content-type", "application/json")];
+    let answer = client.send("POST", "/v1/queries/nested?format=csv", &json, few).await;
+    assert_eq!(answer.text(), "l\n100\n");
     server.shutdown().await;
 }
