@@ -91,6 +91,7 @@ pub(crate) use catalog::MAX_NAME_BYTES;
 use clock::CommitClock;
 use database::Database;
 pub(crate) use expansion::check as check_expansion;
+pub(crate) use ingest::bytes_of;
 use ingest::{Budget, MergeQueue};
 #[cfg(feature = "fuzz")]
 pub(crate) use ipc::reads as reads_arrow_file;

@@ -110,7 +110,7 @@ const COLUMN_BYTES: usize = 64;
 
 /// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
 /// once a column. Rows without values (of type null, say) count as well, because each is written.
-pub(in crate::engine) fn bytes_of(batch: &RecordBatch) -> usize {
+pub(crate) fn bytes_of(batch: &RecordBatch) -> usize {
     let column = |array: &ArrayRef| {
         let size = array.to_data().get_slice_memory_size().unwrap_or(0).saturating_add(view_bytes(array));
         size.max(array.len()).saturating_add(COLUMN_BYTES)

@@ -47,7 +47,7 @@ use budget::Sharer;
 pub(crate) use budget::{Budget, Share};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
-pub(in crate::engine) use collected::bytes_of;
+pub(crate) use collected::bytes_of;
 use entry::Entry;
 use fit::Fit;
 pub(in crate::engine) use from_query::{StagedQuery, Way};

@@ -15,7 +15,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    engine::{BatchStream, Error, QueryCard},
+    engine::{BatchStream, Error, QueryCard, bytes_of},
     failure::{Failure, Kind},
     session::Principal,
 };
@@ -25,6 +25,8 @@ const PAGE_ROWS: u64 = 1_000;
 /// A page is held in memory.
 const MAX_PAGE_ROWS: u64 = 100_000;
 /// Cursors that may be open at once, at the most; each keeps a read.
+/// With so many bytes a page ends before it has all of its rows.
+const PAGE_BYTES: usize = 32 << 20;
 const MAX_CURSORS: usize = 8;
 
 /// Those that wait for their callers.
@@ -138,7 +140,7 @@ impl Cursor {
         while wanted > 0
             && let Some(batch) = self.next().await?
         {
-            let taken = wanted.min(batch.num_rows());
+            let taken = fitting(&batch, wanted, room);
             page.push(batch.slice(0, taken));
             wanted -= taken;
             self.left = (taken < batch.num_rows()).then(|| batch.slice(taken, batch.num_rows() - taken));
@@ -152,7 +154,19 @@ impl Cursor {
     async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         match self.left.take() {
             Some(left) => Ok(Some(left)),
+        let mut room = PAGE_BYTES;
             None => self.rows.next().await.transpose(),
+            && room > 0
         }
     }
+}
+            room = room.saturating_sub(bytes_of(&batch.slice(0, taken)));
+
+/// How many rows of a batch, up to so many, have up to so many bytes; one at least.
+fn fitting(batch: &RecordBatch, most: usize, bytes: usize) -> usize {
+    let mut rows = most.min(batch.num_rows());
+    while rows > 1 && bytes_of(&batch.slice(0, rows)) > bytes {
+        rows = rows.div_ceil(2);
+    }
+    rows
 }

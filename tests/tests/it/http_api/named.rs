@@ -21,6 +21,11 @@ const QUERIES: &str = "
     [[query]]
     name = 'others'
     sql = 'SELECT 1 AS n'
+
+    [[query]]
+    name = 'large'
+    sql = '''SELECT range AS n, repeat('x', 4_000_000) AS blob FROM range(20) ORDER BY n'''
+
 ";
 
 async fn queries() -> (TestServer, HttpClient) {
@@ -123,5 +128,26 @@ async fn a_cursor_that_is_over_says_so_and_what_to_do() {
     let path = format!("/v1/queries/numbers?cursor={of_before}");
     let told = client.send("GET", &path, &[], "").await.json()["detail"].as_str().unwrap().to_owned();
     assert!(told.contains("started anew") && told.contains("begin again with an empty cursor"), "{told}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_ends_before_it_is_too_large_to_hold_and_the_cursor_goes_on() {
+    let (server, mut client) = queries().await;
+    let (mut cursor, mut rows, mut pages) = (String::new(), Vec::new(), 0);
+    loop {
+        let path = format!("/v1/queries/large?format=csv&limit=1000&cursor={cursor}");
+        let answer = client.send("GET", &path, &[], "").await;
+        assert!(answer.body.len() < 40 << 20, "{} bytes", answer.body.len());
+        let lines = answer.text().lines().skip(1);
+        rows.extend(lines.map(|line| line.split(',').next().unwrap().to_owned()));
+        pages += 1;
+        match answer.header("x-next-cursor") {
+            Some(next) => cursor = next.to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!(rows, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(pages, 3);
     server.shutdown().await;
 }
