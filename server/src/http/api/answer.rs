@@ -49,12 +49,23 @@ pub(super) async fn to_statement(
 /// Rows in a form, as they come. Waits for the first, so that what fails before it is a problem of its own. `open`
 /// is kept until the last byte has left.
 pub(super) async fn respond(
-    mut rows: BatchStream,
+    rows: BatchStream,
     format: Format,
     mut entry: Entry,
     open: TaskTrackerToken,
 ) -> Result<Response, Problem> {
     let encoder = format.encoder(&rows.schema()).inspect_err(|failure| entry.failed(&failure.text()))?;
+    respond_by(encoder, rows, format, entry, open).await
+}
+
+/// The same by an encoder that is there.
+pub(super) async fn respond_by(
+    encoder: Box<dyn Encode>,
+    mut rows: BatchStream,
+    format: Format,
+    mut entry: Entry,
+    open: TaskTrackerToken,
+) -> Result<Response, Problem> {
     let first = rows.next().await.inspect(|batch| entry.saw(batch)).transpose()?;
     let answer = Answer {
         rows,

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     engine::{BatchStream, Error, QueryCard, bytes_of},
     failure::{Failure, Kind},
+    http::format::{Encode, Format},
     session::Principal,
 };
 
@@ -24,9 +25,9 @@ use crate::{
 const PAGE_ROWS: u64 = 1_000;
 /// A page is held in memory.
 const MAX_PAGE_ROWS: u64 = 100_000;
-/// Cursors that may be open at once, at the most; each keeps a read.
 /// With so many bytes a page ends before it has all of its rows.
 const PAGE_BYTES: usize = 32 << 20;
+/// Cursors that may be open at once, at the most; each keeps a read.
 const MAX_CURSORS: usize = 8;
 
 /// Those that wait for their callers.
@@ -79,8 +80,15 @@ impl Cursors {
         Ok(Self { most, tokens: CursorTokens::new()?, open: Mutex::default() })
     }
 
-    /// Takes one out; it is used once, and the page that it gives names the next.
-    pub(super) fn take(&self, token: &str, query: &str, principal: &Principal) -> Result<Cursor, Problem> {
+    /// Takes one out; it is used once, and the page that it gives names the next. It stays where its rows cannot be
+    /// written in this form.
+    pub(super) fn take(
+        &self,
+        token: &str,
+        query: &str,
+        principal: &Principal,
+        format: Format,
+    ) -> Result<(Cursor, Box<dyn Encode>), Problem> {
         let handle = match self.tokens.read(token, query, principal) {
             Ok(handle) => handle,
             Err(NoCursor::Bad) => {
@@ -94,10 +102,11 @@ impl Cursors {
                 return Err(expired("the server was started anew since"));
             }
         };
-        let found = self.open.lock().remove(&handle);
-        found
-            .map(|(_, cursor)| cursor)
-            .ok_or_else(|| expired("it was used before, waited for too long, or made room for newer ones"))
+        let gone = || expired("it was used before, waited for too long, or made room for newer ones");
+        let mut open = self.open.lock();
+        let encoder = open.get(&handle).ok_or_else(gone)?.1.encoder(format)?;
+        let (_, cursor) = open.remove(&handle).ok_or_else(gone)?;
+        Ok((cursor, encoder))
     }
 
     /// Ends all of them.
@@ -131,18 +140,29 @@ impl Cursor {
         &self.query
     }
 
-    /// The next rows.
+    /// What writes its rows.
+    ///
+    /// # Errors
+    /// The form has no place for a column.
+    pub(super) fn encoder(&self, format: Format) -> Result<Box<dyn Encode>, Failure> {
+        format.encoder(&self.rows.schema())
+    }
+
+    /// The next rows, so many at the most.
     ///
     /// # Errors
     /// Those of the query.
     pub(super) async fn page(mut self, limit: u64) -> Result<PageOf, Error> {
         let (schema, mut wanted, mut page) = (self.rows.schema(), limit as usize, Vec::new());
+        let mut room = PAGE_BYTES;
         while wanted > 0
+            && room > 0
             && let Some(batch) = self.next().await?
         {
             let taken = fitting(&batch, wanted, room);
             page.push(batch.slice(0, taken));
             wanted -= taken;
+            room = room.saturating_sub(bytes_of(&batch.slice(0, taken)));
             self.left = (taken < batch.num_rows()).then(|| batch.slice(taken, batch.num_rows() - taken));
         }
         // Whether there is another page is known only with its first row.
@@ -154,13 +174,10 @@ impl Cursor {
     async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
         match self.left.take() {
             Some(left) => Ok(Some(left)),
-        let mut room = PAGE_BYTES;
             None => self.rows.next().await.transpose(),
-            && room > 0
         }
     }
 }
-            room = room.saturating_sub(bytes_of(&batch.slice(0, taken)));
 
 /// How many rows of a batch, up to so many, have up to so many bytes; one at least.
 fn fitting(batch: &RecordBatch, most: usize, bytes: usize) -> usize {

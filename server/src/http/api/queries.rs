@@ -30,7 +30,7 @@ use crate::{
         add_argument, excerpt, page_of, type_name,
     },
     failure::{Failure, Kind},
-    http::format::Format,
+    http::format::{Encode, Format},
     session::SessionError,
 };
 
@@ -125,14 +125,20 @@ pub(super) async fn call(
     let Path(name) = path.map_err(|_| bad_text("the name of the query"))?;
     let format = accept::format(request.uri(), request.headers())?;
     let mut asked = Asked::of(request.uri().query().unwrap_or_default())?;
+    let (head, body) = request.into_parts();
     if let Some(token) = asked.cursor.take_if(|token| !token.is_empty()) {
         let limit = asked.limit_alone()?;
-        let cursor = visit.api.cursors.take(&token, &name, visit.session.principal())?;
-        return page(visit, cursor, limit, format).await;
+        if !is_blank(&body::read(&visit, body).await?.bytes) {
+            return Err(Problem::bad_request(
+                "BAD_PARAMETER",
+                "a next page takes its cursor and limit; send no body",
+            ));
+        }
+        let (cursor, encoder) = visit.api.cursors.take(&token, &name, visit.session.principal(), format)?;
+        return page(visit, cursor, encoder, limit, format).await;
     }
     let engine = visit.api.engine.clone();
     let card = engine.query(&name)?;
-    let (head, body) = request.into_parts();
     let posted = match &card.input {
         Some(_) if head.method != Method::POST => return Ok(wants_rows()),
         Some(_) => {
@@ -160,8 +166,8 @@ async fn answer_call(
     let page_wanted = if begins_cursor { Page { limit: None, ..page_asked } } else { page_asked };
     let statement = visit.api.engine.call(card, asked.arguments.clone(), page_wanted).await?;
     let total = match (asked.total, &posted) {
-        (true, None) => Some(count(&visit, card.count_statement(asked.arguments)?).await?),
-        (true, Some(_)) => {
+        (Some(true), None) => Some(count(&visit, card.count_statement(asked.arguments)?).await?),
+        (Some(true), Some(_)) => {
             return Err(Problem::bad_request("BAD_PARAMETER", "a query over posted rows has no total"));
         }
         _ => None,
@@ -170,19 +176,27 @@ async fn answer_call(
     let rows = run(&visit, statement, posted).await.inspect_err(|error| entry.failed(error))?;
     let answer = if begins_cursor {
         let cursor = Cursor::new(rows, card, visit.session.principal());
-        page(visit, cursor, limit, format).await?
+        let encoder = cursor.encoder(format).inspect_err(|failure| entry.failed(&failure.text()))?;
+        page(visit, cursor, encoder, limit, format).await?
     } else {
         answer::respond(rows, format, entry, visit.open).await?
     };
     with_total(answer, total)
 }
 
-/// One page of a cursor, and where the next one is.
-async fn page(visit: Visit, cursor: Cursor, limit: u64, format: Format) -> Result<Response, Problem> {
+/// One page of a cursor, and where the next one is. What writes it is there before its rows are taken, so that they are
+/// not lost where they have no such form.
+async fn page(
+    visit: Visit,
+    cursor: Cursor,
+    encoder: Box<dyn Encode>,
+    limit: u64,
+    format: Format,
+) -> Result<Response, Problem> {
     let mut entry = visit.api.log.begin("query", cursor.name());
     let page = cursor.page(limit).await.inspect_err(|error| entry.failed(error))?;
     let PageOf { rows, rest } = page;
-    let mut response = answer::respond(rows, format, entry, visit.open).await?;
+    let mut response = answer::respond_by(encoder, rows, format, entry, visit.open).await?;
     if let Some(rest) = rest {
         let token = visit.api.cursors.keep(rest)?;
         let token = HeaderValue::from_str(&token).map_err(|error| Failure::internal(&error))?;
@@ -234,7 +248,8 @@ struct Asked {
     arguments: Arguments,
     /// Present, and empty, where a cursor is to begin.
     cursor: Option<String>,
-    total: bool,
+    /// Whether all rows are to be counted, where it says so.
+    total: Option<bool>,
 }
 
 impl Asked {
@@ -246,7 +261,7 @@ impl Asked {
                 // Of the form the accepting has seen to.
                 "format" => {}
                 "cursor" => asked.cursor = Some(value),
-                "total" => asked.total = truth(&value)?,
+                "total" => asked.total = Some(truth(&value)?),
                 _ => add_argument(&mut asked.arguments, &name, Some(value))?,
             }
         }
@@ -255,20 +270,17 @@ impl Asked {
 
     /// The rows of a next page, for which nothing else can be said any more.
     fn limit_alone(&mut self) -> Result<u64, Problem> {
-        let limit = page_limit(page_of(&mut self.arguments)?.limit)?;
-        match self.arguments.keys().next() {
-            None => Ok(limit),
-            Some(other) => {
-                let text =
-                    format!("a next page takes its cursor and limit; {other:?} was said with the first");
-                Err(Problem::bad_request("BAD_PARAMETER", &text))
-            }
+        let argument = self.arguments.keys().map(String::as_str).find(|name| *name != "limit");
+        if let Some(other) = argument.or(self.total.map(|_| "total")) {
+            let text = format!("a next page takes its cursor and limit; {other:?} was said with the first");
+            return Err(Problem::bad_request("BAD_PARAMETER", &text));
         }
+        Ok(page_limit(page_of(&mut self.arguments)?.limit)?)
     }
 
     /// The parameters in a body, a JSON object.
     fn add_body(&mut self, body: &[u8]) -> Result<(), Problem> {
-        if body.iter().all(u8::is_ascii_whitespace) {
+        if is_blank(body) {
             return Ok(());
         }
         let malformed = |error: serde_json::Error| {
@@ -287,6 +299,10 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+fn is_blank(body: &[u8]) -> bool {
+    body.iter().all(u8::is_ascii_whitespace)
 }
 
 fn truth(text: &str) -> Result<bool, Problem> {

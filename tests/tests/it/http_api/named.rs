@@ -26,6 +26,10 @@ const QUERIES: &str = "
     name = 'large'
     sql = '''SELECT range AS n, repeat('x', 4_000_000) AS blob FROM range(20) ORDER BY n'''
 
+    [[query]]
+    name = 'spans'
+    sql = 'SELECT range::INTEGER * INTERVAL 1 DAY AS span FROM range(4)'
+
 ";
 
 async fn queries() -> (TestServer, HttpClient) {
@@ -149,5 +153,40 @@ async fn a_page_ends_before_it_is_too_large_to_hold_and_the_cursor_goes_on() {
     }
     assert_eq!(rows, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
     assert_eq!(pages, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_page_takes_its_limit_and_nothing_else_and_the_cursor_stays() {
+    let (server, mut client) = queries().await;
+    let cursor = first_page(&mut client).await;
+    for (more, body) in [
+        ("offset=5", ""),
+        ("offset=0", ""),
+        ("total=true", ""),
+        ("total=false", ""),
+        ("n=1", ""),
+        ("limit=0", ""),
+        ("limit=2", "{\"n\": 1}"),
+        ("limit=2", "{}"),
+    ] {
+        let path = format!("/v1/queries/numbers?cursor={cursor}&{more}");
+        let answer = client.send("POST", &path, &[("content-type", "application/json")], body).await;
+        assert_eq!(answer.problem(), (400, "BAD_PARAMETER".into()), "{more} {body}");
+    }
+    assert_eq!(page(&mut client, "numbers", &cursor).await.unwrap(), "n 4 5 ");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_has_no_place_for_the_rows_costs_no_page() {
+    let (server, mut client) = queries().await;
+    let answer = client.send("GET", "/v1/queries/spans?cursor=&limit=2", &[], "").await;
+    let cursor = answer.header("x-next-cursor").unwrap();
+    let path = format!("/v1/queries/spans?format=parquet&cursor={cursor}");
+    let answer = client.send("GET", &path, &[], "").await;
+    assert_eq!(answer.problem(), (400, "UNSUPPORTED_TYPE".into()));
+    let rest = page(&mut client, "spans", cursor).await.unwrap();
+    assert_eq!(rest, "span P2D P3D ");
     server.shutdown().await;
 }
