@@ -37,6 +37,13 @@ sql = '''
 n = { type = "TINYINT", default = 1 }
 day = { type = "DATE", default = "2024-02-29" }
 at = { type = "TIMESTAMP WITH TIME ZONE", optional = true }
+
+[[query]]
+name = "nested"
+sql = "SELECT list, prices, pair, struct, map FROM nested_rows"
+[query.input]
+name = "nested_rows"
+columns = { list = "INTEGER[]", prices = "DECIMAL(9,2)[]", pair = "DOUBLE[2]", struct = "STRUCT(day DATE, n BIGINT)", map = "MAP(VARCHAR, BIGINT)" }
 """
 
 

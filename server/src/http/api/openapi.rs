@@ -179,19 +179,14 @@ fn query(card: &QueryCard) -> Value {
             "responses": { "200": rows(answer.clone()), "default": problems() },
         })
     };
-    let Some(input) = &card.input else {
+    if card.input.is_none() {
         let mut post = operation(format!("{}_by_post", card.name));
         post["description"] = "The same, with parameters as a JSON object in the body.".into();
         post["requestBody"] =
             json!({ "content": { "application/json": { "schema": { "type": "object" } } } });
         return json!({ "get": operation(card.name.clone()), "post": post });
-    };
-    let row: Map<_, _> = input
-        .columns
-        .iter()
-        .map(|(name, data_type)| (name.clone(), json!({ "type": [json_type(data_type), "null"] })))
-        .collect();
-    let row = json!({ "type": "object", "properties": row, "additionalProperties": false });
+    }
+    let row = schemas::input(&card.input_schema);
     let mut post = operation(card.name.clone());
     post["requestBody"] = json!({
         "required": true,
@@ -223,13 +218,14 @@ fn parameter(parameter: &Parameter) -> Value {
     })
 }
 
-/// The JSON type of a value of one of DuckDB's types; what JSON has no type for is a text.
+/// The JSON type of a parameter in an address; what JSON has no type for, and what is nested, is a text.
 fn json_type(data_type: &str) -> &'static str {
     match data_type.to_uppercase().as_str() {
         "BIGINT" | "INTEGER" | "INT" | "SMALLINT" | "TINYINT" | "UBIGINT" | "UINTEGER" | "USMALLINT"
         | "UTINYINT" | "HUGEINT" => "integer",
         "DOUBLE" | "FLOAT" | "REAL" => "number",
         "BOOLEAN" | "BOOL" => "boolean",
+        nested if nested.ends_with(']') => "string",
         decimal if decimal.starts_with("DECIMAL") || decimal.starts_with("NUMERIC") => "number",
         _ => "string",
     }

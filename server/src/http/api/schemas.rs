@@ -1,4 +1,5 @@
-//! Rows as JSON Schema: what `format/values.rs` writes for a column, told before there are rows.
+//! Rows as JSON Schema: what `format/values.rs` writes for a column, told before there are rows, and what `json_rows.rs`
+//! takes for one.
 
 use arrow_schema::{DataType, Field, Fields, Schema, TimeUnit, UnionFields};
 use serde_json::{Map, Value, json};
@@ -35,9 +36,66 @@ pub(super) fn row(columns: &Schema) -> Value {
     row
 }
 
+/// A row that a query with these input columns takes; any of them may be absent.
+pub(super) fn input(columns: &Schema) -> Value {
+    taken_object(columns.fields(), taken_text)
+}
+
+/// An object whose members are taken so where they are not nested.
+fn taken_object(members: &Fields, plainly: fn(&Field) -> Value) -> Value {
+    let properties: Map<_, _> =
+        members.iter().map(|field| (field.name().clone(), or_null(taken(field, plainly)))).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+/// A value that is taken. What is in a nested one is read by its type.
+fn taken(field: &Field, plainly: fn(&Field) -> Value) -> Value {
+    let item = |item: &Field| or_null(taken(item, taken_typed));
+    match field.data_type() {
+        DataType::List(of) | DataType::LargeList(of) => json!({ "type": "array", "items": item(of) }),
+        DataType::FixedSizeList(of, size) => {
+            json!({ "type": "array", "items": item(of), "minItems": size, "maxItems": size })
+        }
+        DataType::Struct(members) => taken_object(members, taken_typed),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => {
+                json!({ "type": "object", "additionalProperties": item(&pair[1]) })
+            }
+            _ => json!({ "type": "object" }),
+        },
+        _ => plainly(field),
+    }
+}
+
+/// A value that DuckDB casts from its text. Bytes are written as CAST takes them, and not as an answer has them.
+fn taken_text(field: &Field) -> Value {
+    match present(field) {
+        schema if schema.get("contentEncoding").is_some() || schema.get("type").is_none() => {
+            json!({ "type": "string" })
+        }
+        schema => schema,
+    }
+}
+
+/// A value that is read by its type: bytes as hexadecimal digits, of which UUIDs are sixteen.
+fn taken_typed(field: &Field) -> Value {
+    match field.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => {
+            json!({ "type": "string", "pattern": "^([0-9a-fA-F]{2})*$" })
+        }
+        DataType::FixedSizeBinary(size) => {
+            json!({ "type": "string", "pattern": format!("^([0-9a-fA-F]{{2}}){{{size}}}$") })
+        }
+        _ => present(field),
+    }
+}
+
 /// A value that may be null; what is no number (NaN) is null, too.
 fn value(field: &Field) -> Value {
-    let mut schema = present(field);
+    or_null(present(field))
+}
+
+fn or_null(mut schema: Value) -> Value {
     if let Some(name) = schema.get_mut("type") {
         *name = json!([name.take(), "null"]);
     }
@@ -167,5 +225,30 @@ mod tests {
             "at": { "type": ["string", "null"], "description": "TIMESTAMP" },
         });
         assert_eq!(row["properties"], expected);
+    }
+
+    #[test]
+    fn input_is_described_as_it_is_read() {
+        let item = |data_type| Arc::new(Field::new("item", data_type, true));
+        let columns = Schema::new(vec![
+            Field::new("n", DataType::Int32, true),
+            Field::new("bytes", DataType::Binary, true),
+            Field::new("list", DataType::List(item(DataType::Decimal128(9, 2))), true),
+            Field::new("pair", DataType::FixedSizeList(item(DataType::Binary), 2), true),
+            Field::new_struct("struct", vec![Field::new("day", DataType::Date32, true)], true),
+        ]);
+        let blob = json!({ "type": ["string", "null"], "pattern": "^([0-9a-fA-F]{2})*$" });
+        let day = json!({ "type": ["string", "null"], "format": "date" });
+        let expected = json!({
+            "n": { "type": ["integer", "null"], "format": "int32" },
+            "bytes": { "type": ["string", "null"] },
+            "list": { "type": ["array", "null"], "items": { "type": ["number", "null"] } },
+            "pair": { "type": ["array", "null"], "items": blob, "minItems": 2, "maxItems": 2 },
+            "struct": {
+                "type": ["object", "null"], "properties": { "day": day }, "additionalProperties": false,
+            },
+        });
+        let row = input(&columns);
+        assert_eq!((&row["properties"], row.get("required")), (&expected, None));
     }
 }

@@ -30,6 +30,12 @@ const QUERIES: &str = "
     name = 'spans'
     sql = 'SELECT range::INTEGER * INTERVAL 1 DAY AS span FROM range(4)'
 
+    [[query]]
+    name = 'taken'
+    sql = 'SELECT i, d, p, s, m, b FROM rows_of_it'
+    [query.input]
+    name = 'rows_of_it'
+    columns = { i = 'INTEGER[]', d = 'DECIMAL(9,2)[]', p = 'DOUBLE[2]', s = 'STRUCT(day DATE, n BIGINT)', m = 'MAP(VARCHAR, BIGINT)', b = 'BLOB[]' }
 ";
 
 async fn queries() -> (TestServer, HttpClient) {
@@ -188,5 +194,36 @@ async fn a_form_that_has_no_place_for_the_rows_costs_no_page() {
     assert_eq!(answer.problem(), (400, "UNSUPPORTED_TYPE".into()));
     let rest = page(&mut client, "spans", cursor).await.unwrap();
     assert_eq!(rest, "span P2D P3D ");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nested_rows_are_described_as_they_are_taken() {
+    let (server, mut client) = queries().await;
+    let document = client.send("GET", "/v1/openapi.json", &[], "").await.json();
+    let content = &document["paths"]["/v1/queries/taken"]["post"]["requestBody"]["content"];
+    let columns = &content["application/json"]["schema"]["items"]["properties"];
+    for (column, data_type, of) in [
+        ("i", "array", "/items/type/0=integer"),
+        ("d", "array", "/items/type/0=number"),
+        ("p", "array", "/minItems=2"),
+        ("s", "object", "/properties/day/format=date"),
+        ("m", "object", "/additionalProperties/type/0=integer"),
+        ("b", "array", "/items/pattern=^([0-9a-fA-F]{2})*$"),
+    ] {
+        let (at, value) = of.split_once('=').unwrap();
+        assert_eq!(columns[column]["type"][0], data_type, "{column}");
+        let told = columns[column].pointer(at).unwrap();
+        assert_eq!(told.as_str().map_or_else(|| told.to_string(), str::to_owned), value, "{column}");
+    }
+    let row = serde_json::json!({
+        "i": [1, null], "d": [1.5], "p": [0.5, 1.0], "s": {"day": "2024-01-02"}, "m": {"a": 1}, "b": ["00ff"],
+    });
+    let json = [("content-type", "application/json")];
+    let answer = client.send("POST", "/v1/queries/taken", &json, format!("[{row}]")).await;
+    let expected = serde_json::json!([{
+        "i": [1, null], "d": [1.5], "p": [0.5, 1.0], "s": {"day": "2024-01-02", "n": null}, "m": {"a": 1}, "b": ["AP8="],
+    }]);
+    assert_eq!(answer.json()["rows"], expected, "{}", answer.text());
     server.shutdown().await;
 }
