@@ -104,6 +104,8 @@ pub struct Network {
     pub begin_within: Duration,
     /// Where the API, metrics and health are served over HTTP, if anywhere.
     pub http: Option<SocketAddr>,
+    /// By which names, besides `localhost` and IP addresses, clients reach the API while there are no users.
+    pub http_hosts: Vec<String>,
     /// Streams a connection.
     pub max_streams: u32,
     /// What becomes of connections that are silent.
@@ -192,6 +194,11 @@ impl Merged {
         let listen = self.address("listen", &self.listen, tls.is_some())?;
         let http = self.http.as_deref();
         let http = http.map(|address| self.address("http", address, tls.is_some())).transpose()?;
+        let is_name = |host: &&String| !host.is_empty() && !host.contains([':', '/']);
+        if let Some(other) = self.http_hosts.iter().find(|host| !is_name(host)) {
+            let reason = format!("{other:?} is no name of a host; give it without scheme and port");
+            return Err(invalid("http_hosts", &reason));
+        }
         let database = self
             .database
             .as_deref()
@@ -285,6 +292,7 @@ impl Merged {
                 max_connections: self.max_connections,
                 begin_within: BEGIN_WITHIN,
                 http,
+                http_hosts: self.http_hosts,
                 max_streams: self.max_streams,
                 keepalive: Keepalive::default(),
                 drain_timeout: self.drain_timeout,
@@ -362,6 +370,7 @@ mod tests {
             (vec!["--database", "a", "--listen", "nonsense"], "listen"),
             (vec!["--database", "a", "--listen", "0.0.0.0:0"], "listen"),
             (vec!["--database", "a", "--http", "0.0.0.0:0"], "http"),
+            (vec!["--database", "a", "--http-hosts", "lake,lake:9100"], "http_hosts"),
             (vec!["--database", "a", "--threads", "0"], "threads"),
             (vec!["--database", "a", "--threads", "x"], "--threads"),
             (vec!["--database", "a", "--queue-bytes", "1"], "queue_bytes"),

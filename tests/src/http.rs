@@ -82,7 +82,9 @@ impl HttpClient {
         headers: &[(&str, &str)],
         body: impl Into<Bytes>,
     ) -> Response<Incoming> {
-        let request = Request::builder().method(method).uri(path).header("host", "merganser");
+        let request = Request::builder().method(method).uri(path);
+        let names_host = headers.iter().any(|(name, _)| *name == "host");
+        let request = if names_host { request } else { request.header("host", "localhost") };
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let request = request.body(Full::new(body.into())).expect("a request");
         soon("a connection that is free", self.0.ready()).await.expect("the connection is open");

@@ -90,6 +90,7 @@ impl TestServer {
                 max_connections: 4096,
                 begin_within: Duration::from_secs(10),
                 http: None,
+                http_hosts: Vec::new(),
                 max_streams: 1024,
                 keepalive: Keepalive::default(),
                 drain_timeout: Duration::from_secs(30),

@@ -123,6 +123,11 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_HTTP", value_name = "ADDR:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) http: Option<String>,
+    /// Names by which clients reach SQL over HTTP while there are no users, besides localhost and IP addresses, with
+    /// commas between them [default: none].
+    #[arg(long, env = "MERGANSER_HTTP_HOSTS", value_name = "NAME,...", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) http_hosts: Option<Vec<String>>,
     /// Streams that one connection may have open [default: 1024].
     #[arg(long, env = "MERGANSER_MAX_STREAMS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,6 +235,7 @@ pub(super) struct Merged {
     pub(super) max_message_size: ByteSize,
     pub(super) max_connections: usize,
     pub(super) http: Option<String>,
+    pub(super) http_hosts: Vec<String>,
     pub(super) max_streams: u32,
     pub(super) read_concurrency: usize,
     #[serde(with = "humantime_serde")]
@@ -292,6 +298,7 @@ impl Default for Merged {
             max_message_size: ByteSize::mib(64),
             max_connections: 4096,
             http: None,
+            http_hosts: Vec::new(),
             max_streams: 1024,
             read_concurrency: engine.read_concurrency,
             read_wait: engine.wait,

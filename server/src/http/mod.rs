@@ -35,6 +35,8 @@ struct Shared {
     readiness: Readiness,
     recorder: Recorder,
     limits: Limits,
+    /// Names of this server, of which the configuration knows.
+    hosts: Arc<[String]>,
     /// Absent before the server serves and after it has stopped, so that nothing here keeps the engine alive.
     sample: Arc<Mutex<Option<Sample>>>,
     /// Likewise.
@@ -71,6 +73,7 @@ impl Http {
             readiness,
             recorder: Recorder::install(),
             limits: Limits { body_bytes: network.max_message_bytes, body_time: patience },
+            hosts: network.http_hosts.as_slice().into(),
             sample: Arc::default(),
             api: Arc::default(),
             open: TaskTracker::new(),
@@ -163,6 +166,7 @@ mod tests {
                 max_connections: 16,
                 begin_within: Duration::from_secs(10),
                 http: Some(ANYWHERE),
+                http_hosts: Vec::new(),
                 max_streams: 16,
                 keepalive: Keepalive::default(),
                 drain_timeout: Duration::from_secs(1),

@@ -1,10 +1,10 @@
 //! In front of every request to the API: does the server serve, and who asks?
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, Version, header},
+    http::{HeaderMap, StatusCode, Version, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -36,7 +36,8 @@ pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, ne
     let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
     let allowed = check_version(request.version()).and_then(|()| check_origin(request.headers()));
     let offered = allowed.map(|()| Offered::in_headers(request.headers()));
-    match visit(&shared, offered, &sender).await {
+    let host = check_host(request.headers(), &shared.hosts);
+    match visit(&shared, offered, host, &sender).await {
         Ok(visit) => {
             request.extensions_mut().insert(visit);
             next.run(request).await
@@ -48,12 +49,17 @@ pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, ne
 async fn visit(
     shared: &Shared,
     offered: Result<Offered, Problem>,
+    host: Result<(), Problem>,
     sender: &Sender,
 ) -> Result<Visit, Problem> {
     // Before the look at the phase, so that a stop either waits for this or is seen here.
     let open = shared.open.token();
     let api = serving(shared)?;
-    let identity = api.authenticator.identify(offered?, sender).await?;
+    let offered = offered?;
+    if !api.authenticator.is_required() {
+        host?;
+    }
+    let identity = api.authenticator.identify(offered, sender).await?;
     let session = Arc::new(api.sessions.of_one_request(identity.principal));
     Ok(Visit { api, session, limits: shared.limits, open })
 }
@@ -89,4 +95,53 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Problem> {
     }
     let text = "a page of another origin may not send requests here";
     Err(Failure::new(Kind::Forbidden, "CROSS_ORIGIN", text).into())
+}
+
+/// Where nobody logs in, a server that only its own machine or network reaches rests on that. A page of a name that is
+/// made to lead to this address is of the same origin to its browser; the name is what gives it away.
+fn check_host(headers: &HeaderMap, known: &[String]) -> Result<(), Problem> {
+    let authority = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let host = authority.as_ref().map_or("", Authority::host);
+    let mut names = known.iter().map(String::as_str).chain(["localhost"]);
+    if is_address(host) || names.any(|name| name.eq_ignore_ascii_case(host)) {
+        return Ok(());
+    }
+    let text = "without users this server answers to IP addresses and to localhost; its operator can name others \
+                (http_hosts)";
+    Err(Failure::new(Kind::Forbidden, "UNKNOWN_HOST", text).into())
+}
+
+fn is_address(host: &str) -> bool {
+    let without_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    without_brackets.unwrap_or(host).parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_anybody_may_give_an_address_are_not_known() {
+        let known = ["lake.internal".to_owned()];
+        for (host, is_known) in [
+            ("127.0.0.1:9100", true),
+            ("10.0.0.7", true),
+            ("[::1]:9100", true),
+            ("[::1]", true),
+            ("localhost:9100", true),
+            ("LocalHost", true),
+            ("Lake.internal:9100", true),
+            ("evil.example:9100", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.evil.example", false),
+            ("evil.lake.internal", false),
+            ("evil.example@", false),
+            ("", false),
+            ("\"", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            assert_eq!(check_host(&headers, &known).is_ok(), is_known, "{host}");
+        }
+        assert!(check_host(&HeaderMap::new(), &known).is_err());
+    }
 }

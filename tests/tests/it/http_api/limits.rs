@@ -26,7 +26,7 @@ async fn a_client_that_does_not_end_its_head_or_its_body_is_let_go() {
         config.engine.stall_timeout = short;
     })
     .await;
-    let head = "POST /v1/sql HTTP/1.1\r\nHost: merganser\r\nContent-Length: 9\r\n";
+    let head = "POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n";
     for (begun, status) in [(head.to_owned(), None), (format!("{head}\r\nSELECT"), Some("HTTP/1.1 408 "))] {
         let mut stream = TcpStream::connect(server.http_address().unwrap()).await.unwrap();
         stream.write_all(begun.as_bytes()).await.unwrap();
@@ -63,7 +63,7 @@ async fn one_connection_too_many_is_closed_at_once() {
     merganser_tests::until("a connection is taken", async || {
         let mut stream = TcpStream::connect(server.http_address().unwrap()).await.unwrap();
         let asked =
-            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: merganser\r\nConnection: close\r\n\r\n");
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let mut answer = String::new();
         asked.await.is_ok() && stream.read_to_string(&mut answer).await.is_ok() && answer.contains("alive")
     })

@@ -93,3 +93,25 @@ async fn an_encrypted_server_is_encrypted_over_http_too_and_knows_certificates()
     drop((stranger, ana));
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_users_a_name_that_may_lead_here_by_deceit_opens_nothing() {
+    let evil = [("host", "evil.example:9100"), ("origin", "http://evil.example:9100")];
+    let (server, mut client) = server_with(|config| config.network.http_hosts = vec!["lake".into()]).await;
+    for (method, path) in [("POST", "/v1/sql"), ("GET", "/v1/tables"), ("GET", "/v1/openapi.json")] {
+        let refused = client.send(method, path, &evil, "SELECT 1").await;
+        assert_eq!(refused.problem(), (403, "UNKNOWN_HOST".into()), "{path}");
+    }
+    for open in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(client.send("GET", open, &evil, "").await.status, 200, "{open}");
+    }
+    for host in ["lake:9100", "127.0.0.1:9100", "[::1]:9100", "localhost"] {
+        assert_eq!(client.send("POST", "/v1/sql", &[("host", host)], "SELECT 1").await.status, 200, "{host}");
+    }
+    server.shutdown().await;
+    // Where somebody has to log in, a page has nothing to log in with.
+    let (server, mut client) = server_with(with_ana).await;
+    let headers = [("host", "evil.example"), ("authorization", &*basic("ana", "secret"))];
+    assert_eq!(client.send("POST", "/v1/sql", &headers, "SELECT 1").await.status, 200);
+    server.shutdown().await;
+}

@@ -75,7 +75,7 @@ impl Posting {
     async fn begin(address: SocketAddr, form: &str, body: Vec<u8>) -> Self {
         let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
         let head = format!(
-            "POST /v1/queries/sum?format=ndjson HTTP/1.1\r\nHost: merganser\r\nConnection: close\r\n\
+            "POST /v1/queries/sum?format=ndjson HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
              Content-Type: {form}\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
