@@ -196,6 +196,16 @@ fn of_duck(class: Class, message: &str) -> Failure {
                 "a server or storage that this statement needs cannot be reached just now; try again in a moment",
             );
         }
+        Class::Storage => {
+            // Likewise. What storage answered is in it.
+            tracing::warn!(error = message, "storage has failed");
+            return Failure::new(
+                Kind::Unavailable,
+                "STORAGE_FAILED",
+                "the storage of files that this statement needs refused a request or broke off; try again in a moment, \
+                 and where that does not help, ask the operator, whose log has the storage's answer",
+            );
+        }
         Class::Down => return Error::EngineDown.into(),
         Class::DiskFull | Class::Locked | Class::Fatal => {
             tracing::error!(error = message, "the engine failed");
@@ -286,6 +296,20 @@ mod tests {
         assert!(Failure::from(Error::EngineDown).retry_after().is_some());
         assert!(Failure::from(Error::SessionLost).retry_after().is_none());
         assert!(Failure::from(Error::Empty).retry_after().is_none());
+    }
+
+    #[test]
+    fn what_storage_says_is_not_for_clients() {
+        let message =
+            "HTTP Error: HTTP GET error reading 's3://b/k' in region 'r' (HTTP 403 Forbidden)".to_owned();
+        let failure = Failure::from(Error::Duck { class: Class::Storage, message });
+        assert_eq!((failure.kind(), failure.slug()), (Kind::Unavailable, "STORAGE_FAILED"));
+        assert!(failure.retry_after().is_some());
+        assert!(
+            !failure.text().contains("s3://") && failure.text().contains("try again"),
+            "{}",
+            failure.text()
+        );
     }
 
     #[test]

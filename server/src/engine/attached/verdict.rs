@@ -47,7 +47,7 @@ fn quotes_values(class: Class) -> bool {
 }
 
 fn is_out_of_reach(class: Class, message: &str) -> bool {
-    class == Class::Unreachable || message.contains(OF_STORAGE)
+    matches!(class, Class::Unreachable | Class::Storage) || message.contains(OF_STORAGE)
 }
 
 fn down(catalog: &str, message: &str) -> Error {

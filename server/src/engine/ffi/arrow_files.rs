@@ -113,6 +113,10 @@ impl Bound {
     /// Says which file it was. Its folder is nobody's business.
     fn blame(&self, index: usize, fault: &dyn std::fmt::Display) -> DuckError {
         let fault = fault.to_string();
+        let of_storage = DuckError::from_message(fault.clone());
+        if matches!(of_storage.class, Class::Storage | Class::Unreachable) {
+            return of_storage;
+        }
         let reason = fault.strip_prefix("IO Error: ").unwrap_or(&fault);
         let name = self.paths[index].rsplit(['/', '\\']).next().unwrap_or_default();
         let of_source = self.source.as_ref().map_or(String::new(), |source| format!(" of source {source}"));

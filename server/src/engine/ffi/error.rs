@@ -39,6 +39,8 @@ pub enum Class {
     Io,
     /// Another server, on which a catalog or a file is, does not answer.
     Unreachable,
+    /// Storage on the web answers that it will not or cannot, or breaks off; not that a file is missing.
+    Storage,
     /// No room on the device.
     DiskFull,
     /// Another process holds the file.
@@ -156,9 +158,10 @@ fn in_english(message: String) -> String {
 fn of_files(message: &str) -> Option<DuckError> {
     let heads = ["Binder Error: ", "Invalid Input Error: "];
     let inner = heads.iter().find_map(|head| message.strip_prefix(head))?;
-    let class = match inner.split_once(" Error: ")?.0 {
-        "IO" => Class::Io,
-        "Permission" => Class::Permission,
+    let class = match (inner.split_once(" Error: ")?.0, classify(inner)) {
+        ("IO" | "HTTP", class @ (Class::Storage | Class::Unreachable)) => class,
+        ("IO" | "HTTP", _) => Class::Io,
+        ("Permission", _) => Class::Permission,
         _ => return None,
     };
     Some(DuckError::new(class, in_english(inner.to_owned())))
@@ -205,6 +208,23 @@ const UNREACHABLE: [&str; 9] = [
     "Failed to execute query \"ROLLBACK\"",
 ];
 
+/// Whether a request to storage on the web has failed by anything but that the file is missing.
+fn tells_of_storage(head: &str, message: &str) -> bool {
+    // In front of what names the file, which is whatever somebody has called it.
+    let before_name = message.split(['\'', '"']).next().unwrap_or_default();
+    match head {
+        "HTTP" => !message.contains(MISSING),
+        "IO" => before_name.contains(" error for HTTP "),
+        _ => message.starts_with(BROKEN_OFF),
+    }
+}
+
+/// How storage says that a file is missing.
+const MISSING: &str = "(HTTP 404";
+
+/// How one reader says that an answer has ended too early, without a class in front.
+const BROKEN_OFF: &str = "Transferred a partial file";
+
 /// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
@@ -229,6 +249,9 @@ fn classify(message: &str) -> Class {
     let may_quote = QUOTING.contains(&head) && !message.starts_with(LAKE_LOOKED_UP);
     if !may_quote && UNREACHABLE.iter().any(|text| has(text)) {
         return Class::Unreachable;
+    }
+    if tells_of_storage(head, message) {
+        return Class::Storage;
     }
     if has("a single transaction can only write to a single attached database") {
         return Class::Unsupported;
@@ -329,6 +352,24 @@ mod tests {
                 "Could not resolve hostname error for HTTP PUT to 'http://nosuch.invalid/b/k'",
                 Class::Unreachable,
             ),
+            (
+                "HTTP Error: Request returned HTTP 503 for HTTP HEAD to 'http://10.0.0.1/b/k'\n\nLINE 1: FROM x",
+                Class::Storage,
+            ),
+            (
+                "HTTP Error: HTTP GET error reading 's3://b/k' in region 'r' (HTTP 403 Forbidden)",
+                Class::Storage,
+            ),
+            ("HTTP Error: HTTP GET error reading 's3://b/k' in region 'r' (HTTP 404 Not Found)", Class::Io),
+            (
+                "IO Error: Transferred a partial file error for HTTP GET to 'http://10.0.0.1/b/k'",
+                Class::Storage,
+            ),
+            ("IO Error: No files found that match the pattern \"an error for HTTP GET\"", Class::Io),
+            ("Transferred a partial file\n\nLINE 1: FROM x", Class::Storage),
+            ("Binder Error: HTTP Error: HTTP GET error on 'http://h/k' (HTTP 500 Internal)", Class::Storage),
+            ("Invalid Input Error: HTTP Error: HTTP GET error on 'http://h/k' (HTTP 404 Not)", Class::Io),
+            ("Conversion Error: 'HTTP Error: Request returned HTTP 503' is no number", Class::Conversion),
             ("Binder Error: IO Error: file a.arrow: it is cut off", Class::Io),
             ("Invalid Input Error: Permission Error: file system operations are disabled", Class::Permission),
             ("Invalid Input Error: Out of Memory Error: no", Class::Binder),

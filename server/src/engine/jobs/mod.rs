@@ -235,7 +235,7 @@ impl LastRun {
 /// An error as every client may read it: without hosts.
 fn told(catalog: &str, error: &Error) -> String {
     match error {
-        Error::Duck { class: Class::Unreachable | Class::Io, .. } => {
+        Error::Duck { class: Class::Unreachable | Class::Storage | Class::Io, .. } => {
             Error::CatalogDown(catalog.to_owned()).to_string()
         }
         error => error.to_string(),

@@ -228,7 +228,13 @@ pub(crate) fn commit_error(error: Error) -> Error {
         }
         Error::Duck {
             class:
-                Class::Io | Class::Unreachable | Class::Fatal | Class::Down | Class::DiskFull | Class::Other,
+                Class::Io
+                | Class::Unreachable
+                | Class::Storage
+                | Class::Fatal
+                | Class::Down
+                | Class::DiskFull
+                | Class::Other,
             message,
         } => Error::CommitUnknown(message),
         other => other,
