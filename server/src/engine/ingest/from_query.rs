@@ -2,15 +2,18 @@
 
 use arrow_schema::SchemaRef;
 
-use super::{Admission, Entry, IngestRequest, merge_stage::MergeStage};
+use super::{Admission, Entry, IngestRequest, bulk::Uploaded, merge_stage::MergeStage};
 use crate::{
     engine::{
-        Engine, Result,
+        CatalogKind, Engine, Result,
         answers::{text_or_null, texts},
+        attached::Site,
         catalog::{FullName, TableInfo},
+        database::Pooled,
         ffi::Connection,
         open_writes::Kind,
         types::wire_schema,
+        writer::{Enter, Held},
     },
     sql::quote,
 };
@@ -29,17 +32,17 @@ pub(in crate::engine) struct StagedQuery {
 
 /// How the rows enter their table.
 pub(in crate::engine) enum Way {
-    /// Into the server's own database, by what the table is now. What others must wait for is held until it is dropped.
+    /// By what the table is now. What others must wait for is held until it is dropped.
     Admitted(Box<Admission>),
-    /// Into another database, as they are staged.
+    /// By the writer of an attached catalog, as they are staged.
     AsStaged,
     /// The same in one statement, which files are the better for.
     AtOnce,
 }
 
 impl Engine {
-    /// Waits until the rows of a query may enter a table of the server's own database. Nothing of this is held while
-    /// the query runs, which may take long.
+    /// Waits until the rows of a query may enter a table that no writer of an attached catalog has, such as one of the
+    /// server's own database. Nothing of this is held while the query runs, which may take long.
     ///
     /// # Errors
     /// [`Error::WriteBusy`](crate::engine::Error::WriteBusy) and the others of an upload that waits for its place;
@@ -60,9 +63,51 @@ impl Engine {
         };
         database.while_open(admitted).await
     }
+
+    /// Has the catalog's writer bring rows of a query into their table, with all that keeps others of its kind apart: an
+    /// upload that is matched by key may have the same keys, here and at another server. `enter` is all that happens in
+    /// their transaction, again after that was rolled back.
+    ///
+    /// # Errors
+    /// Those of an upload; where the instance fails meanwhile, of which what is staged is a part,
+    /// [`Error::EngineDown`](crate::engine::Error::EngineDown).
+    pub(in crate::engine) async fn commit_query(
+        &self,
+        site: &Site,
+        connection: Pooled,
+        shape: Shape,
+        name: &FullName,
+        enter: impl Fn(&Connection) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let Shape { rows, merges, creates } = shape;
+        let enter = Some(Enter { merges, run: Box::new(enter) });
+        let uploaded = Uploaded { connection, enter, rows, bytes: 0, creates, held: Held::nothing() };
+        let committed = async {
+            let pending = self.commit_upload(&site.writer, uploaded, name, None).await?;
+            pending.committed().await.map(|_| ())
+        };
+        self.shared.database.while_open(committed).await
+    }
+}
+
+/// What the writer of a catalog is to know of the rows of a query.
+pub(in crate::engine) struct Shape {
+    rows: usize,
+    /// They are matched by key.
+    merges: bool,
+    /// The table is made or widened.
+    creates: bool,
 }
 
 impl Way {
+    /// How rows enter an attached catalog.
+    pub(in crate::engine) fn into(site: &Site) -> Self {
+        match site.catalog.kind {
+            CatalogKind::DuckLake { .. } => Self::AtOnce,
+            CatalogKind::DuckDb | CatalogKind::Postgres | CatalogKind::Sqlite => Self::AsStaged,
+        }
+    }
+
     /// Whether the table is made or widened.
     pub(in crate::engine) fn changes_schema(&self, staged: &StagedQuery) -> bool {
         match self {
@@ -155,9 +200,10 @@ impl StagedQuery {
         }
     }
 
-    /// Ends it; the connection goes on.
-    pub(in crate::engine) fn close(self, connection: &Connection) -> Result<()> {
-        self.stage.close(connection)
+    /// What the writer of a catalog is to know of so many rows that are left.
+    pub(in crate::engine) fn shape(&self, rows: u64) -> Shape {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        Shape { rows, merges: self.stage.is_matched(), creates: self.create.is_some() }
     }
 }
 

@@ -120,6 +120,11 @@ impl MergeStage {
         &self.fit
     }
 
+    /// Whether its rows are matched by key.
+    pub(super) fn is_matched(&self) -> bool {
+        self.matching.is_some()
+    }
+
     /// Leaves one row of each key, as if the rows came one after the other: the last where rows are updated, the
     /// first where they are ignored.
     pub(super) fn settle(&self, connection: &Connection) -> Result<()> {

@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_millis(50);
 /// and of every pause.
 const LARGEST: Duration = Duration::from_secs(2);
 
-/// Does the work until it meets no conflict, at most so many times, on a thread of the runtime that may block. Before
+/// Does the work until nobody is faster, at most so many times, on a thread of the runtime that may block. Before
 /// each further try there is a pause, longer each time and drawn at random, so that servers which met once do not meet
 /// again.
 ///
@@ -27,7 +27,7 @@ pub(super) fn again<T>(
     loop {
         tries += 1;
         match work() {
-            Err(error) if error.class() == Some(Class::Conflict) && tries < times => {
+            Err(error) if tells_of_faster(&error) && tries < times => {
                 let pause = pause_after(tries);
                 tracing::debug!(tries, ?pause, %error, "a job met a conflict and tries again");
                 if is_stopped_within(stop, pause) {
@@ -37,6 +37,11 @@ pub(super) fn again<T>(
             outcome => return outcome,
         }
     }
+}
+
+/// Whether others were faster: by a conflict, or one that was found before it came to that.
+fn tells_of_faster(error: &Error) -> bool {
+    error.class() == Some(Class::Conflict) || matches!(error, Error::Overtaken(_) | Error::JobBusy)
 }
 
 /// A pause evenly from zero to a bound that doubles with each try.

@@ -47,7 +47,7 @@ impl Book {
         self.0.write(connection, job, &[("watermark", text_sql(Some(watermark)))])
     }
 
-    /// A transaction in which it is written down, with the rows.
+    /// A transaction in which it is written down, with the rows, where no writer of a catalog has one.
     pub(super) fn transaction(
         &self,
         connection: &Connection,

@@ -221,6 +221,16 @@ impl Engine {
     }
 }
 
+/// A connection for work in a catalog.
+fn connect(database: &Arc<Database>, catalog: &str) -> Result<Pooled> {
+    let connection = database.private_connection()?;
+    // What fails in another database does not condemn this one.
+    if catalog != database.catalog {
+        connection.forgive();
+    }
+    Ok(connection)
+}
+
 impl LastRun {
     fn of(catalog: &str, begun: SystemTime, took: Duration, ran: &Result<Ran>) -> Self {
         let (outcome, detail, changed) = match ran {
@@ -327,13 +337,7 @@ impl Job {
     }
 
     fn connect(&self, engine: &Engine) -> Result<Pooled> {
-        let database = &engine.shared.database;
-        let connection = database.private_connection()?;
-        // What fails in another database does not condemn this one.
-        if self.catalog() != database.catalog {
-            connection.forgive();
-        }
-        Ok(connection)
+        connect(&engine.shared.database, self.catalog())
     }
 
     fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
@@ -385,7 +389,7 @@ impl Job {
                 }))
             }
             Work::Promote { pipeline, target } => {
-                let run = Run { pipeline, target, engine, book: &self.records.book, connection };
+                let run = Run { pipeline, target, engine, book: &self.records.book };
                 let moved = run.promote(take)?;
                 Ok(moved.map_or(Ran::Elsewhere, |moved| Ran::Done {
                     changed: moved.rows,

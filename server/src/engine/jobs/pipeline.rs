@@ -6,17 +6,23 @@
 //! What is new is read into a temporary table first, with nothing held, because a source may be slow, and because a run
 //! that finds nothing is to write nothing. Servers that read the same rows at the same time find out when they take the
 //! lease, or else in the transaction.
+//!
+//! The transaction in an attached catalog is that of the catalog's writer, as an upload's, so that rows with the same keys
+//! which loaders send at the same time do not come twice.
+
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{again::again, book::Book};
+use super::{again::again, book::Book, connect};
 use crate::{
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
         Result,
         answers::{count, text_or_null},
+        attached::Site,
         catalog::{FullName, TableRef},
-        database::Database,
+        database::{Database, Pooled},
         ffi::Connection,
         ingest::{StagedQuery, Way},
         names::Names,
@@ -77,8 +83,18 @@ pub(super) struct Run<'a> {
     pub(super) pipeline: &'a Pipeline,
     pub(super) target: &'a FullName,
     pub(super) engine: &'a Engine,
-    pub(super) book: &'a Book,
-    pub(super) connection: &'a Connection,
+    pub(super) book: &'a Arc<Book>,
+}
+
+/// What a try has staged.
+struct Found {
+    staged: StagedQuery,
+    /// How far the pipeline had come before,
+    before: Option<String>,
+    /// and how far it comes with these rows.
+    last: String,
+    rows: u64,
+    left_out: u64,
 }
 
 impl Pipeline {
@@ -204,14 +220,30 @@ impl Run<'_> {
     }
 
     fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<Moved>> {
-        let Self { pipeline, target, engine, book, connection } = *self;
+        // Of its own, with what is staged on it: the catalog's writer gets it.
+        let connection = connect(&self.engine.shared.database, &self.target.catalog)?;
+        let Some(found) = self.find(&connection)? else { return Ok(Some(Moved::default())) };
+        if !take()? {
+            return Ok(None);
+        }
+        let moved = Moved { rows: found.rows, left_out: found.left_out };
+        match self.engine.shared.attached.site(&self.target.catalog) {
+            Some(site) => self.enter_by_writer(site, connection, found)?,
+            None => self.enter_in_turn(&connection, &found)?,
+        }
+        Ok(Some(moved))
+    }
+
+    /// Stages what is new; nothing where that changes nothing.
+    fn find(&self, connection: &Connection) -> Result<Option<Found>> {
+        let Self { pipeline, target, engine, book } = *self;
         if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
             connection.execute("CALL pg_clear_cache()")?;
         }
-        let watermark = book.read(connection, &pipeline.name)?;
+        let before = book.read(connection, &pipeline.name)?;
         let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(watermark.as_deref(), &sql_type);
+        let condition = pipeline.condition(before.as_deref(), &sql_type);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         let table = engine.shared.catalog.look_up(target)?;
@@ -222,77 +254,137 @@ impl Run<'_> {
         );
         let request = pipeline.request();
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &request, &query, keeps_types)?;
-        let outcome = self.enter(watermark.as_deref(), &staged, &sql_type, take);
-        let closed = staged.close(connection);
-        outcome.and_then(|moved| closed.map(|()| moved))
+        let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(None) };
+        let rows = staged.settle(connection, target)?;
+        if rows == 0 && before.as_ref() == Some(&last) {
+            return Ok(None);
+        }
+        let left_out = self.left_out(connection, before.as_deref(), &sql_type);
+        Ok(Some(Found { staged, before, last, rows, left_out }))
     }
 
     /// How many rows are left out. It is for people alone: where it fails, the run goes on.
-    fn left_out(&self, watermark: Option<&str>, sql_type: &str) -> u64 {
+    fn left_out(&self, connection: &Connection, watermark: Option<&str>, sql_type: &str) -> u64 {
         if !has_infinity(sql_type) {
             return 0;
         }
         let pipeline = self.pipeline;
         let condition = pipeline.left_out(watermark, sql_type);
         let sql = format!("SELECT count(*) FROM {} {condition}", pipeline.source());
-        count(self.connection, &sql).unwrap_or_else(|error| {
+        count(connection, &sql).unwrap_or_else(|error| {
             tracing::debug!(pipeline = pipeline.name, %error, "rows that are left out were not counted");
             0
         })
     }
 
-    /// Brings the staged rows in, and writes down how far that is.
-    fn enter(
-        &self,
-        before: Option<&str>,
-        staged: &StagedQuery,
-        sql_type: &str,
-        take: &mut dyn FnMut() -> Result<bool>,
-    ) -> Result<Option<Moved>> {
-        let Self { pipeline, target, engine, book, connection } = *self;
-        let Some(last) = staged.last(connection, &pipeline.incremental)? else {
-            return Ok(Some(Moved::default()));
-        };
-        let rows = staged.settle(connection, target)?;
-        if rows == 0 && before == Some(&last) {
-            return Ok(Some(Moved::default()));
-        }
-        let left_out = self.left_out(before, sql_type);
-        if !take()? {
-            return Ok(None);
-        }
-        let way = self.way(staged)?;
-        let _writing = engine.shared.clock.writing();
-        book.transaction(connection, || {
-            if book.read(connection, &pipeline.name)?.as_deref() != before {
-                return Err(Error::conflict("another server has moved the same rows"));
-            }
-            staged.enter(connection, target, &way)?;
-            book.write(connection, &pipeline.name, &last)
-        })?;
-        if way.changes_schema(staged) {
-            engine.shared.clock.schema_changed();
-        }
-        Ok(Some(Moved { rows, left_out }))
+    /// Has the catalog's writer bring the rows in.
+    fn enter_by_writer(&self, site: &Site, connection: Pooled, found: Found) -> Result<()> {
+        let (shape, way) = (found.staged.shape(found.rows), Way::into(site));
+        let (book, name, target) = (Arc::clone(self.book), self.pipeline.name.clone(), self.target.clone());
+        let enter = move |connection: &Connection| found.enter(connection, &book, &name, &target, &way);
+        let committing = self.engine.commit_query(site, connection, shape, self.target, enter);
+        Handle::current().block_on(committing)
     }
 
-    /// How the rows enter. Into the server's own database they do in its turn, as anybody's would.
-    fn way(&self, staged: &StagedQuery) -> Result<Way> {
-        let catalog = &self.target.catalog;
-        if catalog.eq_ignore_ascii_case(self.engine.default_catalog()) {
-            let request = self.pipeline.request();
-            return Handle::current().block_on(self.engine.admit_query(&request, staged));
+    /// Brings the rows in where no writer of a catalog is: in the server's turn, as anybody's would.
+    fn enter_in_turn(&self, connection: &Connection, found: &Found) -> Result<()> {
+        let Self { pipeline, target, engine, book } = *self;
+        let request = pipeline.request();
+        let way = Handle::current().block_on(engine.admit_query(&request, &found.staged))?;
+        let _writing = engine.shared.clock.writing();
+        book.transaction(connection, || found.enter(connection, book, &pipeline.name, target, &way))?;
+        if way.changes_schema(&found.staged) {
+            engine.shared.clock.schema_changed();
         }
-        match self.engine.shared.database.kind_of(catalog) {
-            Some(CatalogKind::DuckLake { .. }) => Ok(Way::AtOnce),
-            _ => Ok(Way::AsStaged),
+        Ok(())
+    }
+}
+
+impl Found {
+    /// Brings the staged rows in, and writes down how far that is, in the transaction that is open.
+    fn enter(
+        &self,
+        connection: &Connection,
+        book: &Book,
+        name: &str,
+        target: &FullName,
+        way: &Way,
+    ) -> Result<()> {
+        if book.read(connection, name)? != self.before {
+            // By a server that was believed to be dead, or else has read them before this one took the lease.
+            return Err(Error::JobBusy);
         }
+        self.staged.enter(connection, target, way)?;
+        book.write(connection, name, &self.last)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{
+        AttachedCatalog, Lake, Maintenance, Options, Script,
+        jobs::{Job, Work},
+    };
+
+    /// A run of an engine's only pipeline.
+    fn run<'a>(engine: &'a Engine, job: &'a Job) -> Run<'a> {
+        let Work::Promote { pipeline, target } = &job.work else { panic!("no pipeline") };
+        Run { pipeline, target, engine, book: &job.records.book }
+    }
+
+    /// An engine with one row to be moved into this table, and a file of DuckDB beside its own database.
+    fn moving_into(folder: &tempfile::TempDir, catalog: Option<&str>) -> Engine {
+        let archive = AttachedCatalog {
+            name: "archive".into(),
+            kind: CatalogKind::DuckDb,
+            location: folder.path().join("archive.db").to_string_lossy().into(),
+            secret: None,
+            read_only: false,
+            required: true,
+            maintenance: Maintenance::default(),
+        };
+        let into = TableRef { catalog: catalog.map(Into::into), schema: None, table: "moved".into() };
+        let sql = "CREATE TABLE events AS SELECT 1 AS at".into();
+        let options = Options {
+            init_sql: Some(Script { name: "init".into(), sql }),
+            lake: Lake { catalogs: vec![archive], ..Lake::default() },
+            pipelines: vec![Pipeline { into, ..pipeline("events", &[], None) }],
+            ..Options::default()
+        };
+        Engine::open(options).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_run_that_is_overtaken_after_it_has_staged_moves_nothing_twice() {
+        for catalog in [None, Some("archive")] {
+            let folder = tempfile::tempdir().unwrap();
+            let engine = moving_into(&folder, catalog);
+            let running = engine.clone();
+            let moved = tokio::task::spawn_blocking(move || {
+                let job = &running.shared.jobs.jobs[0];
+                let connection = job.connect(&running).unwrap();
+                job.records.roster.ensure(&connection).unwrap();
+                let mut faster = None;
+                let slower = run(&running, job).promote(&mut || {
+                    // What the slower one has staged goes in here.
+                    if faster.is_none() {
+                        faster = run(&running, job).promote(&mut || Ok(true))?;
+                    }
+                    Ok(true)
+                });
+                let count = count(&connection, &format!("SELECT count(*) FROM {}", job_table(job)));
+                (faster.unwrap().rows, slower.unwrap().unwrap().rows, count.unwrap())
+            });
+            assert_eq!(moved.await.unwrap(), (1, 0, 1), "into {catalog:?}");
+            engine.shutdown().await;
+        }
+    }
+
+    fn job_table(job: &Job) -> String {
+        let Work::Promote { target, .. } = &job.work else { panic!("no pipeline") };
+        target.sql()
+    }
 
     fn pipeline(from: &str, key: &[&str], overlap: Option<&str>) -> Pipeline {
         Pipeline {

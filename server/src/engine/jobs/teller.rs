@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 
-use super::{Board, roster::Roster};
+use super::{Board, connect, roster::Roster};
 use crate::engine::{Engine, Result, database::Database};
 
 /// How long a question about jobs waits for a catalog.
@@ -51,11 +51,7 @@ impl Engine {
 }
 
 fn tell(roster: &Roster, database: &Arc<Database>, board: &Board) -> Result<()> {
-    let connection = database.private_connection()?;
-    // What fails in another database does not condemn this one.
-    if roster.catalog() != database.catalog {
-        connection.forgive();
-    }
+    let connection = connect(database, roster.catalog())?;
     let runs = roster.last_runs(&connection)?;
     let mut board = board.lock();
     for notice in board.iter_mut().filter(|notice| notice.catalog == roster.catalog()) {

@@ -95,7 +95,8 @@ impl LedgerTable {
 }
 
 impl Fence {
-    fn version(&self, connection: &Connection) -> Result<u64> {
+    /// The number of the last commit that has moved it; 0 before the first.
+    pub(super) fn version(&self, connection: &Connection) -> Result<u64> {
         let sql = format!("SELECT max({COLUMN})::VARCHAR FROM {}", self.table.sql());
         first_text(connection, &sql)?
             .parse()

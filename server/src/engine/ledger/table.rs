@@ -93,7 +93,7 @@ impl LedgerTable {
         let exists = match self.search(connection)? {
             Found::Nothing => false,
             Found::Today => {
-                self.settle_if_empty(connection)?;
+                self.settle_if_unused(connection)?;
                 true
             }
             Found::Before => self.upgrade(connection)?,
@@ -233,11 +233,11 @@ impl LedgerTable {
         Ok(())
     }
 
-    /// Goes on where whoever has made it came no further.
-    fn settle_if_empty(&self, connection: &Connection) -> Result<()> {
-        if self.fence.is_some() {
+    /// Goes on where whoever has made it came no further. Commits without keys move the fence and leave it empty.
+    fn settle_if_unused(&self, connection: &Connection) -> Result<()> {
+        if let Some(fence) = &self.fence {
             let units = format!("SELECT count(*)::VARCHAR FROM {}", self.target.table.sql());
-            if first_text(connection, &units)? == "0" {
+            if first_text(connection, &units)? == "0" && fence.version(connection)? == 0 {
                 self.settle(connection);
             }
         }
