@@ -230,3 +230,76 @@ async fn a_run_without_news_waits_for_no_write() {
     writer.execute("ROLLBACK").await.unwrap();
     server.shutdown().await;
 }
+
+/// The server started again with another pipeline of the same name.
+async fn moved_on(beside: &mut Beside, file: DatabaseFile, pipeline: &str) -> (TestServer, Client) {
+    beside.pipeline = pipeline.into();
+    let server = beside.open(file, "SELECT 1").await;
+    let client = server.client().await;
+    (server, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_gone_gets_all_rows_again() {
+    let beside = Beside::new(BY_ID);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a'), (2, now()::TIMESTAMP, 'b')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    client.execute("DROP TABLE archive.main.events").await.unwrap();
+    insert(&client, "(3, now()::TIMESTAMP, 'c')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 3);
+    let reason = "because the table that they go to was not there any more";
+    assert_eq!(detail(&client).await, format!("done: moved 3 rows from the first one on, {reason}"));
+    assert_eq!(moved(&client).await, ["1a", "2b", "3c"]);
+    // Also where the last row is the same as before.
+    client.execute("DROP TABLE archive.main.events").await.unwrap();
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 3);
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_table_gets_all_rows_and_without_a_key_only_an_empty_one() {
+    let mut beside = Beside::new(BY_ID);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a'), (2, now()::TIMESTAMP, 'b')").await;
+    client.run_pipeline("events").await.unwrap();
+    let (server, client) = moved_on(&mut beside, server.shutdown().await, &BY_ID.replace("main.events", "main.more")).await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+    assert!(detail(&client).await.ends_with("from the first one on, because they go to another table now"));
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+
+    let (server, client) = moved_on(&mut beside, server.shutdown().await, BY_ID).await;
+    let message = refused(client.run_pipeline("events").await, Code::InvalidArgument, "SCHEMA_MISMATCH");
+    assert!(message.contains("it has no key"), "{message}");
+    assert_eq!(moved(&client).await, ["1a", "2b"]);
+
+    let keyed = format!("{BY_ID}\nkey = ['id']");
+    let (server, client) = moved_on(&mut beside, server.shutdown().await, &keyed).await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    insert(&client, "(3, now()::TIMESTAMP, 'c')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    assert_eq!(detail(&client).await, "done: moved 1 rows", "that it is this table is written down");
+    assert_eq!(moved(&client).await, ["1a", "2b", "3c"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_column_that_tells_what_is_new_begins_with_the_first_row() {
+    let mut beside = Beside::new(BY_TIME);
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(2000, '2026-01-01', 'a')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    insert(&client, "(1, '2025-01-01', 'late')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+    let by_id = BY_TIME.replace("'ts'", "'id'");
+    let (server, client) = moved_on(&mut beside, server.shutdown().await, &by_id).await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    let reason = "because another column tells now which are new";
+    assert_eq!(detail(&client).await, format!("done: moved 1 rows from the first one on, {reason}"));
+    assert_eq!(moved(&client).await, ["1late", "2000a"]);
+    server.shutdown().await;
+}

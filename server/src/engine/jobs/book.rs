@@ -1,20 +1,42 @@
 //! How far the pipelines have come that write to a catalog: a table there, which changes in the transactions of their
 //! rows.
 
-use super::sheet::{Columns, Sheet, text_at, text_sql};
+use super::sheet::{Columns, Sheet, number_at, text_at, text_sql};
 use crate::engine::{Result, ffi::Connection};
 
 /// The table's name, beside the ledger.
 pub(super) const TABLE: &str = "jobs";
 /// Its columns. `begun_at` and `held_until` are what the [`roster`](super::roster) has now; servers of the version
-/// before look for them.
+/// before look for them. The last two came later.
 pub(super) const COLUMNS: &Columns = &[
     ("job", "VARCHAR"),
     ("changes", "BIGINT"),
     ("begun_at", "BIGINT"),
     ("held_until", "BIGINT"),
     ("watermark", "VARCHAR"),
+    ("target", "VARCHAR"),
+    ("incremental", "VARCHAR"),
 ];
+
+/// How far a pipeline has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The last value, as text.
+    pub(super) watermark: String,
+    /// In what; not known of what the version before has written.
+    pub(super) course: Option<Course>,
+    /// It is another mark once it was written anew, be it with the same value.
+    changes: Option<u64>,
+}
+
+/// What a watermark is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Course {
+    /// The table that the rows go to, without its catalog, which may be attached under another name.
+    pub(super) target: String,
+    /// The column by which rows are new.
+    pub(super) incremental: String,
+}
 
 /// The table in one catalog.
 pub(super) struct Book(Sheet);
@@ -28,23 +50,45 @@ impl Book {
         &self.0
     }
 
-    /// Makes the table where it is not there yet.
+    /// Makes the table where it is not there yet, and adds the columns that one of the version before lacks.
     pub(super) fn ensure(&self, connection: &Connection) -> Result<()> {
         self.0.ensure(connection, || Ok(String::new()))
     }
 
-    /// How far a pipeline has come, as text; nowhere while the table is not there.
-    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Option<String>> {
+    /// How far a pipeline has come; nowhere while the table is not there.
+    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Option<Mark>> {
         if !self.0.is_there(connection)? {
             return Ok(None);
         }
-        let rows = self.0.rows(connection, "watermark", Some(job))?;
-        Ok(rows.iter().filter(|batch| batch.num_rows() > 0).find_map(|batch| text_at(batch, 0, 0)))
+        let course = match self.0.has(connection, "target, incremental")? {
+            true => "target, incremental",
+            false => "NULL::VARCHAR, NULL::VARCHAR",
+        };
+        let rows = self.0.rows(connection, &format!("watermark, changes, {course}"), Some(job))?;
+        Ok(rows.iter().filter(|batch| batch.num_rows() > 0).find_map(|batch| {
+            let course = text_at(batch, 2, 0).zip(text_at(batch, 3, 0));
+            Some(Mark {
+                watermark: text_at(batch, 0, 0)?,
+                course: course.map(|(target, incremental)| Course { target, incremental }),
+                changes: number_at(batch, 1, 0),
+            })
+        }))
     }
 
     /// Writes it down, in the transaction that is open.
-    pub(super) fn write(&self, connection: &Connection, job: &str, watermark: &str) -> Result<()> {
-        self.0.write(connection, job, &[("watermark", text_sql(Some(watermark)))])
+    pub(super) fn write(
+        &self,
+        connection: &Connection,
+        job: &str,
+        watermark: &str,
+        course: &Course,
+    ) -> Result<()> {
+        let columns = [
+            ("watermark", text_sql(Some(watermark))),
+            ("target", text_sql(Some(&course.target))),
+            ("incremental", text_sql(Some(&course.incremental))),
+        ];
+        self.0.write(connection, job, &columns)
     }
 
     /// A transaction in which it is written down, with the rows, where no writer of a catalog has one.
@@ -54,5 +98,34 @@ impl Book {
         work: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         self.0.transaction(connection, work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::{Options, database::Database};
+
+    #[test]
+    fn one_of_the_version_before_is_read_and_then_gets_its_new_columns() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let connection = database.private_connection().unwrap();
+        let before = "CREATE SCHEMA __merganser; CREATE TABLE __merganser.jobs (job VARCHAR, changes BIGINT, \
+                      begun_at BIGINT, held_until BIGINT, watermark VARCHAR); \
+                      INSERT INTO __merganser.jobs (job, changes, watermark) VALUES ('', 2, NULL), ('p', 2, '7')";
+        connection.execute(before).unwrap();
+        let book = Book::of(&database.catalog);
+        let read = || book.read(&connection, "p").unwrap().unwrap();
+        let first = Mark { watermark: "7".into(), course: None, changes: Some(2) };
+        assert_eq!(read(), first);
+        book.ensure(&connection).unwrap();
+        assert_eq!(read(), first);
+        let course = Course { target: "t".into(), incremental: "id".into() };
+        book.transaction(&connection, || book.write(&connection, "p", "7", &course)).unwrap();
+        assert_eq!(read(), Mark { course: Some(course), changes: Some(3), ..first });
+        book.ensure(&connection).unwrap();
+        assert_eq!(book.read(&connection, "another").unwrap(), None);
     }
 }

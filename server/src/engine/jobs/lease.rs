@@ -200,7 +200,10 @@ fn is_free(page: &Page, ours: &[SystemTime], now: SystemTime, every: Option<Dura
 
 #[cfg(test)]
 mod tests {
-    use super::{super::book::Book, *};
+    use super::{
+        super::book::{Book, Course},
+        *,
+    };
     use crate::engine::{Options, database::Database};
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -297,15 +300,16 @@ mod tests {
         let server = || Lease::new("job", Arc::clone(&roster), CancellationToken::new());
         let (one, other, begun) = (server(), server(), SystemTime::now());
         assert!(one.take(&running, begun, None).unwrap());
+        let course = Course { target: "t".into(), incremental: "id".into() };
         // The transaction of the rows is open, and has changed the book.
         book.transaction(&running, || {
-            book.write(&running, "job", "1")?;
+            book.write(&running, "job", "1", &course)?;
             one.renew(&renewing, begun + 10 * MINUTE)?;
             assert!(!other.take(&renewing, begun + 20 * MINUTE, None)?, "it is renewed");
-            book.write(&running, "job", "2")
+            book.write(&running, "job", "2", &course)
         })
         .unwrap();
-        assert_eq!(book.read(&renewing, "job").unwrap().as_deref(), Some("2"));
+        assert_eq!(book.read(&renewing, "job").unwrap().unwrap().watermark, "2");
         one.end(&renewing, &run(begun, "done")).unwrap();
     }
 
@@ -356,13 +360,13 @@ mod tests {
         let until = in_sheet(now + MINUTE).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
         let book = Book::of(&database.catalog);
         book.ensure(&connection).unwrap();
-        let row = format!("('job', 1, 5, {until}, '7')");
+        let row = format!("('job', 1, 5, {until}, '7', NULL, NULL)");
         connection.execute(&format!("INSERT INTO __merganser.jobs VALUES {row}")).unwrap();
         let roster = Arc::new(roster(&database));
         roster.ensure(&connection).unwrap();
         let lease = Lease::new("job", roster, CancellationToken::new());
         assert!(!lease.take(&connection, now, None).unwrap());
         assert!(lease.take(&connection, now + 2 * MINUTE, None).unwrap());
-        assert_eq!(book.read(&connection, "job").unwrap().as_deref(), Some("7"));
+        assert_eq!(book.read(&connection, "job").unwrap().unwrap().watermark, "7");
     }
 }

@@ -14,7 +14,11 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::{again::again, book::Book, connect};
+use super::{
+    again::again,
+    book::{Book, Course, Mark},
+    connect,
+};
 use crate::{
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
@@ -61,20 +65,23 @@ pub(super) struct Moved {
     pub(super) rows: u64,
     /// Rows with infinity, or with what is no number, in the column by which rows are new; counted where any have moved.
     left_out: u64,
+    /// Why it has begun anew, from the first row on.
+    anew: Option<&'static str>,
 }
 
 impl Moved {
     /// For people.
     pub(super) fn told(&self, pipeline: &Pipeline) -> String {
-        let Self { rows, left_out } = self;
-        let moved = format!("moved {rows} rows");
-        match left_out {
-            0 => moved,
-            _ => format!(
-                "{moved}, left out {left_out} with infinity or NaN in {}",
-                quote(&pipeline.incremental)
-            ),
+        let Self { rows, left_out, anew } = self;
+        let mut told = format!("moved {rows} rows");
+        if let Some(reason) = anew {
+            told += &format!(" from the first one on, because {reason}");
         }
+        if *left_out > 0 {
+            told +=
+                &format!(", left out {left_out} with infinity or NaN in {}", quote(&pipeline.incremental));
+        }
+        told
     }
 }
 
@@ -90,17 +97,24 @@ pub(super) struct Run<'a> {
 struct Found {
     staged: StagedQuery,
     /// How far the pipeline had come before,
-    before: Option<String>,
-    /// and how far it comes with these rows.
+    before: Option<Mark>,
+    /// and how far it comes with these rows,
     last: String,
-    rows: u64,
-    left_out: u64,
+    /// in what.
+    course: Course,
+    moved: Moved,
 }
 
 impl Pipeline {
     /// The table's whole name.
     pub(super) fn target(&self, default: &Names) -> FullName {
         self.into.resolve(default)
+    }
+
+    /// What its watermark is of.
+    fn course(&self, target: &FullName) -> Course {
+        let target = format!("{}.{}", quote(&target.schema), quote(&target.table));
+        Course { target, incremental: self.incremental.clone() }
     }
 
     /// The rows as a query in parentheses.
@@ -226,7 +240,10 @@ impl Run<'_> {
         if !take()? {
             return Ok(None);
         }
-        let moved = Moved { rows: found.rows, left_out: found.left_out };
+        let moved = found.moved;
+        if let Some(reason) = moved.anew {
+            tracing::warn!(pipeline = self.pipeline.name, reason, "a pipeline begins anew");
+        }
         match self.engine.shared.attached.site(&self.target.catalog) {
             Some(site) => self.enter_by_writer(site, connection, found)?,
             None => self.enter_in_turn(&connection, &found)?,
@@ -242,11 +259,14 @@ impl Run<'_> {
             connection.execute("CALL pg_clear_cache()")?;
         }
         let before = book.read(connection, &pipeline.name)?;
+        let table = engine.shared.catalog.look_up(target)?;
+        let course = pipeline.course(target);
+        let anew = self.begins_anew(connection, before.as_ref(), &course, table.is_some())?;
+        let mark = before.as_ref().filter(|_| anew.is_none()).map(|mark| mark.watermark.as_str());
         let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(before.as_deref(), &sql_type);
+        let condition = pipeline.condition(mark, &sql_type);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
-        let table = engine.shared.catalog.look_up(target)?;
         // Into the server's own database rows are admitted as those of an upload; and PostgreSQL has types of its own.
         let keeps_types = matches!(
             engine.shared.database.kind_of(&target.catalog),
@@ -256,11 +276,42 @@ impl Run<'_> {
         let staged = StagedQuery::fill(connection, target, table.as_deref(), &request, &query, keeps_types)?;
         let Some(last) = staged.last(connection, &pipeline.incremental)? else { return Ok(None) };
         let rows = staged.settle(connection, target)?;
-        if rows == 0 && before.as_ref() == Some(&last) {
+        if rows == 0 && mark == Some(last.as_str()) {
             return Ok(None);
         }
-        let left_out = self.left_out(connection, before.as_deref(), &sql_type);
-        Ok(Some(Found { staged, before, last, rows, left_out }))
+        let left_out = self.left_out(connection, mark, &sql_type);
+        Ok(Some(Found { staged, last, course, moved: Moved { rows, left_out, anew }, before }))
+    }
+
+    /// Why a pipeline that has come far is to begin with the first row again: its mark is of something else.
+    fn begins_anew(
+        &self,
+        connection: &Connection,
+        mark: Option<&Mark>,
+        course: &Course,
+        is_there: bool,
+    ) -> Result<Option<&'static str>> {
+        let Some(mark) = mark else { return Ok(None) };
+        let reason = match &mark.course {
+            _ if !is_there => return Ok(Some("the table that they go to was not there any more")),
+            Some(before) if !before.target.eq_ignore_ascii_case(&course.target) => {
+                "they go to another table now"
+            }
+            Some(before) if !before.incremental.eq_ignore_ascii_case(&course.incremental) => {
+                "another column tells now which are new"
+            }
+            _ => return Ok(None),
+        };
+        // Rows that are there would come twice.
+        let any = format!("SELECT count(*) FROM (FROM {} LIMIT 1)", self.target.sql());
+        if self.pipeline.key.is_empty() && count(connection, &any)? > 0 {
+            return Err(Error::SchemaMismatch(format!(
+                "the pipeline cannot go on, because {reason}, and cannot begin anew without doubles, because it has no \
+                 key and {} has rows; give it a key, empty the table, or give the pipeline another name to add all rows",
+                self.target
+            )));
+        }
+        Ok(Some(reason))
     }
 
     /// How many rows are left out. It is for people alone: where it fails, the run goes on.
@@ -279,7 +330,7 @@ impl Run<'_> {
 
     /// Has the catalog's writer bring the rows in.
     fn enter_by_writer(&self, site: &Site, connection: Pooled, found: Found) -> Result<()> {
-        let (shape, way) = (found.staged.shape(found.rows), Way::into(site));
+        let (shape, way) = (found.staged.shape(found.moved.rows), Way::into(site));
         let (book, name, target) = (Arc::clone(self.book), self.pipeline.name.clone(), self.target.clone());
         let enter = move |connection: &Connection| found.enter(connection, &book, &name, &target, &way);
         let committing = self.engine.commit_query(site, connection, shape, self.target, enter);
@@ -315,7 +366,7 @@ impl Found {
             return Err(Error::JobBusy);
         }
         self.staged.enter(connection, target, way)?;
-        book.write(connection, name, &self.last)
+        book.write(connection, name, &self.last, &self.course)
     }
 }
 

@@ -51,49 +51,78 @@ impl Sheet {
         &self.table
     }
 
-    /// Makes the table where it is not there yet, in a transaction of its own, in which the SQL of `fill` follows.
-    /// Another server may do the same.
+    /// Makes the table where it is not there yet, in a transaction of its own, in which the SQL of `fill` follows; adds the
+    /// columns that one of the version before lacks. Another server may do the same.
     pub(super) fn ensure(
         &self,
         connection: &Connection,
         fill: impl FnOnce() -> Result<String>,
     ) -> Result<()> {
         // Without the lock, or else jobs that begin would wait while the rows of a pipeline enter.
-        if self.is_there(connection)? {
+        if self.is_whole(connection)? {
             return Ok(());
         }
         let _changing = self.changing.lock();
-        if self.is_there(connection)? {
+        if self.is_whole(connection)? {
             return Ok(());
         }
+        let is_there = self.is_there(connection)?;
+        let sql = if is_there { self.widening(connection)? } else { self.creation(&fill()?) };
         let mut pinned = PinnedSchemas::default();
         pinned.pin(connection, &self.table.catalog);
+        match connection.execute(&format!("BEGIN TRANSACTION; {sql} COMMIT")) {
+            Ok(_) if is_there => Ok(()),
+            Ok(_) => {
+                // In any catalog but a lake this fails, and there it is not needed.
+                let _ = connection.execute(&inline_sql(&self.table));
+                Ok(())
+            }
+            Err(error) => {
+                let _ = connection.execute("ROLLBACK");
+                if self.is_whole(connection)? { Ok(()) } else { Err(error.into()) }
+            }
+        }
+    }
+
+    /// The statements that make it.
+    fn creation(&self, fill: &str) -> String {
         let columns: Vec<_> = self.columns.iter().map(|(name, sql)| format!("{name} {sql}")).collect();
         let table = self.table.sql();
-        let made = connection.execute(&format!(
-            "BEGIN TRANSACTION; CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE {table} ({}); \
-             INSERT INTO {table} ({JOB}, changes) VALUES ({}, 0); {} COMMIT",
+        format!(
+            "CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE {table} ({}); \
+             INSERT INTO {table} ({JOB}, changes) VALUES ({}, 0); {fill}",
             quote(&self.table.catalog),
             quote(&self.table.schema),
             columns.join(", "),
             literal(FIRST),
-            fill()?,
-        ));
-        let Err(error) = made else {
-            // In any catalog but a lake this fails, and there it is not needed.
-            let _ = connection.execute(&inline_sql(&self.table));
-            return Ok(());
-        };
-        let _ = connection.execute("ROLLBACK");
-        match self.is_there(connection)? {
-            true => Ok(()),
-            false => Err(error.into()),
+        )
+    }
+
+    /// The statements that add what it lacks.
+    fn widening(&self, connection: &Connection) -> Result<String> {
+        let mut sql = String::new();
+        for (name, data_type) in self.columns {
+            if !self.has(connection, name)? {
+                sql += &format!("ALTER TABLE {} ADD COLUMN {name} {data_type}; ", self.table.sql());
+            }
         }
+        Ok(sql)
+    }
+
+    /// Whether it has all its columns.
+    fn is_whole(&self, connection: &Connection) -> Result<bool> {
+        let columns: Vec<_> = self.columns.iter().map(|(name, _)| *name).collect();
+        self.has(connection, &columns.join(", "))
     }
 
     /// Whether it has been made.
     pub(super) fn is_there(&self, connection: &Connection) -> Result<bool> {
-        match connection.execute(&format!("FROM {} LIMIT 0", self.table.sql())) {
+        self.has(connection, "*")
+    }
+
+    /// Whether it has been made with these columns, as SQL.
+    pub(super) fn has(&self, connection: &Connection, columns: &str) -> Result<bool> {
+        match connection.execute(&format!("SELECT {columns} FROM {} LIMIT 0", self.table.sql())) {
             Ok(_) => Ok(true),
             Err(DuckError { class: Class::NotFound | Class::Binder, .. }) => Ok(false),
             Err(error) => Err(error.into()),
