@@ -1,7 +1,9 @@
 """Maintenance of a DuckLake, and pipelines into it: on demand, by schedule, and by several servers at once."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -298,6 +300,100 @@ def promote(server):
     except pa.ArrowException as error:
         refusal(error, codes="ABORTED", slug="JOB_BUSY")
         return "busy"
+
+
+OPTIONAL = EVENTS.replace('secret = "pg"\n', 'secret = "pg"\nrequired = false\n', 1)
+
+
+def test_a_pipeline_waits_for_a_catalog_that_is_not_required(lake, start, database):
+    lake.postgres.psql("CREATE TABLE events (id BIGINT, v TEXT)", lake.database)
+    lake.postgres.psql("INSERT INTO events VALUES (1, 'x')", lake.database)
+    options = lake.options(OPTIONAL, "required = false")
+    with lake.postgres.down():
+        server = start(database, *options)
+        refused(server.run, "RUN PIPELINE events", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert job(server, "events")[2] == "failed"
+
+    def moves():
+        try:
+            return server.run("RUN PIPELINE events")["count"][0].as_py() == 1
+        except pa.ArrowException as error:
+            refusal(error, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+
+    eventually(moves, "the catalogs come", 60)
+    assert server.rows("SELECT id, v FROM lake.events") == [(1, "x")]
+
+
+def test_a_pipeline_whose_source_is_missing_names_it_and_is_checked_when_it_comes(lake, start, database, tmp_path):
+    orders = tmp_path / "orders.db"
+    wrong = f"""
+[[catalog]]
+name = "orders"
+type = "duckdb"
+path = "{orders}"
+read_only = true
+required = false
+{EVENTS.partition('secret = "pg"')[2].replace("orders.public.events", "orders.main.events").replace('"id"', '"none"', 1)}
+"""
+    server = start(database, *lake.options(wrong))
+    assert "orders" in str(refused(server.run, "RUN PIPELINE events", codes="UNAVAILABLE", slug="CATALOG_DOWN"))
+    assert "orders" in job(server, "events")[4] and "lake" not in job(server, "events")[4]
+    with duckdb.connect(orders) as duck:
+        duck.execute("CREATE TABLE events AS SELECT 1::BIGINT AS id")
+
+    def is_told_what_is_wrong():
+        error = refused(server.run, "RUN PIPELINE events")
+        return "no column" in str(error)
+
+    eventually(is_told_what_is_wrong, "the catalog comes", 60)
+
+
+@contextmanager
+def away(path):
+    hidden = path.with_name("hidden")
+    path.rename(hidden)
+    yield
+    hidden.rename(path)
+
+
+def test_what_does_not_answer_is_named_and_no_path_is(lake, start, database, tmp_path):
+    source = tmp_path / "source.csv"
+    source.write_text("id,v\n1,x\n")
+    from_file = EVENTS.replace('"orders.public.events"', f"\"FROM read_csv('{source}')\"")
+    server = start(database, *lake.options(from_file))
+    with away(source):
+        refused(server.run, "RUN PIPELINE events", slug="IO")
+        detail = job(server, "events")[4]
+        assert "a file that the job needs" in detail and "source" not in detail and "lake" not in detail
+    assert promote(server) == 1
+    with lake.postgres.down():
+        error = refused(server.run, "RUN PIPELINE events", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert "lake" in str(error)
+
+
+def test_the_source_that_does_not_answer_is_named_and_not_the_lake(lake, start, tmp_path):
+    """The source is PostgreSQL, and the lake is a file."""
+    lake.postgres.psql("CREATE TABLE events (id BIGINT, v TEXT)", lake.database)
+    lake.postgres.psql("INSERT INTO events VALUES (1, 'x')", lake.database)
+    config = tmp_path / "file_lake.toml"
+    config.write_text(
+        lake.postgres.secret(lake.database)
+        + f"""
+[[catalog]]
+name = "lake"
+type = "ducklake"
+metadata = "{tmp_path / 'lake.ducklake'}"
+data_path = "{tmp_path / 'files'}/"
+"""
+        + EVENTS
+    )
+    server = start(tmp_path / "a.db", "--config", config, "--extension-directory", lake.extensions)
+    assert promote(server) == 1
+    with lake.postgres.down():
+        error = refused(server.run, "RUN PIPELINE events", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        assert "catalog orders" in str(error)
+        detail = job(server, "events")[4]
+        assert "catalog orders" in detail and "catalog lake" not in detail
 
 
 def test_a_pipeline_that_names_what_is_not_there_stops_the_start(lake, database):

@@ -263,12 +263,6 @@ impl Database {
             .map(|it| &it.kind)
     }
 
-    /// Whether the configuration forbids to write to a catalog.
-    pub(crate) fn is_kept_from_writes(&self, catalog: &str) -> bool {
-        let attached = self.attached_catalogs().find(|attached| attached.name.eq_ignore_ascii_case(catalog));
-        self.options.read_only || attached.is_some_and(|attached| attached.read_only)
-    }
-
     /// How it is run.
     pub(crate) fn options(&self) -> &Options {
         &self.options

@@ -19,10 +19,11 @@ mod teller;
 use std::{
     collections::HashMap,
     convert::Infallible,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant, SystemTime},
 };
 
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -94,7 +95,7 @@ impl Records {
 /// What a job does.
 enum Work {
     Maintain(Box<Upkeep>),
-    Promote { pipeline: Box<Pipeline>, target: FullName },
+    Promote { pipeline: Box<Pipeline>, target: FullName, checked: AtomicBool },
 }
 
 /// A job that was run, or found done by another server.
@@ -104,7 +105,7 @@ enum Ran {
 }
 
 impl Jobs {
-    /// The jobs that the configuration declares. Pipelines are checked.
+    /// The jobs that the configuration declares. Pipelines are checked, as far as what they read is there.
     ///
     /// # Errors
     /// [`Error::Setup`], which names the pipeline.
@@ -118,12 +119,12 @@ impl Jobs {
             works.extend(lakes.map(|lake| Work::Maintain(Box::new(Upkeep::of(lake.clone())))));
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
-                let connection = database.connection()?;
-                pipeline.check(database, &connection, &target).map_err(|error| Error::Setup {
+                let checked = check(database, pipeline, &target).map_err(|error| Error::Setup {
                     what: format!("pipeline {}", pipeline.name),
                     reason: error.to_string(),
                 })?;
-                works.push(Work::Promote { pipeline: Box::new(pipeline.clone()), target });
+                let (pipeline, checked) = (Box::new(pipeline.clone()), AtomicBool::new(checked));
+                works.push(Work::Promote { pipeline, target, checked });
             }
         }
         let stop = CancellationToken::new();
@@ -149,6 +150,20 @@ impl Jobs {
             }
         }
     }
+}
+
+/// Checks a pipeline; false where what it reads may be in a catalog that is still to come.
+fn check(database: &Arc<Database>, pipeline: &Pipeline, target: &FullName) -> Result<bool> {
+    pipeline.check_target(database, target)?;
+    let Err(error) = pipeline.check_source(&*database.connection()?) else { return Ok(true) };
+    let is_optional = database.options().lake.catalogs.iter().any(|catalog| !catalog.required);
+    let may_come = database.missing_catalogs().next().is_some()
+        || is_optional && error.class() == Some(Class::Unreachable);
+    if !may_come {
+        return Err(error);
+    }
+    tracing::warn!(pipeline = pipeline.name, %error, "a pipeline is checked once its catalogs are there");
+    Ok(false)
 }
 
 impl Engine {
@@ -191,7 +206,7 @@ impl Engine {
             ran = self.blocking(move || running.run(&engine, begun, every)) => ran,
             never = self.keep_lease(job, begun) => match never {},
         };
-        let last = LastRun::of(job.catalog(), begun, started.elapsed(), &ran);
+        let last = LastRun::of(begun, started.elapsed(), &ran);
         let LastRun { took, outcome, detail, .. } = &last;
         metrics::job_ran(&job.name, outcome, *took);
         match &ran {
@@ -232,24 +247,31 @@ fn connect(database: &Arc<Database>, catalog: &str) -> Result<Pooled> {
 }
 
 impl LastRun {
-    fn of(catalog: &str, begun: SystemTime, took: Duration, ran: &Result<Ran>) -> Self {
+    fn of(begun: SystemTime, took: Duration, ran: &Result<Ran>) -> Self {
         let (outcome, detail, changed) = match ran {
             Ok(Ran::Done { changed, detail }) => ("done", detail.clone(), *changed),
             Ok(Ran::Elsewhere) => (ELSEWHERE, "another server is at it, or has just done it".into(), 0),
-            Err(error) => (FAILED, told(catalog, error), 0),
+            Err(error) => (FAILED, error.to_string(), 0),
         };
         Self { begun, took, outcome: outcome.to_owned(), detail, changed }
     }
 }
 
-/// An error as every client may read it: without hosts.
-fn told(catalog: &str, error: &Error) -> String {
-    match error {
-        Error::Duck { class: Class::Unreachable | Class::Storage | Class::Io, .. } => {
-            Error::CatalogDown(catalog.to_owned()).to_string()
-        }
-        error => error.to_string(),
-    }
+/// What came of a part of a run, as every client may read it: without hosts and paths, and with the name of the catalog
+/// that does not answer. On a thread of the runtime that may block.
+fn named<T>(engine: &Engine, outcome: Result<T>) -> Result<T> {
+    Handle::current().block_on(engine.named(outcome)).map_err(|error| {
+        let (class, told) = match error.class() {
+            // All catalogs answer, so that it is storage, or was out of reach for a moment.
+            Some(class @ (Class::Unreachable | Class::Storage)) => {
+                (class, "a server, or the storage of files, that the job needs could not be reached")
+            }
+            Some(class @ Class::Io) => (class, "a file that the job needs could not be read or written"),
+            _ => return error,
+        };
+        tracing::warn!(%error, "a job needs what it cannot reach");
+        Error::Duck { class, message: format!("{told}; the server's log says which") }
+    })
 }
 
 fn missing(asked: &sql::Job) -> String {
@@ -343,13 +365,12 @@ impl Job {
     fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
         let shared = &engine.shared;
         let started = Instant::now();
-        if let Work::Maintain(_) = &self.work
-            && shared.database.kind_of(self.catalog()).is_none()
+        if shared.database.missing_catalogs().any(|missing| missing.name.eq_ignore_ascii_case(self.catalog()))
         {
             return Err(Error::CatalogDown(self.catalog().to_owned()));
         }
         let connection = self.connect(engine)?;
-        if !self.lease.is_free(&connection, now, every)? {
+        if !named(engine, self.lease.is_free(&connection, now, every))? {
             return Ok(Ran::Elsewhere);
         }
         let mut taken = false;
@@ -357,11 +378,11 @@ impl Job {
             taken = taken || self.lease.take(&connection, shared.jobs.clock.now(), every)?;
             Ok(taken)
         };
-        let ran = self.work(engine, &connection, &mut take);
+        let ran = named(engine, self.work(engine, &connection, &mut take));
         if taken && matches!(self.work, Work::Maintain(_)) {
             shared.clock.schema_changed();
         }
-        let last = LastRun::of(self.catalog(), now, started.elapsed(), &ran);
+        let last = LastRun::of(now, started.elapsed(), &ran);
         let told = match (&ran, taken) {
             (_, true) => self.lease.end(&connection, &last),
             (Ok(Ran::Elsewhere), false) => Ok(()),
@@ -388,8 +409,11 @@ impl Job {
                     detail: tidied.told(),
                 }))
             }
-            Work::Promote { pipeline, target } => {
-                let run = Run { pipeline, target, engine, book: &self.records.book };
+            Work::Promote { pipeline, target, checked } => {
+                if let Some(missing) = pipeline.missing(&shared.database, target) {
+                    return Err(Error::CatalogDown(missing));
+                }
+                let run = Run { pipeline, target, engine, book: &self.records.book, checked };
                 let moved = run.promote(take)?;
                 Ok(moved.map_or(Ran::Elsewhere, |moved| Ran::Done {
                     changed: moved.rows,

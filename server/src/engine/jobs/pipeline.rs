@@ -10,7 +10,10 @@
 //! The transaction in an attached catalog is that of the catalog's writer, as an upload's, so that rows with the same keys
 //! which loaders send at the same time do not come twice.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::runtime::Handle;
 
@@ -31,7 +34,7 @@ use crate::{
         ingest::{StagedQuery, Way},
         names::Names,
     },
-    sql::{literal, quote},
+    sql::{literal, mentions, quote},
 };
 
 /// A run that others were faster than begins anew this many times.
@@ -91,6 +94,8 @@ pub(super) struct Run<'a> {
     pub(super) target: &'a FullName,
     pub(super) engine: &'a Engine,
     pub(super) book: &'a Arc<Book>,
+    /// Whether the source has been checked.
+    pub(super) checked: &'a AtomicBool,
 }
 
 /// What a try has staged.
@@ -129,20 +134,27 @@ impl Pipeline {
         }
     }
 
-    /// Whether everything that it names is there, without moving anything.
-    pub(super) fn check(
-        &self,
-        database: &Database,
-        connection: &Connection,
-        target: &FullName,
-    ) -> Result<()> {
-        if database.is_kept_from_writes(&target.catalog) {
+    /// The declared catalogs that it needs and that are not there, for people.
+    pub(super) fn missing(&self, database: &Database, target: &FullName) -> Option<String> {
+        let is_needed = |name: &str| {
+            name.eq_ignore_ascii_case(&target.catalog) || mentions(&self.from, &name.to_lowercase())
+        };
+        let missing = database.missing_catalogs().map(|catalog| catalog.name.as_str());
+        let missing: Vec<_> = missing.filter(|name| is_needed(name)).collect();
+        (!missing.is_empty()).then(|| missing.join(", "))
+    }
+
+    /// Whether rows may go where they are to go.
+    pub(super) fn check_target(&self, database: &Database, target: &FullName) -> Result<()> {
+        let declared = &database.options().lake.catalogs;
+        let catalog = declared.iter().find(|catalog| catalog.name.eq_ignore_ascii_case(&target.catalog));
+        if catalog.is_some_and(|catalog| catalog.read_only) {
             return Err(Error::SchemaMismatch(format!(
                 "nothing can be written to the catalog {:?}",
                 target.catalog
             )));
         }
-        if database.kind_of(&target.catalog) == Some(&CatalogKind::Sqlite) {
+        if catalog.is_some_and(|catalog| catalog.kind == CatalogKind::Sqlite) {
             // The book needs a schema that clients cannot reach, and cannot be in another database: one transaction
             // writes to one.
             return Err(Error::SchemaMismatch(
@@ -151,6 +163,11 @@ impl Pipeline {
                     .into(),
             ));
         }
+        Ok(())
+    }
+
+    /// Whether everything that it reads is there, without moving anything.
+    pub(super) fn check_source(&self, connection: &Connection) -> Result<()> {
         let sql_type = self.column_type(connection)?;
         let columns: Vec<_> =
             self.key.iter().chain([&self.incremental]).map(|column| quote(column)).collect();
@@ -236,6 +253,10 @@ impl Run<'_> {
     fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<Moved>> {
         // Of its own, with what is staged on it: the catalog's writer gets it.
         let connection = connect(&self.engine.shared.database, &self.target.catalog)?;
+        if !self.checked.load(Ordering::Relaxed) {
+            self.pipeline.check_source(&connection)?;
+            self.checked.store(true, Ordering::Relaxed);
+        }
         let Some(found) = self.find(&connection)? else { return Ok(Some(Moved::default())) };
         if !take()? {
             return Ok(None);
@@ -253,7 +274,7 @@ impl Run<'_> {
 
     /// Stages what is new; nothing where that changes nothing.
     fn find(&self, connection: &Connection) -> Result<Option<Found>> {
-        let Self { pipeline, target, engine, book } = *self;
+        let Self { pipeline, target, engine, book, .. } = *self;
         if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
             connection.execute("CALL pg_clear_cache()")?;
@@ -339,7 +360,7 @@ impl Run<'_> {
 
     /// Brings the rows in where no writer of a catalog is: in the server's turn, as anybody's would.
     fn enter_in_turn(&self, connection: &Connection, found: &Found) -> Result<()> {
-        let Self { pipeline, target, engine, book } = *self;
+        let Self { pipeline, target, engine, book, .. } = *self;
         let request = pipeline.request();
         let way = Handle::current().block_on(engine.admit_query(&request, &found.staged))?;
         let _writing = engine.shared.clock.writing();
@@ -380,8 +401,8 @@ mod tests {
 
     /// A run of an engine's only pipeline.
     fn run<'a>(engine: &'a Engine, job: &'a Job) -> Run<'a> {
-        let Work::Promote { pipeline, target } = &job.work else { panic!("no pipeline") };
-        Run { pipeline, target, engine, book: &job.records.book }
+        let Work::Promote { pipeline, target, checked } = &job.work else { panic!("no pipeline") };
+        Run { pipeline, target, engine, book: &job.records.book, checked }
     }
 
     /// An engine with one row to be moved into this table, and a file of DuckDB beside its own database.
