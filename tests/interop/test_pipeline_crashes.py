@@ -1,0 +1,61 @@
+"""A pipeline without a key whose server is killed while its rows enter: none is lost, and none comes twice."""
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.flight as flight
+
+from client import eventually
+from harness import ClockedServer
+
+ROUNDS, ROWS = 6, 500
+
+PIPELINE = """
+[[catalog]]
+name = "orders"
+type = "postgres"
+secret = "pg"
+
+[[pipeline]]
+name = "events"
+from = "orders.public.events"
+incremental = "id"
+into = "lake.main.events"
+"""
+
+
+def files(lake):
+    prefix = f"{lake.database}/main/events/"
+    return lake.storage.client.list_objects_v2(Bucket=lake.storage.bucket, Prefix=prefix)["KeyCount"]
+
+
+def is_answered(server):
+    try:
+        server.run("RUN PIPELINE events")
+    except (flight.FlightError, pa.ArrowException):
+        return False
+    return True
+
+
+def test_a_server_that_is_killed_while_rows_enter_loses_and_doubles_none(lake, start, tmp_path):
+    psql = lambda sql: lake.postgres.psql(sql, lake.database)  # noqa: E731
+    psql("CREATE TABLE events (id BIGINT PRIMARY KEY, v TEXT)")
+    options, cut = lake.options(PIPELINE), 0
+    with ThreadPoolExecutor() as pool:
+        for number in range(ROUNDS):
+            server = start(tmp_path / "a.db", *options, kind=ClockedServer)
+            psql(f"INSERT INTO events SELECT i + {number * ROWS}, 'v' FROM generate_series(1, {ROWS}) AS i")
+            before, running = files(lake), pool.submit(is_answered, server)
+            eventually(lambda: running.done() or files(lake) > before, "rows enter", 60)
+            threading.Event().wait(random.random() / 20)  # a random moment
+            server.kill()
+            cut += not running.result()
+            server = start(tmp_path / "a.db", *options, kind=ClockedServer)
+            server.advance(minutes=20)  # after which the dead one is not waited for
+            server.run("RUN PIPELINE events")
+            counts = "SELECT count(*), count(DISTINCT id), max(id) FROM lake.main.events"
+            assert server.rows(counts) == [((number + 1) * ROWS,) * 3]
+            server.stop()
+    assert cut, "no run was cut off"
