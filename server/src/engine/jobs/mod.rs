@@ -13,6 +13,7 @@ mod maintenance;
 mod orphans;
 mod pipeline;
 mod roster;
+mod schedule;
 mod sheet;
 mod teller;
 
@@ -33,6 +34,7 @@ use self::{
     maintenance::Upkeep,
     pipeline::Run,
     roster::Roster,
+    schedule::follow,
     sheet::Columns,
     teller::Teller,
 };
@@ -302,25 +304,6 @@ impl Work {
             }
             (Self::Maintain(_) | Self::Promote { .. }, _) => false,
         }
-    }
-}
-
-/// Runs a job whenever its time has come.
-async fn follow(engine: Engine, job: Arc<Job>) {
-    let jobs = &engine.shared.jobs;
-    let Some(every) = job.every else { return };
-    loop {
-        let next = jobs.clock.now() + every;
-        if let Some(notice) = jobs.board.lock().get_mut(job.place) {
-            notice.next = Some(next);
-        }
-        tokio::select! {
-            biased;
-            () = jobs.stop.cancelled() => return,
-            () = jobs.clock.reach(next) => {}
-        }
-        // Its end is on the board and in the log.
-        let _ = engine.run_job(&job, Some(every)).await;
     }
 }
 

@@ -123,6 +123,11 @@ impl Roster {
 }
 
 impl Page {
+    /// When it was begun last, also where that failed.
+    pub(super) fn last_begun(&self) -> Option<SystemTime> {
+        self.begun_at.max(self.last.as_ref().map(|last| last.begun))
+    }
+
     fn values(&self) -> [(&'static str, String); 7] {
         let last = self.last.as_ref();
         let number = |of: &dyn Fn(&LastRun) -> u128| {

@@ -8,7 +8,7 @@ use super::{Board, connect, roster::Roster};
 use crate::engine::{Engine, Result, database::Database};
 
 /// How long a question about jobs waits for a catalog.
-const ASKED_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const ASKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Asks one catalog.
 pub(super) struct Teller {
