@@ -131,6 +131,7 @@ impl From<Error> for Failure {
             Error::KeyExpired { .. } => (Kind::Precondition, "KEY_EXPIRED"),
             Error::KeyNotHere(_) => (Kind::Precondition, "KEY_NOT_HERE"),
             Error::JobMissing(_) => (Kind::NotFound, "JOB_NOT_FOUND"),
+            Error::JobTimeout(_) => (Kind::TooLong, "JOB_TIMEOUT"),
             Error::JobBusy => (Kind::Aborted, "JOB_BUSY"),
             Error::NotOrphans { .. } => (Kind::Precondition, "NOT_ORPHANS"),
             Error::Overtaken(_) => (Kind::Aborted, "OVERTAKEN"),

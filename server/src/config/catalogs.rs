@@ -39,6 +39,8 @@ struct MaintenanceEntry {
     #[serde(with = "humantime_serde")]
     delete_after: Option<Duration>,
     merge_files: Option<u64>,
+    #[serde(with = "humantime_serde")]
+    limit: Option<Duration>,
 }
 
 /// Ten years: moments after that are of no use to anybody.
@@ -53,7 +55,7 @@ const LEAST_EXPIRY: Duration = Duration::from_secs(3600);
 /// whole.
 const LEAST_DELETION: Duration = Duration::from_secs(3600);
 
-/// Checks how often something is done.
+/// Checks how often something is done, or how long it may take.
 pub(super) fn check_every(every: Option<Duration>) -> Result<(), &'static str> {
     match every {
         Some(every) if every < Duration::from_secs(1) => Err("must be at least 1s"),
@@ -141,9 +143,10 @@ fn catalog(
 
 impl MaintenanceEntry {
     fn checked(self) -> Result<Maintenance, (&'static str, &'static str)> {
-        let Self { every, expire_after, delete_after, merge_files } = self;
+        let Self { every, expire_after, delete_after, merge_files, limit } = self;
         let usual = Maintenance::default();
         check_every(every).map_err(|reason| ("every", reason))?;
+        check_every(limit).map_err(|reason| ("limit", reason))?;
         for (key, age) in [("expire_after", expire_after), ("delete_after", delete_after)] {
             check_age(age).map_err(|reason| (key, reason))?;
         }
@@ -165,6 +168,7 @@ impl MaintenanceEntry {
             expire_after,
             delete_after: delete_after.unwrap_or(usual.delete_after),
             merge_files: merge_files.unwrap_or(usual.merge_files),
+            limit: limit.unwrap_or(usual.limit),
         })
     }
 }

@@ -10,7 +10,7 @@ use super::{
     invalid,
     lake::{OneOrMany, checked_name},
 };
-use crate::engine::{Pipeline, TableRef};
+use crate::engine::{Maintenance, Pipeline, TableRef};
 
 /// A pipeline as the file has it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -25,6 +25,8 @@ pub(super) struct PipelineEntry {
     key: OneOrMany,
     #[serde(default, with = "humantime_serde")]
     every: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    limit: Option<Duration>,
 }
 
 /// Checks the pipelines.
@@ -34,7 +36,7 @@ pub(super) fn pipelines(entries: Vec<PipelineEntry>) -> Result<Vec<Pipeline>, Co
 }
 
 fn pipeline(entry: PipelineEntry, names: &mut HashSet<String>) -> Result<Pipeline, ConfigError> {
-    let PipelineEntry { name, from, incremental, overlap, into, key, every } = entry;
+    let PipelineEntry { name, from, incremental, overlap, into, key, every, limit } = entry;
     let name = checked_name("pipeline", name, names)?;
     let wrong =
         |key: &str, reason: &str| invalid(&format!("pipeline.{key}"), &format!("of {name:?} {reason}"));
@@ -55,5 +57,7 @@ fn pipeline(entry: PipelineEntry, names: &mut HashSet<String>) -> Result<Pipelin
         return Err(wrong("overlap", "needs a key, by which rows that are read again are known"));
     }
     check_every(every).map_err(|reason| wrong("every", reason))?;
-    Ok(Pipeline { name, from, incremental, overlap, into: table, key, every })
+    check_every(limit).map_err(|reason| wrong("limit", reason))?;
+    let limit = limit.unwrap_or(Maintenance::default().limit);
+    Ok(Pipeline { name, from, incremental, overlap, into: table, key, every, limit })
 }

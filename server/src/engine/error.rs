@@ -178,6 +178,11 @@ pub enum Error {
         /// Files of its own that it does not know by the names that the storage has for them.
         in_use: u64,
     },
+    /// A run of a job took too long.
+    #[error(
+        "a run of the job went on for longer than {0:?}, which is its limit, and was stopped; nothing more of it is written. See whether all servers that it needs answer, or raise `limit`"
+    )]
+    JobTimeout(Duration),
     /// Other servers that write to the same catalog were always faster.
     #[error("other servers kept committing to {0} first; nothing was written, try again")]
     Overtaken(String),

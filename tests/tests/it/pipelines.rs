@@ -333,3 +333,53 @@ async fn another_column_that_tells_what_is_new_begins_with_the_first_row() {
     assert_eq!(moved(&client).await, ["1late", "2000a"]);
     server.shutdown().await;
 }
+
+fn stopped(ended: Result<u64, merganser::Error>) {
+    let message = refused(ended, Code::DeadlineExceeded, "JOB_TIMEOUT");
+    assert!(message.contains("3600s"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_too_long_is_interrupted_and_the_next_one_goes_on() {
+    let beside = Beside::new("from = 'slow'\nincremental = 'id'\ninto = 'archive.main.events'\nlimit = '1h'");
+    let slow = "(SELECT count(*) FROM range(100000000000) WHERE hash(range) = 1)";
+    let view = format!("CREATE VIEW slow AS SELECT 1::BIGINT AS id, {slow}::VARCHAR AS v");
+    let server = beside.open(DatabaseFile::new(), &view).await;
+    let (client, other) = (server.client().await, server.client().await);
+    let running = tokio::spawn(async move { client.run_pipeline("events").await });
+    // It may not have begun yet.
+    until("the run is stopped", async || {
+        beside.clock.advance(Duration::from_secs(1800));
+        running.is_finished()
+    })
+    .await;
+    stopped(running.await.unwrap());
+    assert!(detail(&other).await.starts_with("failed: a run of the job went on for longer than 3600s"));
+    other.execute("CREATE OR REPLACE VIEW slow AS SELECT 1::BIGINT AS id, 'fast' AS v").await.unwrap();
+    until("the next run goes on", async || matches!(other.run_pipeline("events").await, Ok(1))).await;
+    assert_eq!(moved(&other).await, ["1fast"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_hears_no_interrupt_is_given_up_and_nobody_waits_for_it() {
+    let mut beside = Beside::new("");
+    let pipe = pipe_in(beside.folder.path());
+    let columns = "columns = {id: 'BIGINT', v: 'VARCHAR'}, auto_detect = false, header = false";
+    beside.pipeline = format!(
+        "from = \"FROM read_csv('{pipe}', {columns})\"\nincremental = 'id'\ninto = 'archive.main.events'\n\
+         limit = '1h'"
+    );
+    let server = beside.start().await;
+    let (client, other) = (server.client().await, server.client().await);
+    let running = tokio::spawn(async move { client.run_pipeline("events").await });
+    let opening = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(pipe));
+    let source = soon("the run to read its source", opening).await.unwrap().unwrap();
+    // An hour, and the minute in which it may end.
+    beside.clock.advance(Duration::from_secs(3660));
+    stopped(soon("the run is given up", running).await.unwrap());
+    stopped(soon("the next one does not wait", other.run_pipeline("events")).await);
+    assert!(detail(&other).await.starts_with("failed: a run of the job went on for longer than 3600s"));
+    drop(source);
+    server.shutdown().await;
+}

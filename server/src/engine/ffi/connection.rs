@@ -182,7 +182,23 @@ pub(crate) struct Interrupt {
     raw: Arc<RawConnection>,
 }
 
+/// The same without keeping the connection open, or its instance.
+pub(crate) struct WeakInterrupt(Weak<RawConnection>);
+
+impl WeakInterrupt {
+    pub(crate) fn interrupt(&self) {
+        if let Some(raw) = self.0.upgrade() {
+            Interrupt { raw }.interrupt();
+        }
+    }
+}
+
 impl Interrupt {
+    /// The same without keeping the connection open.
+    pub(crate) fn downgrade(&self) -> WeakInterrupt {
+        WeakInterrupt(Arc::downgrade(&self.raw))
+    }
+
     pub(super) fn of(connection: &Arc<RawConnection>) -> Self {
         Self { raw: Arc::clone(connection) }
     }

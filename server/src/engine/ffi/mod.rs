@@ -30,7 +30,7 @@ pub(crate) use appender::Appender;
 pub(crate) use arrow::{ArrowImport, DataChunk};
 pub(crate) use arrow_files::{READ_ARROW, register_read_arrow};
 pub(crate) use batch_view::{BatchView, attach_views};
-pub(crate) use connection::{Connection, Interrupt};
+pub(crate) use connection::{Connection, Interrupt, WeakInterrupt};
 pub(crate) use database::{Database, library_version};
 pub use error::Class;
 pub(crate) use error::{DuckError, tells_of_faster};

@@ -9,6 +9,7 @@ mod board;
 mod book;
 mod clock;
 mod lease;
+mod limit;
 mod maintenance;
 mod orphans;
 mod pipeline;
@@ -24,13 +25,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     board::{ELSEWHERE, FAILED, LastRun, Notice},
     book::Book,
     lease::{Lease, RENEWED_AFTER},
+    limit::Limit,
     maintenance::Upkeep,
     pipeline::Run,
     roster::Roster,
@@ -44,6 +46,7 @@ use super::{
     database::{Database, Pooled},
     error::Class,
     ffi::Connection,
+    lake::AttachedCatalog,
     names::Names,
 };
 use crate::{metrics, sql};
@@ -57,6 +60,9 @@ pub(crate) const TABLES: [(&str, &Columns); 2] =
 
 /// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// A run is stopped after so long, unless the configuration says otherwise.
+pub(crate) const LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 /// All jobs of a server.
 pub(crate) struct Jobs {
@@ -74,8 +80,10 @@ struct Job {
     records: Records,
     lease: Lease,
     every: Option<Duration>,
-    /// It runs once at a time.
-    running: tokio::sync::Mutex<()>,
+    /// How long a run may take.
+    limit: Duration,
+    /// It runs once at a time; here is a run that was given up and may not have ended.
+    running: tokio::sync::Mutex<Option<JoinHandle<Result<Ran>>>>,
     place: usize,
 }
 
@@ -197,16 +205,27 @@ impl Engine {
 
     /// One run. `every` is its schedule, where it is run by that.
     async fn run_job(&self, job: &Arc<Job>, every: Option<Duration>) -> Result<Ran> {
-        let _running = job.running.lock().await;
+        let mut given_up = job.running.lock().await;
         if self.shared.jobs.stop.is_cancelled() {
             return Err(Error::Stopping);
         }
         let begun = self.shared.jobs.clock.now();
         let started = Instant::now();
-        let (engine, running) = (self.clone(), Arc::clone(job));
-        let ran = tokio::select! {
-            ran = self.blocking(move || running.run(&engine, begun, every)) => ran,
-            never = self.keep_lease(job, begun) => match never {},
+        let limit = Limit::of(job.limit);
+        let is_stuck = given_up.as_ref().is_some_and(|before| !before.is_finished());
+        let ran = if is_stuck {
+            Err(limit.error())
+        } else {
+            let mut run =
+                tokio::spawn(self.clone().on_a_thread(Arc::clone(job), begun, every, limit.clone()));
+            tokio::select! {
+                ran = &mut run => ran.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string()))),
+                never = self.keep_lease(job, begun) => match never {},
+                () = limit.enforce(&self.shared.jobs.clock, begun) => {
+                    *given_up = Some(run);
+                    Err(limit.error())
+                }
+            }
         };
         let last = LastRun::of(begun, started.elapsed(), &ran);
         let LastRun { took, outcome, detail, .. } = &last;
@@ -220,6 +239,17 @@ impl Engine {
             notice.own = Some(last);
         }
         ran
+    }
+
+    async fn on_a_thread(
+        self,
+        job: Arc<Job>,
+        begun: SystemTime,
+        every: Option<Duration>,
+        limit: Limit,
+    ) -> Result<Ran> {
+        let engine = self.clone();
+        self.blocking(move || job.run(&engine, begun, every, &limit)).await
     }
 
     /// Renews the lease of a run from time to time.
@@ -309,15 +339,15 @@ impl Work {
 
 impl Job {
     fn new(records: Records, work: Work, stop: &CancellationToken, place: usize) -> Self {
-        let (name, every) = match &work {
+        let (name, every, limit) = match &work {
             Work::Maintain(upkeep) => {
-                let lake = upkeep.catalog();
-                (format!("maintain {}", lake.name), lake.maintenance.every)
+                let AttachedCatalog { name, maintenance, .. } = upkeep.catalog();
+                (format!("maintain {name}"), maintenance.every, maintenance.limit)
             }
-            Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every),
+            Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every, pipeline.limit),
         };
         let lease = Lease::new(&name, Arc::clone(&records.roster), stop.clone());
-        Self { name, work, records, lease, every, running: tokio::sync::Mutex::new(()), place }
+        Self { name, work, records, lease, every, limit, running: tokio::sync::Mutex::default(), place }
     }
 
     /// The catalog in which it is written down.
@@ -345,7 +375,7 @@ impl Job {
         connect(&engine.shared.database, self.catalog())
     }
 
-    fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>) -> Result<Ran> {
+    fn run(&self, engine: &Engine, now: SystemTime, every: Option<Duration>, limit: &Limit) -> Result<Ran> {
         let shared = &engine.shared;
         let started = Instant::now();
         if shared.database.missing_catalogs().any(|missing| missing.name.eq_ignore_ascii_case(self.catalog()))
@@ -353,15 +383,19 @@ impl Job {
             return Err(Error::CatalogDown(self.catalog().to_owned()));
         }
         let connection = self.connect(engine)?;
+        limit.covers(&connection);
         if !named(engine, self.lease.is_free(&connection, now, every))? {
             return Ok(Ran::Elsewhere);
         }
         let mut taken = false;
         let mut take = || {
+            limit.check()?;
             taken = taken || self.lease.take(&connection, shared.jobs.clock.now(), every)?;
             Ok(taken)
         };
-        let ran = named(engine, self.work(engine, &connection, &mut take));
+        let ran = limit.explain(self.work(engine, &connection, limit, &mut take));
+        limit.lift();
+        let ran = named(engine, ran);
         if taken && matches!(self.work, Work::Maintain(_)) {
             shared.clock.schema_changed();
         }
@@ -381,6 +415,7 @@ impl Job {
         &self,
         engine: &Engine,
         connection: &Connection,
+        limit: &Limit,
         take: &mut dyn FnMut() -> Result<bool>,
     ) -> Result<Ran> {
         let shared = &engine.shared;
@@ -396,7 +431,7 @@ impl Job {
                 if let Some(missing) = pipeline.missing(&shared.database, target) {
                     return Err(Error::CatalogDown(missing));
                 }
-                let run = Run { pipeline, target, engine, book: &self.records.book, checked };
+                let run = Run { pipeline, target, engine, book: &self.records.book, checked, limit };
                 let moved = run.promote(take)?;
                 Ok(moved.map_or(Ran::Elsewhere, |moved| Ran::Done {
                     changed: moved.rows,
@@ -422,6 +457,7 @@ mod tests {
             into: TableRef { catalog: None, schema: None, table: "copied".into() },
             key: vec!["id".into()],
             every: None,
+            limit: LIMIT,
         };
         let sql = "CREATE TABLE events AS SELECT 1 AS id, 'text' AS v".into();
         Options {

@@ -21,6 +21,7 @@ use super::{
     again::again,
     book::{Book, Course, Mark},
     connect,
+    limit::Limit,
 };
 use crate::{
     engine::{
@@ -60,6 +61,8 @@ pub struct Pipeline {
     pub key: Vec<String>,
     /// How often; `None` is only on demand.
     pub every: Option<std::time::Duration>,
+    /// How long a run may take.
+    pub limit: std::time::Duration,
 }
 
 /// What a run has moved.
@@ -96,6 +99,7 @@ pub(super) struct Run<'a> {
     pub(super) book: &'a Arc<Book>,
     /// Whether the source has been checked.
     pub(super) checked: &'a AtomicBool,
+    pub(super) limit: &'a Limit,
 }
 
 /// What a try has staged.
@@ -253,6 +257,7 @@ impl Run<'_> {
     fn try_once(&self, take: &mut dyn FnMut() -> Result<bool>) -> Result<Option<Moved>> {
         // Of its own, with what is staged on it: the catalog's writer gets it.
         let connection = connect(&self.engine.shared.database, &self.target.catalog)?;
+        self.limit.covers(&connection);
         if !self.checked.load(Ordering::Relaxed) {
             self.pipeline.check_source(&connection)?;
             self.checked.store(true, Ordering::Relaxed);
@@ -353,7 +358,12 @@ impl Run<'_> {
     fn enter_by_writer(&self, site: &Site, connection: Pooled, found: Found) -> Result<()> {
         let (shape, way) = (found.staged.shape(found.moved.rows), Way::into(site));
         let (book, name, target) = (Arc::clone(self.book), self.pipeline.name.clone(), self.target.clone());
-        let enter = move |connection: &Connection| found.enter(connection, &book, &name, &target, &way);
+        let limit = self.limit.clone();
+        let enter = move |connection: &Connection| {
+            // It may have waited for its place.
+            limit.check()?;
+            found.enter(connection, &book, &name, &target, &way)
+        };
         let committing = self.engine.commit_query(site, connection, shape, self.target, enter);
         Handle::current().block_on(committing)
     }
@@ -396,13 +406,13 @@ mod tests {
     use super::*;
     use crate::engine::{
         AttachedCatalog, Lake, Maintenance, Options, Script,
-        jobs::{Job, Work},
+        jobs::{Job, LIMIT, Work},
     };
 
     /// A run of an engine's only pipeline.
-    fn run<'a>(engine: &'a Engine, job: &'a Job) -> Run<'a> {
+    fn run<'a>(engine: &'a Engine, job: &'a Job, limit: &'a Limit) -> Run<'a> {
         let Work::Promote { pipeline, target, checked } = &job.work else { panic!("no pipeline") };
-        Run { pipeline, target, engine, book: &job.records.book, checked }
+        Run { pipeline, target, engine, book: &job.records.book, checked, limit }
     }
 
     /// An engine with one row to be moved into this table, and a file of DuckDB beside its own database.
@@ -438,10 +448,11 @@ mod tests {
                 let connection = job.connect(&running).unwrap();
                 job.records.roster.ensure(&connection).unwrap();
                 let mut faster = None;
-                let slower = run(&running, job).promote(&mut || {
+                let limit = Limit::of(LIMIT);
+                let slower = run(&running, job, &limit).promote(&mut || {
                     // What the slower one has staged goes in here.
                     if faster.is_none() {
-                        faster = run(&running, job).promote(&mut || Ok(true))?;
+                        faster = run(&running, job, &limit).promote(&mut || Ok(true))?;
                     }
                     Ok(true)
                 });
@@ -467,6 +478,7 @@ mod tests {
             into: TableRef { catalog: None, schema: None, table: "t".into() },
             key: key.iter().map(|&key| key.to_owned()).collect(),
             every: None,
+            limit: LIMIT,
         }
     }
 

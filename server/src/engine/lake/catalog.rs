@@ -9,7 +9,7 @@ use super::{
     unless_missed,
 };
 use crate::{
-    engine::answers::first_text,
+    engine::{answers::first_text, jobs},
     sql::{literal, quote},
 };
 
@@ -58,6 +58,8 @@ pub struct Maintenance {
     pub delete_after: Duration,
     /// Large files that are made of small ones at a time, so that memory stays bounded.
     pub merge_files: u64,
+    /// How long a run may take.
+    pub limit: Duration,
 }
 
 impl Default for Maintenance {
@@ -67,6 +69,7 @@ impl Default for Maintenance {
             expire_after: None,
             delete_after: Duration::from_secs(24 * 3600),
             merge_files: 100,
+            limit: jobs::LIMIT,
         }
     }
 }
