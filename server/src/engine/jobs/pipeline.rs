@@ -319,7 +319,7 @@ impl Run<'_> {
     ) -> Result<Option<&'static str>> {
         let Some(mark) = mark else { return Ok(None) };
         let reason = match &mark.course {
-            _ if !is_there => return Ok(Some("the table that they go to was not there any more")),
+            _ if !is_there => return Ok(Some("the table that they go to was not there")),
             Some(before) if !before.target.eq_ignore_ascii_case(&course.target) => {
                 "they go to another table now"
             }
