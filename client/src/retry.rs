@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Client, Error};
+use crate::{Client, ClientOptions, Error};
 
 /// How long to keep trying when a call fails in a way that may pass.
 ///
@@ -59,6 +59,30 @@ impl RetryPolicy {
             }
         }
     }
+
+    /// Connects as [`Client::connect_with`] does, and again while nobody answers or the server asks to wait. What
+    /// fails is told to `waiting` before each pause.
+    ///
+    /// # Errors
+    /// Those of [`Client::connect_with`].
+    pub async fn connect(
+        &self,
+        url: &str,
+        options: &ClientOptions,
+        mut waiting: impl FnMut(&Error),
+    ) -> Result<Client, Error> {
+        // To log in twice does no harm.
+        let mut retries = Retries::new(*self, true);
+        loop {
+            let error = match Client::connect_with(url, options).await {
+                Ok(client) => return Ok(client),
+                Err(error) => error,
+            };
+            let Some(pause) = retries.pause_after(&error) else { return Err(error) };
+            waiting(&error);
+            tokio::time::sleep(pause).await;
+        }
+    }
 }
 
 /// The tries of one call, or of the calls between two successes.
@@ -93,15 +117,16 @@ impl Retries {
                 Err(refusal) => error = refusal,
             }
         }
+        let Some(pause) = self.pause_after(&error) else { return Err(error) };
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// The pause after an error; none when there should be no other try.
+    fn pause_after(&mut self, error: &Error) -> Option<Duration> {
         let again = if self.harmless { error.retryable_with_key() } else { error.retryable() };
         let since = *self.since.get_or_insert_with(Instant::now);
-        match again.then(|| self.pause(since.elapsed(), error.retry_after())).flatten() {
-            Some(pause) => {
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-            None => Err(error),
-        }
+        again.then(|| self.pause(since.elapsed(), error.retry_after())).flatten()
     }
 
     /// The pause before the next try; none when it would end after the time is over.

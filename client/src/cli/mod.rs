@@ -21,7 +21,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use merganser::{Client, ClientOptions, Credentials, Error, TlsOptions};
+use merganser::{Client, ClientOptions, Credentials, Error, RetryPolicy, TlsOptions};
 
 /// The command line is wrong: sysexits' EX_USAGE, which no other failure shares.
 const EXIT_USAGE: u8 = 64;
@@ -124,6 +124,21 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
 
 impl Connection {
     async fn open(self) -> Result<Client, Error> {
+        Client::connect_with(&self.url, &self.options()?).await
+    }
+
+    /// The same, again while nobody answers.
+    async fn open_trying(self, retry: RetryPolicy) -> Result<Client, Error> {
+        let mut is_told = false;
+        let waiting = |error: &Error| {
+            if !std::mem::replace(&mut is_told, true) {
+                terminal::print_remark(&format_args!("{error}; trying again"));
+            }
+        };
+        retry.connect(&self.url, &self.options()?, waiting).await
+    }
+
+    fn options(&self) -> Result<ClientOptions, Error> {
         let tls = TlsOptions {
             ca: self.tls_ca.as_deref().map(|file| read("--tls-ca", file)).transpose()?,
             identity: match (&self.client_cert, &self.client_key) {
@@ -133,8 +148,7 @@ impl Connection {
                 _ => None,
             },
         };
-        let options = ClientOptions { credentials: self.credentials()?, tls, ..ClientOptions::default() };
-        Client::connect_with(&self.url, &options).await
+        Ok(ClientOptions { credentials: self.credentials()?, tls, ..ClientOptions::default() })
     }
 
     fn credentials(&self) -> Result<Option<Credentials>, Error> {

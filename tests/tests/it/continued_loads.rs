@@ -2,10 +2,11 @@
 
 use std::{fmt::Write, net::SocketAddr, path::PathBuf, process::Output};
 
-use merganser::{Client, Loader, LoaderOptions, TablePath};
+use merganser::{Client, ClientOptions, Credentials, Loader, LoaderOptions, TablePath};
+use merganser_server::config::{PasswordHash, User};
 use merganser_tests::{TestServer, ids, integer, integers, soon, until};
 use tempfile::TempDir;
-use tokio::process::Command;
+use tokio::{net::TcpListener, process::Command};
 
 const ROWS: i64 = 400_000;
 /// With 100 rows a unit.
@@ -102,6 +103,38 @@ async fn a_load_outlives_a_restart_of_the_server() {
     assert!(said.contains(" retr"), "{said}");
     every_row_is_there_once(&client, ROWS).await;
     assert_eq!(committed(&client).await, UNITS);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_begins_while_the_server_is_away_waits_for_it() {
+    let (files, password) = (Files::new(), "secret");
+    // Somebody takes the first connection, gives no answer to the log-in, and then nobody is there.
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = away.local_addr().unwrap();
+    let begin = |options: &[&str]| {
+        let mut command = load(address, &[files.write("a.csv", 0..1_000)], &["--resume"]);
+        command.args(["--user", "ana"]).env("MERGANSER_PASSWORD", password).args(options);
+        tokio::spawn(ended(command))
+    };
+    let loading = begin(&["--retry-for", "5min"]);
+    let first = soon("the command connects", away.accept()).await.unwrap();
+    drop((away, first));
+    let (code, said) = soon("a load without patience ends", begin(&["--retry-for", "0s"])).await.unwrap();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("CONNECT: cannot connect to 127.0.0.1:"), "{said}");
+
+    let server = TestServer::with(|config| {
+        config.network.listen = address;
+        let password = PasswordHash::of(password).unwrap();
+        config.security.users = vec![User { name: "ana".into(), password }];
+    })
+    .await;
+    let (code, said) = soon("the load ends", loading).await.unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    let credentials = Credentials::Password { user: "ana".into(), password: password.into() };
+    let options = ClientOptions { credentials: Some(credentials), ..ClientOptions::default() };
+    every_row_is_there_once(&server.connect(&options).await.unwrap(), 1_000).await;
     server.shutdown().await;
 }
 

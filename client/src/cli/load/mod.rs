@@ -164,7 +164,7 @@ impl LoadArgs {
 
 /// Loads the files and sums up.
 pub(crate) async fn run(args: LoadArgs, connection: Connection) -> Result<ExitCode, Error> {
-    let client = connection.open().await?;
+    let client = connection.open_trying(args.retry()).await?;
     let started = Instant::now();
     let bars = FileBars::new();
     let total = match &args.keyed.loader {
