@@ -1,12 +1,13 @@
 //! What the engine can tell about itself at any moment, for those who watch it. Each is cheap: a counter, or
 //! one call of the system.
 
-use super::Engine;
+use super::{Engine, writer::WriterHandle};
 
 impl Engine {
-    /// Uploads that wait for the writer, or that it is committing.
+    /// Uploads that wait for the writer or to be merged, or that are being committed.
     pub fn units_queued(&self) -> usize {
-        self.shared.writer.as_ref().map_or(0, |writer| self.shared.options.queue_units - writer.free_slots())
+        let merges = self.shared.merges.queued();
+        merges + self.shared.writer.as_ref().map_or(0, WriterHandle::queued)
     }
 
     /// Bytes of rows that are on their way into the database.

@@ -235,7 +235,7 @@ impl Engine {
             shared: Arc::new(Shared {
                 catalog,
                 budget: Budget::new(options.queue_bytes, options.wait),
-                merges: MergeQueue::new(options.queue_units, options.queue_bytes),
+                merges: MergeQueue::new(options.queue_units, options.queue_bytes, options.wait),
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),

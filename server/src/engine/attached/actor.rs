@@ -1,7 +1,6 @@
 //! The loop of a catalog's writer: take what is waiting, commit it once, answer everyone.
 
 use std::{
-    collections::VecDeque,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use super::{storage::AttachedStorage, verdict};
 use crate::engine::{
     Error,
     ledger::SharedLedger,
-    writer::{Command, Committer, Doubt, Size, Unit, gather, refuse_all, sit_out},
+    writer::{Command, Committer, Doubt, Queue, Size, Unit, gather, refuse_all, sit_out},
 };
 
 /// The writer tidies up when it has had nothing to do for so long.
@@ -29,7 +28,7 @@ pub(super) fn run(storage: AttachedStorage, ledger: SharedLedger, commands: &mps
     let committer = Committer::new(storage, ledger);
     let actor = Actor {
         committer,
-        waiting: VecDeque::new(),
+        queue: Queue::default(),
         pruned: Instant::now(),
         last_units: 0,
         last_took: Duration::ZERO,
@@ -39,8 +38,8 @@ pub(super) fn run(storage: AttachedStorage, ledger: SharedLedger, commands: &mps
 
 struct Actor {
     committer: Committer<AttachedStorage>,
-    /// Commands that were taken and belong to a later group.
-    waiting: VecDeque<Command>,
+    /// Commands that have come and belong to a later group.
+    queue: Queue,
     pruned: Instant,
     /// The size of the last group, and how long its commit took.
     last_units: usize,
@@ -88,40 +87,43 @@ impl Actor {
     /// send again, so that a group which is smaller than the one before is waited for a little.
     fn commit(&mut self, first: Unit, commands: &mpsc::Receiver<Command>) -> Result<(), Doubt> {
         let began = Instant::now();
-        let mut group = gather(first, &mut self.committer, &mut self.waiting, commands);
+        let is_alone = self.committer.runs_alone(&first);
+        let mut group = vec![first];
+        gather(&mut group, &self.committer, &mut self.queue);
         while group.len() < self.last_units
             && !Size::of(&group).is_complete()
-            && self.waiting.is_empty()
-            && !self.committer.runs_alone(&group[0])
+            && self.queue.line_is_empty()
+            && !is_alone
             && let Some(left) =
                 self.last_took.div_f64(LINGER).min(LINGER_AT_MOST).checked_sub(began.elapsed())
             && let Ok(command) = commands.recv_timeout(left)
         {
-            match command {
-                Command::Unit(unit) if !self.committer.runs_alone(&unit) => {
-                    group.extend(gather(*unit, &mut self.committer, &mut self.waiting, commands));
-                }
-                other => self.waiting.push_back(other),
-            }
+            self.queue.push(command);
+            self.queue.receive(commands);
+            gather(&mut group, &self.committer, &mut self.queue);
         }
         let (units, began) = (group.len(), Instant::now());
         let committed = self.committer.commit_all(vec![group]);
-        (self.last_units, self.last_took) = (units, began.elapsed());
+        // What one alone takes says nothing of those who go together.
+        if !is_alone {
+            (self.last_units, self.last_took) = (units, began.elapsed());
+        }
         committed
     }
 
     /// The next command; while there is none, uses the time to tidy up.
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
         loop {
+            // What has come may have come from a database that is lost.
+            self.queue.receive(commands);
             if self.committer.storage.connection.is_lost() {
                 self.read_ledger(commands)?;
             }
-            if let Some(command) = self.waiting.pop_front() {
+            if let Some(command) = self.queue.next(|loader| self.committer.is_apart(loader)) {
                 return Some(command);
             }
             match commands.recv_timeout(IDLE) {
-                // What has come while the writer rested may have come from a database that is lost.
-                Ok(command) => self.waiting.push_back(command),
+                Ok(command) => self.queue.push(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => self.tidy_up(),
             }
@@ -147,8 +149,7 @@ impl Actor {
         drop(kept);
         let catalog = self.committer.storage.home.name().to_owned();
         tracing::error!(catalog, %error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
-        let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
-        untried.for_each(|command| self.waiting.push_front(command));
+        self.queue.put_back_all(untried);
         let read = self.read_ledger(commands);
         let ledger = self.committer.ledger.lock();
         let known = read.map(|()| &*ledger);
@@ -164,7 +165,7 @@ impl Actor {
             let storage = &mut self.committer.storage;
             if storage.connection.is_lost() {
                 storage.let_go();
-                sit_out(&storage.database, &mut storage.connection, commands, &mut self.waiting)?;
+                sit_out(&storage.database, &mut storage.connection, commands, &mut self.queue)?;
             }
             match self.committer.read_ledger() {
                 Ok(()) => return Some(()),
@@ -176,9 +177,9 @@ impl Actor {
     fn wait_a_little(&mut self, error: &Error, commands: &mpsc::Receiver<Command>) -> Option<()> {
         let catalog = self.committer.storage.home.name().to_owned();
         tracing::warn!(catalog, %error, "the ledger of a catalog cannot be read");
-        refuse_all(&mut self.waiting, &Error::CatalogDown(catalog))?;
+        refuse_all(&mut self.queue, &Error::CatalogDown(catalog))?;
         match commands.recv_timeout(LOOK_AGAIN) {
-            Ok(command) => self.waiting.push_back(command),
+            Ok(command) => self.queue.push(command),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return None,
         }

@@ -8,6 +8,8 @@
 //! connection has them: one that is not alone may hold as much as it leaves of the loader's share for the others. Its
 //! first batch has the loader's share as its only bound, as has an upload that is alone. The oldest may go on to what is
 //! collected of one upload, whatever the others hold, so that one of them always completes.
+//!
+//! The places in the queues of uploads are shared by the same rule: each is a byte of a budget of their own.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -177,17 +179,19 @@ impl State {
 
     /// Takes for those who wait what they may have now.
     fn serve(&mut self) -> Vec<Waiting> {
-        let mut served = Vec::new();
-        for waiting in mem::take(&mut self.waiting) {
+        let (mut served, mut passed) = (Vec::new(), Vec::new());
+        while self.free > 0
+            && let Some(waiting) = self.waiting.pop_front()
+        {
             if waiting.give.is_closed() {
                 continue;
             }
-            if self.take(waiting.sharer, waiting.bytes) {
-                served.push(waiting);
-            } else {
-                self.waiting.push_back(waiting);
+            match self.take(waiting.sharer, waiting.bytes) {
+                true => served.push(waiting),
+                false => passed.push(waiting),
             }
         }
+        passed.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
         served
     }
 }

@@ -76,7 +76,7 @@ impl Engine {
         self.admit_bulk(writer, request.key.is_some()).await?;
         let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
         uploaded.held.place = Some(place);
-        self.commit_upload(writer, uploaded, &self.full_name(request), batches.finish(request)).await
+        self.commit_upload(writer, uploaded, request, batches.finish(request)).await
     }
 
     /// Waits until such an upload may begin; makes the ledger where it will need it.
@@ -137,13 +137,14 @@ impl Engine {
         &self,
         writer: &WriterHandle,
         uploaded: Uploaded,
-        table: &FullName,
+        request: &IngestRequest,
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
         let (answer, answered) = oneshot::channel();
         let (rows, bytes) = (uploaded.rows, uploaded.bytes);
-        let part = Part { rows, bytes, keyed, received: Instant::now(), answer };
-        self.commit_parts(writer, uploaded, table, vec![part]).await?;
+        let loader = request.merge.is_none().then_some(request.loader);
+        let part = Part { rows, bytes, loader, keyed, received: Instant::now(), answer };
+        self.commit_parts(writer, uploaded, &self.full_name(request), vec![part]).await?;
         Ok(Pending::queued(answered))
     }
 

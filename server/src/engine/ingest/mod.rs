@@ -25,6 +25,7 @@ mod pending;
 mod pieces;
 mod room;
 mod staged;
+mod whose;
 
 use std::{
     sync::Arc,
@@ -43,8 +44,7 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
-use budget::Sharer;
-pub(crate) use budget::{Budget, Share};
+pub(crate) use budget::{Budget, Share, Sharer};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
 pub(crate) use collected::bytes_of;
@@ -59,6 +59,7 @@ pub use partitions::PartitionKey;
 pub use pending::Pending;
 use pending::Refusals;
 pub use room::Room;
+pub(crate) use whose::Whose;
 
 /// What to do when the table is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! The writer's loop: take what is waiting, commit it once, answer everyone.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -18,6 +17,7 @@ use super::{
     lane::Pending,
     outage,
     pipeline::Pipeline,
+    queue::Queue,
     syncer::SyncThread,
 };
 use crate::engine::{
@@ -38,8 +38,8 @@ pub(super) struct Actor {
     pruned: Option<Instant>,
     /// Whether the last command that came was waiting for the writer, and not the writer for it.
     queued: bool,
-    /// Commands that were taken and belong to a later group.
-    waiting: VecDeque<Command>,
+    /// Commands that have come and belong to a later group.
+    queue: Queue,
 }
 
 impl Actor {
@@ -57,7 +57,7 @@ impl Actor {
             pipeline: Pipeline::new(Committer::new(storage, ledger), syncer),
             pruned: None,
             queued: false,
-            waiting: VecDeque::new(),
+            queue: Queue::default(),
         })
     }
 
@@ -71,12 +71,12 @@ impl Actor {
             };
             let served = match (drained, command) {
                 (Err(doubt), command) => {
-                    self.waiting.push_front(command);
+                    self.queue.put_back(command);
                     Err(doubt)
                 }
                 (Ok(()), Command::Unit(unit)) => {
-                    let committer = &mut self.pipeline.committer;
-                    let group = gather(*unit, committer, &mut self.waiting, commands);
+                    let mut group = vec![*unit];
+                    gather(&mut group, &self.pipeline.committer, &mut self.queue);
                     self.pipeline.take(group, self.queued)
                 }
                 (Ok(()), Command::Bulk(bulk)) => self.pipeline.committer.commit_bulk(*bulk),
@@ -118,24 +118,22 @@ impl Actor {
 
     /// The next command; while there is none, uses the time to tidy up.
     fn next(&mut self, commands: &mpsc::Receiver<Command>) -> Option<Command> {
+        self.queued = true;
         loop {
+            // What has come may have come from a database that is lost.
+            self.queue.receive(commands);
             if self.storage().own.connection.is_lost() {
                 match self.pipeline.drain() {
                     Ok(()) => self.sit_out(commands)?,
                     Err(doubt) => self.recover(doubt, commands)?,
                 }
             }
-            if let Some(command) = self.waiting.pop_front() {
+            if let Some(command) = self.queue.next(|loader| self.pipeline.committer.is_apart(loader)) {
                 return Some(command);
             }
-            self.queued = true;
-            let received = commands.try_recv().or_else(|_| {
-                self.queued = false;
-                commands.recv_timeout(self.checkpoints.rest())
-            });
-            match received {
-                // What has come while the writer rested may have come from a database that is lost.
-                Ok(command) => self.waiting.push_back(command),
+            self.queued = false;
+            match commands.recv_timeout(self.checkpoints.rest()) {
+                Ok(command) => self.queue.push(command),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Err(doubt) = self.tidy(true) {
@@ -153,8 +151,7 @@ impl Actor {
         tracing::error!(%error, units = in_doubt.len(), "a commit failed, and its outcome is not known");
         self.database.invalidate(&error.to_string());
         drop(kept);
-        let untried = untried.into_iter().rev().map(|unit| Command::Unit(Box::new(unit)));
-        untried.for_each(|command| self.waiting.push_front(command));
+        self.queue.put_back_all(untried);
         let open = self.sit_out(commands);
         let ledger = self.pipeline.committer.ledger.lock();
         let known = open.map(|()| &*ledger);
@@ -168,7 +165,7 @@ impl Actor {
         loop {
             let storage = &mut self.pipeline.committer.storage;
             storage.let_go();
-            outage::sit_out(&self.database, &mut storage.own.connection, commands, &mut self.waiting)?;
+            outage::sit_out(&self.database, &mut storage.own.connection, commands, &mut self.queue)?;
             match self.pipeline.committer.read_ledger() {
                 Ok(()) => return Some(()),
                 Err(error) => {

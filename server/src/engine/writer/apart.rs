@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A loader whose upload failed commits alone for this long, so that a broken one costs the others nothing.
+/// A loader whose upload failed commits alone for this long, so that a broken one does not undo the groups of others.
 const APART: Duration = Duration::from_secs(10);
 
 /// Those whose uploads have just failed.
@@ -23,5 +23,11 @@ impl Apart {
     /// Whether one is apart.
     pub(crate) fn has(&self, loader: u64) -> bool {
         self.0.get(&loader).is_some_and(|until| *until > Instant::now())
+    }
+
+    /// As if the time were over.
+    #[cfg(test)]
+    pub(super) fn end(&mut self) {
+        self.0.clear();
     }
 }

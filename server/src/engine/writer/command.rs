@@ -81,6 +81,9 @@ pub(crate) struct BulkCommit {
 pub(crate) struct Part {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
+    /// Whose upload it is, where it has to be committed behind what came before. One that is merged has the turn, so that
+    /// it had better not wait, and the ledger has been asked whether it comes too early.
+    pub(crate) loader: Option<u64>,
     /// By what it is known when it is sent again.
     pub(crate) keyed: Option<Keyed>,
     /// When its last byte had come.
@@ -97,7 +100,7 @@ pub(crate) struct Held {
     /// Bytes of the ingest budget.
     pub(crate) budget: Option<Share>,
     /// The place in the queue.
-    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    pub(crate) slot: Option<Share>,
     /// Keeps ALTER and DROP away.
     pub(crate) appending: Option<Appending>,
     /// Keeps appends away, where the upload replaces its table.

@@ -27,7 +27,7 @@ pub(crate) struct Committer<S> {
     pub(crate) ledger: SharedLedger,
     /// The number of the last commit, or of the last that is under way.
     pub(crate) commits: u64,
-    apart: Apart,
+    pub(super) apart: Apart,
 }
 
 /// Which units of a group go into its commit.
@@ -51,7 +51,12 @@ impl<S: Storage> Committer<S> {
 
     /// A unit that creates its table, or whose loader just failed, shares its transaction with nobody.
     pub(crate) fn runs_alone(&self, unit: &Unit) -> bool {
-        unit.create.is_some() || self.apart.has(unit.loader)
+        unit.create.is_some() || self.is_apart(unit.loader)
+    }
+
+    /// Whether a loader has just failed.
+    pub(crate) fn is_apart(&self, loader: u64) -> bool {
+        self.apart.has(loader)
     }
 
     /// Commits groups, the last one in the list first; on a failure finds the members that are to blame and commits

@@ -1,31 +1,17 @@
 //! Who is committed together: what waits behind the first unit, up to the size of a group.
 
-use std::{collections::VecDeque, sync::mpsc};
+use super::{Unit, committer::Committer, group::Size, queue::Queue, storage::Storage};
 
-use super::{Unit, command::Command, committer::Committer, group::Size, storage::Storage};
-
-/// Takes the units that are waiting behind `first`, up to the size of a group.
-pub(crate) fn gather<S: Storage>(
-    first: Unit,
-    committer: &mut Committer<S>,
-    waiting: &mut VecDeque<Command>,
-    commands: &mpsc::Receiver<Command>,
-) -> Vec<Unit> {
-    let alone = committer.runs_alone(&first);
-    let mut size = Size::of([&first]);
-    let mut group = vec![first];
-    while !alone && !size.is_complete() {
-        match waiting.pop_front().map_or_else(|| commands.try_recv(), Ok) {
-            Ok(Command::Unit(unit)) if !committer.runs_alone(&unit) => {
-                size.add(unit.rows, unit.bytes);
-                group.push(*unit);
-            }
-            Ok(other) => {
-                waiting.push_front(other);
-                break;
-            }
-            Err(_) => break,
-        }
+/// Adds the units that wait behind a group which has begun, up to the size of one.
+pub(crate) fn gather<S: Storage>(group: &mut Vec<Unit>, committer: &Committer<S>, queue: &mut Queue) {
+    if group.iter().any(|unit| committer.runs_alone(unit)) {
+        return;
     }
-    group
+    let mut size = Size::of(&*group);
+    while !size.is_complete()
+        && let Some(unit) = queue.next_to_join(|loader| committer.is_apart(loader))
+    {
+        size.add(unit.rows, unit.bytes);
+        group.push(unit);
+    }
 }

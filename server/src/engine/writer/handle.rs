@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     BulkCommit, Unit,
@@ -19,9 +19,12 @@ use crate::engine::{
     Error, Options, Result,
     clock::CommitClock,
     database::Database,
+    ingest::{Budget, Sharer},
     ledger::{LedgerTable, SharedLedger},
-    permit,
 };
+
+/// For whom COMMITs of bulk uploads take their slots: there are few at once, and they have no loader's share.
+const BULKS: u64 = u64::MAX;
 
 /// The writer's end of the channel is open for as long as somebody has this.
 type Commands = Arc<Mutex<Option<mpsc::Sender<Command>>>>;
@@ -30,11 +33,11 @@ type Commands = Arc<Mutex<Option<mpsc::Sender<Command>>>>;
 pub(crate) type Settle = Box<dyn Fn() + Send>;
 
 /// Sends commands to the writer's thread. The channel has no bound of its own: the slots have, and a slot
-/// is taken before anything is sent.
+/// is taken before anything is sent. Loaders share the slots as they share the memory: one may have as many as it leaves
+/// for the others.
 pub(crate) struct WriterHandle {
     commands: Commands,
-    slots: Arc<Semaphore>,
-    wait: std::time::Duration,
+    slots: Budget,
 }
 
 impl WriterHandle {
@@ -67,18 +70,18 @@ impl WriterHandle {
             .name(name)
             .spawn(move || serve(&received))
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
-        Ok(Self { commands, slots: Arc::new(Semaphore::new(options.queue_units)), wait: options.wait })
+        Ok(Self { commands, slots: Budget::new(options.queue_units, options.wait) })
     }
 
     /// Queues a unit, behind what was queued before. Its answer comes when it is committed or refused.
     pub(crate) async fn append(&self, mut unit: Unit) -> Result<()> {
-        self.take_slot(&mut unit.held).await?;
+        self.take_slot(unit.loader, &mut unit.held).await?;
         self.send(Command::Unit(Box::new(unit)))
     }
 
     /// Queues the COMMIT of a bulk upload.
     pub(crate) async fn commit(&self, mut bulk: BulkCommit) -> Result<()> {
-        self.take_slot(&mut bulk.held).await?;
+        self.take_slot(BULKS, &mut bulk.held).await?;
         self.send(Command::Bulk(Box::new(bulk)))
     }
 
@@ -96,13 +99,13 @@ impl WriterHandle {
         caught_up.await.unwrap_or(Err(Error::Stopping))
     }
 
-    /// Units that may still be sent before one has to wait.
-    pub(crate) fn free_slots(&self) -> usize {
-        self.slots.available_permits()
+    /// Units that wait, or that are being committed.
+    pub(crate) fn queued(&self) -> usize {
+        self.slots.taken()
     }
 
-    async fn take_slot(&self, held: &mut Held) -> Result<()> {
-        held.slot = Some(permit::take(&self.slots, 1, self.wait, || Error::QueueFull).await?);
+    async fn take_slot(&self, loader: u64, held: &mut Held) -> Result<()> {
+        held.slot = Some(self.slots.take(Sharer::new(loader), 1).await?);
         Ok(())
     }
 
@@ -136,4 +139,47 @@ fn settling(commands: &Commands) -> Settle {
             let _ = commands.send(Command::Settle);
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::engine::writer::model_tests::unit;
+
+    const UNITS: usize = 8;
+
+    /// A writer that takes nothing until it is told to.
+    fn resting(go: mpsc::Receiver<()>) -> WriterHandle {
+        let options = Options { queue_units: UNITS, wait: Duration::ZERO, ..Options::default() };
+        WriterHandle::start("resting".into(), &options, |_| {
+            Ok(move |commands: &mpsc::Receiver<Command>| {
+                let _ = go.recv();
+                commands.iter().for_each(drop);
+            })
+        })
+        .unwrap()
+    }
+
+    async fn append(writer: &WriterHandle, loader: u64) -> Result<()> {
+        writer.append(unit(1, 1, loader, None, oneshot::channel().0)).await
+    }
+
+    #[tokio::test]
+    async fn one_loader_leaves_places_in_the_queue_for_the_others() {
+        let (go, going) = mpsc::channel();
+        let writer = resting(going);
+        let mut greedy = 0;
+        while append(&writer, 1).await.is_ok() {
+            greedy += 1;
+        }
+        assert_eq!(greedy, UNITS / 2);
+        assert!(matches!(append(&writer, 1).await, Err(Error::QueueFull)));
+        for loader in 2..4 {
+            append(&writer, loader).await.unwrap();
+        }
+        assert_eq!(writer.queued(), greedy + 2);
+        drop(go);
+    }
 }

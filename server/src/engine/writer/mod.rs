@@ -3,12 +3,13 @@
 //! [`handle`] is what the rest of the server holds; [`command`] is what it sends; [`actor`] is the thread's
 //! loop; [`pipeline`] lets a group append while the one before it commits on the thread of [`syncer`]; [`committer`]
 //! commits groups in turn, and decides who is committed with whom and who is to blame; [`apart`] is who commits alone for
-//! a while; [`group`] is what commits together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what
+//! a while, and [`queue`] has them wait [`aside`]; [`group`] is what commits together; [`duck`] and its [`lane`]s are where, behind [`storage`]; [`doubt`] is what
 //! a failed COMMIT leaves; [`checkpoint`] keeps the write-ahead log small. While one commit runs, the next group gathers: no
 //! timer.
 
 mod actor;
 mod apart;
+mod aside;
 mod bulk_commit;
 mod checkpoint;
 mod command;
@@ -23,6 +24,7 @@ mod lane;
 mod model_tests;
 mod outage;
 mod pipeline;
+mod queue;
 mod rows;
 mod storage;
 mod syncer;
@@ -36,5 +38,6 @@ pub(crate) use gather::gather;
 pub(crate) use group::Size;
 pub(crate) use handle::WriterHandle;
 pub(crate) use outage::{refuse_all, sit_out};
+pub(crate) use queue::Queue;
 pub(crate) use rows::insert_units;
 pub(crate) use storage::{Failure, Storage, may_be_of_one};

@@ -25,11 +25,13 @@ use tokio::sync::oneshot;
 
 use super::{
     BulkCommit, Unit,
-    command::Held,
+    command::{Command, Held},
     committer::Committer,
     doubt::Doubt,
+    gather::gather,
     group::{OpenGroup, Size},
     pipeline::Pipeline,
+    queue::Queue,
     storage::{Failure, Overlapping, Storage, Transaction},
     syncer::{Failed, SyncThread, Syncer},
 };
@@ -67,16 +69,18 @@ enum Fault {
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// A loader sends its present unit, keyed or not, once more.
-    Send { loader: u64, keyed: bool },
+    /// A loader sends its present unit, keyed or not, once more. It may make its table.
+    Send { loader: u64, keyed: bool, creates: bool },
     /// A loader begins a new epoch.
     TakeOver { loader: u64 },
     /// A loader's present unit is one that the table refuses.
     Poison { loader: u64 },
     /// A loader skips its present unit.
     Skip { loader: u64 },
-    /// The writer takes what has waited for longest.
+    /// So many units come to the writer, which takes a group.
     Take { units: usize },
+    /// No loader is apart any more.
+    EndApart,
     /// The second thread is done with a COMMIT, and begins the next.
     Land,
     /// The writer waits until nothing is under way.
@@ -370,7 +374,10 @@ struct Sent {
 struct World<Y> {
     model: SharedModel,
     pipeline: Pipeline<SharedModel, Y>,
-    queue: VecDeque<Unit>,
+    /// What is on its way to the writer,
+    coming: VecDeque<Unit>,
+    /// and what has come.
+    queue: Queue,
     loaders: Vec<Loader>,
     sent: Vec<Sent>,
     numbers: usize,
@@ -381,6 +388,8 @@ struct World<Y> {
     in_doubt: HashSet<usize>,
     /// What may never be stored.
     refused: HashSet<usize>,
+    /// By number: whose units without a key are.
+    of: HashMap<usize, u64>,
 }
 
 impl<Y: Second> World<Y> {
@@ -389,7 +398,8 @@ impl<Y: Second> World<Y> {
         Self {
             pipeline: pipeline(&model),
             model,
-            queue: VecDeque::new(),
+            coming: VecDeque::new(),
+            queue: Queue::default(),
             loaders: (0..LOADERS).map(|_| Loader { epoch: 1, sequence: 1, ..Loader::default() }).collect(),
             sent: Vec::new(),
             numbers: 0,
@@ -397,16 +407,18 @@ impl<Y: Second> World<Y> {
             unkeyed: HashSet::new(),
             in_doubt: HashSet::new(),
             refused: HashSet::new(),
+            of: HashMap::new(),
         }
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
-            Step::Send { loader, keyed } => self.send(loader, keyed),
+            Step::Send { loader, keyed, creates } => self.send(loader, keyed, creates),
             Step::TakeOver { loader } => self.loaders[loader as usize].epoch += 1,
             Step::Poison { loader } => self.loaders[loader as usize].poisoned = true,
             Step::Skip { loader } => self.loaders[loader as usize].skipping = true,
-            Step::Take { units } => self.take(units),
+            Step::Take { units } => drop(self.take(units)),
+            Step::EndApart => self.pipeline.committer.apart.end(),
             Step::Land => self.land(),
             Step::Drain => self.drain(),
             Step::Crash { durable } => self.crash(durable),
@@ -414,7 +426,7 @@ impl<Y: Second> World<Y> {
         self.read_answers()
     }
 
-    fn send(&mut self, index: u64, keyed: bool) {
+    fn send(&mut self, index: u64, keyed: bool, creates: bool) {
         self.numbers += 1;
         let number = self.numbers;
         let Loader { epoch, sequence, content, poisoned, skipping } = self.loaders[index as usize];
@@ -429,6 +441,9 @@ impl<Y: Second> World<Y> {
         if poisoned && !skipping {
             self.model.lock().poison.insert(number);
         }
+        if !keyed {
+            self.of.insert(number, index);
+        }
         let (answer, answered) = oneshot::channel();
         let keyed = keyed.then_some(Keyed { key, hash });
         self.sent.push(Sent {
@@ -438,17 +453,27 @@ impl<Y: Second> World<Y> {
             rows,
             answer: answered,
         });
-        self.queue.push_back(unit(number, rows, index, keyed, answer));
+        let create = creates.then(String::new);
+        self.coming.push_back(Unit { create, ..unit(number, rows, index, keyed, answer) });
     }
 
-    fn take(&mut self, units: usize) {
-        let group: Vec<_> = self.queue.drain(..units.min(self.queue.len())).collect();
+    /// False where there was nothing to take.
+    fn take(&mut self, units: usize) -> bool {
+        let coming = self.coming.drain(..units.min(self.coming.len()));
+        coming.for_each(|unit| self.queue.push(Command::Unit(Box::new(unit))));
+        let committer = &self.pipeline.committer;
+        let first = match self.queue.next(|loader| committer.is_apart(loader)) {
+            Some(Command::Unit(first)) => first,
+            Some(_) => unreachable!("the model has small units only"),
+            None => return false,
+        };
+        let mut group = vec![*first];
+        gather(&mut group, committer, &mut self.queue);
         // Not every group meets another one; numbers stand in for chance.
         let queued = self.numbers.is_multiple_of(2);
-        if !group.is_empty() {
-            let taken = self.pipeline.take(group, queued);
-            self.recover(taken);
-        }
+        let taken = self.pipeline.take(group, queued);
+        self.recover(taken);
+        true
     }
 
     fn land(&mut self) {
@@ -473,12 +498,13 @@ impl<Y: Second> World<Y> {
             let committer = &mut self.pipeline.committer;
             committer.commits = committer.commits.max(ledger.highest_commit());
             *committer.ledger.lock() = ledger;
-            untried.into_iter().rev().for_each(|unit| self.queue.push_front(unit));
+            self.queue.put_back_all(untried);
         }
     }
 
     fn crash(&mut self, durable: bool) {
-        self.queue.clear();
+        self.coming.clear();
+        self.queue = Queue::default();
         // Nobody else has the database open when it starts again.
         let before = std::mem::replace(&mut self.pipeline, pipeline(&self.model));
         before.syncer.die(durable);
@@ -535,6 +561,13 @@ impl<Y: Second> World<Y> {
         for number in &self.unkeyed {
             prop_assert!(distinct.contains(number), "an acknowledged unit is missing");
         }
+        let mut last = HashMap::new();
+        for (number, loader) in stored.iter().filter_map(|number| Some((number, self.of.get(number)?))) {
+            prop_assert!(
+                last.insert(loader, number) < Some(number),
+                "a unit has overtaken one of its loader"
+            );
+        }
         let mut next: HashMap<Arc<str>, u64> = HashMap::new();
         let mut known = HashMap::new();
         for entry in entries {
@@ -559,7 +592,7 @@ fn pipeline<Y: Second>(model: &SharedModel) -> Pipeline<SharedModel, Y> {
     Pipeline::new(Committer::new(Arc::clone(model), ledger), syncer)
 }
 
-fn unit(
+pub(super) fn unit(
     number: usize,
     rows: usize,
     loader: u64,
@@ -585,13 +618,15 @@ fn unit(
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let loader = 0..LOADERS;
     let step = prop_oneof![
-        8 => (loader.clone(), prop::bool::weighted(0.85)).prop_map(|(loader, keyed)| Step::Send { loader, keyed }),
+        8 => (loader.clone(), prop::bool::weighted(0.85), prop::bool::weighted(0.1))
+            .prop_map(|(loader, keyed, creates)| Step::Send { loader, keyed, creates }),
         1 => loader.clone().prop_map(|loader| Step::TakeOver { loader }),
         1 => loader.clone().prop_map(|loader| Step::Poison { loader }),
         1 => loader.prop_map(|loader| Step::Skip { loader }),
         5 => (1..12_usize).prop_map(|units| Step::Take { units }),
         3 => Just(Step::Land),
         1 => Just(Step::Drain),
+        1 => Just(Step::EndApart),
         1 => prop::bool::ANY.prop_map(|durable| Step::Crash { durable }),
     ];
     vec(step, 1..100)
@@ -617,8 +652,7 @@ fn run<Y: Second>(steps: Vec<Step>, faults: Vec<Fault>) -> Result<(), TestCaseEr
     }
     // What waits is answered in the end.
     world.step(Step::Drain)?;
-    while !world.queue.is_empty() {
-        world.step(Step::Take { units: 256 })?;
+    while world.take(256) {
         world.step(Step::Drain)?;
     }
     world.check()?;
@@ -664,4 +698,103 @@ fn so_it_is_with_the_second_thread_and_nobody_waits_for_ever() {
         panic!("MERGANSER_SEED={}: the writer waits for ever", current.load(Ordering::Relaxed));
     }
     running.join().unwrap();
+}
+
+type Slow = World<SlowSyncer>;
+
+/// Nothing fails, and no unit makes a group complete.
+fn quiet() -> Slow {
+    let mut world = Slow::new(Vec::new());
+    world.loaders.iter_mut().zip([1, 1, 2, 1]).for_each(|(loader, sequence)| loader.sequence = sequence);
+    world
+}
+
+/// A loader sends a unit without a key; gives its number.
+fn send(world: &mut Slow, loader: u64) -> usize {
+    world.send(loader, false, false);
+    world.numbers
+}
+
+/// A loader that has sent a bad row, and then many units that wait for the writer, as do those of others behind them.
+fn behind_a_loader_that_is_apart(units: usize) -> (Slow, Vec<usize>, Vec<usize>) {
+    let mut world = quiet();
+    world.loaders[0].poisoned = true;
+    send(&mut world, 0);
+    assert!(world.take(1));
+    world.loaders[0].poisoned = false;
+    assert!(world.pipeline.committer.is_apart(0));
+    let its = (0..units).map(|_| send(&mut world, 0)).collect();
+    let others = (0..units).map(|number| send(&mut world, 1 + number as u64 % (LOADERS - 1))).collect();
+    world.coming.drain(..).for_each(|unit| world.queue.push(Command::Unit(Box::new(unit))));
+    (world, its, others)
+}
+
+#[test]
+fn others_wait_for_one_unit_of_a_loader_that_is_apart_and_not_for_all() {
+    let (mut world, its, others) = behind_a_loader_that_is_apart(100);
+    let stored = |world: &Slow| world.model.lock().stored.clone();
+    // One group of the others and one of its units, whichever is the first.
+    assert!(world.take(0) && world.take(0));
+    let now = stored(&world);
+    assert!(others.iter().all(|unit| now.contains(unit)), "others wait for more than one unit: {now:?}");
+    assert_eq!(now.len(), others.len() + 1);
+    // Whatever comes goes with one unit of it.
+    for round in 2..10 {
+        let more: Vec<_> = (1..LOADERS).map(|loader| send(&mut world, loader)).collect();
+        assert!(world.take(100) && world.take(0));
+        let now = stored(&world);
+        assert!(more.iter().all(|unit| now.contains(unit)));
+        assert_eq!(its.iter().filter(|unit| now.contains(unit)).count(), round);
+    }
+    while world.take(0) {}
+    let now = stored(&world);
+    assert_eq!(
+        now.iter().filter(|unit| its.contains(unit)).copied().collect::<Vec<_>>(),
+        its,
+        "out of order"
+    );
+}
+
+#[test]
+fn a_loader_that_is_no_longer_apart_commits_with_the_others_again_and_overtakes_none_of_its_own() {
+    let (mut world, its, others) = behind_a_loader_that_is_apart(100);
+    assert!(world.take(0));
+    world.pipeline.committer.apart.end();
+    let later = send(&mut world, 0);
+    let groups = std::iter::from_fn(|| world.take(1).then_some(())).count();
+    assert!(groups <= 3, "{groups} groups for {} units", its.len() + others.len());
+    world.drain();
+    let stored = world.model.lock().stored.clone();
+    let its: Vec<_> = its.into_iter().chain([later]).collect();
+    assert_eq!(stored.iter().filter(|unit| its.contains(unit)).copied().collect::<Vec<_>>(), its);
+}
+
+#[test]
+fn what_makes_a_table_keeps_its_place_unless_units_of_its_loader_wait_aside() {
+    let (mut world, its, others) = behind_a_loader_that_is_apart(3);
+    world.send(0, true, true);
+    world.send(1, false, true);
+    let last = [world.numbers - 1, world.numbers];
+    while world.take(2) {}
+    world.drain();
+    let stored = world.model.lock().stored.clone();
+    let place = |unit: &usize| stored.iter().position(|stored| stored == unit).unwrap();
+    assert!(its.iter().all(|unit| place(unit) < place(&last[0])), "{stored:?}");
+    assert!(others.iter().all(|unit| place(unit) < place(&last[1])), "{stored:?}");
+    assert!(place(&last[1]) < place(&its[2]), "it waits for another loader's: {stored:?}");
+}
+
+#[test]
+fn loaders_that_are_apart_take_turns() {
+    let mut world = quiet();
+    for loader in 0..2 {
+        world.loaders[loader].poisoned = true;
+        send(&mut world, loader as u64);
+        assert!(world.take(1));
+        world.loaders[loader].poisoned = false;
+    }
+    let first: Vec<_> = (0..10).map(|_| send(&mut world, 0)).collect();
+    let second = send(&mut world, 1);
+    assert!(world.take(100) && world.take(0));
+    assert_eq!(world.model.lock().stored, [first[0], second]);
 }

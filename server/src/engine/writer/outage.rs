@@ -1,12 +1,11 @@
 //! The writer while the database is down.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
-use super::command::Command;
+use super::{command::Command, queue::Queue};
 use crate::engine::{
     Error,
     database::{Database, Pooled},
@@ -24,7 +23,7 @@ pub(crate) fn sit_out(
     database: &Arc<Database>,
     connection: &mut Pooled,
     commands: &mpsc::Receiver<Command>,
-    waiting: &mut VecDeque<Command>,
+    queue: &mut Queue,
 ) -> Option<()> {
     connection.close();
     loop {
@@ -34,12 +33,12 @@ pub(crate) fn sit_out(
                 return Some(());
             }
             Err(_) => {
-                refuse_all(waiting, &database.check_open().err().unwrap_or(Error::EngineDown))?;
+                refuse_all(queue, &database.check_open().err().unwrap_or(Error::EngineDown))?;
             }
         }
         // What comes is refused only after another look: the database may have been opened before it came.
         match commands.recv_timeout(LOOK_AGAIN) {
-            Ok(command) => waiting.push_back(command),
+            Ok(command) => queue.push(command),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => return None,
         }
@@ -47,8 +46,8 @@ pub(crate) fn sit_out(
 }
 
 /// Refuses what has come so far; `None` when the writer is to end.
-pub(crate) fn refuse_all(waiting: &mut VecDeque<Command>, error: &Error) -> Option<()> {
-    match waiting.drain(..).any(|command| refuse(command, error.clone())) {
+pub(crate) fn refuse_all(queue: &mut Queue, error: &Error) -> Option<()> {
+    match queue.take_all().any(|command| refuse(command, error.clone())) {
         true => None,
         false => Some(()),
     }

@@ -13,7 +13,7 @@ use std::{
     collections::{HashSet, VecDeque},
     mem,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arrow_schema::SchemaRef;
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::unanswered::{Place, Unanswered};
-use super::{Ack, Collected, IfExists, IngestRequest, Pending};
+use super::{Ack, Budget, Collected, IfExists, IngestRequest, Pending, Share, Sharer};
 use crate::engine::{
     Engine, Error, Result,
     ledger::Keyed,
@@ -35,7 +35,8 @@ const BUDGET_PART: usize = 4;
 /// The uploads that wait, and whether somebody serves them.
 pub(crate) struct MergeQueue {
     state: Mutex<State>,
-    places: Arc<Semaphore>,
+    /// Loaders share them as they share the memory.
+    places: Budget,
     /// A part of the memory for uploads, in KiB: while the turn is held, what only adds rows goes on with the rest.
     room: Arc<Semaphore>,
     kilobytes: usize,
@@ -61,16 +62,21 @@ struct Merge {
     answer: oneshot::Sender<Result<Ack>>,
     span: tracing::Span,
     #[expect(dead_code, reason = "it is there to be dropped")]
-    held: (OwnedSemaphorePermit, OwnedSemaphorePermit, Place),
+    held: (Share, OwnedSemaphorePermit, Place),
 }
 
 impl MergeQueue {
-    /// An empty one, for so many uploads, and a part of so many bytes.
-    pub(crate) fn new(places: usize, budget_bytes: usize) -> Self {
+    /// An empty one, for so many uploads, which wait for a place for so long, and a part of so many bytes.
+    pub(crate) fn new(places: usize, budget_bytes: usize, wait: Duration) -> Self {
         let kilobytes = (budget_bytes / BUDGET_PART / 1024).max(1);
-        let (places, room) = (Arc::new(Semaphore::new(places)), Arc::new(Semaphore::new(kilobytes)));
+        let (places, room) = (Budget::new(places, wait), Arc::new(Semaphore::new(kilobytes)));
         let (state, came, unanswered) = (Mutex::default(), Notify::new(), Arc::default());
         Self { state, places, room, kilobytes, came, unanswered }
+    }
+
+    /// Uploads that wait, or that are being merged.
+    pub(crate) fn queued(&self) -> usize {
+        self.places.taken()
     }
 
     /// Queues an upload; true when there is nobody yet to serve it.
@@ -164,7 +170,7 @@ impl Engine {
     ) -> Result<Pending> {
         let queue = &self.shared.merges;
         let wait = self.shared.options.wait;
-        let place = permit::take(&queue.places, 1, wait, || Error::QueueFull).await?;
+        let place = queue.places.take(Sharer::new(request.loader), 1).await?;
         let kilobytes = (collected.bytes / 1024).min(queue.kilobytes) as u32;
         let room = permit::take(&queue.room, kilobytes, wait, || Error::QueueFull).await?;
         let (answer, answered) = oneshot::channel();
@@ -204,7 +210,9 @@ impl Merge {
     fn part(&self) -> (Part, oneshot::Receiver<Result<Ack>>) {
         let Collected { rows, bytes, .. } = self.collected;
         let (answer, answered) = oneshot::channel();
-        (Part { rows, bytes, keyed: self.keyed.clone(), received: self.received, answer }, answered)
+        let part =
+            Part { rows, bytes, loader: None, keyed: self.keyed.clone(), received: self.received, answer };
+        (part, answered)
     }
 
     /// The name that it is known by in the ledger.

@@ -9,27 +9,13 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::engine::{IngestKey, ingest::IngestRequest};
+use crate::engine::ingest::{IngestRequest, Whose};
 
 /// By whose uploads are counted.
 #[derive(Default)]
 pub(super) struct Unanswered {
     counts: Mutex<HashMap<Whose, usize>>,
     changed: Notify,
-}
-
-/// Uploads keep their order that come over one connection, and those of one loader over any.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Whose {
-    Connection(u64),
-    Loader(Arc<str>),
-}
-
-impl Whose {
-    fn of(request: &IngestRequest) -> impl Iterator<Item = Self> {
-        let by_key = |key: &IngestKey| Self::Loader(Arc::clone(&key.loader));
-        [Self::Connection(request.loader)].into_iter().chain(request.key.as_ref().map(by_key))
-    }
 }
 
 /// One upload, as long as it has no answer.
@@ -40,7 +26,7 @@ pub(super) struct Place {
 
 impl Unanswered {
     pub(super) fn add(self: &Arc<Self>, request: &IngestRequest) -> Place {
-        let whose: Vec<_> = Whose::of(request).collect();
+        let whose: Vec<_> = whose(request).collect();
         let mut counts = self.counts.lock();
         whose.iter().for_each(|whose| *counts.entry(whose.clone()).or_default() += 1);
         Place { whose, unanswered: Arc::clone(self) }
@@ -60,7 +46,7 @@ impl Unanswered {
 
     fn has_some(&self, request: &IngestRequest) -> bool {
         let counts = self.counts.lock();
-        Whose::of(request).any(|whose| counts.contains_key(&whose))
+        whose(request).any(|whose| counts.contains_key(&whose))
     }
 }
 
@@ -77,6 +63,10 @@ impl Drop for Place {
             }
         }
     }
+}
+
+fn whose(request: &IngestRequest) -> impl Iterator<Item = Whose> {
+    Whose::of(request.loader, request.key.as_ref().map(|key| &key.loader))
 }
 
 #[cfg(test)]
