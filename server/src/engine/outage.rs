@@ -144,6 +144,11 @@ impl Database {
         self.standing.pulse().fail(reason);
     }
 
+    /// Says that the process cannot go on with this database, whatever its state: only a new one can.
+    pub(crate) fn lose(&self, reason: &str) {
+        self.standing.give_up(reason.to_owned());
+    }
+
     /// Waits, blocking, until the database is open. Whoever waits must hold nothing of the failed instance.
     ///
     /// # Errors

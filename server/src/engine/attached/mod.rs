@@ -133,7 +133,7 @@ fn start(
     let storage = AttachedStorage::new(connection, Arc::clone(database), Arc::clone(clock), home, seen);
     let own = Arc::clone(&ledger);
     let name = format!("writer {}", catalog.name);
-    let writer = WriterHandle::start(name, options, |_| {
+    let writer = WriterHandle::start(name, Arc::clone(database), options, |_| {
         Ok(move |commands: &std::sync::mpsc::Receiver<_>| actor::run(storage, own, commands))
     })?;
     Ok(Site { catalog, writer, ledger, turn: Turn::new(options.wait) })

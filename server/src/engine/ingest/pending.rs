@@ -61,10 +61,33 @@ impl Pending {
             Stage::Queued(answer) => answer,
         };
         let unknown = |_| Err(Error::CommitUnknown("the writer ended before it answered".into()));
-        let outcome = answer.await.unwrap_or_else(unknown);
+        let outcome = match answer.await.unwrap_or_else(unknown) {
+            // Of a unit with a key nobody has to know it: to send it again is harmless.
+            Err(Error::CommitUnknown(_)) if self.refusals.is_some() => Err(Error::EngineDown),
+            known => known,
+        };
         if let (Err(_), Some(refusals)) = (&outcome, &self.refusals) {
             refusals.count();
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_unit_with_a_key_is_never_told_that_its_commit_is_unknown() {
+        let refusals = Refusals { ledger: SharedLedger::default(), loader: "a".into() };
+        for (refusals, is_known) in [(None, false), (Some(refusals), true)] {
+            let (answer, answered) = oneshot::channel();
+            drop(answer);
+            match Pending::queued(answered).counted(refusals).committed().await {
+                Err(Error::EngineDown) => assert!(is_known),
+                Err(Error::CommitUnknown(_)) => assert!(!is_known),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The way to the writer.
 
 use std::{
+    any::Any,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, mpsc},
     thread,
 };
@@ -49,17 +51,19 @@ impl WriterHandle {
         options: &Options,
     ) -> Result<Self> {
         let sizes = Sizes { checkpoint: options.checkpoint_bytes, limit: options.wal_limit_bytes };
-        let storage = DuckStorage::open(database, table, clock)?;
-        Self::start("writer".into(), options, |settle| {
+        let storage = DuckStorage::open(Arc::clone(&database), table, clock)?;
+        Self::start("writer".into(), database, options, |settle| {
             let actor = Actor::new(storage, ledger, sizes, settle)?;
             Ok(move |commands: &mpsc::Receiver<Command>| actor.run(commands))
         })
     }
 
     /// Starts a writer's thread. `make` gives what serves the commands that come; it gets what has a
-    /// [`Command::Settle`] sent.
+    /// [`Command::Settle`] sent. Should that panic, nobody would commit any more, so `database` is given up, and with it the
+    /// process.
     pub(crate) fn start<S: FnOnce(&mpsc::Receiver<Command>) + Send + 'static>(
         name: String,
+        database: Arc<Database>,
         options: &Options,
         make: impl FnOnce(Settle) -> Result<S>,
     ) -> Result<Self> {
@@ -67,8 +71,16 @@ impl WriterHandle {
         let commands = Arc::new(Mutex::new(Some(commands)));
         let serve = make(settling(&commands))?;
         thread::Builder::new()
-            .name(name)
-            .spawn(move || serve(&received))
+            .name(name.clone())
+            .spawn(move || {
+                let served = panic::catch_unwind(AssertUnwindSafe(|| serve(&received)));
+                // Before those who wait for an answer learn that there will be none.
+                if let Err(panic) = served {
+                    let reason = text_of(panic.as_ref());
+                    tracing::error!(thread = name, reason, "a writer's thread has panicked");
+                    database.lose(&format!("the thread that writes has ended: {reason}"));
+                }
+            })
             .map_err(|error| Error::Internal(format!("the writer's thread cannot start: {error}")))?;
         Ok(Self { commands, slots: Budget::new(options.queue_units, options.wait) })
     }
@@ -128,6 +140,12 @@ impl WriterHandle {
     }
 }
 
+/// What a panic says.
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a reason")
+}
+
 /// Has the writer look at a failed commit. It keeps the channel open no longer than the handle does: who has let go of
 /// that has the writer end, which looks then.
 fn settling(commands: &Commands) -> Settle {
@@ -146,14 +164,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::writer::model_tests::unit;
+    use crate::engine::{
+        Condition, IngestKey,
+        ledger::{Committed, Entry, Ledger},
+        writer::{Committer, Failure, Storage, model_tests::unit},
+    };
 
     const UNITS: usize = 8;
 
     /// A writer that takes nothing until it is told to.
     fn resting(go: mpsc::Receiver<()>) -> WriterHandle {
         let options = Options { queue_units: UNITS, wait: Duration::ZERO, ..Options::default() };
-        WriterHandle::start("resting".into(), &options, |_| {
+        let database = Arc::new(Database::open(&options).unwrap());
+        WriterHandle::start("resting".into(), database, &options, |_| {
             Ok(move |commands: &mpsc::Receiver<Command>| {
                 let _ = go.recv();
                 commands.iter().for_each(drop);
@@ -181,5 +204,50 @@ mod tests {
         }
         assert_eq!(writer.queued(), greedy + 2);
         drop(go);
+    }
+
+    /// A storage whose commits panic.
+    struct Panics;
+
+    impl Storage for Panics {
+        fn commit(&mut self, _: &[Unit], _: &[Entry]) -> Result<(), Failure> {
+            panic!("a test's own")
+        }
+
+        fn commit_bulk(&mut self, _: &BulkCommit, _: &[Entry]) -> Result<(), Failure> {
+            panic!("a test's own")
+        }
+
+        fn look_up(&mut self, _: &IngestKey) -> Result<Option<Committed>> {
+            Ok(None)
+        }
+
+        fn load(&mut self) -> Result<Ledger> {
+            Ok(Ledger::default())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_panics_takes_the_process_with_it() {
+        let options = Options::default();
+        let database = Arc::new(Database::open(&options).unwrap());
+        let mut condition = database.condition();
+        let writer = WriterHandle::start("panics".into(), Arc::clone(&database), &options, |_| {
+            let mut committer = Committer::new(Panics, SharedLedger::default());
+            Ok(move |commands: &mpsc::Receiver<Command>| {
+                while let Ok(Command::Unit(unit)) = commands.recv() {
+                    let _ = committer.commit_all(vec![vec![*unit]]);
+                }
+            })
+        })
+        .unwrap();
+        let (answer, answered) = oneshot::channel();
+        writer.append(unit(1, 1, 1, None, answer)).await.unwrap();
+        assert!(answered.await.is_err());
+        let lost = condition.wait_for(|now| matches!(now, Condition::Lost(_))).await.unwrap().clone();
+        assert!(matches!(lost, Condition::Lost(reason) if reason.contains("a test's own")));
+        // The thread is about to let go of what was sent to it.
+        writer.shutdown().await;
+        assert!(matches!(append(&writer, 1).await, Err(Error::Stopping)));
     }
 }

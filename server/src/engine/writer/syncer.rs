@@ -68,7 +68,7 @@ struct State<T> {
 }
 
 impl<T: Transaction + Send + 'static> SyncThread<T> {
-    /// Starts the thread. It calls `on_failure` after each failure.
+    /// Starts the thread. It calls `on_failure` after each failure, and when it panics.
     pub(super) fn start(ledger: SharedLedger, on_failure: impl Fn() + Send + 'static) -> Result<Self> {
         let state = State { committing: false, waiting: None, failed: None, closed: false, ended: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
@@ -76,8 +76,8 @@ impl<T: Transaction + Send + 'static> SyncThread<T> {
         let thread = thread::Builder::new()
             .name("writer-sync".into())
             .spawn(move || {
-                let _ended = Ending(&theirs);
-                theirs.run(&ledger, on_failure);
+                let _ended = Ending { shared: &theirs, on_failure: &on_failure };
+                theirs.run(&ledger, &on_failure);
             })
             .map_err(|error| Error::Internal(format!("the writer's second thread cannot start: {error}")))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -85,7 +85,7 @@ impl<T: Transaction + Send + 'static> SyncThread<T> {
 }
 
 impl<T: Transaction> Shared<T> {
-    fn run(&self, ledger: &SharedLedger, on_failure: impl Fn()) {
+    fn run(&self, ledger: &SharedLedger, on_failure: &impl Fn()) {
         while let Some(OpenGroup { transaction, group }) = self.next() {
             let failed = match transaction.commit() {
                 Ok(()) => {
@@ -185,11 +185,46 @@ impl<T> Drop for SyncThread<T> {
 }
 
 /// Says that the thread is gone, whatever the reason.
-struct Ending<'a, T>(&'a Shared<T>);
+struct Ending<'a, T, F: Fn()> {
+    shared: &'a Shared<T>,
+    on_failure: &'a F,
+}
 
-impl<T> Drop for Ending<'_, T> {
+impl<T, F: Fn()> Drop for Ending<'_, T, F> {
     fn drop(&mut self) {
-        self.0.state.lock().ended = true;
-        self.0.changed.notify_all();
+        self.shared.state.lock().ended = true;
+        self.shared.changed.notify_all();
+        // An owner at rest would learn of it only with the next group.
+        if thread::panicking() {
+            (self.on_failure)();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::mpsc,
+    };
+
+    use super::*;
+
+    struct Panics;
+
+    impl Transaction for Panics {
+        fn commit(self) -> Result<(), Failure> {
+            panic!("a test's own")
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_has_its_owner_look_and_panic_too() {
+        let (told, hears) = mpsc::channel();
+        let mut syncer = SyncThread::start(SharedLedger::default(), move || told.send(()).unwrap()).unwrap();
+        syncer.offer(OpenGroup { transaction: Panics, group: Group::new(1) });
+        hears.recv().unwrap();
+        let panic = catch_unwind(AssertUnwindSafe(|| syncer.settle().is_some())).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"a test's own"));
     }
 }
