@@ -19,8 +19,11 @@ const fn metric(name: &'static str, unit: Unit, help: &'static str) -> Metric {
     Metric { name, unit, help }
 }
 
-pub(crate) const QUEUE_UNITS: Metric =
-    metric("merganser_queue_units", Unit::Count, "Uploads that wait for the writer or are being committed");
+pub(crate) const QUEUE_UNITS: Metric = metric(
+    "merganser_queue_units",
+    Unit::Count,
+    "Uploads that wait for the writer or to be merged, or are being committed",
+);
 pub(crate) const QUEUE_BYTES: Metric =
     metric("merganser_queue_bytes", Unit::Bytes, "Rows on their way into the database, all uploads together");
 pub(crate) const BULK_UPLOADS: Metric =

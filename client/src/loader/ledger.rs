@@ -24,7 +24,8 @@ impl Client {
         let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let catalog = catalog.map_or("current_database()".into(), literal);
         let sql = format!(
-            "SELECT epoch, sequence FROM merganser_ingest() WHERE loader = {} AND lower(catalog) = lower({catalog})",
+            "SELECT epoch, sequence FROM merganser_ingest() \
+             WHERE loader = {} AND lower(catalog) = lower({catalog}) AND commits > 0",
             literal(loader)
         );
         let batches: Vec<RecordBatch> = self.query(&sql).await?.try_collect().await?;

@@ -335,6 +335,28 @@ async fn loaders_show_in_the_ledger_and_the_ledger_is_not_for_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_is_refused_from_its_first_unit_on_shows_with_its_refusals() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY)").await.unwrap();
+    for _ in 0..2 {
+        refused(
+            put_keyed(&flight, "t", "a/1/1", vec![ids([1, 1])]).await,
+            Code::AlreadyExists,
+            "DUPLICATE_KEY",
+        );
+    }
+    let row = "SELECT concat_ws(' ', loader, last_key, epoch, sequence, rows, commits, duplicates, failures, \
+               last_commit, last_commit_at, last_table) FROM merganser_ingest()";
+    assert_eq!(texts(&client, row).await.unwrap(), ["a 0 0 0 2"]);
+    assert_eq!(client.committed("a", None).await.unwrap(), None);
+    put_keyed(&flight, "t", "a/1/1", vec![ids([1])]).await.unwrap();
+    let row = "SELECT concat_ws(' ', last_key, commits, failures) FROM merganser_ingest()";
+    assert_eq!(texts(&client, row).await.unwrap(), ["a/1/1 1 2"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_without_a_key_makes_no_ledger() {
     let server = TestServer::start().await;
     let client = server.client().await;

@@ -9,7 +9,7 @@ use merganser::Client;
 use merganser_server::engine::{
     Ack, Class, Condition, Error, IngestRequest, Merge, OnConflict, Pending, TableRef,
 };
-use merganser_tests::{HttpClient, TestServer, integer, soon, texts};
+use merganser_tests::{HttpClient, TestServer, integer, soon, texts, until};
 
 const LARGE: i64 = 5_000;
 
@@ -90,6 +90,7 @@ async fn uploads_that_wait_share_commits_and_the_last_row_of_a_key_wins() {
             let unit = rows([Some(0), Some(number), Some(number)], &value);
             uploads.push(it.begin(upsert("t", 1, Some(&key)), unit).await.unwrap());
         }
+        assert_eq!(it.server.engine().units_queued(), 20);
         let outcomes = it.outcomes(uploads).await;
         assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().rows == 3));
         // The first was being merged and the second staged when the others came.
@@ -98,6 +99,7 @@ async fn uploads_that_wait_share_commits_and_the_last_row_of_a_key_wins() {
         assert_eq!(integer(&it.client, "SELECT count(*) FROM t").await, 21);
         let told = "SELECT concat_ws(' ', loader, sequence, commits, rows) FROM merganser_ingest()";
         assert_eq!(texts(&it.client, told).await.unwrap(), ["a 20 20 60"]);
+        until("nothing is queued", async || it.server.engine().units_queued() == 0).await;
         it.server.shutdown().await;
     }
 }

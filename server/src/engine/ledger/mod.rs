@@ -9,6 +9,7 @@ mod draft;
 mod fence;
 mod key;
 mod layout;
+mod refused;
 mod report;
 mod table;
 mod upgrade;
@@ -27,6 +28,7 @@ pub(crate) use content::Content;
 pub(crate) use draft::{Ahead, Draft, Placed};
 pub(crate) use fence::inline_sql;
 pub use key::IngestKey;
+use refused::Refused;
 pub(crate) use report::{report, report_schema};
 pub(crate) use table::{LedgerTable, Retention};
 
@@ -45,6 +47,7 @@ pub(crate) type Ledgers = Arc<Mutex<BTreeMap<String, SharedLedger>>>;
 pub(crate) struct Ledger {
     /// Boxed, because a map that grows copies what is in it.
     loaders: HashMap<Arc<str>, Box<Loader>>,
+    refused: Refused,
     /// The highest number of a commit that it holds.
     commit: u64,
 }
@@ -173,7 +176,7 @@ impl Ledger {
             }
             None => {
                 let latest = VecDeque::from([committed]);
-                let counts = Counts::default();
+                let counts = Counts { failures: self.refused.take(&key.loader), ..Counts::default() };
                 let loader = Loader { epoch: key.epoch, first: key.sequence, latest, last, counts };
                 self.loaders.insert(key.loader, Box::new(loader));
             }
@@ -191,9 +194,12 @@ impl Ledger {
         self.count(loader, |counts| counts.duplicates += 1);
     }
 
-    /// Counts a unit that was refused, for whatever reason, of a loader that has committed before.
-    pub(crate) fn count_failure(&mut self, loader: &str) {
-        self.count(loader, |counts| counts.failures += 1);
+    /// Counts a unit that was refused, for whatever reason.
+    pub(crate) fn count_failure(&mut self, loader: &Arc<str>) {
+        match self.loaders.get_mut(loader) {
+            Some(loader) => loader.counts.failures += 1,
+            None => self.refused.add(loader),
+        }
     }
 
     /// Notes how long a unit waited from its last byte to its commit.
@@ -209,9 +215,11 @@ impl Ledger {
 
     /// Takes over what another has counted since the start of the server; for a ledger that was read again.
     pub(crate) fn keep_counts_of(&mut self, before: &Self) {
+        self.refused = before.refused.clone();
         for (name, loader) in &mut self.loaders {
-            if let Some(before) = before.loaders.get(name) {
-                loader.counts = before.counts;
+            match before.loaders.get(name) {
+                Some(before) => loader.counts = before.counts,
+                None => loader.counts.failures = self.refused.take(name),
             }
         }
     }
@@ -306,6 +314,23 @@ mod tests {
         for sequence in 1..=6 {
             assert!(matches!(ledger.judge(&key(4, sequence)), Err(Error::Fenced { epoch: 5, .. })));
         }
+    }
+
+    #[test]
+    fn refusals_count_from_a_loaders_first_unit_on() {
+        let mut ledger = Ledger::default();
+        (0..2).for_each(|_| ledger.count_failure(&"a".into()));
+        assert_eq!(ledger.refused.iter().collect::<Vec<_>>(), [(&"a".into(), 2)]);
+        let mut fresh = Ledger::default();
+        fresh.keep_counts_of(&ledger);
+        assert_eq!(fresh.refused.iter().count(), 1);
+        fresh.record(entry(1, 1));
+        fresh.count_failure(&"a".into());
+        assert_eq!((fresh.loaders["a"].counts.failures, fresh.refused.iter().count()), (3, 0));
+        // The ledger is read again after a commit in doubt.
+        let mut again = self::ledger(1..=1);
+        again.keep_counts_of(&ledger);
+        assert_eq!((again.loaders["a"].counts.failures, again.refused.iter().count()), (2, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// The last unit of each loader by the ledger; 0 for one that it does not know.
 pub(crate) async fn last_units(client: &Client) -> Result<Vec<u64>, Failure> {
-    let sql = "SELECT replace(loader, 'loader-', '')::BIGINT, sequence::BIGINT FROM merganser_ingest()";
+    let sql = "SELECT replace(loader, 'loader-', '')::BIGINT, sequence::BIGINT FROM merganser_ingest() WHERE commits > 0";
     let batches: Vec<RecordBatch> = client.query(sql).await?.try_collect().await?;
     let mut last = vec![0; LOADERS as usize];
     for batch in batches {
