@@ -357,6 +357,27 @@ async fn a_loader_that_is_refused_from_its_first_unit_on_shows_with_its_refusals
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_epoch_is_so_high_that_none_can_take_over() {
+    const HIGHEST: u64 = 1 << 62;
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let send = async |epoch: u64, sequence: i64| {
+        put_keyed(&flight, "t", &format!("a/{epoch}/{sequence}"), vec![unit(sequence, ROWS)]).await
+    };
+    for epoch in [HIGHEST + 1, u64::MAX - 1] {
+        let told = refused(send(epoch, 1).await, Code::InvalidArgument, "BAD_KEY");
+        assert!(told.contains(&format!("the epoch is too large; at most {HIGHEST}")), "{told}");
+    }
+    send(HIGHEST, 1).await.unwrap();
+    for sequence in 2..4 {
+        let epoch = client.committed("a", None).await.unwrap().unwrap().epoch + 1;
+        refused(send(epoch + 1, sequence).await, Code::InvalidArgument, "BAD_KEY");
+        send(epoch, sequence).await.unwrap();
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_without_a_key_makes_no_ledger() {
     let server = TestServer::start().await;
     let client = server.client().await;

@@ -15,12 +15,13 @@ use crate::engine::{
 impl Engine {
     /// Refuses a key where the ledger could not commit together with the rows.
     pub(super) fn check_key(&self, request: &IngestRequest, name: &FullName) -> Result<()> {
-        let takes_keys = match self.shared.attached.site(&name.catalog) {
-            Some(site) => site.catalog.keeps_keys(),
-            None => name.catalog == self.default_catalog(),
+        let Some(key) = &request.key else { return Ok(()) };
+        let (takes_keys, ledger) = match self.shared.attached.site(&name.catalog) {
+            Some(site) => (site.catalog.keeps_keys(), &site.ledger),
+            None => (name.catalog == self.default_catalog(), &self.shared.ledger),
         };
-        if request.key.is_none() || takes_keys {
-            return Ok(());
+        if takes_keys {
+            return ledger.lock().check_epoch(key);
         }
         Err(Error::KeyNotHere(
             "a key is for tables of the server's own database, and of a [[catalog]] of type ducklake or duckdb: \

@@ -4,6 +4,9 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::engine::Error;
 
+/// Higher epochs are no loader's first: there must be room for those that take over from it. Nanoseconds since 1970 are
+/// lower for a long time.
+pub(super) const MAX_EPOCH: u64 = 1 << 62;
 /// A loader's name may have so many bytes.
 const MAX_LOADER_BYTES: usize = 200;
 

@@ -28,6 +28,7 @@ pub(crate) use content::Content;
 pub(crate) use draft::{Ahead, Draft, Placed};
 pub(crate) use fence::inline_sql;
 pub use key::IngestKey;
+use key::MAX_EPOCH;
 use refused::Refused;
 pub(crate) use report::{report, report_schema};
 pub(crate) use table::{LedgerTable, Retention};
@@ -150,6 +151,19 @@ impl Ledger {
             }
             sequence if sequence == next => Ok(Verdict::Next),
             _ => Err(Error::SequenceGap { key: key.to_string(), expected: next }),
+        }
+    }
+
+    /// Whether a key leaves room for epochs after it. One that is the loader's next always does.
+    ///
+    /// # Errors
+    /// [`Error::BadKey`].
+    pub(crate) fn check_epoch(&self, key: &IngestKey) -> Result<()> {
+        let next = self.loaders.get(&key.loader).map_or(0, |loader| loader.epoch.saturating_add(1));
+        let most = next.max(MAX_EPOCH);
+        match key.epoch <= most {
+            true => Ok(()),
+            false => Err(Error::BadKey(format!("the epoch is too large; at most {most}"))),
         }
     }
 
@@ -313,6 +327,26 @@ mod tests {
         ledger.record(entry(5, 4));
         for sequence in 1..=6 {
             assert!(matches!(ledger.judge(&key(4, sequence)), Err(Error::Fenced { epoch: 5, .. })));
+        }
+    }
+
+    #[test]
+    fn an_epoch_leaves_room_for_others_and_the_next_is_always_taken() {
+        let mut ledger = Ledger::default();
+        for (committed, epoch, is_good) in [
+            (None, MAX_EPOCH, true),
+            (None, MAX_EPOCH + 1, false),
+            (Some(MAX_EPOCH), MAX_EPOCH + 1, true),
+            (Some(MAX_EPOCH), MAX_EPOCH + 2, false),
+            // Of a ledger from before there was a bound.
+            (Some(u64::MAX - 2), u64::MAX - 1, true),
+            (Some(u64::MAX - 1), u64::MAX - 1, true),
+        ] {
+            committed.into_iter().for_each(|epoch| ledger.record(entry(epoch, 1)));
+            match ledger.check_epoch(&key(epoch, 2)) {
+                Ok(()) => assert!(is_good, "{epoch}"),
+                Err(error) => assert!(!is_good && error.to_string().contains("too large"), "{error}"),
+            }
         }
     }
 
