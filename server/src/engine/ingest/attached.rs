@@ -89,7 +89,8 @@ impl Engine {
         let enter = Enter { merges, run: Box::new(move |connection| entering.run(&stage, connection)) };
         let held = Held { place: Some(place), ..Held::nothing() };
         let uploaded = Uploaded { connection, enter: Some(enter), rows, bytes, creates, held };
-        self.commit_upload(&site.writer, uploaded, request, batches.finish(request)).await
+        let loader = request.in_order_of();
+        self.commit_upload(&site.writer, uploaded, name, loader, batches.finish(request)).await
     }
 
     /// How an upload enters its table; one that makes or widens it does so in its turn, so that those behind it find

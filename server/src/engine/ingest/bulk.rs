@@ -76,7 +76,8 @@ impl Engine {
         self.admit_bulk(writer, request.key.is_some()).await?;
         let mut uploaded = self.upload(request, schema, collected, &mut batches).await?;
         uploaded.held.place = Some(place);
-        self.commit_upload(writer, uploaded, request, batches.finish(request)).await
+        let (name, loader) = (self.full_name(request), request.in_order_of());
+        self.commit_upload(writer, uploaded, &name, loader, batches.finish(request)).await
     }
 
     /// Waits until such an upload may begin; makes the ledger where it will need it.
@@ -132,19 +133,19 @@ impl Engine {
         Ok(Uploaded { connection: inserted?, enter: None, rows, bytes, creates: false, held })
     }
 
-    /// Commits through the writer, so that the order of commits is one.
+    /// Commits through the writer, so that the order of commits is one; `loader` as in [`Part`].
     pub(super) async fn commit_upload(
         &self,
         writer: &WriterHandle,
         uploaded: Uploaded,
-        request: &IngestRequest,
+        table: &FullName,
+        loader: Option<u64>,
         keyed: Option<Keyed>,
     ) -> Result<Pending> {
         let (answer, answered) = oneshot::channel();
         let (rows, bytes) = (uploaded.rows, uploaded.bytes);
-        let loader = request.merge.is_none().then_some(request.loader);
         let part = Part { rows, bytes, loader, keyed, received: Instant::now(), answer };
-        self.commit_parts(writer, uploaded, &self.full_name(request), vec![part]).await?;
+        self.commit_parts(writer, uploaded, table, vec![part]).await?;
         Ok(Pending::queued(answered))
     }
 

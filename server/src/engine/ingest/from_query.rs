@@ -83,7 +83,7 @@ impl Engine {
         let enter = Some(Enter { merges, run: Box::new(enter) });
         let uploaded = Uploaded { connection, enter, rows, bytes: 0, creates, held: Held::nothing() };
         let committed = async {
-            let pending = self.commit_upload(&site.writer, uploaded, name, None).await?;
+            let pending = self.commit_upload(&site.writer, uploaded, name, None, None).await?;
             pending.committed().await.map(|_| ())
         };
         self.shared.database.while_open(committed).await

@@ -135,6 +135,11 @@ pub struct IngestRequest {
 }
 
 impl IngestRequest {
+    /// Behind whose units it has to be committed; what is merged has the turn, and waits for nobody.
+    fn in_order_of(&self) -> Option<u64> {
+        self.merge.is_none().then_some(self.loader)
+    }
+
     /// Appends to a table, which is created when it is missing.
     pub fn append(table: TableRef, loader: u64) -> Self {
         Self {
