@@ -159,7 +159,7 @@ fn of_files(message: &str) -> Option<DuckError> {
     let heads = ["Binder Error: ", "Invalid Input Error: "];
     let inner = heads.iter().find_map(|head| message.strip_prefix(head))?;
     let class = match (inner.split_once(" Error: ")?.0, classify(inner)) {
-        ("IO" | "HTTP", class @ (Class::Storage | Class::Unreachable)) => class,
+        ("IO" | "HTTP" | "Invalid", class @ (Class::Storage | Class::Unreachable)) => class,
         ("IO" | "HTTP", _) => Class::Io,
         ("Permission", _) => Class::Permission,
         _ => return None,
@@ -222,8 +222,8 @@ fn tells_of_storage(head: &str, message: &str) -> bool {
 /// How storage says that a file is missing.
 const MISSING: &str = "(HTTP 404";
 
-/// How one reader says that an answer has ended too early, without a class in front.
-const BROKEN_OFF: &str = "Transferred a partial file";
+/// How a request without tries of its own says that its answer has ended too early.
+const BROKEN_OFF: &str = "Invalid Error: Transferred a partial file";
 
 /// The classes by prefix; details that the prefix hides are looked for in the text.
 fn classify(message: &str) -> Class {
@@ -366,8 +366,9 @@ mod tests {
                 Class::Storage,
             ),
             ("IO Error: No files found that match the pattern \"an error for HTTP GET\"", Class::Io),
-            ("Transferred a partial file\n\nLINE 1: FROM x", Class::Storage),
+            ("Invalid Error: Transferred a partial file\n\nLINE 1: FROM x", Class::Storage),
             ("Binder Error: HTTP Error: HTTP GET error on 'http://h/k' (HTTP 500 Internal)", Class::Storage),
+            ("Binder Error: Invalid Error: Transferred a partial file", Class::Storage),
             ("Invalid Input Error: HTTP Error: HTTP GET error on 'http://h/k' (HTTP 404 Not)", Class::Io),
             ("Conversion Error: 'HTTP Error: Request returned HTTP 503' is no number", Class::Conversion),
             ("Binder Error: IO Error: file a.arrow: it is cut off", Class::Io),
