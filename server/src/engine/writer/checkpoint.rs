@@ -233,6 +233,11 @@ impl Checkpoints {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{
+        Options,
+        answers::first_text,
+        ledger::{LedgerTable, Retention},
+    };
 
     const SIZES: Sizes = Sizes { checkpoint: 1 << 30, limit: 4 << 30 };
 
@@ -253,5 +258,27 @@ mod tests {
         ] {
             assert_eq!(SIZES.reason(wal, free, idle), why, "{wal} {free:?} {idle}");
         }
+    }
+
+    /// Of the DELETE that prunes it DuckDB keeps nothing that a checkpoint would have to wait for.
+    #[test]
+    fn a_read_across_a_pruning_of_the_ledger_stands_in_no_checkpoints_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().join("a.db"));
+        let database = Arc::new(Database::open(&Options { path, ..Options::default() }).unwrap());
+        let [connection, reader] = [(); 2].map(|()| database.private_connection().unwrap());
+        let ledger = LedgerTable::find(&connection, "a", false).unwrap();
+        ledger.ensure(&connection).unwrap();
+        let units = "SELECT 'a', range, range, now() - INTERVAL 30 DAY, '' FROM range(3)";
+        connection.execute(&format!("INSERT INTO __merganser.ingest_units {units}")).unwrap();
+
+        reader.execute("BEGIN TRANSACTION READ ONLY").unwrap();
+        let left = "SELECT count(*)::VARCHAR FROM __merganser.ingest_units";
+        assert_eq!(first_text(&reader, left).unwrap(), "3");
+        assert_eq!(ledger.prune(&connection, Retention::default()).unwrap(), 2);
+        let log = database.wal_bytes();
+        connection.execute("CHECKPOINT").unwrap();
+        assert!(database.wal_bytes() < log, "{log} bytes are still in the log");
+        assert_eq!(first_text(&reader, left).unwrap(), "3");
     }
 }
