@@ -107,6 +107,16 @@ name = "bucket"
 format = "parquet"
 path = "s3://private/rows.parquet"
 
+[[source]]
+name = "arrows"
+format = "arrow"
+path = "s3://private/rows.arrow"
+
+[[source]]
+name = "web_arrows"
+format = "arrow"
+path = "http://{address}/private/rows.arrow"
+
 [[query]]
 name = "ids"
 sql = "SELECT sum(id)::BIGINT AS ids FROM bucket"
@@ -120,7 +130,7 @@ sql = "SELECT sum(id)::BIGINT AS ids FROM bucket"
 def test_storage_that_refuses_or_breaks_off_is_not_the_callers_fault(served):
     server, address, trouble = served
     http = Http(server.http())
-    for source in ("web", "bucket"):
+    for source in ("web", "bucket", "arrows", "web_arrows"):
         assert server.rows(f"SELECT sum(id)::BIGINT FROM {source}") == [(6,)]
         for trouble[0] in TROUBLE:
             told = refused(server.run, f"SELECT sum(id) FROM {source}", codes="UNAVAILABLE", slug="STORAGE_FAILED")

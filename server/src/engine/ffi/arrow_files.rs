@@ -113,7 +113,12 @@ impl Bound {
     /// Says which file it was. Its folder is nobody's business.
     fn blame(&self, index: usize, fault: &dyn std::fmt::Display) -> DuckError {
         let fault = fault.to_string();
-        let of_storage = DuckError::from_message(fault.clone());
+        // DuckDB's file systems give their errors without the class in front.
+        let speaks_of_storage =
+            ["HTTP ", "Transferred a partial file"].iter().any(|text| fault.contains(text));
+        let is_answer = self.paths[index].contains("://") && speaks_of_storage;
+        let of_storage =
+            DuckError::from_message(if is_answer { format!("HTTP Error: {fault}") } else { fault.clone() });
         if matches!(of_storage.class, Class::Storage | Class::Unreachable) {
             return of_storage;
         }
