@@ -113,16 +113,12 @@ impl Bound {
     /// Says which file it was. Its folder is nobody's business.
     fn blame(&self, index: usize, fault: &dyn std::fmt::Display) -> DuckError {
         let fault = fault.to_string();
-        // DuckDB's file systems give their errors without the class in front.
-        let speaks_of_storage =
-            ["HTTP ", "Transferred a partial file"].iter().any(|text| fault.contains(text));
-        let is_answer = self.paths[index].contains("://") && speaks_of_storage;
-        let of_storage =
-            DuckError::from_message(if is_answer { format!("HTTP Error: {fault}") } else { fault.clone() });
+        let of_storage = DuckError::from_message(fault.clone());
         if matches!(of_storage.class, Class::Storage | Class::Unreachable) {
             return of_storage;
         }
-        let reason = fault.strip_prefix("IO Error: ").unwrap_or(&fault);
+        let heads = ["IO Error: ", "HTTP Error: ", "Invalid Error: "];
+        let reason = heads.iter().find_map(|head| fault.strip_prefix(head)).unwrap_or(&fault);
         let name = self.paths[index].rsplit(['/', '\\']).next().unwrap_or_default();
         let of_source = self.source.as_ref().map_or(String::new(), |source| format!(" of source {source}"));
         DuckError::new(Class::Io, format!("IO Error: file {name}{of_source}: {reason}"))

@@ -58,7 +58,7 @@ impl Files {
             let state = c::duckdb_file_system_open(*system, path.as_ptr(), options, &mut raw);
             c::duckdb_destroy_file_open_options(&mut options);
             if state != c::duckdb_state_DuckDBSuccess {
-                DuckError::from_error_data(c::duckdb_file_system_error_data(*system))?;
+                reason(c::duckdb_file_system_error_data(*system))?;
                 return Err(DuckError::new(Class::Io, "IO Error: the file cannot be opened"));
             }
         }
@@ -68,6 +68,22 @@ impl Files {
         file.size = u64::try_from(size).map_err(|_| file.error())?;
         Ok(file)
     }
+}
+
+/// What DuckDB left as the reason of a failure. Its text lacks the class, by which storage that answers so is told from what is
+/// wrong with a file.
+///
+/// # Safety
+/// As [`DuckError::from_error_data`].
+unsafe fn reason(data: c::duckdb_error_data) -> Result<(), DuckError> {
+    // SAFETY: `data` is live until it is taken over, after the look at its type.
+    let (kind, reason) = unsafe { (c::duckdb_error_data_error_type(data), DuckError::from_error_data(data)) };
+    let head = match kind {
+        c::duckdb_error_type_DUCKDB_ERROR_HTTP => "HTTP",
+        c::duckdb_error_type_DUCKDB_ERROR_INVALID => "Invalid",
+        _ => return reason,
+    };
+    reason.map_err(|error| DuckError::from_message(format!("{head} Error: {}", error.message)))
 }
 
 impl Drop for Files {
@@ -91,7 +107,7 @@ unsafe impl Send for OpenFile {}
 impl OpenFile {
     fn error(&self) -> DuckError {
         // SAFETY: the handle is live.
-        match unsafe { DuckError::from_error_data(c::duckdb_file_handle_error_data(self.raw)) } {
+        match unsafe { reason(c::duckdb_file_handle_error_data(self.raw)) } {
             Err(error) => error,
             Ok(()) => DuckError::new(Class::Io, "IO Error: the file cannot be read"),
         }
