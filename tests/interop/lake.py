@@ -18,6 +18,21 @@ from client import eventually  # noqa: E402
 from harness import Server  # noqa: E402
 from object_storage import KEY_ID, SECRET, extension_folder  # noqa: E402
 
+# A pipeline with a key, into a lake.
+EVENTS = """
+[[catalog]]
+name = "orders"
+type = "postgres"
+secret = "pg"
+
+[[pipeline]]
+name = "events"
+from = "orders.public.events"
+incremental = "id"
+key = ["id"]
+into = "lake.main.events"
+"""
+
 EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
 
 

@@ -4,15 +4,15 @@ The repository is one of the test's own, over HTTP, which has the files of pinne
 """
 
 import gzip
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import duckdb
 import pytest
 
 from harness import refused, run_to_exit
 from object_storage import extension_directory, extension_folder
+from web import serving
 
 EXTENSION = "sqlite_scanner"
 
@@ -46,14 +46,8 @@ def repository(*names):
         def log_message(self, *arguments):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/duckdb", asked
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Answering) as address:
+        yield f"http://{address}/duckdb", asked
 
 
 @pytest.fixture

@@ -9,12 +9,9 @@ import pytest
 
 from client import eventually
 from harness import CLIENT, refusal, refused, run_to_exit
+from lake import EVENTS
 from loaders import count, put, unit
 from programs import output
-
-
-def files(lake):
-    return len(lake.files("main/events/"))
 
 
 def job(server, name):
@@ -35,7 +32,7 @@ def test_maintenance_merges_small_files_and_deletes_what_nobody_sees(lake, start
     for number in range(6):
         put(server, unit(number, 200), key=f"a/1/{number + 1}")
     put(server, unit(6, 3))
-    assert files(lake) == 7  # also few rows are a file
+    assert len(lake.files("main/events/")) == 7  # also few rows are a file
     lake.upload("main/events/ducklake-01a21ce2-0498-7d89-a955-08e842d49755.parquet")
     lake.storage.age(lake.database)
     lake.upload("main/events/ducklake-01a21ce2-0498-7d89-a955-08e842d49756.parquet")  # of a commit under way
@@ -49,7 +46,7 @@ def test_maintenance_merges_small_files_and_deletes_what_nobody_sees(lake, start
     for _ in range(2):
         lake.age()
         server.run("MAINTAIN CATALOG lake")
-    assert files(lake) == 2
+    assert len(lake.files("main/events/")) == 2
     assert count(server) == 1203
     assert put(server, unit(5, 200), key="a/1/6").duplicate
 
@@ -80,7 +77,7 @@ def test_a_table_that_is_made_with_the_first_unit_is_merged_when_that_snapshot_i
             for _ in range(4):
                 lake.age()
                 server.run("MAINTAIN CATALOG lake")
-    assert files(lake) == 1
+    assert len(lake.files("main/events/")) == 1
     assert server.rows("SELECT loader, sequence::INT FROM merganser_ingest()") == [("a", 6)]
 
 
@@ -157,21 +154,6 @@ def test_what_the_version_before_has_written_goes_on(lake, start, tmp_path):
     server.stop()
     server = start(tmp_path / "a.db", *options)
     assert (promote(server), job(server, "events")[2]) == (0, "done")
-
-
-EVENTS = """
-[[catalog]]
-name = "orders"
-type = "postgres"
-secret = "pg"
-
-[[pipeline]]
-name = "events"
-from = "orders.public.events"
-incremental = "id"
-key = ["id"]
-into = "lake.main.events"
-"""
 
 
 def test_events_of_postgresql_are_promoted_without_doubles(lake, start, tmp_path):

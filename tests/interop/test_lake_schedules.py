@@ -24,10 +24,7 @@ def ended(server):
 
 
 def let_run(server, **time):
-    """
-    Moves the clock to a run and waits for its end, by the log: where snapshots expire, DuckLake frees what a query of
-    the lake may be reading just then, and `merganser_jobs()` is one.
-    """
+    """Moves the clock to a run and waits for its end."""
     before = ended(server)
     server.advance(**time)
     eventually(lambda: ended(server) > before, "the run ends", 60)
@@ -40,10 +37,6 @@ def tidied(server):
     return dict(zip(["flushed", "merged", "expired", "deleted", "orphaned", "forgotten"], numbers, strict=True))
 
 
-def table_files(lake):
-    return len(lake.files("main/"))
-
-
 def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database):
     twice_a_day = '[catalog.maintenance]\nevery = "12h"\nexpire_after = "1h"\ndelete_after = "1h"\n'
     server = start(database, *lake.options(catalog=twice_a_day), kind=ClockedServer)
@@ -54,7 +47,7 @@ def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database)
     lake.storage.age(lake.database)
     server.advance(minutes=10, seconds=-1)
     assert times(server) == (None, due, None), "the first run is due after ten minutes"
-    assert table_files(lake) == 7
+    assert len(lake.files("main/")) == 7
 
     lake.age()
     let_run(server, seconds=1)
@@ -69,7 +62,7 @@ def test_over_a_day_it_runs_when_it_is_due_and_not_before(lake, start, database)
     let_run(server, hours=12)
     eventually(lambda: times(server)[0] == due + timedelta(hours=12), "the second run is told of")
     assert first["deleted"] + tidied(server)["deleted"] >= 6
-    assert table_files(lake) == 1
+    assert len(lake.files("main/")) == 1
     assert count(server) == 1200
 
 

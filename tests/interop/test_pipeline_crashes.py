@@ -9,26 +9,11 @@ import pyarrow.flight as flight
 
 from client import eventually
 from harness import ClockedServer
+from lake import EVENTS
 
 ROUNDS, ROWS = 6, 500
 
-PIPELINE = """
-[[catalog]]
-name = "orders"
-type = "postgres"
-secret = "pg"
-
-[[pipeline]]
-name = "events"
-from = "orders.public.events"
-incremental = "id"
-into = "lake.main.events"
-"""
-
-
-def files(lake):
-    prefix = f"{lake.database}/main/events/"
-    return lake.storage.client.list_objects_v2(Bucket=lake.storage.bucket, Prefix=prefix)["KeyCount"]
+PIPELINE = EVENTS.replace('key = ["id"]\n', "")
 
 
 def is_answered(server):
@@ -47,8 +32,8 @@ def test_a_server_that_is_killed_while_rows_enter_loses_and_doubles_none(lake, s
         for number in range(ROUNDS):
             server = start(tmp_path / "a.db", *options, kind=ClockedServer)
             psql(f"INSERT INTO events SELECT i + {number * ROWS}, 'v' FROM generate_series(1, {ROWS}) AS i")
-            before, running = files(lake), pool.submit(is_answered, server)
-            eventually(lambda: running.done() or files(lake) > before, "rows enter", 60)
+            before, running = lake.files("main/events/"), pool.submit(is_answered, server)
+            eventually(lambda: running.done() or lake.files("main/events/") > before, "rows enter", 60)
             threading.Event().wait(random.random() / 20)  # a random moment
             server.kill()
             cut += not running.result()

@@ -1,8 +1,7 @@
 """What statements may read, where the operator limits it."""
 
-import threading
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 
 import duckdb
 import pyarrow as pa
@@ -14,6 +13,7 @@ from harness import CLIENT, refused, run_to_exit
 from loaders import count, put, unit
 from object_storage import extension_folder
 from programs import output
+from web import serving
 
 HERE = "read_directories"
 
@@ -182,15 +182,13 @@ def test_folders_without_a_name_are_not_moved(start, folders):
 def test_a_file_on_the_web_opens_no_other(start, folders):
     handler = partial(SimpleHTTPRequestHandler, directory=folders)
     extensions = extension_folder(folders / "extensions", "httpfs")
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{web.server_port}"
+    with serving(handler) as web:
+        address = f"http://{web}"
         source = f'[[source]]\nname = "web"\nformat = "parquet"\npath = "{address}/source/part-1.parquet"\n'
         server = limited(start, folders, "--extension-directory", extensions, more=source)
         assert server.rows("FROM web") == [(42,)]
         for path in ("secret.txt", "source/part-1.parquet/../../secret.txt", "source/part-1.parquet?x=1"):
             assert HERE in forbidden(server, f"FROM read_text('{address}/{path}')"), path
-        web.shutdown()
 
 
 def test_a_lake_and_a_bucket_are_read_and_written(lake, start, folders, bucket):

@@ -2,9 +2,8 @@
 operator's."""
 
 import socket
-import threading
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -13,6 +12,7 @@ import pytest
 from harness import refused
 from http_client import Http
 from object_storage import KEY_ID, SECRET, extension_folder
+from web import serving
 
 TROUBLE = ["503", "403", "breaks off"]
 
@@ -60,14 +60,8 @@ def storage(files):
         def log_message(self, *arguments):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}", trouble
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Answering) as address:
+        yield address, trouble
 
 
 def files():
