@@ -14,7 +14,7 @@ use tower::util::MapRequestLayer;
 use crate::{
     config::{Config, Network, Security, Tls},
     engine::{self, Engine},
-    flight::{Authenticated, Flight, fail_when_broken_off},
+    flight::{Authenticated, Flight, fail_when_broken_off, let_in},
     http::{Api, Cursors, Http},
     metrics,
     network::{self, Places},
@@ -24,12 +24,12 @@ use crate::{
     statement_log::StatementLog,
 };
 
-/// HTTP/2 flow control: how much a client may send before it waits. One stream may fill two messages of
-/// a typical loader; the connection several streams.
-const STREAM_WINDOW: u32 = 4 << 20;
+/// HTTP/2 flow control: how much a client may send before it waits. A stream whose message waits for room keeps what it
+/// was sent, so several of them must fit into the window of their connection.
+const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
-/// Larger frames mean fewer of them for uploads; 16 KiB is HTTP/2's default.
-const FRAME_BYTES: u32 = 1 << 20;
+/// Larger frames mean fewer of them for uploads; 16 KiB is HTTP/2's default. Each stream may keep one beside its window.
+const FRAME_BYTES: u32 = 64 << 10;
 /// How often idle sessions and transactions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -203,8 +203,10 @@ impl Server {
         let (reporter, health) = services::health(self.readiness.clone()).await;
         let (reflection, older_reflection) = services::reflection();
         let (drain, draining) = oneshot::channel::<()>();
+        let (engine, largest) = (self.engine.clone(), network.max_message_bytes);
         let serving = builder(network, self.config.security.tls.as_ref())?
             .layer(MapRequestLayer::new(fail_when_broken_off))
+            .layer(MapRequestLayer::new(move |request| let_in(&engine, largest, request)))
             .add_service(Authenticated::new(flight, door))
             .add_service(Authenticated::new(reflection, door))
             .add_service(Authenticated::new(older_reflection, door))

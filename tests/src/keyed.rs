@@ -149,6 +149,7 @@ impl LongStream {
     }
 }
 
-fn mark(key: &str, more: bool) -> bytes::Bytes {
+/// What says of a message which unit it belongs to.
+pub fn mark(key: &str, more: bool) -> bytes::Bytes {
     IngestUnit { key: key.to_owned(), more }.encode_to_vec().into()
 }

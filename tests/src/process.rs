@@ -63,6 +63,23 @@ impl Process {
         self.child.id().expect("a process that nobody has waited for")
     }
 
+    /// What of its memory is in use just now, in bytes.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its resident memory");
+        let kilobytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        kilobytes << 10
+    }
+
+    /// A bare connection, for what our own client would never send.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(self.url.replacen("grpc", "http", 1)).expect("an address");
+        soon("a connection", endpoint.connect()).await.expect("a connection")
+    }
+
     /// A client of its own connection.
     pub async fn client(&self) -> Client {
         Client::connect(&self.url).await.expect("a server that listens")
@@ -70,8 +87,7 @@ impl Process {
 
     /// The stub of the Flight service on a connection of its own.
     pub async fn flight(&self) -> FlightServiceClient<Channel> {
-        let endpoint = Endpoint::from_shared(self.url.replace("grpc://", "http://")).expect("an address");
-        FlightServiceClient::new(soon("a connection", endpoint.connect()).await.expect("a connection"))
+        FlightServiceClient::new(self.channel().await)
     }
 
     /// SIGKILL: no chance to tidy up.

@@ -67,7 +67,8 @@ pub use execution::Execution;
 pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
 pub use ingest::{
-    Ack, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey, Pending, Room,
+    Ack, Arrived, Arriving, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey,
+    Pending, Room, Rows, Share,
 };
 pub use jobs::{JobClock, Pipeline};
 pub use lake::{

@@ -9,13 +9,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
-use futures::{Stream, StreamExt};
+use futures::Stream;
 
 use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
     ffi::slices,
     import::{import, imported, needs_import},
-    ingest::{Room, bytes_of},
+    ingest::{Arrived, Room, Rows, bytes_of},
 };
 use crate::sql::quote;
 
@@ -62,9 +62,10 @@ impl Posting {
     ///
     /// # Errors
     /// [`Error::QueueFull`]; [`Error::SchemaMismatch`] for a value that DuckDB has no place for.
-    pub async fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.room.hold(bytes_of(batch)).await?;
-        self.batches.push(import_batch(batch, &self.schema)?);
+    pub async fn add(&mut self, rows: Rows) -> Result<()> {
+        let Rows { batch, room: message } = rows;
+        self.room.take_in(message, bytes_of(&batch)).await?;
+        self.batches.push(import_batch(&batch, &self.schema)?);
         Ok(())
     }
 
@@ -80,17 +81,21 @@ impl Engine {
     /// Takes the rows of a request as they come from its sender.
     ///
     /// # Errors
-    /// Those of the stream, of [`Posting::begin`] and of [`Posting::add`].
+    /// Those of the stream, of [`Posting::begin`] and of [`Posting::add`]; [`Error::Stalled`].
     pub async fn take_posted(
         &self,
         name: &str,
         schema: &Schema,
-        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin,
+        mut batches: impl Stream<Item = Result<Arrived>> + Unpin,
         sender: u64,
     ) -> Result<Posted> {
         let mut posting = Posting::begin(name, schema, self.room(sender))?;
-        while let Some(batch) = batches.next().await.transpose()? {
-            posting.add(&batch).await?;
+        let mut no_room = false;
+        while let Some(arrived) = self.next_arrived(&mut batches, no_room).await? {
+            no_room = matches!(arrived, Arrived::NoRoom);
+            if let Arrived::Rows(rows) = arrived {
+                posting.add(rows).await?;
+            }
         }
         Ok(posting.end())
     }

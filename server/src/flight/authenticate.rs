@@ -21,6 +21,14 @@ use crate::{
 /// The one method that is let through without credentials, because it may bring them in its body.
 const HANDSHAKE: &str = "/arrow.flight.protocol.FlightService/Handshake";
 
+/// The health service stands before the door.
+const HEALTH: &str = "/grpc.health.";
+
+/// Whether calls of this path come from those who have been let in.
+pub(super) fn brings_credentials(path: &str) -> bool {
+    path != HANDSHAKE && !path.starts_with(HEALTH)
+}
+
 /// What a request has to show before a service sees it.
 async fn admit(authenticator: &Authenticator, mut request: Request<Body>) -> Result<Request<Body>, Status> {
     let offered = Offered::in_headers(request.headers());

@@ -55,7 +55,7 @@ impl Flight {
     ) -> Reply<Answers<FlightData>> {
         let session = self.session(&request)?;
         let sender = connection_of(&request).map_or(0, |connection| connection.0);
-        let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
+        let mut upload = Upload::open(request, self.engine.stall_timeout()).await?;
         let answer = self.answer(&session, &mut upload, sender).await;
         if answer.is_err() {
             upload.drain().await;

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use http_body_util::Full;
 use prost::{Message, bytes::Bytes};
 use tonic::{
-    Status, Streaming,
+    Request, Status, Streaming,
     codec::{DecodeBuf, Decoder},
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn upload(bytes: &[u8]) -> bool {
     };
     runtime.block_on(async {
         let data = Streaming::new_request(FlightDataDecoder, body, None, Some(MAX_MESSAGE_BYTES));
-        let Ok(mut upload) = Upload::open(data, PATIENCE).await else { return false };
+        let Ok(mut upload) = Upload::open(Request::new(data), PATIENCE).await else { return false };
         let _ = Asked::of(upload.descriptor());
         if upload.schema().await.is_err() {
             return false;

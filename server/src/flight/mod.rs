@@ -9,11 +9,15 @@ mod authenticate;
 mod broken_off;
 mod caller;
 mod cancel;
+mod delivered;
+mod dictionaries;
 mod error;
 mod exchange;
+mod framing;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod handshake;
+mod incoming;
 mod info;
 mod ingest;
 mod ingest_options;
@@ -47,6 +51,7 @@ use crate::{
 use asked::TicketFor;
 pub(crate) use authenticate::Authenticated;
 pub(crate) use broken_off::fail_when_broken_off;
+pub(crate) use incoming::let_in;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -7,7 +7,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use arrow_array::RecordBatch;
 use arrow_flight::PutResult;
 use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt};
@@ -25,7 +24,7 @@ use super::{
     upload::{Message, Upload},
 };
 use crate::{
-    engine::{Error, IngestKey, IngestRequest, Pending},
+    engine::{Arrived, Error, IngestKey, IngestRequest, Pending},
     session::{Session, SessionError},
     statement_log::Entry,
 };
@@ -97,7 +96,7 @@ impl Flight {
     ) -> Result<(), Status> {
         loop {
             let unit = tokio::select! {
-                unit = next_unit(upload) => unit.map_err(engine_status)?,
+                unit = next_unit(upload) => unit.map_err(engine_status).inspect_err(count_refusal)?,
                 () = self.stopping.cancelled() => return Err(engine_status(Error::Stopping)),
             };
             let Some(unit) = unit else { return Ok(()) };
@@ -160,11 +159,12 @@ pub(super) async fn read_all(upload: &mut Upload) -> Result<(), Error> {
 struct UnitRows<'a> {
     upload: &'a mut Upload,
     key: IngestKey,
-    first: Option<RecordBatch>,
+    first: Option<Arrived>,
     more: bool,
 }
 
-/// The next unit; `None` at the end of the stream. A loader may rest between two units as long as it likes.
+/// The next unit; `None` at the end of the stream. A loader may rest between two units as long as it
+/// likes, but not in the middle of a message.
 async fn next_unit(upload: &mut Upload) -> Result<Option<UnitRows<'_>>, Error> {
     let Some(message) = upload.message().await else { return Ok(None) };
     let Message { rows, metadata } = message?;
@@ -173,7 +173,7 @@ async fn next_unit(upload: &mut Upload) -> Result<Option<UnitRows<'_>>, Error> {
 }
 
 impl Stream for UnitRows<'_> {
-    type Item = Result<RecordBatch, Error>;
+    type Item = Result<Arrived, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(first) = self.first.take() {
@@ -195,7 +195,10 @@ impl Stream for UnitRows<'_> {
 }
 
 impl UnitRows<'_> {
-    fn accept(&mut self, message: Message) -> Result<Option<RecordBatch>, Error> {
+    fn accept(&mut self, message: Message) -> Result<Option<Arrived>, Error> {
+        if let Some(Arrived::NoRoom) = &message.rows {
+            return Ok(message.rows);
+        }
         let (key, more) = mark(&message.metadata)?;
         if key != self.key {
             return Err(Error::BadUnit(format!(

@@ -58,7 +58,7 @@ impl Flight {
         let session = self.session(&request)?;
         let loader = connection_of(&request).map_or(0, |connection| connection.0);
         let options = IngestOptions::of_headers(request.metadata());
-        let mut upload = Upload::open(request.into_inner(), self.engine.stall_timeout()).await?;
+        let mut upload = Upload::open(request, self.engine.stall_timeout()).await?;
         let asked = options.and_then(|options| Put::of(upload.descriptor(), options, loader));
         let answer = match asked {
             Ok(Put::Rows(rows)) => match upload.schema().await.map_err(engine_status) {

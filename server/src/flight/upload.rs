@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -17,10 +17,14 @@ use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt, channel::mpsc, stream::BoxStream};
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
-use super::error::{bad_request, engine_status};
-use crate::engine::{Error, check_expansion};
+use super::{
+    delivered::Delivered,
+    dictionaries::{Dictionaries, Dictionary},
+    error::{bad_request, engine_status},
+};
+use crate::engine::{Arrived, Error, Rows, Share, check_expansion};
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -28,8 +32,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const MAX_PARAMETER_ROWS: usize = 1_000_000;
 /// The same in bytes.
 const MAX_PARAMETER_BYTES: usize = 64 << 20;
-/// Dictionaries that one upload may have sent, in bytes.
-const MAX_DICTIONARY_BYTES: usize = 256 << 20;
+/// A descriptor and a schema up to this size need no room: who holds some for long has less left for rows.
+const SMALL_BYTES: usize = 1 << 20;
 
 /// An upload whose first message has been read.
 pub(super) struct Upload {
@@ -40,8 +44,13 @@ pub(super) struct Upload {
     arrow: Option<mpsc::UnboundedSender<Result<FlightData, FlightError>>>,
     decoder: FlightDataDecoder,
     schema: Option<SchemaRef>,
-    /// What the decoder has been given to keep.
-    dictionary_bytes: usize,
+    dictionaries: Dictionaries,
+    /// What messages hold of the memory for uploads, before they were decoded:
+    delivered: Delivered,
+    /// the one that the decoder has,
+    decoding: Option<Share>,
+    /// and large ones with descriptor and schema, which are kept.
+    kept: Vec<Share>,
     /// A decoder that panicked is not asked again.
     broken: bool,
     first: Option<Message>,
@@ -50,24 +59,39 @@ pub(super) struct Upload {
 }
 
 /// A message after the schema.
-#[derive(Debug)]
 pub(super) struct Message {
     /// Its rows; a message may be metadata alone.
-    pub(super) rows: Option<RecordBatch>,
+    pub(super) rows: Option<Arrived>,
     /// What the client says of them; mostly nothing.
     pub(super) metadata: Bytes,
 }
 
+impl Message {
+    /// The next message waits for room.
+    fn no_room() -> Self {
+        Self { rows: Some(Arrived::NoRoom), metadata: Bytes::new() }
+    }
+}
+
 impl Upload {
     /// Reads the first message, which must have the descriptor.
-    pub(super) async fn open(mut data: Streaming<FlightData>, patience: Duration) -> Result<Self, Status> {
+    pub(super) async fn open(
+        request: Request<Streaming<FlightData>>,
+        patience: Duration,
+    ) -> Result<Self, Status> {
+        let delivered = Delivered::of(&request);
+        let mut data = request.into_inner();
         let missing = || {
             bad_request(
                 "NO_DESCRIPTOR",
                 "the first message of a DoPut must have a descriptor, such as the path [\"table\"]",
             )
         };
-        let first = within(patience, data.message()).await.map_err(engine_status)??.ok_or_else(missing)?;
+        let first = within(patience, &delivered, data.message()).await;
+        if !matches!(first, Ok(Ok(_))) {
+            let _ = tokio::time::timeout(DRAIN, delivered.drain()).await;
+        }
+        let first = first.map_err(engine_status)??.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
         let (arrow, decoded) = mpsc::unbounded();
         Ok(Self {
@@ -76,7 +100,10 @@ impl Upload {
             arrow: Some(arrow),
             decoder: FlightDataDecoder::new(decoded),
             schema: None,
-            dictionary_bytes: 0,
+            dictionaries: Dictionaries::default(),
+            delivered,
+            decoding: None,
+            kept: Vec::new(),
             broken: false,
             first: None,
             patience,
@@ -90,7 +117,7 @@ impl Upload {
     /// The schema, which is known once the first message behind it or the end has come.
     pub(super) async fn schema(&mut self) -> Result<SchemaRef, Error> {
         if self.schema.is_none() {
-            self.first = within(self.patience, self.message()).await?.transpose()?;
+            self.first = self.message_in_time().await?.transpose()?;
         }
         self.schema.clone().ok_or_else(|| Error::BadArrow("the upload ended without a schema".into()))
     }
@@ -100,12 +127,23 @@ impl Upload {
         self.first.as_ref().is_some_and(|first| !first.metadata.is_empty())
     }
 
-    /// The next message, however long it takes.
+    /// The next message, however long it takes to begin.
     pub(super) async fn message(&mut self) -> Option<Result<Message, Error>> {
-        std::future::poll_fn(|context| self.poll_message(context)).await
+        loop {
+            match std::future::poll_fn(|context| self.poll_message(context)).await {
+                Some(Ok(Message { rows: Some(Arrived::NoRoom), .. })) => {}
+                message => return message,
+            }
+        }
     }
 
-    /// The next message.
+    /// The same, unless it takes too long.
+    async fn message_in_time(&mut self) -> Result<Option<Result<Message, Error>>, Error> {
+        let (patience, delivered) = (self.patience, self.delivered.clone());
+        within(patience, &delivered, self.message()).await
+    }
+
+    /// The next message, or that it waits for room.
     pub(super) fn poll_message(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, Error>>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
@@ -114,18 +152,49 @@ impl Upload {
             if let Poll::Ready(decoded) = self.poll_decoder(context) {
                 return Poll::Ready(decoded);
             }
-            let Some(arrow) = &self.arrow else { return Poll::Pending };
-            match ready!(self.messages.poll_next_unpin(context)) {
+            if self.arrow.is_none() {
+                return Poll::Pending;
+            }
+            let Poll::Ready(message) = self.messages.poll_next_unpin(context) else {
+                let tells = self.delivered.begins_to_wait();
+                return if tells { Poll::Ready(Some(Ok(Message::no_room()))) } else { Poll::Pending };
+            };
+            let room = self.delivered.read();
+            match message {
                 Some(Ok(alone)) if alone.data_header.is_empty() && !alone.app_metadata.is_empty() => {
                     return Poll::Ready(Some(Ok(Message { rows: None, metadata: alone.app_metadata })));
                 }
                 // Arrow's C++ client opens an exchange with a message that has the descriptor only.
-                Some(Ok(empty)) if is_descriptor_alone(&empty) => {}
-                // The decoder lives as long as this.
-                Some(message) => drop(arrow.unbounded_send(message.map_err(FlightError::from))),
+                Some(Ok(empty)) if is_descriptor_alone(&empty) => self.keep(room),
+                Some(message) => {
+                    if let Err(error) = self.hold(message.as_ref().ok(), room) {
+                        self.broken = true;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    if let Some(arrow) = &self.arrow {
+                        // The decoder lives as long as this.
+                        let _ = arrow.unbounded_send(message.map_err(FlightError::from));
+                    }
+                }
                 None => self.arrow = None,
             }
         }
+    }
+
+    /// Keeps what a message on its way to the decoder holds.
+    fn hold(&mut self, message: Option<&FlightData>, room: Option<Share>) -> Result<(), Error> {
+        match message.and_then(Dictionary::of) {
+            // The decoder keeps it, and says nothing of it.
+            Some(dictionary) => self.dictionaries.keep(dictionary, room, &self.delivered),
+            None => {
+                self.decoding = room;
+                Ok(())
+            }
+        }
+    }
+
+    fn keep(&mut self, room: Option<Share>) {
+        self.kept.extend(room.filter(|room| room.bytes() > SMALL_BYTES));
     }
 
     /// What the decoder has made of the messages so far.
@@ -140,29 +209,29 @@ impl Upload {
             let Some(decoded) = next else { return Poll::Ready(None) };
             let decoded = match decoded {
                 Ok(decoded) => decoded,
-                Err(error) => return Poll::Ready(Some(Err(upload_error(error)))),
-            };
-            match decoded.payload {
-                // A dictionary, which the decoder keeps.
-                DecodedPayload::None => {
-                    self.dictionary_bytes += decoded.inner.data_body.len();
-                    if self.dictionary_bytes > MAX_DICTIONARY_BYTES {
-                        self.broken = true;
-                        let text = "the dictionaries of the upload are too large; send plain columns";
-                        return Poll::Ready(Some(Err(Error::BadArrow(text.into()))));
-                    }
+                Err(error) => {
+                    let refused = self.delivered.refusal().map(Error::from);
+                    return Poll::Ready(Some(Err(refused.unwrap_or_else(|| upload_error(error)))));
                 }
+            };
+            let room = self.decoding.take();
+            match decoded.payload {
+                DecodedPayload::None => {}
                 DecodedPayload::Schema(_) if self.schema.is_some() => {
                     self.broken = true;
                     return Poll::Ready(Some(Err(Error::BadArrow("the upload has a second schema".into()))));
                 }
-                DecodedPayload::Schema(schema) => self.schema = Some(schema),
-                DecodedPayload::RecordBatch(rows) => {
-                    if let Err(error) = check_expansion(&rows) {
+                DecodedPayload::Schema(schema) => {
+                    self.keep(room);
+                    self.schema = Some(schema);
+                }
+                DecodedPayload::RecordBatch(batch) => {
+                    if let Err(error) = check_expansion(&batch) {
                         return Poll::Ready(Some(Err(error)));
                     }
                     let metadata = decoded.inner.app_metadata;
-                    return Poll::Ready(Some(Ok(Message { rows: Some(rows), metadata })));
+                    let rows = Some(Arrived::Rows(Rows { batch, room }));
+                    return Poll::Ready(Some(Ok(Message { rows, metadata })));
                 }
             }
         }
@@ -171,10 +240,13 @@ impl Upload {
 
     /// All rows as one batch of parameters; `None` when there are none to bind.
     pub(super) async fn parameters(&mut self) -> Result<Option<RecordBatch>, Status> {
-        let mut batches = Vec::new();
+        let (mut batches, mut rooms) = (Vec::new(), Vec::new());
         let (mut rows, mut bytes) = (0, 0);
-        while let Some(batch) = within(self.patience, self.next()).await.map_err(engine_status)? {
-            let batch = batch.map_err(engine_status)?;
+        while let Some(message) = self.message_in_time().await.map_err(engine_status)? {
+            let Some(Arrived::Rows(Rows { batch, room })) = message.map_err(engine_status)?.rows else {
+                continue;
+            };
+            rooms.extend(room);
             rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
             if rows > MAX_PARAMETER_ROWS || bytes > MAX_PARAMETER_BYTES {
@@ -197,14 +269,21 @@ impl Upload {
 
     /// Reads on without keeping anything, for a bounded time.
     pub(super) async fn drain(&mut self) {
-        let rest = async { while let Some(Ok(_)) = self.message().await {} };
+        let rest = async {
+            while let Some(Ok(_)) = self.message().await {}
+            // What the decoder was not asked for any more.
+            while let Some(Ok(_)) = self.messages.next().await {
+                drop(self.delivered.read());
+            }
+            self.delivered.drain().await;
+        };
         let _ = tokio::time::timeout(DRAIN, rest).await;
     }
 }
 
 /// The rows of an upload, whatever its client says of them.
 impl Stream for Upload {
-    type Item = Result<RecordBatch, Error>;
+    type Item = Result<Arrived, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -223,7 +302,7 @@ impl Stream for Upload {
 pub(super) struct OneUnit<'a>(pub(super) &'a mut Upload);
 
 impl Stream for OneUnit<'_> {
-    type Item = Result<RecordBatch, Error>;
+    type Item = Result<Arrived, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -247,9 +326,20 @@ fn is_descriptor_alone(message: &FlightData) -> bool {
     message.flight_descriptor.is_some() && message.data_header.is_empty() && message.data_body.is_empty()
 }
 
-/// Waits for the client, but not for ever.
-async fn within<T>(patience: Duration, next: impl Future<Output = T>) -> Result<T, Error> {
-    tokio::time::timeout(patience, next).await.map_err(|_| Error::Stalled(patience))
+/// Waits for the client, but not for ever. While its next message waits for room, that is not its fault.
+async fn within<T>(
+    patience: Duration,
+    delivered: &Delivered,
+    next: impl Future<Output = T>,
+) -> Result<T, Error> {
+    let mut next = pin!(next);
+    loop {
+        match tokio::time::timeout(patience, &mut next).await {
+            Ok(next) => return Ok(next),
+            Err(_) if delivered.waits() => {}
+            Err(_) => return Err(Error::Stalled(patience)),
+        }
+    }
 }
 
 /// The decoder's words, but where they are about how this server was built.

@@ -6,7 +6,6 @@ use std::{
     sync::Arc,
 };
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use parking_lot::Mutex;
@@ -16,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        BatchStream, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest, Names,
-        Outcome, Pending, Place, Posted, Statement, Workspace,
+        Arrived, BatchStream, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest,
+        Names, Outcome, Pending, Place, Posted, Statement, Workspace,
     },
     sql,
 };
@@ -204,7 +203,7 @@ impl Session {
         transaction: &[u8],
         mut request: IngestRequest,
         schema: SchemaRef,
-        batches: impl Stream<Item = Result<RecordBatch, Error>> + Unpin + Send,
+        batches: impl Stream<Item = Result<Arrived, Error>> + Unpin + Send,
     ) -> Result<Pending, SessionError> {
         self.tell_loss()?;
         request.names = self.state.lock().names.clone();

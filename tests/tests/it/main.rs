@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arriving;
 mod atomic_uploads;
 mod authentication;
 mod backpressure;
@@ -31,6 +32,8 @@ mod long_streams;
 mod long_writes;
 mod lost_answers;
 mod many_connections;
+#[cfg(target_os = "linux")]
+mod memory;
 mod merge_groups;
 mod metadata;
 mod named_queries;

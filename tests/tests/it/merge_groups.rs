@@ -59,7 +59,7 @@ impl Blocked {
 
     /// Queues an upload.
     async fn begin(&self, request: IngestRequest, rows: RecordBatch) -> Result<Pending, Error> {
-        let (schema, rows) = (rows.schema(), stream::iter([Ok(rows)]));
+        let (schema, rows) = (rows.schema(), stream::iter([Ok(rows.into())]));
         // Boxed, because a test's thread has a small stack.
         let begun = Box::pin(self.server.engine().begin_ingest(request, schema, rows));
         soon("the upload to be queued", begun).await

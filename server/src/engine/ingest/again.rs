@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use futures::Stream;
 
-use super::{Ack, IngestRequest, collected::bytes_of};
+use super::{Ack, Arrived, IngestRequest, collected::bytes_of};
 use crate::engine::{
     Engine, Error, IngestKey, Result,
     catalog::FullName,
@@ -60,11 +59,16 @@ impl Engine {
     /// Reads the rest of an upload without keeping it; gives the number of bytes.
     pub(super) async fn read_through(
         &self,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin),
     ) -> Result<usize> {
         let mut bytes = 0;
-        while let Some(batch) = self.next_batch(batches).await? {
-            bytes += bytes_of(&batch);
+        let mut no_room = false;
+        while let Some(arrived) = self.next_arrived(batches, no_room).await? {
+            match &arrived {
+                Arrived::Rows(rows) => bytes += bytes_of(&rows.batch),
+                Arrived::NoRoom => {}
+            }
+            no_room = matches!(arrived, Arrived::NoRoom);
         }
         Ok(bytes)
     }

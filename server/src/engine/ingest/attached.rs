@@ -7,13 +7,12 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 
 use super::{
-    Ack, Admission, Collected, Entry, Hashing, IngestRequest, Pending, append, bulk::Uploaded, merge::Staged,
-    merge_stage::MergeStage, partitions::partition_sql,
+    Ack, Admission, Arrived, Collected, Entry, Hashing, IngestRequest, Pending, append, bulk::Uploaded,
+    merge::Staged, merge_stage::MergeStage, partitions::partition_sql,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
@@ -35,10 +34,10 @@ impl Engine {
         request: &IngestRequest,
         name: &FullName,
         schema: SchemaRef,
-        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+        mut batches: Hashing<impl Stream<Item = Result<Arrived>> + Unpin + Send>,
     ) -> Result<Pending> {
         let collected = self.collect(request.loader, &mut batches).await?;
-        if collected.bytes > self.collected_at_most() || request.merge.is_some() && collected.rows > 0 {
+        if self.is_bulk(&collected) || request.merge.is_some() && collected.rows > 0 {
             return self.begin_staged(site, request, name, schema, collected, batches).await;
         }
         let keyed = batches.finish(request);
@@ -65,7 +64,7 @@ impl Engine {
         name: &FullName,
         schema: SchemaRef,
         collected: Collected,
-        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+        mut batches: Hashing<impl Stream<Item = Result<Arrived>> + Unpin + Send>,
     ) -> Result<Pending> {
         let place =
             permit::take(&self.shared.bulks, 1, self.shared.options.wait, || Error::QueueFull).await?;

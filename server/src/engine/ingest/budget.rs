@@ -59,6 +59,8 @@ struct Held {
 
 struct Waiting {
     sharer: Sharer,
+    /// What it holds already of that for which it needs more.
+    held: usize,
     bytes: usize,
     give: oneshot::Sender<Share>,
 }
@@ -71,7 +73,7 @@ pub(crate) struct Sharer {
 }
 
 /// A part of the budget; given back when dropped.
-pub(crate) struct Share {
+pub struct Share {
     pool: Arc<Pool>,
     sharer: Sharer,
     bytes: usize,
@@ -107,20 +109,53 @@ impl Budget {
     /// So many bytes for an upload, if it may have them just now.
     pub(super) fn try_take(&self, sharer: Sharer, bytes: usize) -> Option<Share> {
         let bytes = self.bounded(bytes);
-        self.pool.state.lock().take(sharer, bytes).then(|| self.share(sharer, bytes))
+        self.pool.state.lock().take(sharer, 0, bytes).then(|| self.share(sharer, bytes))
     }
 
     /// Waits until an upload may have so many bytes, within the bound.
     pub(crate) async fn take(&self, sharer: Sharer, bytes: usize) -> Result<Share> {
-        let bytes = self.bounded(bytes);
+        self.take_beside(sharer, 0, self.bounded(bytes)).await
+    }
+
+    /// Makes a share larger if it may be just now; see [`Budget::grow`].
+    pub(super) fn try_grow(&self, share: &mut Share, bytes: usize) -> bool {
+        let more = self.missing(share, bytes);
+        let may = more == 0 || self.pool.state.lock().take(share.sharer, share.bytes, more);
+        if may {
+            share.bytes += more;
+        }
+        may
+    }
+
+    /// Waits until a share may be so large, within the bound. Whether it may is judged as if it held nothing yet, so that
+    /// what was let in as a message is not refused as its rows.
+    pub(super) async fn grow(&self, share: &mut Share, bytes: usize) -> Result<()> {
+        let more = self.missing(share, bytes);
+        if more > 0 {
+            share.merge(self.take_beside(share.sharer, share.bytes, more).await?);
+        }
+        Ok(())
+    }
+
+    /// What a share lacks to be so large. Rows refer to the message that they came in, and hardly ever are larger: an
+    /// eighth is what the arrays are counted with, and not worth to wait for while the message is held.
+    fn missing(&self, share: &Share, bytes: usize) -> usize {
+        match bytes <= share.bytes + share.bytes / 8 {
+            true => 0,
+            false => self.bounded(bytes).saturating_sub(share.bytes),
+        }
+    }
+
+    /// Waits for so many bytes more than an upload holds for the same.
+    async fn take_beside(&self, sharer: Sharer, held: usize, bytes: usize) -> Result<Share> {
         let given = {
             let mut state = self.pool.state.lock();
-            if state.take(sharer, bytes) {
+            if state.take(sharer, held, bytes) {
                 return Ok(self.share(sharer, bytes));
             }
             let (give, given) = oneshot::channel();
             state.waiting.retain(|waiting| !waiting.give.is_closed());
-            state.waiting.push_back(Waiting { sharer, bytes, give });
+            state.waiting.push_back(Waiting { sharer, held, bytes, give });
             given
         };
         match tokio::time::timeout(self.wait, given).await {
@@ -140,16 +175,19 @@ impl Budget {
 }
 
 impl State {
-    /// Takes so many bytes for an upload; false when it may not have them.
-    fn take(&mut self, sharer: Sharer, bytes: usize) -> bool {
-        let may = match self.held.get(&sharer.loader) {
+    /// Takes so many bytes for an upload, beside what it holds for the same; false when it may not have them all.
+    fn take(&mut self, sharer: Sharer, held: usize, bytes: usize) -> bool {
+        self.give_back(sharer, held);
+        let may = self.may_take(sharer, held + bytes);
+        self.hold(sharer, if may { held + bytes } else { held });
+        may
+    }
+
+    fn may_take(&self, sharer: Sharer, bytes: usize) -> bool {
+        match self.held.get(&sharer.loader) {
             None => bytes <= self.free,
             Some(held) => held.may_take(sharer.upload, bytes, self.free, collectable(self.total)),
-        };
-        if may {
-            self.hold(sharer, bytes);
         }
-        may
     }
 
     fn hold(&mut self, sharer: Sharer, bytes: usize) {
@@ -186,7 +224,7 @@ impl State {
             if waiting.give.is_closed() {
                 continue;
             }
-            match self.take(waiting.sharer, waiting.bytes) {
+            match self.take(waiting.sharer, waiting.held, waiting.bytes) {
                 true => served.push(waiting),
                 false => passed.push(waiting),
             }
@@ -242,8 +280,13 @@ fn collectable(total: usize) -> usize {
 
 impl Share {
     /// How large it is.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whose it is.
+    pub(super) fn sharer(&self) -> Sharer {
+        self.sharer
     }
 
     /// Splits off so many bytes, or whatever is left.
@@ -253,7 +296,7 @@ impl Share {
         Self { pool: Arc::clone(&self.pool), sharer: self.sharer, bytes }
     }
 
-    /// Adds another share, which this upload holds from now on.
+    /// Adds another share of the same loader to it, which this upload holds from now on.
     pub(super) fn merge(&mut self, mut other: Self) {
         let bytes = mem::take(&mut other.bytes);
         self.pool.state.lock().pass_on(other.sharer, self.sharer, bytes);
@@ -272,7 +315,7 @@ impl Drop for Share {
             state.serve()
         };
         // Outside of the lock: whoever has stopped waiting meanwhile drops the share, and so gives it on.
-        for Waiting { sharer, bytes, give } in served {
+        for Waiting { sharer, bytes, give, .. } in served {
             let _ = give.send(Self { pool: Arc::clone(&self.pool), sharer, bytes });
         }
     }
@@ -365,6 +408,41 @@ mod tests {
         share.merge(part);
         drop(share);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_share_grows_as_if_it_were_asked_for_at_once() {
+        let budget = budget(1_000);
+        // Alone it may have all, however it comes to that, and an eighth is not asked for.
+        let mut share = budget.try_take(of(1), 600).unwrap();
+        assert!(budget.try_grow(&mut share, 675) && budget.taken() == 600);
+        assert!(budget.try_grow(&mut share, 900) && budget.taken() == 900);
+        assert!(budget.try_grow(&mut share, 5_000) && budget.taken() == 1_000);
+        drop(share);
+        assert_eq!(budget.taken(), 0);
+
+        let other = budget.try_take(of(2), 500).unwrap();
+        let mut share = budget.try_take(of(1), 300).unwrap();
+        assert!(!budget.try_grow(&mut share, 600) && share.bytes == 300 && budget.taken() == 800);
+        {
+            let mut growing = Box::pin(budget.grow(&mut share, 600));
+            assert!((&mut growing).now_or_never().is_none());
+            drop(other);
+            growing.await.unwrap();
+        }
+        assert_eq!((share.bytes, budget.taken()), (600, 600));
+        drop(share);
+        assert!(budget.pool.state.lock().held.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_share_that_stops_growing_stays_as_it_was() {
+        let budget = Budget::new(1_000, Duration::ZERO);
+        let other = budget.try_take(of(2), 500).unwrap();
+        let mut share = budget.try_take(of(1), 300).unwrap();
+        assert!(matches!(budget.grow(&mut share, 600).await, Err(Error::QueueFull)));
+        drop(other);
+        assert_eq!((share.bytes, budget.taken()), (300, 300));
     }
 
     #[test]

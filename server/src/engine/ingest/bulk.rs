@@ -8,13 +8,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Admission, Collected, Hashing, IngestRequest, Pending,
+    Admission, Arrived, Collected, Hashing, IngestRequest, Pending,
     fit::Fit,
     pieces::{Step, append_pieces},
 };
@@ -56,7 +55,7 @@ impl Engine {
         request: &IngestRequest,
         schema: SchemaRef,
         collected: Collected,
-        mut batches: Hashing<impl Stream<Item = Result<RecordBatch>> + Unpin + Send>,
+        mut batches: Hashing<impl Stream<Item = Result<Arrived>> + Unpin + Send>,
     ) -> Result<Pending> {
         if self.is_repeat(request.key.as_ref()) {
             let bytes = collected.bytes;
@@ -93,7 +92,7 @@ impl Engine {
         request: &IngestRequest,
         schema: SchemaRef,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Uploaded> {
         if self.changes_what_is_there(request, &schema).await? {
             let merging = self.merge(request, schema, collected, batches);
@@ -120,7 +119,7 @@ impl Engine {
         &self,
         admission: Admission,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Uploaded> {
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let target = admission.target();

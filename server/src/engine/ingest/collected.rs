@@ -3,7 +3,7 @@
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, make_array};
 use arrow_schema::DataType;
 
-use super::{Budget, Share, Sharer};
+use super::{Budget, Rows, Share, Sharer};
 use crate::engine::Result;
 
 /// The rows of an upload so far, and their share of the byte budget.
@@ -13,6 +13,8 @@ pub(super) struct Collected {
     pub(super) rows: usize,
     pub(super) bytes: usize,
     pub(super) budget: Option<Share>,
+    /// The rest waits for room, perhaps for what this holds.
+    pub(super) in_the_way: bool,
 }
 
 impl Collected {
@@ -22,13 +24,13 @@ impl Collected {
     }
 
     fn nothing(sharer: Sharer) -> Self {
-        Self { sharer, batches: Vec::new(), rows: 0, bytes: 0, budget: None }
+        Self { sharer, batches: Vec::new(), rows: 0, bytes: 0, budget: None, in_the_way: false }
     }
 
     /// The same rows once more; their share of the budget stays with the first copy.
     pub(super) fn copy(&self) -> Self {
         let Self { sharer, rows, bytes, .. } = *self;
-        Self { sharer, batches: self.batches.clone(), rows, bytes, budget: None }
+        Self { batches: self.batches.clone(), rows, bytes, ..Self::nothing(sharer) }
     }
 
     /// Takes all of it out.
@@ -37,21 +39,38 @@ impl Collected {
         std::mem::replace(self, nothing)
     }
 
-    /// Takes a batch, waiting for room in the budget.
-    pub(super) async fn add(&mut self, batch: RecordBatch, budget: &Budget) -> Result<()> {
-        let share = budget.take(self.sharer, bytes_of(&batch)).await?;
+    /// Takes a batch in the place of its message, waiting for what it needs beyond that.
+    pub(super) async fn add(&mut self, rows: Rows, budget: &Budget) -> Result<()> {
+        let Rows { batch, room } = rows;
+        let bytes = bytes_of(&batch);
+        let share = match room {
+            Some(mut share) => {
+                budget.grow(&mut share, bytes).await?;
+                share
+            }
+            None => budget.take(self.sharer, bytes).await?,
+        };
         self.push(batch, share);
         Ok(())
     }
 
     /// Takes a batch if there is room for it just now; gives it back if not.
-    pub(super) fn try_add(&mut self, batch: RecordBatch, budget: &Budget) -> Option<RecordBatch> {
-        match budget.try_take(self.sharer, bytes_of(&batch)) {
-            Some(share) => {
+    pub(super) fn try_add(&mut self, rows: Rows, budget: &Budget) -> Option<Rows> {
+        let Rows { batch, room } = rows;
+        let bytes = bytes_of(&batch);
+        let taken = match room {
+            Some(mut share) => match budget.try_grow(&mut share, bytes) {
+                true => Ok(share),
+                false => Err(Some(share)),
+            },
+            None => budget.try_take(self.sharer, bytes).ok_or(None),
+        };
+        match taken {
+            Ok(share) => {
                 self.push(batch, share);
                 None
             }
-            None => Some(batch),
+            Err(room) => Some(Rows { batch, room }),
         }
     }
 
@@ -88,14 +107,17 @@ impl Collected {
         front
     }
 
-    fn hold(&mut self, more: Share) {
-        match &mut self.budget {
-            Some(share) => share.merge(more),
-            None => self.budget = Some(more),
+    /// All that it holds is the one upload's that takes more.
+    fn hold(&mut self, mut more: Share) {
+        if let Some(held) = self.budget.take() {
+            more.merge(held);
         }
+        self.budget = Some(more);
     }
 
     fn push(&mut self, batch: RecordBatch, share: Share) {
+        // What comes without room of its own belongs to the same upload.
+        self.sharer = share.sharer();
         self.hold(share);
         self.rows += batch.num_rows();
         self.bytes += bytes_of(&batch);

@@ -5,11 +5,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use arrow_array::RecordBatch;
 use arrow_schema::Schema;
 use futures::Stream;
 
-use super::IngestRequest;
+use super::{Arrived, IngestRequest};
 use crate::engine::{
     Error, Result,
     catalog::FullName,
@@ -35,13 +34,13 @@ impl<S> Hashing<S> {
     }
 }
 
-impl<S: Stream<Item = Result<RecordBatch>> + Unpin> Stream for Hashing<S> {
-    type Item = Result<RecordBatch>;
+impl<S: Stream<Item = Result<Arrived>> + Unpin> Stream for Hashing<S> {
+    type Item = Result<Arrived>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(Pin::new(&mut self.batches).poll_next(context));
-        if let (Some(Ok(batch)), Some(content)) = (&next, &mut self.content)
-            && let Err(error) = content.add(batch)
+        if let (Some(Ok(Arrived::Rows(rows))), Some(content)) = (&next, &mut self.content)
+            && let Err(error) = content.add(&rows.batch)
         {
             return Poll::Ready(Some(Err(Error::BadArrow(error.to_string()))));
         }

@@ -3,13 +3,12 @@
 
 use std::sync::{Arc, Weak};
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Ack, Collected, Entry, IngestRequest, Pending,
+    Ack, Arrived, Entry, IngestRequest, Pending,
     bulk::{PIECE_BYTES, PIECES_WAITING},
     columns,
     merge_stage::MergeStage,
@@ -41,7 +40,7 @@ impl Engine {
         workspace: &Arc<Workspace>,
         request: IngestRequest,
         schema: SchemaRef,
-        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Pending> {
         // An upload may wait for its client for long, and with it what it holds of the instance.
         self.shared.database.while_open(self.ingest_on(workspace, request, schema, batches)).await
@@ -52,7 +51,7 @@ impl Engine {
         workspace: &Arc<Workspace>,
         request: IngestRequest,
         schema: SchemaRef,
-        mut batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        mut batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Pending> {
         if request.key.is_some() {
             return Err(Error::KeyNotHere(
@@ -64,13 +63,7 @@ impl Engine {
             return Err(Error::ReadOnly);
         }
         columns::check(&schema)?;
-        let mut collected = Collected::of(request.loader);
-        while let Some(batch) = self.next_batch(&mut batches).await? {
-            collected.add(batch, &self.shared.budget).await?;
-            if collected.bytes > self.collected_at_most() {
-                break;
-            }
-        }
+        let collected = self.collect(request.loader, &mut batches).await?;
         let name = match request.temporary {
             true => FullName::temporary(&request.table.table),
             false => self.full_name(&request),

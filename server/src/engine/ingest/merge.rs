@@ -7,13 +7,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, Collected, Entry, IngestRequest, NewColumns,
+    Admission, Arrived, Collected, Entry, IngestRequest, NewColumns,
     bulk::{PIECE_BYTES, PIECES_WAITING, Uploaded},
     merge_stage::MergeStage,
     pieces::{Step, append_pieces},
@@ -49,7 +48,7 @@ impl Engine {
         request: &IngestRequest,
         schema: SchemaRef,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Uploaded> {
         let staged = self.stage_merge(request, &schema, collected, batches).await?;
         self.enter_merge(request, &schema, staged, self.shared.options.wait).await
@@ -61,7 +60,7 @@ impl Engine {
         request: &IngestRequest,
         schema: &SchemaRef,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Staged> {
         let name = self.full_name(request);
         let table = self.table_info(&name).await?;
@@ -93,7 +92,7 @@ impl Engine {
         name: &FullName,
         entry: Entry,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Staged> {
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let (database, name) = (Arc::clone(&self.shared.database), name.clone());

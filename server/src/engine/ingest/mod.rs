@@ -6,9 +6,11 @@
 //! appended where, and [`bulk`] and [`staged`] for uploads that are too large to be collected.
 
 mod again;
+mod arrived;
 mod attached;
 mod budget;
 mod bulk;
+mod collect;
 mod collected;
 mod columns;
 mod entry;
@@ -32,9 +34,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use futures::{Stream, StreamExt};
+use futures::Stream;
 use tokio::sync::oneshot;
 
 use super::{
@@ -44,7 +45,9 @@ use super::{
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
 };
-pub(crate) use budget::{Budget, Share, Sharer};
+pub use arrived::{Arrived, Arriving, Rows};
+pub use budget::Share;
+pub(crate) use budget::{Budget, Sharer};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
 pub(crate) use collected::bytes_of;
@@ -236,7 +239,7 @@ impl Engine {
         &self,
         request: IngestRequest,
         schema: SchemaRef,
-        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Ack> {
         self.begin_ingest(request, schema, batches).await?.committed().await
     }
@@ -250,7 +253,7 @@ impl Engine {
         &self,
         request: IngestRequest,
         schema: SchemaRef,
-        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Pending> {
         let refusals = self.refusals(&request);
         match self.begin_uncounted(request, schema, batches).await {
@@ -273,7 +276,7 @@ impl Engine {
         &self,
         request: IngestRequest,
         schema: SchemaRef,
-        batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send,
+        batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Pending> {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
         columns::check(&schema)?;
@@ -286,7 +289,7 @@ impl Engine {
             return self.begin_attached(site, &request, &name, schema, batches).await;
         }
         let collected = self.collect(request.loader, &mut batches).await?;
-        if collected.bytes > self.collected_at_most() {
+        if self.is_bulk(&collected) {
             return self.begin_bulk(writer, &request, schema, collected, batches).await;
         }
         let keyed = batches.finish(&request);
@@ -372,47 +375,6 @@ impl Engine {
         match keyed {
             Some(keyed) => self.committed_before(keyed, bytes).await,
             None => Ok(None),
-        }
-    }
-
-    /// Collects an upload until it is complete, or larger than what is collected.
-    async fn collect(
-        &self,
-        loader: u64,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
-    ) -> Result<Collected> {
-        let mut collected = Collected::of(loader);
-        while collected.bytes <= self.collected_at_most()
-            && let Some(batch) = self.next_batch(batches).await?
-        {
-            collected.add(batch, &self.shared.budget).await?;
-        }
-        Ok(collected)
-    }
-
-    /// An upload larger than this is not collected any further.
-    fn collected_at_most(&self) -> usize {
-        self.shared.options.bulk_bytes.min(self.shared.budget.collectable())
-    }
-
-    /// The next batch of an upload that has rows, unless its client stalls: a batch without rows is no sign of
-    /// life.
-    async fn next_batch(
-        &self,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin),
-    ) -> Result<Option<RecordBatch>> {
-        let patience: Duration = self.shared.options.stall_timeout;
-        let next = async {
-            loop {
-                match batches.next().await {
-                    Some(Ok(batch)) if batch.num_rows() == 0 => {}
-                    next => return next,
-                }
-            }
-        };
-        match tokio::time::timeout(patience, next).await {
-            Ok(next) => next.transpose(),
-            Err(_) => Err(Error::Stalled(patience)),
         }
     }
 

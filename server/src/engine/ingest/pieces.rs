@@ -1,10 +1,9 @@
 //! An upload, handed piece by piece to the thread that writes it while the rest arrives.
 
-use arrow_array::RecordBatch;
 use futures::Stream;
 use tokio::sync::mpsc;
 
-use super::{Collected, fit::Fit};
+use super::{Arrived, Collected, fit::Fit};
 use crate::engine::{Engine, Error, Result, append::Sink, disk::DiskRoom};
 
 /// What goes to the thread that writes.
@@ -46,16 +45,26 @@ impl Engine {
         &self,
         piece_bytes: usize,
         mut collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
         steps: mpsc::Sender<Step>,
     ) -> Result<(usize, usize)> {
         let mut sent = Sent { steps, rows: 0, bytes: 0 };
-        while let Some(batch) = self.next_batch(batches).await? {
+        let mut no_room = collected.in_the_way;
+        if no_room {
+            sent.make_room(&mut collected).await;
+        }
+        while let Some(arrived) = self.next_arrived(batches, no_room).await? {
+            no_room = matches!(arrived, Arrived::NoRoom);
             // What waits here holds its share of the budget; without room it must move on first.
-            if let Some(batch) = collected.try_add(batch, &self.shared.budget) {
-                sent.piece(&mut collected).await;
-                sent.step(Step::MakeRoom).await;
-                collected.add(batch, &self.shared.budget).await?;
+            let waiting = match arrived {
+                Arrived::Rows(rows) => collected.try_add(rows, &self.shared.budget),
+                Arrived::NoRoom => None,
+            };
+            if no_room || waiting.is_some() {
+                sent.make_room(&mut collected).await;
+            }
+            if let Some(rows) = waiting {
+                collected.add(rows, &self.shared.budget).await?;
             }
             if collected.bytes >= piece_bytes {
                 sent.piece(&mut collected).await;
@@ -78,6 +87,12 @@ struct Sent {
 }
 
 impl Sent {
+    /// Lets go of all that is held.
+    async fn make_room(&mut self, collected: &mut Collected) {
+        self.piece(collected).await;
+        self.step(Step::MakeRoom).await;
+    }
+
     async fn piece(&mut self, collected: &mut Collected) {
         let piece = collected.take();
         self.rows += piece.rows;

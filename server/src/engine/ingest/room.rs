@@ -28,13 +28,31 @@ impl Room {
         let reused = self.spare.min(bytes);
         if bytes > reused {
             let more = self.budget.take(self.sharer, bytes - reused).await?;
-            match &mut self.share {
-                Some(share) => share.merge(more),
-                None => self.share = Some(more),
-            }
+            self.add(more);
         }
         self.spare -= reused;
         Ok(())
+    }
+
+    /// Takes rows in the place of their message, waiting for what they need beyond that.
+    ///
+    /// # Errors
+    /// As [`Room::hold`].
+    pub async fn take_in(&mut self, message: Option<Share>, bytes: usize) -> Result<()> {
+        let Some(mut message) = message else { return self.hold(bytes).await };
+        self.budget.grow(&mut message, bytes).await?;
+        // What comes without room of its own belongs to the same request.
+        self.sharer = message.sharer();
+        self.add(message);
+        Ok(())
+    }
+
+    /// All that it holds is the one request's that takes more.
+    fn add(&mut self, mut more: Share) {
+        if let Some(held) = self.share.take() {
+            more.merge(held);
+        }
+        self.share = Some(more);
     }
 
     /// Says that so much of what it holds is for what comes next: rows take the place of the text that they were read

@@ -17,7 +17,7 @@ use futures::Stream;
 use tokio::sync::mpsc;
 
 use super::{
-    Admission, Collected, IngestRequest,
+    Admission, Arrived, Collected, IngestRequest,
     bulk::Uploaded,
     fit::{self, Creation, Fit},
     pieces::Step,
@@ -62,7 +62,7 @@ impl Engine {
         schema: SchemaRef,
         admission: Admission,
         collected: Collected,
-        batches: &mut (impl Stream<Item = Result<RecordBatch>> + Unpin + Send),
+        batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin + Send),
     ) -> Result<Uploaded> {
         let open = self.shared.database.writes.open(Kind::Upload);
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));

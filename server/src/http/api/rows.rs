@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    engine::{Error, Posted, Posting, QueryCard, check_expansion},
+    engine::{Error, Posted, Posting, QueryCard, Rows, check_expansion},
     failure::Kind,
 };
 
@@ -70,7 +70,7 @@ pub(super) async fn read(card: &QueryCard, headers: &HeaderMap, body: Whole) -> 
         read = rows.read();
         let Some(batch) = next.map_err(unreadable)? else { break };
         check_expansion(&batch)?;
-        posting.add(&batch).await?;
+        posting.add(Rows::from(batch)).await?;
     }
     drop(rows);
     Ok(posting.end().as_input_of(card)?)
