@@ -111,6 +111,9 @@ EXPORTS = 'export_directories = ["{}"]\n'
         (a_lake("{tmp}/lake") + a_source("{tmp}/x/../lake/new/*.parquet"), 'the source "readings"'),
         (EXPORTS.format("s3://b/lake/published/") + a_lake("s3://b/lake/"), "the export directory s3://b/lake/published/"),
         (EXPORTS.format("{tmp}/x") + a_lake("{tmp}/x"), "the export directory"),
+        (EXPORTS.format("s3://b/") + a_lake("s3://b/lake/"), "it lies in the export directory s3://b/"),
+        (EXPORTS.format("{tmp}") + a_lake("{tmp}/x"), "it lies in the export directory {tmp}"),
+        (EXPORTS.format("{tmp}") + a_lake("{tmp}/x", more="read_only = true"), "it lies in the export directory {tmp}"),
         (a_lake("s3://b/lake/") + a_lake("s3://b/lake/inner/", "inner"), 'the data_path of "inner"'),
         (a_lake("s3://b/lake/inner", "inner") + a_lake("s3://b/lake"), 'the data_path of "inner"'),
         (a_lake("s3://b/lake/") + a_lake("s3://b/lake", "twin"), 'the data_path of "twin"'),
@@ -121,7 +124,7 @@ def test_what_lies_where_a_lake_is_stops_the_start(local, tmp_path, text, other)
     (tmp_path / "x").mkdir()
     ended = run_to_exit("--database", tmp_path / "db.duckdb", *local(text))
     assert ended.returncode == 64, ended
-    assert f'catalog.data_path: of "lake" is not the lake\'s alone: {other}' in ended.stderr, ended.stderr
+    assert f'catalog.data_path: of "lake" is not the lake\'s alone: {other.format(tmp=tmp_path)}' in ended.stderr, ended.stderr
     assert "prefix of its own" in ended.stderr
 
 

@@ -6,13 +6,13 @@ use super::{AttachedCatalog, Connection, Error, Lake, Result, place::Place};
 /// A lake that does not have its place for itself.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "is not the lake's alone: {other} lies there, and maintenance deletes Parquet files that are not the lake's; give each \
-     a folder or prefix of its own, such as s3://BUCKET/lake/ beside s3://BUCKET/files/"
+    "is not the lake's alone: {why}; give each a folder or prefix of its own, such as s3://BUCKET/lake/ beside \
+     s3://BUCKET/files/"
 )]
 pub struct NotApart {
     /// The name of the lake.
     pub lake: String,
-    other: String,
+    why: String,
 }
 
 impl Lake {
@@ -40,20 +40,39 @@ impl Lake {
     }
 
     fn check(&self, lakes: Vec<(&AttachedCatalog, Place)>) -> Result<(), NotApart> {
-        for (lake, place) in lakes.iter().filter(|(lake, _)| !lake.read_only) {
-            let there = |other: &Place| other.is_under(place);
-            let sources = self.sources.iter().filter(|source| {
-                source.paths.iter().map(|path| Place::of_source(path)).any(|files| there(&files))
-            });
-            let exports = self.exports.directories().iter().filter(|it| there(&Place::of(&it.to_string())));
-            let others = lakes.iter().filter(|(other, files)| !other.is_same_as(lake) && there(files));
-            let mut found = (sources.map(|source| format!("the source {:?}", source.name)))
-                .chain(exports.map(|directory| format!("the export directory {directory}")))
-                .chain(others.map(|(other, _)| format!("the data_path of {:?}", other.name)));
-            if let Some(other) = found.next() {
-                return Err(NotApart { lake: lake.name.clone(), other });
+        for (lake, place) in &lakes {
+            let others = lakes.iter().filter(|(other, _)| !other.is_same_as(lake));
+            let within = (!lake.read_only).then(|| self.lies_in(place, others)).flatten();
+            if let Some(why) = within.or_else(|| self.reaches(place)) {
+                return Err(NotApart { lake: lake.name.clone(), why });
             }
         }
         Ok(())
+    }
+
+    /// What lies in the place of a lake, where maintenance would delete it.
+    fn lies_in<'a>(
+        &self,
+        place: &Place,
+        mut others: impl Iterator<Item = &'a (&'a AttachedCatalog, Place)>,
+    ) -> Option<String> {
+        let there = |path: &str| Place::of(path).is_under(place);
+        let is_read = |path: &String| Place::of_source(path).is_under(place);
+        let source = || self.sources.iter().find(|source| source.paths.iter().any(is_read));
+        let export = || self.exports.directories().iter().find(|directory| there(&directory.to_string()));
+        let other = (source().map(|source| format!("the source {:?}", source.name)))
+            .or_else(|| export().map(|directory| format!("the export directory {directory}")))
+            .or_else(|| {
+                let (other, _) = others.find(|(_, files)| files.is_under(place))?;
+                Some(format!("the data_path of {:?}", other.name))
+            })?;
+        Some(format!("{other} lies there, and maintenance deletes Parquet files that are not the lake's"))
+    }
+
+    /// What may write around a lake, and so into it.
+    fn reaches(&self, place: &Place) -> Option<String> {
+        let around = |directory: &str| place.is_under(&Place::of(directory));
+        let directory = self.exports.directories().iter().find(|directory| around(&directory.to_string()))?;
+        Some(format!("it lies in the export directory {directory}, and an export could overwrite its files"))
     }
 }
