@@ -10,6 +10,8 @@ use crate::IngestKey;
 
 /// gRPC's name for how many milliseconds the server wants to be left alone.
 const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
+/// How tonic begins what it says of an answer that broke off, or that a proxy gave in a form of its own.
+const BROKEN_ANSWERS: [&str; 3] = ["protocol error: ", "h2 protocol error: ", "Unexpected EOF"];
 /// Refused with a code that invites to try again, although the same call can never succeed.
 const LOST_FOR_GOOD: [&str; 3] = ["FENCED", "TRANSACTION_LOST", "SESSION_LOST"];
 
@@ -22,7 +24,8 @@ pub enum Error {
     #[error("CONNECT: {0}")]
     Connect(String),
 
-    /// The connection broke during a call: whether the server did what was asked is unknown.
+    /// The connection broke during a call, or a proxy answered in the place of the server, as with a 504: whether
+    /// the server did what was asked is unknown.
     #[error("DISCONNECTED: the connection to the server was lost: {0}")]
     Disconnected(String),
 
@@ -132,11 +135,30 @@ impl From<Status> for Error {
                 Self::Disconnected(reason)
             };
         }
-        let code = status.code();
-        let (slug, message) =
-            split_slug(status.message()).unwrap_or_else(|| (code_name(code), status.message()));
+        let (code, text) = (status.code(), status.message());
+        let (slug, message) = match split_slug(text) {
+            Some(parts) => parts,
+            None if is_no_answer(code, text) => return Self::Disconnected(text.to_owned()),
+            None => (code_name(code), text),
+        };
         let retry_after = pushback(status.metadata());
         Self::Server { code, slug: slug.to_owned(), message: message.to_owned(), retry_after }
+    }
+}
+
+/// Whether a status without a slug says that the server's own answer did not arrive: tonic makes it of what a proxy
+/// answers, and of a stream that ends without a status, while every status of the server has a slug. What the server
+/// did is unknown then, whatever the code promises.
+fn is_no_answer(code: Code, text: &str) -> bool {
+    match code {
+        Code::Unavailable
+        | Code::Unknown
+        | Code::Cancelled
+        | Code::Aborted
+        | Code::ResourceExhausted
+        | Code::DeadlineExceeded => true,
+        Code::Internal => BROKEN_ANSWERS.iter().any(|begin| text.starts_with(begin)),
+        _ => false,
     }
 }
 
@@ -243,18 +265,40 @@ mod tests {
 
     #[test]
     fn only_what_was_not_done_is_retryable() {
-        assert!(Error::from(Status::unavailable("x")).retryable());
-        assert!(Error::from(Status::aborted("x")).retryable());
-        assert!(Error::from(Status::resource_exhausted("x")).retryable());
+        assert!(Error::from(Status::unavailable("ENGINE_DOWN: x")).retryable());
+        assert!(Error::from(Status::aborted("CONFLICT: x")).retryable());
+        assert!(Error::from(Status::resource_exhausted("QUEUE_FULL: x")).retryable());
         assert!(Error::Connect("refused".into()).retryable());
         let ended = Error::from(Status::resource_exhausted("WAL_FULL: nothing of it was written"));
         assert!(ended.retryable() && ended.retryable_with_key(), "an upload that was ended is sent again");
-        assert!(!Error::from(Status::unknown("x")).retryable());
+        assert!(!Error::from(Status::unknown("CAUSE_LOST: x")).retryable());
         assert!(!Error::from(Status::invalid_argument("x")).retryable());
         assert!(!Error::Disconnected("reset".into()).retryable());
         for slug in LOST_FOR_GOOD {
             let error = Error::from(Status::aborted(format!("{slug}: gone")));
             assert!(!error.retryable() && !error.retryable_with_key(), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_did_not_come_from_the_server_leaves_open_what_it_did() {
+        for status in [
+            Status::unavailable("grpc-status header missing, mapped from HTTP status code 504"),
+            Status::unknown("protocol error: missing grpc-status trailer"),
+            Status::cancelled("Timeout expired"),
+            Status::aborted("x"),
+            Status::resource_exhausted("x"),
+            Status::deadline_exceeded(""),
+            Status::internal("Unexpected EOF decoding stream."),
+            Status::internal("protocol error: received message with invalid compression flag: 60"),
+        ] {
+            let error = Error::from(status);
+            assert!(matches!(error, Error::Disconnected(_)), "{error}");
+            assert!(!error.retryable() && error.retryable_with_key(), "{error}");
+        }
+        for status in [Status::internal("x"), Status::unauthenticated("x"), Status::out_of_range("x")] {
+            let error = Error::from(status);
+            assert!(error.slug().is_some() && !error.retryable_with_key(), "{error}");
         }
     }
 
@@ -266,9 +310,10 @@ mod tests {
             assert!(!error.retryable() && error.retryable_with_key(), "{error}");
             assert!(unit(error).retryable_with_key());
         }
-        let other = unit(Error::from(Status::unknown("x")));
+        let other = unit(Error::from(Status::unknown("CAUSE_LOST: x")));
         assert!(!other.retryable_with_key());
-        assert_eq!((other.slug(), other.to_string().as_str()), (Some("UNKNOWN"), "UNKNOWN: x (unit a/1/2)"));
+        let (slug, text) = (other.slug(), other.to_string());
+        assert_eq!((slug, text.as_str()), (Some("CAUSE_LOST"), "CAUSE_LOST: x (unit a/1/2)"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub use ingest_options::{IngestKey, IngestMode, IngestOptions, Merge, NewColumns
 pub use loader::{Acknowledged, Committed, Loader, LoaderOptions, Start, Window};
 pub use merganser_proto::IngestAck;
 pub use options::{ClientOptions, Credentials, TlsOptions};
-pub use retry::RetryPolicy;
+pub use retry::{OnTrouble, RetryPolicy};
 pub use rows::RowStream;
 pub use table_path::TablePath;
 pub use tables::TableInfo;

@@ -1,6 +1,10 @@
 //! Trying again: how long, and with what pauses.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{Client, ClientOptions, Error};
 
@@ -46,18 +50,12 @@ impl RetryPolicy {
         &self,
         client: &Client,
         harmless: bool,
-        mut call: impl FnMut() -> F,
+        call: impl FnMut() -> F,
     ) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut retries = Retries::new(*self, harmless);
-        loop {
-            match call().await {
-                Ok(done) => return Ok(done),
-                Err(error) => retries.wait_after(client, error).await?,
-            }
-        }
+        Retries::new(*self, harmless).run(client, call).await
     }
 
     /// Connects as [`Client::connect_with`] does, and again while nobody answers or the server asks to wait. What
@@ -85,6 +83,23 @@ impl RetryPolicy {
     }
 }
 
+/// Who is told of an error after which it is tried again: of the first one after each success, before the pause.
+#[derive(Clone)]
+pub struct OnTrouble(Arc<dyn Fn(&Error) + Send + Sync>);
+
+impl OnTrouble {
+    /// Calls `tell`, which must not take long: nothing is sent meanwhile.
+    pub fn new(tell: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for OnTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OnTrouble")
+    }
+}
+
 /// The tries of one call, or of the calls between two successes.
 #[derive(Debug)]
 pub(crate) struct Retries {
@@ -93,16 +108,33 @@ pub(crate) struct Retries {
     since: Option<Instant>,
     failures: u32,
     logged_in_again: bool,
+    on_trouble: Option<OnTrouble>,
 }
 
 impl Retries {
     pub(crate) fn new(policy: RetryPolicy, harmless: bool) -> Self {
-        Self { policy, harmless, since: None, failures: 0, logged_in_again: false }
+        Self { policy, harmless, since: None, failures: 0, logged_in_again: false, on_trouble: None }
+    }
+
+    pub(crate) fn telling(self, on_trouble: Option<OnTrouble>) -> Self {
+        Self { on_trouble, ..self }
+    }
+
+    pub(crate) async fn run<T, F>(mut self, client: &Client, mut call: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        loop {
+            match call().await {
+                Ok(done) => return Ok(done),
+                Err(error) => self.wait_after(client, error).await?,
+            }
+        }
     }
 
     /// Something succeeded: what fails from now on is another trouble.
     pub(crate) fn succeeded(&mut self) {
-        *self = Self::new(self.policy, self.harmless);
+        *self = Self::new(self.policy, self.harmless).telling(self.on_trouble.take());
     }
 
     /// Waits until it is time for another try; gives the error back when there should be none.
@@ -118,8 +150,17 @@ impl Retries {
             }
         }
         let Some(pause) = self.pause_after(&error) else { return Err(error) };
+        // A server that is started again forgets the token again.
+        self.logged_in_again = false;
+        self.tell(&error);
         tokio::time::sleep(pause).await;
         Ok(())
+    }
+
+    fn tell(&self, error: &Error) {
+        if let Some(OnTrouble(tell)) = self.on_trouble.as_ref().filter(|_| self.failures == 1) {
+            tell(error);
+        }
     }
 
     /// The pause after an error; none when there should be no other try.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use merganser::Error;
 
-use super::Connection;
+use super::{Connection, terminal};
 
 /// What to write.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,6 @@ pub(crate) async fn run(args: BackupArgs, connection: Connection) -> Result<Exit
         }
     };
     let rows = connection.open().await?.backup(file).await?;
-    println!("{rows} rows in {file} on the server's machine");
+    terminal::print_outcome(&format_args!("{rows} rows in {file} on the server's machine"));
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use merganser::Error;
 
-use super::Connection;
+use super::{Connection, terminal};
 
 /// Which lake.
 #[derive(Debug, clap::Args)]
@@ -23,13 +23,14 @@ pub(crate) struct PromoteArgs {
 /// Makes the server tidy up the lake.
 pub(crate) async fn maintain(args: MaintainArgs, connection: Connection) -> Result<ExitCode, Error> {
     let changed = connection.open().await?.maintain(&args.catalog).await?;
-    println!("{}: {changed} rows, files and snapshots tidied up", args.catalog);
+    let lake = args.catalog;
+    terminal::print_outcome(&format_args!("{lake}: {changed} rows, files and snapshots tidied up"));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes the server run the pipeline.
 pub(crate) async fn promote(args: PromoteArgs, connection: Connection) -> Result<ExitCode, Error> {
     let rows = connection.open().await?.run_pipeline(&args.pipeline).await?;
-    println!("{}: {rows} rows moved", args.pipeline);
+    terminal::print_outcome(&format_args!("{}: {rows} rows moved", args.pipeline));
     Ok(ExitCode::SUCCESS)
 }

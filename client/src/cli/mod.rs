@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, Ctrl-C. Each subcommand has a file of its own.
 
 mod backup;
+mod empty_lines;
 mod human;
 mod infer;
 mod jobs;
@@ -132,7 +133,7 @@ impl Connection {
         let mut is_told = false;
         let waiting = |error: &Error| {
             if !std::mem::replace(&mut is_told, true) {
-                terminal::print_remark(&format_args!("{error}; trying again"));
+                terminal::print_trouble(error);
             }
         };
         retry.connect(&self.url, &self.options()?, waiting).await

@@ -9,14 +9,14 @@ use std::{
 
 use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow_ipc::reader::{FileReader, StreamReader};
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use clap::ValueEnum;
 use futures::{Stream, StreamExt, stream};
 use merganser::Error;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{infer, progress::FileBar};
+use super::{empty_lines::RefuseEmptyLines, infer, progress::FileBar};
 
 /// What begins an Arrow IPC file; a stream begins otherwise.
 const ARROW_FILE_MAGIC: &[u8] = b"ARROW1";
@@ -46,8 +46,22 @@ impl FileFormat {
             "csv" => Ok(Self::Csv),
             "json" | "jsonl" | "ndjson" => Ok(Self::Json),
             "arrow" | "arrows" | "feather" | "ipc" => Ok(Self::Arrow),
-            _ => Err(Error::Usage("its extension tells no format: give --format".into())),
+            other => Err(Error::Usage(match compression(other) {
+                Some(name) => format!("it is compressed by {name}, which is not taken: decompress it first"),
+                None => "its extension tells no format: give --format".into(),
+            })),
         }
+    }
+}
+
+/// What has compressed a file of this extension.
+fn compression(extension: &str) -> Option<&'static str> {
+    match extension {
+        "gz" => Some("gzip"),
+        "zst" => Some("Zstandard"),
+        "bz2" => Some("bzip2"),
+        "xz" => Some("xz"),
+        _ => None,
     }
 }
 
@@ -56,8 +70,8 @@ impl FileFormat {
 pub(crate) struct Source {
     /// The file.
     pub(crate) path: PathBuf,
-    /// Its format.
-    pub(crate) format: FileFormat,
+    /// Its format; none means what its extension tells.
+    pub(crate) format: Option<FileFormat>,
     /// Rows a batch, where the file itself does not say.
     pub(crate) batch_rows: usize,
     /// Rows that are looked at to infer column types; none means all.
@@ -78,8 +92,10 @@ impl Source {
     }
 
     fn reader(&self, bar: &FileBar) -> Result<Reader, Error> {
+        refuse_pipe(&self.path)?;
+        let format = self.format.map_or_else(|| FileFormat::of(&self.path), Ok)?;
         let file = File::open(&self.path)?;
-        match self.format {
+        match format {
             FileFormat::Parquet => self.parquet(file, bar),
             FileFormat::Csv => self.csv(file, bar),
             FileFormat::Json => self.json(file, bar),
@@ -89,11 +105,11 @@ impl Source {
 
     fn parquet(&self, file: File, bar: &FileBar) -> Result<Reader, Error> {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file)
-            .map_err(arrow_schema::ArrowError::from)?
+            .map_err(ArrowError::from)?
             .with_batch_size(self.batch_rows);
         let rows = builder.metadata().file_metadata().num_rows();
         let bar = bar.count_rows(rows.max(0).unsigned_abs());
-        let reader = builder.build().map_err(arrow_schema::ArrowError::from)?;
+        let reader = builder.build().map_err(ArrowError::from)?;
         let schema = reader.schema();
         let counted = reader.inspect(move |batch| {
             if let Ok(batch) = batch {
@@ -105,11 +121,15 @@ impl Source {
 
     fn csv(&self, mut file: File, bar: &FileBar) -> Result<Reader, Error> {
         let schema = Arc::new(infer::csv(&mut file, self.sample_rows)?);
-        let reader = arrow_csv::ReaderBuilder::new(schema)
-            .with_header(true)
-            .with_batch_size(self.batch_rows)
-            .build_buffered(counted(file, bar)?)?;
-        Ok(Box::new(reader))
+        let one_column = schema.fields().len() == 1;
+        let builder =
+            arrow_csv::ReaderBuilder::new(schema).with_header(true).with_batch_size(self.batch_rows);
+        let reader = counted(file, bar)?;
+        if one_column {
+            Ok(Box::new(builder.build(RefuseEmptyLines::new(reader))?))
+        } else {
+            Ok(Box::new(builder.build_buffered(reader)?))
+        }
     }
 
     fn json(&self, mut file: File, bar: &FileBar) -> Result<Reader, Error> {
@@ -137,6 +157,17 @@ impl Source {
     }
 }
 
+/// Refuses what ends when it has been read: a file is looked at before its rows are read, and once more for another
+/// try or with `--resume`.
+fn refuse_pipe(path: &Path) -> Result<(), Error> {
+    // What is not there is better told of by opening it.
+    let is_pipe = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    if is_pipe || path == Path::new("-") {
+        return Err(Error::Usage("it cannot be read twice: write it to a file first".into()));
+    }
+    Ok(())
+}
+
 /// Reads on from where the file stands, moving the bar.
 fn counted(file: File, bar: &FileBar) -> io::Result<BufReader<indicatif::ProgressBarIter<File>>> {
     let length = file.metadata()?.len();
@@ -157,7 +188,11 @@ fn read_ahead(reader: Reader) -> impl Stream<Item = Result<RecordBatch, Error>> 
     });
     stream::unfold((receiver, Some(thread)), |(mut receiver, mut thread)| async {
         let item = match receiver.recv().await {
-            Some(batch) => batch.map_err(Error::from),
+            Some(batch) => batch.map_err(|error| match error {
+                // Says more than that it was I/O.
+                ArrowError::IoError(_, error) => Error::Io(error),
+                error => Error::Arrow(error),
+            }),
             None => Err(outcome(thread.take()?).await?),
         };
         Some((item, (receiver, thread)))
@@ -174,7 +209,9 @@ async fn outcome(thread: JoinHandle<()>) -> Option<Error> {
 
 #[cfg(test)]
 mod tests {
-    use arrow_schema::{ArrowError, Schema};
+    use std::os::fd::AsRawFd;
+
+    use arrow_schema::Schema;
     use futures::TryStreamExt;
 
     use super::*;
@@ -183,7 +220,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(name);
         std::fs::write(&path, content).unwrap();
-        let source = Source { format: FileFormat::of(&path)?, path, batch_rows: 2, sample_rows: Some(100) };
+        read(&path).await
+    }
+
+    async fn read(path: &Path) -> Result<Vec<RecordBatch>, Error> {
+        let source = Source { format: None, path: path.to_owned(), batch_rows: 2, sample_rows: Some(100) };
         let (_, batches) = source.open(FileBar::hidden()).await?;
         batches.try_collect().await
     }
@@ -228,6 +269,34 @@ mod tests {
         assert!(load("a.csv", b"a\n1\n2,3\n").await.is_err());
         assert!(load("a.json", b"{\"a\":1}\n{\"a\":").await.is_err());
         assert!(matches!(load("a.txt", b"").await, Err(Error::Usage(_))));
+    }
+
+    #[tokio::test]
+    async fn an_empty_line_of_a_single_column_is_not_left_out() {
+        let error = load("a.csv", b"a\n1\n\n3\n").await.unwrap_err();
+        assert!(error.to_string().contains("line 3 is empty"), "{error}");
+        let batches = load("a.csv", b"a\nx\n\"\"\n").await.unwrap();
+        assert_eq!((rows(&batches), batches[0].column(0).null_count()), (2, 1));
+        let batches = load("a.csv", b"a,b\nx,\n\n\"\",y\n").await.unwrap();
+        let nulls = |column: usize| batches[0].column(column).null_count();
+        assert_eq!((rows(&batches), nulls(0), nulls(1)), (2, 1, 1));
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_once_only_is_refused() {
+        let (pipe, _writer) = io::pipe().unwrap();
+        for path in [format!("/dev/fd/{}", pipe.as_raw_fd()), "-".into()] {
+            let error = read(Path::new(&path)).await.unwrap_err();
+            assert!(error.to_string().contains("cannot be read twice"), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn compressed_files_are_named_as_such() {
+        for (path, name) in [("a.csv.gz", "gzip"), ("a.json.ZST", "Zstandard"), ("a.bz2", "bzip2")] {
+            let error = FileFormat::of(Path::new(path)).unwrap_err();
+            assert!(error.to_string().contains(name) && !error.to_string().contains("--format"), "{error}");
+        }
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ pub use self::{
     options::{LoaderOptions, Start, Window},
 };
 use self::{backlog::Backlog, stream::Sender, unit::Unit};
-use crate::{Client, Error, IngestKey, TablePath, ingest::target};
+use crate::{Client, Error, IngestKey, TablePath, ingest::target, retry::Retries};
 
 /// Sends numbered units to one table over one stream, many of them at once on their way.
 ///
@@ -65,13 +65,14 @@ impl Loader {
     pub async fn open(client: &Client, table: &TablePath, options: LoaderOptions) -> Result<Self, Error> {
         options.check()?;
         let target = target(table, &options.ingest())?;
+        // A unit has a key, and to ask the ledger twice does no harm either.
+        let retries = || Retries::new(options.retry, true).telling(options.on_trouble.clone());
         let committed = match (options.position, options.epoch) {
             (Start::At(_), Some(_)) => None,
-            _ => options.retry.run(client, true, || client.committed(&options.name, table.catalog())).await?,
+            _ => retries().run(client, || client.committed(&options.name, table.catalog())).await?,
         };
         let backlog = Arc::new(Backlog::new());
-        let sender =
-            Sender { client: client.clone(), target, retry: options.retry, backlog: backlog.clone() };
+        let sender = Sender { client: client.clone(), target, retries: retries(), backlog: backlog.clone() };
         Ok(Self {
             epoch: options.epoch.unwrap_or_else(|| committed.map_or(1, |last| last.epoch + 1)),
             next: match options.position {

@@ -1,6 +1,6 @@
 //! How a loader starts, and how much it may have under way.
 
-use crate::{Error, IngestMode, IngestOptions, Merge, NewColumns, RetryPolicy};
+use crate::{Error, IngestMode, IngestOptions, Merge, NewColumns, OnTrouble, RetryPolicy};
 
 /// How a [`Loader`](crate::Loader) works. Only its name has no default.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct LoaderOptions {
     pub window: Window,
     /// How long to keep trying while nothing is acknowledged.
     pub retry: RetryPolicy,
+    /// Who is told that it has to be tried again. Otherwise nobody learns of an error before the time is over.
+    pub on_trouble: Option<OnTrouble>,
     /// What to do about the table: append, or create or append. The others make no sense for many units.
     pub mode: IngestMode,
     /// Update or ignore rows by key columns instead of appending all.
@@ -35,6 +37,7 @@ impl LoaderOptions {
             position: Start::Resume,
             window: Window::default(),
             retry: RetryPolicy::default(),
+            on_trouble: None,
             mode: IngestMode::CreateOrAppend,
             merge: None,
             new_columns: NewColumns::Refuse,

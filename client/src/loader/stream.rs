@@ -14,32 +14,31 @@ use super::{
     backlog::{Backlog, State},
     unit::opening,
 };
-use crate::{Client, Error, RetryPolicy, retry::Retries, upload};
+use crate::{Client, Error, retry::Retries, upload};
 
 /// Sends what is in the backlog until it is finished, or until there is no hope.
 pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) target: FlightDescriptor,
-    pub(super) retry: RetryPolicy,
+    pub(super) retries: Retries,
     pub(super) backlog: Arc<Backlog>,
 }
 
 impl Sender {
-    pub(super) async fn run(self) {
-        let mut retries = Retries::new(self.retry, true);
+    pub(super) async fn run(mut self) {
         // A stream is opened for a unit only, so that a loader at rest does not keep dialling.
         while let Some(schema) = self.backlog.work().await {
             let before = self.backlog.acknowledged().units;
             let sent = self.send(schema).await;
             if self.backlog.acknowledged().units > before {
-                retries.succeeded();
+                self.retries.succeeded();
             }
             let Err(error) = sent else { continue };
             // Whatever it was, nothing is missing; if it lasts, the next unit will meet it.
             if self.backlog.waiting().is_none() {
                 continue;
             }
-            if let Err(error) = retries.wait_after(&self.client, error).await {
+            if let Err(error) = self.retries.wait_after(&self.client, error).await {
                 self.backlog.fail(error);
                 return;
             }

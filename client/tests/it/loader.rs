@@ -1,16 +1,16 @@
 //! Units that are sent again: over a long stream, and one by one.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
-use crate::scripted::{Break, Server};
+use crate::scripted::{Break, Seen, Server};
 use arrow_array::{ArrayRef, Int64Array, RecordBatch};
 use futures::FutureExt;
 use merganser::{
     Client, ClientOptions, Credentials, Error, IngestKey, IngestMode, IngestOptions, Loader, LoaderOptions,
-    RetryPolicy, Start, TablePath, Window,
+    OnTrouble, RetryPolicy, Start, TablePath, Window,
 };
 use tonic::Code;
 
@@ -80,6 +80,52 @@ async fn a_broken_stream_is_opened_again_and_goes_on_where_it_was_acknowledged()
     let first: Vec<_> = streams(&server).iter().map(|keys| keys[0].clone()).collect();
     assert_eq!(first, ["new/1/1", "new/1/4", "new/1/4", "new/1/5"]);
     assert_eq!(server.ledger.units.lock().unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_an_answer_is_opened_again() {
+    let (mut loader, server) = open(options()).await;
+    // What tonic makes of a stream that a proxy has cut, and of a server that it does not reach.
+    server.lost.lock().unwrap().extend([200, 502, 504]);
+    for _ in 1..=5 {
+        loader.send(vec![batch("a")]).await.unwrap();
+    }
+    let all = loader.finish().await.unwrap();
+    assert_eq!((all.sequence, all.units, all.retries), (Some(5), 5, 3));
+    assert_eq!(server.ledger.units.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn the_first_error_of_each_trouble_is_told() {
+    let told = Arc::<Mutex<Vec<String>>>::default();
+    let tell = {
+        let told = told.clone();
+        OnTrouble::new(move |error| told.lock().unwrap().push(error.to_string()))
+    };
+    let (mut loader, server) = open(LoaderOptions { on_trouble: Some(tell), ..options() }).await;
+    break_with(&server, 0, 0, Code::Unavailable, "ENGINE_DOWN: one");
+    break_with(&server, 0, 0, Code::Unavailable, "ENGINE_DOWN: two");
+    break_with(&server, 1, 0, Code::Unavailable, "ENGINE_DOWN: three");
+    for _ in 1..=5 {
+        loader.send(vec![batch("a")]).await.unwrap();
+    }
+    assert_eq!(loader.finish().await.unwrap().retries, 3);
+    assert_eq!(*told.lock().unwrap(), ["ENGINE_DOWN: one", "ENGINE_DOWN: three"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_started_again_twice_gets_the_password_twice() {
+    let server = Server::start();
+    let login = Credentials::Password { user: "ada".into(), password: "secret".into() };
+    let connect = ClientOptions { credentials: Some(login), ..ClientOptions::default() };
+    let client = Client::connect_with(&server.url, &connect).await.unwrap();
+    let mut loader = Loader::open(&client, &TablePath::new("ledger"), options()).await.unwrap();
+    for _ in 0..2 {
+        break_with(&server, 0, 0, Code::Unauthenticated, "UNAUTHENTICATED: the token has expired");
+        break_with(&server, 0, 0, Code::Unavailable, "ENGINE_DOWN: in a moment");
+    }
+    loader.send(vec![batch("a")]).await.unwrap();
+    assert_eq!(loader.finish().await.unwrap().units, 1);
 }
 
 #[tokio::test]
@@ -181,6 +227,23 @@ async fn a_unit_is_sent_again_when_it_was_not_stored_or_has_a_key() {
     assert_eq!((error.slug(), server.refusals.load(Ordering::SeqCst)), (Some("COMMIT_UNKNOWN"), 2));
     let none = client.ingest_unit(&TablePath::new("t"), &keyed(), &[], &RETRY).await;
     assert!(matches!(none, Err(Error::Usage(_))));
+}
+
+#[tokio::test]
+async fn a_unit_whose_answer_a_proxy_lost_is_sent_again_only_with_a_key() {
+    let (client, mut server) = Server::connect().await;
+    for status in [429, 502, 503, 504, 200] {
+        server.lost.lock().unwrap().push_back(status);
+        let error = ingest(&client, "t", &unkeyed()).await.unwrap_err();
+        assert!(matches!(error, Error::Disconnected(_)), "{status}: {error}");
+        assert_eq!((server.next().await, server.next().await), (Seen::UploadBegan, Seen::UploadEnded));
+        server.lost.lock().unwrap().push_back(status);
+        ingest(&client, "t", &keyed()).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!((server.next().await, server.next().await), (Seen::UploadBegan, Seen::UploadEnded));
+        }
+    }
+    assert!(server.nothing_else(), "no upload was sent another time");
 }
 
 #[tokio::test]

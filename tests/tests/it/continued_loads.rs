@@ -149,6 +149,7 @@ async fn a_load_goes_on_with_the_same_input_only() {
     let (code, said) = ended(load(server.address(), &[other], &["--resume"])).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("b.csv: KEY_REUSED: unit 10 is not the one that the server has"), "{said}");
+    assert!(said.contains("--key, --on-conflict, --add-columns, --unit-rows"), "{said}");
     let shorter = files.write("c.csv", 0..500);
     let (code, said) = ended(load(server.address(), &[shorter], &["--resume"])).await;
     assert_eq!(code, Some(1), "{said}");

@@ -70,7 +70,7 @@ async fn send(
     tries: &mut u64,
 ) -> Result<u64, Error> {
     let options = IngestOptions { mode, ..args.ingest() };
-    let source = args.source(path)?;
+    let source = args.source(path);
     let try_once = || {
         *tries += 1;
         bar.tries(*tries);

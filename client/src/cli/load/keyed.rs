@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use merganser::{Client, Error, IngestMode, Loader, LoaderOptions, Start};
 
-use super::{LoadArgs, cut::Units, total::Total};
+use super::{LoadArgs, cut::Units, total::Total, troubles};
 use crate::cli::{
     human,
     progress::{FileBar, FileBars},
@@ -18,18 +18,29 @@ pub(super) async fn load(
     client: &Client,
     bars: &FileBars,
 ) -> Result<Total, Error> {
-    let mut load = Load::open(args, name, client).await?;
+    let mut load = Load::open(args, name, client, bars).await?;
     let sent = load.files(args, bars).await;
     let (total, loaded) = load.finish(args, sent).await;
     if let Err((path, error)) = loaded {
         bars.suspend(|| terminal::print_error(&format_args!("{}{error}", named(path.as_deref()))));
-        terminal::print_remark(&"the same command with --resume goes on after the units that are stored");
+        if let Some(advice) = advice(&error) {
+            terminal::print_remark(&advice);
+        }
     }
     Ok(total)
 }
 
 fn named(path: Option<&Path>) -> String {
     path.map(|path| format!("{}: ", path.display())).unwrap_or_default()
+}
+
+/// How to go on after an error; none where the same command would fail again.
+fn advice(error: &Error) -> Option<&'static str> {
+    match (error, error.slug()) {
+        (Error::Usage(_), _) | (_, Some("FENCED" | "KEY_REUSED")) => None,
+        (_, Some("SCHEMA_MISMATCH")) => Some(MENDED),
+        _ => Some("the same command with --resume goes on after the units that are stored"),
+    }
 }
 
 /// An error, and the file that it comes from, where it comes from one.
@@ -48,7 +59,7 @@ struct Load {
 }
 
 impl Load {
-    async fn open(args: &LoadArgs, name: &str, client: &Client) -> Result<Self, Error> {
+    async fn open(args: &LoadArgs, name: &str, client: &Client, bars: &FileBars) -> Result<Self, Error> {
         let ingest = args.ingest();
         if matches!(ingest.mode, IngestMode::Create | IngestMode::Replace) {
             return Err(Error::Usage(
@@ -59,6 +70,7 @@ impl Load {
             epoch: args.keyed.epoch,
             position: Start::Resume,
             retry: args.retry(),
+            on_trouble: Some(troubles::told(bars)),
             mode: ingest.mode,
             merge: ingest.merge,
             new_columns: ingest.new_columns,
@@ -96,7 +108,7 @@ impl Load {
     }
 
     async fn file(&mut self, args: &LoadArgs, path: &Path, bar: &FileBar) -> Result<(), Error> {
-        let (schema, batches) = args.source(path)?.open(bar.clone()).await?;
+        let (schema, batches) = args.source(path).open(bar.clone()).await?;
         let mut units = Units::new(schema, Box::pin(batches), args.keyed.unit_rows);
         while let Some(unit) = units.next().await? {
             self.cut += 1;
@@ -153,5 +165,34 @@ impl Load {
 }
 
 /// What makes the cut the same.
-const SAME: &str = "--resume needs the same files in the same order, with the same --table, --mode, --unit-rows, \
-                    --format and --sample-rows as before";
+const SAME: &str = "--resume needs the same files in the same order, with the same --table, --mode, --key, \
+                    --on-conflict, --add-columns, --unit-rows, --format and --sample-rows as before";
+
+/// How to go on where the table lacks a column: another `--add-columns` would make the stored units other ones.
+const MENDED: &str = "a column that the table lacks can be added by ALTER TABLE ADD COLUMN; then the same command \
+                      with --resume goes on, with all other options as before";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use merganser::IngestKey;
+    use tonic::Status;
+
+    use super::*;
+
+    #[test]
+    fn only_where_it_helps_the_advice_is_to_resume() {
+        let unit = |text: &str| {
+            let cause = Arc::new(Error::from(Status::aborted(text)));
+            Error::Unit { key: IngestKey::new("a", 1, 2), cause }
+        };
+        for final_error in [unit("FENCED: x"), unit("KEY_REUSED: x"), Error::Usage(SAME.into())] {
+            assert_eq!(advice(&final_error), None, "{final_error}");
+        }
+        assert_eq!(advice(&unit("SCHEMA_MISMATCH: x")), Some(MENDED));
+        for passing in [unit("ENGINE_DOWN: x"), Error::Disconnected("reset".into())] {
+            assert!(advice(&passing).unwrap().contains("--resume"), "{passing}");
+        }
+    }
+}

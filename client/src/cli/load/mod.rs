@@ -4,6 +4,7 @@ mod cut;
 mod files;
 mod keyed;
 mod total;
+mod troubles;
 
 use std::{
     path::{Path, PathBuf},
@@ -133,13 +134,13 @@ enum Conflict {
 }
 
 impl LoadArgs {
-    fn source(&self, path: &Path) -> Result<Source, Error> {
-        Ok(Source {
+    fn source(&self, path: &Path) -> Source {
+        Source {
             path: path.to_owned(),
-            format: self.format.map_or_else(|| FileFormat::of(path), Ok)?,
+            format: self.format,
             batch_rows: self.batch_rows.try_into().unwrap_or(usize::MAX),
             sample_rows: (self.sample_rows > 0).then_some(self.sample_rows),
-        })
+        }
     }
 
     fn ingest(&self) -> IngestOptions {
@@ -171,6 +172,6 @@ pub(crate) async fn run(args: LoadArgs, connection: Connection) -> Result<ExitCo
         Some(name) => keyed::load(&args, name, &client, &bars).await?,
         None => files::load(&args, &client, &bars).await,
     };
-    total.print(started.elapsed())?;
+    total.print(started.elapsed());
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

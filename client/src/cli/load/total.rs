@@ -1,11 +1,8 @@
 //! What a load comes to.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::cli::human;
+use crate::cli::{human, terminal};
 
 /// What has been loaded so far.
 #[derive(Debug, Default)]
@@ -26,13 +23,14 @@ pub(super) struct Total {
 
 impl Total {
     /// Prints one line, unless there is nothing to tell.
-    pub(super) fn print(&self, time: Duration) -> io::Result<()> {
+    pub(super) fn print(&self, time: Duration) {
         if self.loaded == 0 && self.rows == 0 {
-            return Ok(());
+            return;
         }
         let rows = human::count(self.rows, "row");
         let (rate, took) = (human::rate(self.rows, time), human::elapsed(time));
-        writeln!(io::stdout(), "loaded {}, {rows} in {took} ({rate}){}", self.files(), self.remarks())
+        let (files, remarks) = (self.files(), self.remarks());
+        terminal::print_outcome(&format_args!("loaded {files}, {rows} in {took} ({rate}){remarks}"));
     }
 
     fn files(&self) -> String {

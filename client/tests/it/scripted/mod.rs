@@ -1,5 +1,6 @@
 //! A Flight SQL server that does as it is told and reports what it sees.
 
+mod gateway;
 mod ledger;
 
 use std::{
@@ -30,6 +31,7 @@ use prost::Message;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tonic::{Request, Response, Status, Streaming, transport::server::TcpIncoming};
 
+use self::gateway::{Gateway, Lost};
 pub(crate) use self::ledger::{Break, Ledger};
 
 /// Far longer than anything here takes, and shorter than anybody waits for a test that hangs.
@@ -50,6 +52,8 @@ pub(crate) struct Server {
     pub(crate) ledger: Arc<Ledger>,
     /// Ingests that come to nothing yet: each takes one, and is refused.
     pub(crate) refusals: Arc<AtomicU64>,
+    /// Answers that do not come through.
+    pub(crate) lost: Lost,
     seen: mpsc::UnboundedReceiver<Seen>,
     task: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -61,10 +65,11 @@ impl Server {
         let (sender, seen) = mpsc::unbounded_channel();
         let (ledger, refusals) = (Arc::<Ledger>::default(), Arc::<AtomicU64>::default());
         let service = Scripted(sender, ledger.clone(), refusals.clone());
-        let service = FlightServiceServer::new(service);
+        let lost = Lost::default();
+        let service = Gateway { service: FlightServiceServer::new(service), lost: lost.clone() };
         let server = tonic::transport::Server::builder().add_service(service);
         let task = tokio::spawn(server.serve_with_incoming(incoming));
-        Self { url, ledger, refusals, seen, task }
+        Self { url, ledger, refusals, lost, seen, task }
     }
 
     pub(crate) async fn connect() -> (Client, Self) {
@@ -77,6 +82,11 @@ impl Server {
     pub(crate) async fn next(&mut self) -> Seen {
         let seen = tokio::time::timeout(PATIENCE, self.seen.recv()).await;
         seen.unwrap().unwrap()
+    }
+
+    /// Whether the server has seen no more than what was waited for.
+    pub(crate) fn nothing_else(&mut self) -> bool {
+        self.seen.try_recv().is_err()
     }
 }
 
