@@ -7,6 +7,7 @@ import pytest
 import wire
 
 TABLE = flight.FlightDescriptor.for_path("events")
+LAST = "SELECT max(sequence) AS n FROM merganser_ingest()"
 
 
 def unit(number, rows=10):
@@ -77,6 +78,31 @@ def test_a_key_that_does_not_fit_is_refused(client):
         with pytest.raises((flight.FlightError, pa.ArrowException), match=slug):
             put(client, key, unit(2))
     assert count(client) == 10
+
+
+@pytest.mark.parametrize("batches", [0, 1])
+def test_a_put_that_is_dropped_commits_the_key_of_its_header_with_what_was_sent(client, batches):
+    put(client, "a/1/1", unit(1))
+    options = flight.FlightCallOptions(headers=[(b"x-merganser-ingest-key", b"a/1/2")], timeout=30)
+    writer, answers = client.do_put(TABLE, unit(2).schema, options)
+    for _ in range(batches):
+        writer.write_batch(unit(2))
+    del writer, answers
+    assert count(client) == 10 + 10 * batches
+    assert count(client, LAST) == 2
+    with pytest.raises((flight.FlightError, pa.ArrowException), match="KEY_REUSED"):
+        put(client, "a/1/2", unit(2), unit(2))
+
+
+@pytest.mark.parametrize("batches", [0, 1, 2])
+def test_a_put_that_is_dropped_before_its_last_mark_leaves_the_key_free(client, batches):
+    put(client, "a/1/1", unit(1))
+    writer, answers = client.do_put(TABLE, unit(2).schema, flight.FlightCallOptions(timeout=30))
+    for _ in range(batches):
+        writer.write_with_metadata(unit(2), ingest_unit("a/1/2", more=True))
+    del writer, answers
+    assert (count(client), count(client, LAST)) == (10, 1)
+    assert put(client, "a/1/2", unit(2), unit(2)).rows == 20
 
 
 def test_one_stream_carries_many_units(client):
