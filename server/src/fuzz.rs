@@ -20,7 +20,7 @@ pub fn sql(bytes: &[u8]) -> bool {
     let _ = (sql::statement_count(text), sql::may_hold_secrets(text), sql::has_returning(text));
     let _ = (sql::mentions(text, "select"), sql::plans_over_data(text));
     let _ = (sql::leaves_state(text), sql::is_use(text), sql::changes_names(text));
-    let _ = (sql::writes_files(text), sql::is_export(text));
+    let _ = (sql::pieces(text), sql::is_export(text));
     let _ = (sql::controls(text), sql::localise(text).is_ok(), sql::exclusion(text));
     sql::gate(text).is_ok()
 }

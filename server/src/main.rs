@@ -7,7 +7,7 @@ use merganser_server::{
     config::{Command, ConfigError},
     hash_password, stop_signal, survive_file_limit, telemetry,
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// Batches of megabytes are made and freed thousands of times a second; glibc gives each back to the kernel
 /// and faults it in again, a quarter of the time of a long read.
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, USAGE),
     };
     telemetry::start(&config.log);
-    let runtime = match Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, 1),
     };
@@ -41,6 +41,13 @@ fn main() -> ExitCode {
     // Returning would wait for threads without end, and one may hang in a database that has failed.
     runtime.shutdown_timeout(if code == 0 { LAST_THREADS } else { Duration::ZERO });
     std::process::exit(code.into())
+}
+
+/// DuckDB plans on our threads, and recurses as deep as a statement nests: up to a thousand steps
+/// (`max_expression_depth`), for which a usual stack of 2 MiB is too small. What is not used costs nothing.
+fn runtime() -> std::io::Result<Runtime> {
+    const STACK_BYTES: usize = 32 << 20;
+    Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()
 }
 
 async fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {

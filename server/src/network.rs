@@ -4,10 +4,7 @@ use std::{
     future, io,
     net::SocketAddr,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -73,11 +70,10 @@ pub(crate) fn accept(
     patience: Duration,
     closed: mpsc::UnboundedSender<ConnectionId>,
 ) -> impl Stream<Item = io::Result<Connection>> {
-    let next = AtomicU64::new(1);
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let connection = accepted.map(|stream| {
             let place = places.take(&stream)?;
-            let connection = ConnectionId(next.fetch_add(1, Ordering::Relaxed));
+            let connection = ConnectionId::next();
             let peer = Peer { connection, address: stream.peer_addr().ok() };
             tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
             let greeting = Some(Greeting::within(patience));

@@ -33,7 +33,7 @@ impl StatementLog {
             log: Arc::clone(self),
             id: self.next.fetch_add(1, Ordering::Relaxed),
             kind,
-            text: text.chars().take(TEXT_SHOWN).collect(),
+            text: (!may_hold_secrets(text)).then(|| text.chars().take(TEXT_SHOWN).collect()),
             started: Instant::now(),
             rows: 0,
             bytes: 0,
@@ -42,17 +42,13 @@ impl StatementLog {
     }
 }
 
-/// A text, unless it may hold a password.
-fn shown(text: &str) -> &str {
-    if may_hold_secrets(text) { "(not shown: it may hold a password)" } else { text }
-}
-
 /// One statement's line; written when dropped, so that no way out goes without it.
 pub(crate) struct Entry {
     log: Arc<StatementLog>,
     id: u64,
     kind: &'static str,
-    text: String,
+    /// Its beginning, unless it may hold a password.
+    text: Option<String>,
     started: Instant,
     rows: u64,
     bytes: u64,
@@ -94,7 +90,8 @@ impl Drop for Entry {
         let milliseconds = elapsed.as_millis() as u64;
         let Self { id, kind, rows, bytes, text, error, .. } = self;
         // DuckDB's messages quote the statement.
-        let error = error.as_deref().map(|error| if may_hold_secrets(text) { "(not shown)" } else { error });
+        let error = error.as_deref().map(|error| if text.is_some() { error } else { "(not shown)" });
+        let text = text.as_deref().unwrap_or("(not shown: it may hold a password)");
         if elapsed >= self.log.slow {
             tracing::warn!(
                 query_id = *id,
@@ -103,7 +100,7 @@ impl Drop for Entry {
                 bytes = *bytes,
                 milliseconds,
                 error,
-                text = shown(text),
+                text,
                 "slow statement"
             );
         } else {

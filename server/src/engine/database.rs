@@ -335,6 +335,12 @@ fn settings(options: &Options) -> Vec<(&'static str, String)> {
         ("checkpoint_threshold", "1024TB".into()),
         // Secrets are the configuration's: none is written to, or read from, the home of the server's user.
         ("allow_persistent_secrets", "false".into()),
+        // What others have written runs as the server, and some of it runs commands. It is loaded where the operator
+        // names extensions or brings a script, and else not at all.
+        (
+            "allow_community_extensions",
+            (!options.lake.extensions.is_empty() || options.init_sql.is_some()).to_string(),
+        ),
         // A database in memory has to be made first; the engine refuses writes to it.
         (
             "access_mode",

@@ -19,7 +19,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::patient::Patient;
-use crate::{network::Places, session::Sender};
+use crate::{
+    network::Places,
+    session::{ConnectionId, Sender},
+};
 
 /// After a failure to accept, such as no descriptor left, the next attempt waits for so long.
 const ACCEPT_AGAIN: Duration = Duration::from_secs(1);
@@ -102,7 +105,8 @@ async fn requests(
     terms: &Terms,
     under_way: &GracefulShutdown,
 ) -> Ended {
-    let routes = TowerToHyperService::new(terms.routes.clone().layer(Extension(sender)));
+    let routes = terms.routes.clone().layer(Extension(sender)).layer(Extension(ConnectionId::next()));
+    let routes = TowerToHyperService::new(routes);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(terms.begin_within)

@@ -33,10 +33,11 @@ pub(crate) fn backup(text: &str) -> Option<Result<String, Refusal>> {
     }))
 }
 
-/// What a text in single quotes says.
+/// What a text in single quotes says, unless it is in several parts.
 pub(super) fn unquoted(literal: &str) -> Option<String> {
     let inside = literal.trim().strip_prefix('\'')?.strip_suffix('\'')?;
-    Some(inside.replace("''", "'"))
+    let is_whole = inside.split("''").all(|part| !part.contains('\''));
+    is_whole.then(|| inside.replace("''", "'"))
 }
 
 #[cfg(test)]

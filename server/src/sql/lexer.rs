@@ -1,6 +1,10 @@
-//! Tokens of PostgreSQL-like SQL: just enough to tell code from texts and comments.
+//! Tokens of SQL: just enough to tell code from texts and comments, exactly as DuckDB's scanner does. A text that is read
+//! otherwise than DuckDB reads it hides statements and names from every rule. (`scan.l` of DuckDB's libpg_query; before
+//! that, `Parser::StripUnicodeSpaces`.)
 
 use std::ops::Range;
+
+use super::MAX_SQL_BYTES;
 
 /// A piece of SQL. Texts and numbers are not told apart: nothing here looks into them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +29,11 @@ pub(super) fn spanned(text: &str) -> impl Iterator<Item = (Token, usize)> + '_ {
     ranged(text).map(|(token, range)| (token, range.end))
 }
 
-/// The same, each with its place.
+/// The same, each with its place. A text that is too long for the gate has none: its tokens would take many times the
+/// memory that it takes itself.
 pub(super) fn ranged(text: &str) -> impl Iterator<Item = (Token, Range<usize>)> + '_ {
-    let mut lexer = Lexer { rest: text };
+    let text = if text.len() > MAX_SQL_BYTES { "" } else { text };
+    let mut lexer = Lexer::of(text);
     std::iter::from_fn(move || {
         lexer.skip_blank();
         let start = text.len() - lexer.rest.len();
@@ -36,34 +42,66 @@ pub(super) fn ranged(text: &str) -> impl Iterator<Item = (Token, Range<usize>)> 
     })
 }
 
-/// Spaces as DuckDB's parser knows them: it also strips those of Unicode that have no width.
-fn is_blank(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+/// Whether a space that is wider or narrower than others stands between tokens, where DuckDB may take it for a part of a
+/// name: it makes it a plain one by a reading of its own, which knows neither block comments nor backslashes.
+pub(super) fn has_doubtful_space(text: &str) -> bool {
+    let mut lexer = Lexer::of(text);
+    while lexer.next().is_some() {}
+    lexer.is_in_tag || lexer.is_between && ["/*", "\\", "$"].iter().any(|sign| text.contains(sign))
+}
+
+/// Spaces to DuckDB's scanner.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{b}' | '\u{c}')
+}
+
+/// What DuckDB makes plain spaces. All else that is not ASCII is a part of a name.
+fn is_unicode_space(c: char) -> bool {
+    matches!(
+        c,
+        '\u{a0}' | '\u{2000}'..='\u{200b}' | '\u{202f}' | '\u{205f}' | '\u{2060}' | '\u{3000}' | '\u{feff}'
+    )
+}
+
+fn begins_name(c: char) -> bool {
+    c.is_ascii_alphabetic() || c == '_' || !c.is_ascii() && !is_unicode_space(c)
+}
+
+fn is_in_name(c: char) -> bool {
+    begins_name(c) || c.is_ascii_digit() || c == '$'
 }
 
 struct Lexer<'a> {
     rest: &'a str,
+    /// A space that is no plain one was met between tokens,
+    is_between: bool,
+    /// or in the tag of a text.
+    is_in_tag: bool,
 }
 
-impl Lexer<'_> {
+impl<'a> Lexer<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { rest: text, is_between: false, is_in_tag: false }
+    }
+
     fn next(&mut self) -> Option<Token> {
         self.skip_blank();
         let first = self.rest.chars().next()?;
         Some(match first {
             '\'' => {
-                self.quoted('\'');
+                self.text(after_text);
                 Token::Literal
             }
-            '"' => Token::Quoted(self.quoted('"').to_lowercase()),
+            '"' => Token::Quoted(self.quoted_name().to_lowercase()),
             '$' if self.dollar_tag().is_some() => {
                 self.dollar_quoted();
                 Token::Literal
             }
             '0'..='9' => {
-                self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '.');
+                self.number();
                 Token::Literal
             }
-            c if c.is_alphabetic() || c == '_' => self.word(),
+            c if begins_name(c) => self.word(),
             c => {
                 self.rest = &self.rest[c.len_utf8()..];
                 Token::Punctuation(c)
@@ -73,10 +111,11 @@ impl Lexer<'_> {
 
     fn skip_blank(&mut self) {
         loop {
-            let trimmed = self.rest.trim_start_matches(is_blank);
-            self.rest = if let Some(comment) = trimmed.strip_prefix("--") {
-                // DuckDB takes both for the end of a line.
-                comment.find(['\n', '\r']).map_or("", |end| &comment[end..])
+            let trimmed = self.rest.trim_start_matches(|c| is_space(c) || is_unicode_space(c));
+            let blank = &self.rest[..self.rest.len() - trimmed.len()];
+            self.is_between |= !blank.is_ascii();
+            self.rest = if trimmed.starts_with("--") {
+                after_line_comment(trimmed)
             } else if trimmed.starts_with("/*") {
                 after_block_comment(trimmed)
             } else {
@@ -88,12 +127,37 @@ impl Lexer<'_> {
 
     /// A word; `E'...'` texts know backslash escapes, so that `E'\''` is one text.
     fn word(&mut self) -> Token {
-        let word = self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '$').to_lowercase();
+        let word = self.take_while(is_in_name).to_lowercase();
         if word == "e" && self.rest.starts_with('\'') {
-            self.escaped_text();
+            self.text(after_escaped_text);
             return Token::Literal;
         }
         Token::Word(word)
+    }
+
+    /// Digits with single underscores between, a point, an exponent; letters right behind are a word of their own.
+    fn number(&mut self) {
+        self.digits();
+        if let Some(rest) = self.rest.strip_prefix('.').filter(|rest| !rest.starts_with('.')) {
+            self.rest = rest;
+            self.digits();
+        }
+        let exponent = self.rest.strip_prefix(['e', 'E']);
+        let digits = exponent.map(|rest| rest.strip_prefix(['+', '-']).unwrap_or(rest));
+        if let Some(digits) = digits.filter(|digits| digits.starts_with(|c: char| c.is_ascii_digit())) {
+            self.rest = digits;
+            self.take_while(|c| c.is_ascii_digit());
+        }
+    }
+
+    fn digits(&mut self) {
+        loop {
+            self.take_while(|c| c.is_ascii_digit());
+            match self.rest.strip_prefix('_') {
+                Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => self.rest = rest,
+                _ => return,
+            }
+        }
     }
 
     fn take_while(&mut self, keep: impl Fn(char) -> bool) -> &str {
@@ -103,38 +167,23 @@ impl Lexer<'_> {
         taken
     }
 
-    /// What stands between two quotes; a doubled quote is one.
-    fn quoted(&mut self, quote: char) -> String {
-        let mut content = String::new();
-        let mut chars = self.rest.char_indices().skip(1).peekable();
-        while let Some((at, c)) = chars.next() {
-            if c != quote {
-                content.push(c);
-            } else if chars.peek().is_some_and(|(_, next)| *next == quote) {
-                content.push(quote);
-                chars.next();
-            } else {
-                self.rest = &self.rest[at + 1..];
-                return content;
+    /// A text in single quotes. One that follows on another line is its continuation, with the same escapes.
+    fn text(&mut self, after: impl Fn(&str) -> &str) {
+        loop {
+            self.rest = after(self.rest);
+            match continuation(self.rest) {
+                Some(next) => self.rest = next,
+                None => return,
             }
         }
-        self.rest = "";
-        content
     }
 
-    fn escaped_text(&mut self) {
-        let mut chars = self.rest.char_indices().skip(1);
-        while let Some((at, c)) = chars.next() {
-            match c {
-                '\\' => drop(chars.next()),
-                '\'' => {
-                    self.rest = &self.rest[at + 1..];
-                    return;
-                }
-                _ => {}
-            }
-        }
-        self.rest = "";
+    /// What stands between two double quotes; a doubled quote is one.
+    fn quoted_name(&mut self) -> String {
+        let rest = after_quoted(self.rest, '"');
+        let quoted = &self.rest[1..self.rest.len() - rest.len()];
+        self.rest = rest;
+        quoted.strip_suffix('"').unwrap_or(quoted).replace("\"\"", "\"")
     }
 
     /// The length of `$tag$` at the front; parameters such as `$1` and `$name` have no second dollar.
@@ -142,7 +191,7 @@ impl Lexer<'_> {
         let after = &self.rest[1..];
         let end = after.find('$')?;
         let tag = &after[..end];
-        let is_tag = tag.chars().all(|c| c.is_alphanumeric() || c == '_')
+        let is_tag = tag.chars().all(|c| begins_name(c) || is_unicode_space(c) || c.is_ascii_digit())
             && !tag.starts_with(|c: char| c.is_ascii_digit());
         is_tag.then_some(end + 2)
     }
@@ -150,8 +199,55 @@ impl Lexer<'_> {
     fn dollar_quoted(&mut self) {
         let Some(length) = self.dollar_tag() else { return };
         let (tag, body) = self.rest.split_at(length);
+        self.is_in_tag |= tag.contains(is_unicode_space);
         self.rest = body.find(tag).map_or("", |end| &body[end + length..]);
     }
+}
+
+fn after_text(text: &str) -> &str {
+    after_quoted(text, '\'')
+}
+
+/// What follows a text or a name in quotes; a doubled quote does not end it.
+fn after_quoted(text: &str, quote: char) -> &str {
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        if c == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+            return &text[at + 1..];
+        }
+    }
+    ""
+}
+
+/// The same for a text with backslash escapes.
+fn after_escaped_text(text: &str) -> &str {
+    let mut chars = text.char_indices().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => drop(chars.next()),
+            '\'' if chars.next_if(|(_, next)| *next == '\'').is_none() => return &text[at + 1..],
+            _ => {}
+        }
+    }
+    ""
+}
+
+/// The part of a text that continues it, with nothing but blanks and the end of a line between.
+fn continuation(text: &str) -> Option<&str> {
+    let mut rest = text;
+    loop {
+        let trimmed = rest.trim_start_matches(|c| is_space(c) || is_unicode_space(c));
+        if !trimmed.starts_with("--") {
+            let between = &text[..text.len() - trimmed.len()];
+            return (trimmed.starts_with('\'') && between.contains(['\n', '\r'])).then_some(trimmed);
+        }
+        rest = after_line_comment(trimmed);
+    }
+}
+
+/// What follows a comment from its dashes to the end of the line. DuckDB takes both for that.
+fn after_line_comment(text: &str) -> &str {
+    text.find(['\n', '\r']).map_or("", |end| &text[end..])
 }
 
 /// What follows a block comment; these nest.

@@ -11,10 +11,10 @@ mod placeholder;
 mod state;
 
 pub(crate) use backup::backup;
-pub(crate) use copy::{Export, Piece, is_export, pieces, writes_files};
+pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
 pub(crate) use exclusion::{Exclusion, exclusion};
 pub(crate) use job::{Job, job};
-use lexer::{Token, tokens};
+use lexer::{Token, ranged, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
 
@@ -72,11 +72,19 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     if text.contains('\0') {
         return Err(Refusal::Malformed("the SQL text contains the character NUL".into()));
     }
+    if lexer::has_doubtful_space(text) {
+        return Err(Refusal::Malformed(
+            "the SQL text has a space that is no plain one, such as a no-break space, beside a block comment, a backslash or a \
+             dollar; write plain spaces"
+                .into(),
+        ));
+    }
     let tokens = tokens(text);
     check_nesting(&tokens)?;
     for statement in statements(&tokens) {
         check_pragma(statement)?;
         check_import(statement)?;
+        check_extensions(statement)?;
         if state::is_not_explained(statement) {
             return Err(Refusal::NotAllowed(
                 "EXPLAIN takes queries and writes; this statement it would run".into(),
@@ -98,14 +106,15 @@ pub(crate) fn statement_count(text: &str) -> usize {
     statements(&tokens(text)).count()
 }
 
-/// True when a text may hold a password or a key, so that no log shows it.
+/// True when a text may hold a password or a key, so that no log shows it. Those of connections stand in texts.
 pub(crate) fn may_hold_secrets(text: &str) -> bool {
-    tokens(text).iter().any(|token| match token {
-        Token::Word(word) | Token::Quoted(word) => {
-            ["secret", "attach", "password", "key_id"].contains(&word.as_str())
-        }
-        _ => false,
-    })
+    const SIGNS: [&str; 4] = ["secret", "attach", "password", "key_id"];
+    text.len() > MAX_SQL_BYTES
+        || ranged(text).any(|(token, place)| match token {
+            Token::Word(word) | Token::Quoted(word) => SIGNS.contains(&word.as_str()),
+            Token::Literal => text[place].to_lowercase().contains("password"),
+            Token::Punctuation(_) => false,
+        })
 }
 
 /// True when a write asks for the rows that it wrote.
@@ -193,6 +202,26 @@ fn check_import(statement: &[Token]) -> Result<(), Refusal> {
     if imports {
         return Err(Refusal::NotAllowed(
             "IMPORT DATABASE would run whatever its files say; send their statements, or load the files with COPY ... FROM"
+                .into(),
+        ));
+    }
+    Ok(())
+}
+
+/// An extension is code that runs in the server, one for all clients.
+fn check_extensions(statement: &[Token]) -> Result<(), Refusal> {
+    let verb = match statement {
+        [Token::Word(force), Token::Word(verb), ..] if force == "force" => verb,
+        [Token::Word(verb), ..] => verb,
+        _ => return Ok(()),
+    };
+    let updates = verb == "update"
+        && matches!(statement.get(1), Some(Token::Word(word)) if word == "extensions")
+        && !statement.iter().any(|token| matches!(token, Token::Word(word) if word == "set"));
+    if updates || ["install", "load"].contains(&verb.as_str()) {
+        return Err(Refusal::NotAllowed(
+            "extensions are one for all clients, and only the operator installs and loads them (extensions in the \
+             configuration)"
                 .into(),
         ));
     }

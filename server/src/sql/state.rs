@@ -5,13 +5,15 @@ use std::{borrow::Cow, ops::Range};
 
 use super::{
     INTERNAL_PREFIX, LAKE_METADATA, Refusal,
+    backup::unquoted,
     lexer::{Token, ranged, tokens},
     statements,
 };
 
-/// Settings that are one for all clients: a schema that was announced is the schema that is delivered, and
-/// times are in UTC.
-const PINNED: [&str; 8] = [
+/// Settings that are one for all clients: a schema that was announced is the schema that is delivered, times are in
+/// UTC, and no statement is deeper than the stack.
+const PINNED: [&str; 9] = [
+    "max_expression_depth",
     "timezone",
     "calendar",
     "arrow_large_buffer_size",
@@ -180,9 +182,13 @@ fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusa
         )));
     }
     if PINNED.contains(&setting) || time_zone {
+        let name = if time_zone { "timezone" } else { setting };
+        let instead = match name {
+            "timezone" | "calendar" => "; times are in UTC, convert them with AT TIME ZONE",
+            _ => "",
+        };
         return Err(Refusal::NotAllowed(format!(
-            "the setting {} is one for all clients and cannot be changed; times are in UTC, convert them with AT TIME ZONE",
-            if time_zone { "timezone" } else { setting }
+            "the setting {name} is one for all clients and cannot be changed{instead}"
         )));
     }
     Ok(unscoped)
@@ -196,9 +202,9 @@ fn check_path(value: &[(Token, Range<usize>)], text: &str) -> Result<(), Refusal
         let is_plain = match token {
             Token::Literal => {
                 texts += 1;
-                let content = text[place.clone()].to_lowercase();
-                content.starts_with('\'')
-                    && ![INTERNAL_PREFIX, LAKE_METADATA].iter().any(|own| content.contains(own))
+                let own =
+                    |content: &str| [INTERNAL_PREFIX, LAKE_METADATA].iter().any(|own| content.contains(own));
+                unquoted(&text[place.clone()]).is_some_and(|content| !own(&content.to_lowercase()))
             }
             Token::Word(_) | Token::Quoted(_) => true,
             Token::Punctuation(mark) => ['=', ',', '.'].contains(mark),

@@ -210,6 +210,11 @@ async fn nothing_is_written_anywhere_else() {
         "COPY t TO '@/out/x'\n'/../../private/x.csv'",
         "COPY t TO '@/out/x' (FORMAT csv, PER_THREAD_OUTPUT, FILENAME_PATTERN '../../private/p_{i}')",
         "COPY t TO '@/out/x' (FORMAT csv, PER_THREAD_OUTPUT, FILE_EXTENSION '/../../private/x')",
+        "COPY t TO '@/out/x' (FORMAT csv, NULL E'a'\n'\\'', PER_THREAD_OUTPUT true, FILENAME_PATTERN \
+         $$../../private/evil_{i}$$, FORCE_QUOTE ( --', FORCE_QUOTE (i,\nj))",
+        "COPY t TO '@/out/x' (FORMAT csv, NULL 'a'\n'b')",
+        "COPY t TO '@/out/x' (FORMAT csv, NULL E'\\'')",
+        "COPY t TO '@/out/x' (FORMAT csv, NULL $\u{20ac}$'$\u{20ac}$)",
         "COPY t TO '@/out/x' (FORMAT parquet, PARTITION_BY (p, q), HIVE_FILE_PATTERN false)",
         "COPY t TO '@/private/x' (FORMAT parquet, PARTITION_BY (i))",
         "COPY FROM DATABASE test TO other",

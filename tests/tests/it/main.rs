@@ -24,6 +24,7 @@ mod exports;
 mod failure_isolation;
 mod group_commit;
 mod health;
+mod hidden_statements;
 mod http;
 mod http_api;
 mod kept_from_clients;

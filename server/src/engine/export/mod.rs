@@ -104,12 +104,24 @@ impl Cleared {
     /// Syntax errors; [`Error::ExportRefused`].
     pub(super) fn extract(connection: &Connection, exports: &Exports, text: &str) -> Result<Self> {
         let mut understood = Vec::new();
-        let text = if sql::writes_files(text) {
-            Cow::Owned(clear(connection, exports, text, &mut understood)?)
+        let pieces = sql::pieces(text);
+        let text = if pieces.iter().any(|(_, piece)| *piece != Piece::Other) {
+            Cow::Owned(clear(connection, exports, &pieces, &mut understood)?)
         } else {
             Cow::Borrowed(text)
         };
-        Ok(Self { statements: connection.extract(&text)?, understood })
+        let statements = connection.extract(&text)?;
+        if (pieces.len(), statements.len()) != (1, 1) {
+            let counts = pieces.iter().map(|(piece, what)| match what {
+                Piece::Other => alone(connection, piece),
+                // Counted as it was cleared.
+                _ => Ok(1),
+            });
+            if counts.sum::<Result<usize>>()? != statements.len() {
+                return Err(unalike());
+            }
+        }
+        Ok(Self { statements, understood })
     }
 
     /// How many there are.
@@ -124,9 +136,7 @@ impl Cleared {
     pub(crate) fn prepare(&self, index: usize) -> Result<Prepared> {
         let prepared = self.statements.prepare(index)?;
         if may_write_files(prepared.kind()) && !self.understood.contains(&index) {
-            return refuse(
-                "DuckDB reads this text in another way than this server does; write it more plainly",
-            );
+            return Err(unalike());
         }
         Ok(prepared)
     }
@@ -141,26 +151,49 @@ fn may_write_files(kind: StatementKind) -> bool {
 fn clear(
     connection: &Connection,
     exports: &Exports,
-    text: &str,
+    pieces: &[(&str, Piece)],
     understood: &mut Vec<usize>,
 ) -> Result<String> {
     let mut number = 0;
     let mut cleared = Vec::new();
-    for (piece, what) in sql::pieces(text) {
-        let written = match &what {
-            Piece::Other | Piece::Harmless => piece.to_owned(),
+    for (piece, what) in pieces {
+        let written = match what {
+            Piece::Other | Piece::Harmless => (*piece).to_owned(),
             Piece::Export(export) => write_anew(connection, exports, export)?,
             Piece::Refused(reason) => return refuse(reason),
         };
         // A piece that is complete by itself cannot change what the next one is.
         let count = connection.extract(&written)?.len();
-        if what != Piece::Other && count == 1 {
+        if *what != Piece::Other {
+            if count != 1 {
+                return Err(unalike());
+            }
             understood.push(number);
         }
         number += count;
         cleared.push(written);
     }
     Ok(cleared.join(";\n"))
+}
+
+/// How many statements DuckDB makes of a piece that is one. Those of a PIVOT are several, of which the leading ones create
+/// the types that the last one needs.
+fn alone(connection: &Connection, piece: &str) -> Result<usize> {
+    let count = connection.extract(piece)?.len();
+    if count == 1 || is_one_pivot(connection, piece) { Ok(count) } else { Err(unalike()) }
+}
+
+/// Whether a piece of which DuckDB makes several statements is one query with a PIVOT, alone or behind a few words such as
+/// CREATE TABLE ... AS. In parentheses no semicolon may stand, whatever hides it from this server.
+fn is_one_pivot(connection: &Connection, piece: &str) -> bool {
+    let Some((before, query)) = sql::split_query(piece) else { return false };
+    !before.contains([';', '\'', '$']) && connection.extract(&format!("SELECT * FROM ({query}\n)")).is_ok()
+}
+
+fn unalike() -> Error {
+    Error::Refused(
+        "DuckDB reads this text in another way than this server does; write it more plainly".into(),
+    )
 }
 
 fn write_anew(connection: &Connection, exports: &Exports, export: &Export) -> Result<String> {
@@ -175,4 +208,129 @@ fn write_anew(connection: &Connection, exports: &Exports, export: &Export) -> Re
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T> {
     Err(Error::ExportRefused(reason.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::{
+        Options,
+        database::{Database, Pooled},
+    };
+
+    /// What makes scanners differ, and a little around it.
+    const PARTS: [&str; 46] = [
+        "'",
+        "'",
+        "'",
+        "''",
+        "\\",
+        "\\'",
+        "E'",
+        "e'",
+        "x'",
+        "u&'",
+        "N'",
+        "b'",
+        "\"",
+        "\"\"",
+        "$",
+        "$$",
+        "$a$",
+        "$\u{20ac}$",
+        "$1",
+        ";",
+        ";",
+        ";",
+        "\n",
+        "\r",
+        "\t",
+        " ",
+        "--",
+        "/*",
+        "*/",
+        "/*/",
+        "*",
+        "-",
+        "+",
+        "1",
+        "1e",
+        "1.",
+        "1_",
+        "0x",
+        "e",
+        "_",
+        "a",
+        "\u{20ac}",
+        "\u{a0}",
+        "\u{2028}",
+        "\u{85}",
+        ",",
+    ];
+
+    /// One for all cases of a thread.
+    fn connection() -> &'static Pooled {
+        thread_local! {
+            static CONNECTION: &'static Pooled = {
+                let database = Arc::new(Database::open(&Options::default()).unwrap());
+                Box::leak(Box::new(database.connection().unwrap()))
+            };
+        }
+        CONNECTION.with(|connection| *connection)
+    }
+
+    fn parts() -> impl Strategy<Value = String> {
+        prop::collection::vec(prop::sample::select(PARTS.to_vec()), 1..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 50_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What DuckDB's scanner takes for a semicolon is one here, whatever stands around it.
+        #[test]
+        fn duckdb_finds_the_statements_that_are_found_here(parts in parts()) {
+            let text = format!("SELECT 1 {parts}");
+            // A piece without a sign of ASCII it leaves out.
+            let here = sql::pieces(&text).iter().filter(|(piece, _)| piece.contains(|c: char| c.is_ascii())).count();
+            if sql::gate(&text).is_ok() && let Ok(found) = connection().extract(&text) {
+                prop_assert_eq!(found.len(), here, "{:?}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_hides_a_semicolon_from_one_of_the_two_is_no_statement() {
+        for hidden in [
+            "SELECT $\u{20ac}$'$\u{20ac}$; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT E'a'\n'\\''; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT E'a'--\n'\\''; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT E'''\\''; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT 1e'\\''; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT 1 AS \u{20ac}e'\\'; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT 1 AS \u{85}e'\\'; CREATE TABLE t(i INT); SELECT 1 --'",
+            "SELECT 1 AS/*'*/\u{a0}e'\\'; CREATE TABLE t(i INT); SELECT 1 --'",
+        ] {
+            if sql::gate(hidden).is_ok()
+                && let Ok(found) = connection().extract(hidden)
+            {
+                assert_eq!(found.len(), sql::statement_count(hidden), "{hidden:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pivot_is_one_statement_and_what_looks_like_one_is_not() {
+        let pivot = "PIVOT (SELECT 1 AS a, 2 AS b) ON a USING sum(b)";
+        for one in
+            [pivot, &format!("CREATE TABLE t AS {pivot}"), &format!("WITH x AS (SELECT 1) FROM ({pivot})")]
+        {
+            assert!(alone(connection(), one).unwrap() > 1, "{one}");
+        }
+        for several in ["SELECT 1; SELECT 2", "SELECT 1); SELECT 2; SELECT (1", &format!("{pivot}; SELECT 1")]
+        {
+            assert!(alone(connection(), several).is_err(), "{several}");
+        }
+    }
 }

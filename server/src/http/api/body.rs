@@ -41,8 +41,7 @@ pub(super) async fn read_rows(visit: &Visit, body: Body) -> Result<Whole, Proble
 /// its sender's.
 async fn read_beside(visit: &Visit, body: Body, mut small: usize) -> Result<Whole, Problem> {
     let Limits { body_bytes, body_time } = visit.limits;
-    let sender = u64::from_le_bytes(visit.session.id().first_chunk().copied().unwrap_or_default());
-    let mut room = visit.api.engine.room(sender);
+    let mut room = visit.api.engine.room(visit.connection.0);
     let (mut body, mut bytes, mut left) = (Limited::new(body, body_bytes), BytesMut::new(), body_time);
     loop {
         let begun = Instant::now();

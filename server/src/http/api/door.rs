@@ -4,7 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, Version, header, uri::Authority},
+    http::{
+        HeaderMap, HeaderValue, StatusCode, Version,
+        header::{self, CACHE_CONTROL},
+        uri::Authority,
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -16,7 +20,7 @@ use crate::{
     failure::{Failure, Kind},
     http::Shared,
     readiness::Phase,
-    session::{Offered, Sender, Session},
+    session::{ConnectionId, Offered, Sender, Session},
 };
 
 /// Somebody who was let in, for one request.
@@ -25,6 +29,8 @@ pub(super) struct Visit {
     pub(super) api: Arc<Api>,
     /// It ends with the request; what would need another is refused.
     pub(super) session: Arc<Session>,
+    /// Whose rows those of the request are.
+    pub(super) connection: ConnectionId,
     pub(super) limits: Limits,
     /// While it is there, a server that stops waits.
     pub(super) open: TaskTrackerToken,
@@ -34,16 +40,20 @@ pub(super) struct Visit {
 pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, next: Next) -> Response {
     // The body cannot be looked at from several threads, so that only what is asked of the request goes on.
     let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
+    let connection = request.extensions().get().copied().unwrap_or_else(ConnectionId::next);
     let allowed = check_version(request.version()).and_then(|()| check_origin(request.headers()));
     let offered = allowed.map(|()| Offered::in_headers(request.headers()));
     let host = check_host(request.headers(), &shared.hosts);
-    match visit(&shared, offered, host, &sender).await {
+    let mut response = match visit(&shared, offered, host, &sender, connection).await {
         Ok(visit) => {
             request.extensions_mut().insert(visit);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
-    }
+    };
+    // Data change, and answers are for whoever has logged in.
+    response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn visit(
@@ -51,6 +61,7 @@ async fn visit(
     offered: Result<Offered, Problem>,
     host: Result<(), Problem>,
     sender: &Sender,
+    connection: ConnectionId,
 ) -> Result<Visit, Problem> {
     // Before the look at the phase, so that a stop either waits for this or is seen here.
     let open = shared.open.token();
@@ -61,7 +72,7 @@ async fn visit(
     }
     let identity = api.authenticator.identify(offered, sender).await?;
     let session = Arc::new(api.sessions.of_one_request(identity.principal));
-    Ok(Visit { api, session, limits: shared.limits, open })
+    Ok(Visit { api, session, connection, limits: shared.limits, open })
 }
 
 fn serving(shared: &Shared) -> Result<Arc<Api>, Problem> {

@@ -94,7 +94,7 @@ impl<'a> Cursor<'a> {
 
     /// Takes everything up to a comma or the end of the parentheses around, as it is written; what is not of `allowed`
     /// fits nowhere.
-    pub(super) fn value(&mut self, allowed: impl Fn(&Token) -> bool) -> Option<&'a str> {
+    pub(super) fn value(&mut self, allowed: impl Fn(&Token, &str) -> bool) -> Option<&'a str> {
         let mut depth = 0_usize;
         let end = self.rest.iter().position(|(token, _)| match token {
             Token::Punctuation('(' | '[' | '{') => {
@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
             _ => false,
         })?;
         let (value, rest) = self.rest.split_at(end);
-        if !value.iter().all(|(token, _)| allowed(token)) {
+        if !value.iter().all(|(token, place)| allowed(token, &self.text[place.clone()])) {
             return None;
         }
         self.rest = rest;

@@ -109,11 +109,22 @@ fn is_part_of_name(text: &str) -> bool {
     text.chars().all(may_stand) && !text.contains("..")
 }
 
-fn is_plain(token: &Token) -> bool {
+/// What can be read in one way only.
+fn is_plain(token: &Token, written: &str) -> bool {
     match token {
-        Token::Word(_) | Token::Quoted(_) | Token::Literal => true,
+        Token::Word(_) | Token::Quoted(_) => true,
+        Token::Literal => {
+            let is_number = written.starts_with(|c: char| c.is_ascii_digit());
+            is_number || unquoted(written).is_some() || is_plain_escaped(written)
+        }
         Token::Punctuation(sign) => "(),:{}[].-+*".contains(*sign),
     }
+}
+
+/// `E'\t'` and the like, with no quote inside.
+fn is_plain_escaped(written: &str) -> bool {
+    let text = written.strip_prefix(['e', 'E']).and_then(|text| text.strip_prefix('\'')?.strip_suffix('\''));
+    text.is_some_and(|text| !text.contains('\''))
 }
 
 /// As DuckDB guesses it of its own formats.
