@@ -174,15 +174,15 @@ class TestState:
         client, other = connect(), connect()
         client.run("SET default_order = 'DESC'")
         client.run("SET SESSION default_null_order = 'NULLS_FIRST'")
-        client.run('set "max_expression_depth" to 77')
+        client.run('set "pivot_limit" to 77')
         order = "list(x ORDER BY x) FROM (VALUES (1), (2), (NULL)) t(x)"
         assert fresh(client, order) == ([None, 2, 1],)
         assert fresh(other, order) == fresh(connect(), order) == ([1, 2, None],)
-        assert fresh(client, "current_setting('max_expression_depth')") == (77,)
-        assert fresh(other, "current_setting('max_expression_depth')") == (1000,)
-        client.run("RESET default_order; RESET default_null_order; RESET SESSION max_expression_depth")
+        assert fresh(client, "current_setting('pivot_limit')") == (77,)
+        assert fresh(other, "current_setting('pivot_limit')") == (100000,)
+        client.run("RESET default_order; RESET default_null_order; RESET SESSION pivot_limit")
         assert fresh(client, order) == ([1, 2, None],)
-        assert fresh(client, "current_setting('max_expression_depth')") == (1000,)
+        assert fresh(client, "current_setting('pivot_limit')") == (100000,)
 
     def test_settings_hold_in_a_transaction_and_outside(self, connect):
         client = connect()

@@ -2,7 +2,7 @@
 
 use crate::engine::{
     CatalogKind, Class, Error,
-    ffi::tells_of_faster,
+    ffi::{behind_query, tells_of_faster},
     writer::{Failure, commit_error},
 };
 
@@ -61,7 +61,7 @@ pub(super) fn of_commit(kind: &CatalogKind, error: Error) -> Error {
     match error {
         error if *kind == CatalogKind::DuckDb => commit_error(error),
         Error::Duck { message, .. } if tells_of_faster(&message) => Error::conflict(message),
-        Error::Duck { message, .. } if message.contains("violates") => {
+        Error::Duck { message, .. } if behind_query(&message).contains("violates") => {
             Error::Duck { class: Class::Constraint, message }
         }
         Error::Duck { message, .. } => Error::CommitUnknown(message),
@@ -89,9 +89,24 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_postgres_ends_for_another_can_be_tried_again() {
+        let message = "TransactionContext Error: Failed to commit: Failed to commit DuckLake transaction.\nFailed to \
+                       execute query \"INSERT INTO t VALUES ('x')\": ERROR:  deadlock detected\nDETAIL:  Process 1 \
+                       waits for ShareLock";
+        let told = of_commit(&LAKE, duck(Class::Other, message));
+        assert!(matches!(told, Error::Duck { class: Class::Conflict, .. }), "{told:?}");
+    }
+
+    #[test]
     fn a_commit_that_breaks_off_is_in_doubt() {
-        let message = "TransactionContext Error: Failed to commit: Failed to execute query \"ROLLBACK\": ";
-        assert!(matches!(of_commit(&LAKE, duck(Class::Conflict, message)), Error::CommitUnknown(_)));
+        for message in [
+            "TransactionContext Error: Failed to commit: Failed to execute query \"ROLLBACK\": ",
+            "Failed to execute query \"INSERT INTO t VALUES ('\": deadlock detected')\": SSL connection has been closed",
+            "Failed to execute query \"INSERT INTO t VALUES ('violates')\": could not receive data",
+        ] {
+            let told = of_commit(&LAKE, duck(Class::Conflict, message));
+            assert!(matches!(told, Error::CommitUnknown(_)), "{message}: {told:?}");
+        }
     }
 
     #[test]

@@ -178,15 +178,26 @@ const OUT_OF_MEMORY: [&str; 4] = [
     "could not allocate block of size",
 ];
 
-/// Whether DuckLake, PostgreSQL or SQLite says that somebody else was faster.
+/// Whether DuckLake, PostgreSQL or SQLite says that somebody else was faster. PostgreSQL rolls one of two transactions back
+/// that wait for each other, such as a commit and a run of maintenance.
 pub(crate) fn tells_of_faster(message: &str) -> bool {
-    const TEXTS: [&str; 4] = [
+    const TEXTS: [&str; 5] = [
         "Transaction conflict",
         "Exceeded the maximum retry count",
         "could not serialize access",
+        "deadlock detected",
         "database is locked",
     ];
-    TEXTS.iter().any(|text| message.contains(text))
+    let told = behind_query(message);
+    TEXTS.iter().any(|text| told.contains(text))
+}
+
+/// What a message says behind the query that it quotes, in which values of clients stand.
+pub(crate) fn behind_query(message: &str) -> &str {
+    match message.split_once("Failed to execute query \"") {
+        Some((_, quoted)) => quoted.rsplit_once("\": ").map_or("", |(_, told)| told),
+        None => message,
+    }
 }
 
 /// How DuckDB refuses whatever comes after a failure in an open transaction.

@@ -33,7 +33,7 @@ pub(crate) use batch_view::{BatchView, attach_views};
 pub(crate) use connection::{Connection, Interrupt, WeakInterrupt};
 pub(crate) use database::{Database, library_version};
 pub use error::Class;
-pub(crate) use error::{DuckError, tells_of_faster};
+pub(crate) use error::{DuckError, behind_query, tells_of_faster};
 pub(crate) use listing::register_listing;
 pub(crate) use pulse::Pulse;
 pub(crate) use recast::register_recast;
