@@ -28,6 +28,7 @@ use super::{
     plans::Plans,
     posted_views::PostedViews,
     queries::{self, Queries},
+    replay,
 };
 use crate::sql::{check_kept, literal, mentions, quote};
 
@@ -95,7 +96,11 @@ impl Instance {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
-        let raw = ffi::Database::open(options.path.as_deref(), &settings(options)).map_err(open_error)?;
+        let raw = match &options.path {
+            Some(path) if !options.read_only => replay::open(path, &settings(options)),
+            path => ffi::Database::open(path.as_deref(), &settings(options)),
+        };
+        let raw = raw.map_err(open_error)?;
         let connection = raw.connect()?;
         register_scan(&connection, scans)?;
         register_recast(&connection)?;

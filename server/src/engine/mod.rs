@@ -44,6 +44,7 @@ mod posted;
 mod posted_views;
 mod queries;
 mod reader;
+mod replay;
 mod returning;
 mod spool;
 mod statement;

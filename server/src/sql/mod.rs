@@ -40,6 +40,18 @@ const LAKE_METADATA: &str = "__ducklake_metadata";
 /// Functions that run, or read from, what a text names.
 const OF_A_TEXT: [&str; 3] = ["query", "query_table", "json_execute_serialized_sql"];
 
+/// What writes down, for every client and into whatever file it is told, what others do, or stops that.
+const TELLING: [&str; 8] = [
+    "enable_logging",
+    "disable_logging",
+    "truncate_duckdb_logs",
+    "enable_http_logging",
+    "enable_profiling",
+    "enable_profile",
+    "disable_profiling",
+    "disable_profile",
+];
+
 /// Functions of DuckLake that delete files, or take over any.
 const OPERATORS_ALONE: [&str; 4] = [
     "ducklake_delete_orphaned_files",
@@ -286,11 +298,11 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                      attach that server as a [[catalog]] and use its tables"
                 )));
             }
-            // It would log for every client, into whatever file it is told.
-            Token::Word(name) | Token::Quoted(name) if name == "enable_logging" => {
-                return Err(Refusal::NotAllowed(
-                    "DuckDB's logging is one for all clients; only the operator turns it on".into(),
-                ));
+            Token::Word(name) | Token::Quoted(name) if TELLING.contains(&name.as_str()) => {
+                return Err(Refusal::NotAllowed(format!(
+                    "{name} is about DuckDB's own logs and profiles, which are one for all clients; only the operator \
+                     turns them on"
+                )));
             }
             Token::Word(name) | Token::Quoted(name) if OPERATORS_ALONE.contains(&name.as_str()) => {
                 return Err(Refusal::NotAllowed(format!(

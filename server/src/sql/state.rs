@@ -165,6 +165,12 @@ fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusa
     if ["schema", "search_path"].contains(&setting) {
         check_path(&rest[if unscoped { 1 } else { 2 }..], text)?;
     }
+    // For some of them DuckDB takes that for a bug of its own, and gives the database up.
+    if rest.last().is_some_and(|(token, _)| is(token, "null")) {
+        return Err(Refusal::NotAllowed(format!(
+            "the setting {setting} takes no NULL; RESET gives it its default"
+        )));
+    }
     let time_zone = setting == "time" && (name(1) == "zone" || name(2) == "zone");
     // Drivers ask for UTC, which they have.
     let asks_for_utc = |end: usize| text[..end].to_lowercase().ends_with("'utc'");
@@ -280,6 +286,8 @@ mod tests {
             "SET TIME ZONE 'CET'",
             "SET LOCAL TIME ZONE 'CET'",
             "SET profiling_output = '/etc/passwd'",
+            "SET perfect_ht_threshold = NULL",
+            "SET SESSION perfect_ht_threshold TO null",
             "SET SESSION \"Profile_Output\" = 'x'",
             "SET log_query_path = 'x'",
             "SET search_path = '__merganser'",

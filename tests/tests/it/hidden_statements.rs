@@ -44,6 +44,15 @@ async fn hidden_statements_do_not_run_on_connections_that_others_use() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_statement_of_which_duckdb_makes_several_runs() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE p AS PIVOT (SELECT ';' AS a, 2 AS b) ON a USING sum(b)").await.unwrap();
+    assert_eq!(integer(&client, "SELECT \";\"::BIGINT FROM p").await, 2);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn extensions_are_the_operators() {
     let server = TestServer::start().await;
     let client = server.client().await;

@@ -23,6 +23,7 @@ mod disk_full;
 mod exports;
 mod failure_isolation;
 mod group_commit;
+mod hard_logs;
 mod health;
 mod hidden_statements;
 mod http;
