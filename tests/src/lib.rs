@@ -29,7 +29,7 @@ pub use lake::configure;
 pub use process::Process;
 pub use proxy::{Proxy, Silenced};
 pub use put::Put;
-pub use raw_body::{RawBody, announced, framed};
+pub use raw_body::{RawBody, announced, ended_with, framed};
 pub use rows::{ids, integer, integers, put, texts, unit, wide};
 pub use server::{DatabaseFile, TestServer};
 pub use small_disk::SmallDisk;

@@ -59,6 +59,11 @@ impl RawBody {
     }
 }
 
+/// Whether a call ended with this code and slug.
+pub fn ended_with(status: &Status, code: Code, slug: &str) -> bool {
+    status.code() == code && status.message().split(':').next() == Some(slug)
+}
+
 /// A message as it is sent.
 pub fn framed(message: &FlightData) -> Bytes {
     let bytes = message.encode_to_vec();

@@ -96,9 +96,10 @@ impl Instance {
         if let Some(path) = &options.path {
             log_head::check(path)?;
         }
+        let settings = settings(options);
         let raw = match &options.path {
-            Some(path) if !options.read_only => replay::open(path, &settings(options)),
-            path => ffi::Database::open(path.as_deref(), &settings(options)),
+            Some(path) if !options.read_only => replay::open(path, &settings),
+            path => ffi::Database::open(path.as_deref(), &settings),
         };
         let raw = raw.map_err(open_error)?;
         let connection = raw.connect()?;

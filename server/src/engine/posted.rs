@@ -91,8 +91,7 @@ impl Engine {
     ) -> Result<Posted> {
         let mut posting = Posting::begin(name, schema, self.room(sender))?;
         let mut no_room = false;
-        while let Some(arrived) = self.next_arrived(&mut batches, no_room).await? {
-            no_room = matches!(arrived, Arrived::NoRoom);
+        while let Some(arrived) = self.next_arrived(&mut batches, &mut no_room).await? {
             if let Arrived::Rows(rows) = arrived {
                 posting.add(rows).await?;
             }

@@ -45,6 +45,9 @@ pub(super) fn ranged(text: &str) -> impl Iterator<Item = (Token, Range<usize>)> 
 /// Whether a space that is wider or narrower than others stands between tokens, where DuckDB may take it for a part of a
 /// name: it makes it a plain one by a reading of its own, which knows neither block comments nor backslashes.
 pub(super) fn has_doubtful_space(text: &str) -> bool {
+    if text.is_ascii() {
+        return false;
+    }
     let mut lexer = Lexer::of(text);
     while lexer.next().is_some() {}
     lexer.is_in_tag || lexer.is_between && ["/*", "\\", "$"].iter().any(|sign| text.contains(sign))

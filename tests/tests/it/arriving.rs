@@ -11,16 +11,12 @@ use bytes::Bytes;
 use futures::{TryStreamExt, future::join_all, stream};
 use merganser_server::config::{PasswordHash, User};
 use merganser_tests::{
-    LongStream, RawBody, RawUpload, TestServer, announced, framed, ids, integer, mark, messages, soon, until,
-    wide,
+    LongStream, RawBody, RawUpload, TestServer, announced, ended_with, framed, ids, integer, mark, messages,
+    soon, until, wide,
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
 const MIB: usize = 1 << 20;
-
-fn is(status: &Status, code: Code, slug: &str) -> bool {
-    status.code() == code && status.message().starts_with(slug)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_stream_may_rest_between_two_messages_and_not_within_one() {
@@ -37,7 +33,7 @@ async fn a_long_stream_may_rest_between_two_messages_and_not_within_one() {
     half.send(announced(MIB));
     half.send(Bytes::from_static(&[0; 100]));
     let end = half.refusal().await;
-    assert!(is(&end, Code::Aborted, "STALLED: "), "{end:?}");
+    assert!(ended_with(&end, Code::Aborted, "STALLED"), "{end:?}");
     until("its memory is free again", async || server.engine().bytes_queued() == 0).await;
     resting.send("resting/1/2", ids([3]));
     resting.acknowledged().await.unwrap();
@@ -81,7 +77,7 @@ async fn dictionaries_are_counted_as_long_as_their_upload_goes_on() {
     let upload = RawUpload::start(flight);
     with_dictionary(3_000).await.into_iter().for_each(|part| upload.send(part));
     let refusal = upload.finish().await.unwrap_err();
-    assert!(is(&refusal, Code::InvalidArgument, "BAD_ARROW: "), "{refusal:?}");
+    assert!(ended_with(&refusal, Code::InvalidArgument, "BAD_ARROW"), "{refusal:?}");
     assert!(refusal.message().contains("the dictionaries of the upload are too large"), "{refusal:?}");
     until("it is free again", async || queued() == 0).await;
     server.shutdown().await;
@@ -105,7 +101,7 @@ async fn who_is_silent_after_a_message_that_had_to_wait_has_stalled() {
     let refusals = soon("both have stalled", join_all([hog.refusal(), silent.refusal()])).await;
     for refusal in refusals {
         let refusal = refusal.unwrap_err();
-        assert!(is(&refusal, Code::Aborted, "STALLED: "), "{refusal:?}");
+        assert!(ended_with(&refusal, Code::Aborted, "STALLED"), "{refusal:?}");
     }
     until("all of it is free again", async || server.engine().bytes_queued() == 0).await;
     server.shutdown().await;
@@ -148,7 +144,7 @@ async fn strangers_cannot_take_room_by_announcing_messages() {
         let announcing = RawBody::to(path, server.channel().await);
         announcing.send(announced(3 * MIB));
         let end = announcing.refusal().await;
-        assert!(is(&end, Code::InvalidArgument, "MESSAGE_TOO_LARGE: "), "{end:?}");
+        assert!(ended_with(&end, Code::InvalidArgument, "MESSAGE_TOO_LARGE"), "{end:?}");
         assert_eq!(server.engine().bytes_queued(), 0);
     }
     server.shutdown().await;
@@ -163,7 +159,7 @@ async fn a_request_that_ends_behind_the_head_of_a_message_is_not_complete() {
     messages("t", vec![ids(0..10)]).iter().for_each(|message| cut.send(framed(message)));
     cut.send(announced(100));
     let end = cut.end().await;
-    assert!(is(&end, Code::InvalidArgument, "BAD_ARROW: "), "{end:?}");
+    assert!(ended_with(&end, Code::InvalidArgument, "BAD_ARROW"), "{end:?}");
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 0);
     server.shutdown().await;
 }

@@ -12,10 +12,10 @@ use futures::{
 };
 use merganser::Error;
 use merganser_tests::{
-    DatabaseFile, Process, RawBody, announced, framed, ids, integer, integers, messages, put, refused, soon,
-    until, wide,
+    DatabaseFile, Process, RawBody, announced, ended_with, framed, ids, integer, integers, messages, put,
+    refused, soon, until, wide,
 };
-use tonic::{Code, Status};
+use tonic::Code;
 
 use crate::SERVER;
 
@@ -33,10 +33,6 @@ async fn peak_until<T>(server: &Process, done: impl Future<Output = T>) -> (usiz
             _ = pace.tick() => peak = peak.max(server.resident_bytes()),
         }
     }
-}
-
-fn is(status: &Status, code: Code, slug: &str) -> bool {
-    status.code() == code && status.message().starts_with(slug)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,8 +65,8 @@ async fn messages_that_never_end_take_no_more_than_the_memory_for_uploads_and_ot
     };
     let ends = join_all(held.into_iter().map(RawBody::refusal));
     let (peak, (ends, ())) = peak_until(&server, async { tokio::join!(ends, others) }).await;
-    let stalled = ends.iter().filter(|end| is(end, Code::Aborted, "STALLED: ")).count();
-    let full = ends.iter().filter(|end| is(end, Code::ResourceExhausted, "QUEUE_FULL: ")).count();
+    let stalled = ends.iter().filter(|end| ended_with(end, Code::Aborted, "STALLED")).count();
+    let full = ends.iter().filter(|end| ended_with(end, Code::ResourceExhausted, "QUEUE_FULL")).count();
     assert_eq!(stalled + full, CONNECTIONS * STREAMS, "{:?}", ends[0]);
     assert!(stalled >= 1, "none was let in");
     // All of them together are 900 MiB; each may have sent one ahead.
@@ -102,7 +98,7 @@ async fn whole_batches_that_wait_for_room_wait_outside() {
     }
     let first = select_all(uploads.into_iter().map(|upload| Box::pin(upload.refusal())));
     let (peak, (end, _, others)) = peak_until(&server, first).await;
-    assert!(is(&end, Code::ResourceExhausted, "QUEUE_FULL: "), "{end:?}");
+    assert!(ended_with(&end, Code::ResourceExhausted, "QUEUE_FULL"), "{end:?}");
     // All of them together are 640 MiB; each may have sent one ahead on its stream.
     assert!(peak < before + 300 * MIB, "{} MiB after {} MiB", peak / MIB, before / MIB);
     drop(others);

@@ -10,7 +10,6 @@ mod local;
 mod run;
 
 use std::{
-    borrow::Cow,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -103,25 +102,19 @@ impl Cleared {
     /// # Errors
     /// Syntax errors; [`Error::ExportRefused`].
     pub(super) fn extract(connection: &Connection, exports: &Exports, text: &str) -> Result<Self> {
-        let mut understood = Vec::new();
         let pieces = sql::pieces(text);
-        let text = if pieces.iter().any(|(_, piece)| *piece != Piece::Other) {
-            Cow::Owned(clear(connection, exports, &pieces, &mut understood)?)
-        } else {
-            Cow::Borrowed(text)
-        };
-        let statements = connection.extract(&text)?;
+        if pieces.iter().any(|(_, piece)| *piece != Piece::Other) {
+            let (text, understood) = clear(connection, exports, &pieces)?;
+            return Ok(Self { statements: connection.extract(&text)?, understood });
+        }
+        let statements = connection.extract(text)?;
         if (pieces.len(), statements.len()) != (1, 1) {
-            let counts = pieces.iter().map(|(piece, what)| match what {
-                Piece::Other => alone(connection, piece),
-                // Counted as it was cleared.
-                _ => Ok(1),
-            });
+            let counts = pieces.iter().map(|(piece, _)| alone(connection, piece));
             if counts.sum::<Result<usize>>()? != statements.len() {
                 return Err(unalike());
             }
         }
-        Ok(Self { statements, understood })
+        Ok(Self { statements, understood: Vec::new() })
     }
 
     /// How many there are.
@@ -147,15 +140,14 @@ fn may_write_files(kind: StatementKind) -> bool {
     matches!(kind, Kind::Copy | Kind::Export | Kind::Explain | Kind::Prepare)
 }
 
-/// The text with each export written anew; `understood` gets the numbers of what needs to be.
+/// The text with each export written anew, and the numbers of what had to be understood.
 fn clear(
     connection: &Connection,
     exports: &Exports,
     pieces: &[(&str, Piece)],
-    understood: &mut Vec<usize>,
-) -> Result<String> {
+) -> Result<(String, Vec<usize>)> {
     let mut number = 0;
-    let mut cleared = Vec::new();
+    let (mut cleared, mut understood) = (Vec::new(), Vec::new());
     for (piece, what) in pieces {
         let written = match what {
             Piece::Other | Piece::Harmless => (*piece).to_owned(),
@@ -163,17 +155,17 @@ fn clear(
             Piece::Refused(reason) => return refuse(reason),
         };
         // A piece that is complete by itself cannot change what the next one is.
-        let count = connection.extract(&written)?.len();
-        if *what != Piece::Other {
-            if count != 1 {
-                return Err(unalike());
-            }
+        if *what == Piece::Other {
+            number += alone(connection, &written)?;
+        } else if connection.extract(&written)?.len() == 1 {
             understood.push(number);
+            number += 1;
+        } else {
+            return Err(unalike());
         }
-        number += count;
         cleared.push(written);
     }
-    Ok(cleared.join(";\n"))
+    Ok((cleared.join(";\n"), understood))
 }
 
 /// How many statements DuckDB makes of a piece that is one. Those of a PIVOT are several, of which the leading ones create

@@ -63,12 +63,10 @@ impl Engine {
     ) -> Result<usize> {
         let mut bytes = 0;
         let mut no_room = false;
-        while let Some(arrived) = self.next_arrived(batches, no_room).await? {
-            match &arrived {
-                Arrived::Rows(rows) => bytes += bytes_of(&rows.batch),
-                Arrived::NoRoom => {}
+        while let Some(arrived) = self.next_arrived(batches, &mut no_room).await? {
+            if let Arrived::Rows(rows) = arrived {
+                bytes += bytes_of(&rows.batch);
             }
-            no_room = matches!(arrived, Arrived::NoRoom);
         }
         Ok(bytes)
     }

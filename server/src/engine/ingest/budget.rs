@@ -296,6 +296,14 @@ impl Share {
         Self { pool: Arc::clone(&self.pool), sharer: self.sharer, bytes }
     }
 
+    /// Joins what is held already: all of it is the one upload's that takes more.
+    pub(super) fn join(mut self, held: &mut Option<Self>) {
+        if let Some(before) = held.take() {
+            self.merge(before);
+        }
+        *held = Some(self);
+    }
+
     /// Adds another share of the same loader to it, which this upload holds from now on.
     pub(super) fn merge(&mut self, mut other: Self) {
         let bytes = mem::take(&mut other.bytes);

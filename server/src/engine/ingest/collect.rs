@@ -17,15 +17,15 @@ impl Engine {
         let mut collected = Collected::of(loader);
         let mut no_room = false;
         while !self.is_bulk(&collected) {
-            let next = self.next_arrived(batches, no_room);
-            let next = match no_room && collected.rows > 0 {
+            let may_be_in_the_way = no_room && collected.rows > 0;
+            let next = self.next_arrived(batches, &mut no_room);
+            let next = match may_be_in_the_way {
                 true => tokio::time::timeout(self.grace(), next).await,
                 false => Ok(next.await),
             };
             collected.in_the_way = next.is_err();
             let Ok(next) = next else { break };
             let Some(arrived) = next? else { break };
-            no_room = matches!(arrived, Arrived::NoRoom);
             if let Arrived::Rows(rows) = arrived {
                 collected.add(rows, &self.shared.budget).await?;
             }
@@ -51,14 +51,14 @@ impl Engine {
     }
 
     /// What comes next of an upload, unless its client stalls: a batch without rows is no sign of life. What has
-    /// `no_room` is its client's to send only once there is some.
+    /// `no_room`, which is kept here from one call to the next, is its client's to send only once there is some.
     pub(in crate::engine) async fn next_arrived(
         &self,
         batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin),
-        no_room: bool,
+        no_room: &mut bool,
     ) -> Result<Option<Arrived>> {
         let patience: Duration = self.shared.options.stall_timeout;
-        let longest = match no_room {
+        let longest = match *no_room {
             // The wait, the message that waited, and one more, should that be none with rows.
             true => self.shared.options.wait + 2 * patience,
             false => patience,
@@ -71,9 +71,10 @@ impl Engine {
                 }
             }
         };
-        match tokio::time::timeout(longest, next).await {
-            Ok(next) => next.transpose(),
-            Err(_) => Err(Error::Stalled(patience)),
-        }
+        let Ok(next) = tokio::time::timeout(longest, next).await else {
+            return Err(Error::Stalled(patience));
+        };
+        *no_room = matches!(next, Some(Ok(Arrived::NoRoom)));
+        next.transpose()
     }
 }

@@ -80,7 +80,7 @@ impl Collected {
         self.rows += more.rows;
         self.bytes += more.bytes;
         if let Some(share) = more.budget {
-            self.hold(share);
+            share.join(&mut self.budget);
         }
     }
 
@@ -107,18 +107,10 @@ impl Collected {
         front
     }
 
-    /// All that it holds is the one upload's that takes more.
-    fn hold(&mut self, mut more: Share) {
-        if let Some(held) = self.budget.take() {
-            more.merge(held);
-        }
-        self.budget = Some(more);
-    }
-
     fn push(&mut self, batch: RecordBatch, share: Share) {
         // What comes without room of its own belongs to the same upload.
         self.sharer = share.sharer();
-        self.hold(share);
+        share.join(&mut self.budget);
         self.rows += batch.num_rows();
         self.bytes += bytes_of(&batch);
         if batch.num_rows() > 0 {

@@ -53,8 +53,7 @@ impl Engine {
         if no_room {
             sent.make_room(&mut collected).await;
         }
-        while let Some(arrived) = self.next_arrived(batches, no_room).await? {
-            no_room = matches!(arrived, Arrived::NoRoom);
+        while let Some(arrived) = self.next_arrived(batches, &mut no_room).await? {
             // What waits here holds its share of the budget; without room it must move on first.
             let waiting = match arrived {
                 Arrived::Rows(rows) => collected.try_add(rows, &self.shared.budget),

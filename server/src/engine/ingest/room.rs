@@ -28,7 +28,7 @@ impl Room {
         let reused = self.spare.min(bytes);
         if bytes > reused {
             let more = self.budget.take(self.sharer, bytes - reused).await?;
-            self.add(more);
+            more.join(&mut self.share);
         }
         self.spare -= reused;
         Ok(())
@@ -43,16 +43,8 @@ impl Room {
         self.budget.grow(&mut message, bytes).await?;
         // What comes without room of its own belongs to the same request.
         self.sharer = message.sharer();
-        self.add(message);
+        message.join(&mut self.share);
         Ok(())
-    }
-
-    /// All that it holds is the one request's that takes more.
-    fn add(&mut self, mut more: Share) {
-        if let Some(held) = self.share.take() {
-            more.merge(held);
-        }
-        self.share = Some(more);
     }
 
     /// Says that so much of what it holds is for what comes next: rows take the place of the text that they were read
