@@ -143,6 +143,7 @@ impl From<Error> for Failure {
             Error::EngineDown => (Kind::Unavailable, "ENGINE_DOWN"),
             Error::SessionLost => (Kind::Aborted, "SESSION_LOST"),
             Error::Stalled(_) | Error::NotTaken(_) => (Kind::Aborted, "STALLED"),
+            Error::Quarantined { .. } => (Kind::Precondition, "QUARANTINED"),
             Error::CauseLost => (Kind::Unknown, "CAUSE_LOST"),
             Error::Timeout(_) => (Kind::TooLong, "QUERY_TIMEOUT"),
             Error::ReadTooOld(_) => (Kind::TooLong, "READ_TOO_OLD"),
@@ -187,7 +188,7 @@ fn of_duck(class: Class, message: &str) -> Failure {
         Class::Io => (Kind::BadRequest, "IO"),
         Class::Permission => (Kind::Forbidden, "PERMISSION"),
         Class::Unsupported => (Kind::Unsupported, "UNSUPPORTED"),
-        Class::Other => (Kind::Unknown, "ENGINE"),
+        Class::Internal | Class::Other => (Kind::Unknown, "ENGINE"),
         Class::Unreachable => {
             // What it says may name hosts and paths, which are not for clients.
             tracing::warn!(error = message, "another server cannot be reached");

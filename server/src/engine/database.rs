@@ -27,6 +27,7 @@ use super::{
     outage::Standing,
     plans::Plans,
     posted_views::PostedViews,
+    quarantine::Quarantine,
     queries::{self, Queries},
     replay,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Database {
     pub(crate) board: Board,
     /// The named queries.
     pub(crate) queries: Queries,
+    /// Texts of clients that are refused for a while; it outlives the instance that they have failed.
+    pub(crate) quarantine: Arc<Quarantine>,
     /// The names of the catalogs that were attached when it was opened last, and have come since.
     attached: RwLock<HashSet<String>>,
     pub(super) options: Options,
@@ -196,6 +199,7 @@ impl Database {
             ledgers,
             board,
             queries: Arc::clone(&instance.queries),
+            quarantine: Arc::default(),
             attached: RwLock::new(attached),
             options: options.clone(),
             standing: Standing::new(instance),

@@ -217,6 +217,17 @@ pub enum Error {
     /// DuckDB forgot why a query failed whose first rows were on their way.
     #[error("the statement failed while its rows were on their way, and why is not known; run it again")]
     CauseLost,
+    /// DuckDB has failed at the very same text of late.
+    #[error(
+        "DuckDB has failed at this statement before, which cost every client what it had running, so it is refused for {seconds} \
+         more seconds; write it in another way. What DuckDB said: {message}"
+    )]
+    Quarantined {
+        /// It may be sent again in so many seconds.
+        seconds: u64,
+        /// DuckDB's text.
+        message: String,
+    },
     /// The statement ran for longer than it may.
     #[error("the statement ran for longer than {0:?} and was stopped")]
     Timeout(Duration),

@@ -42,6 +42,7 @@ mod permit;
 mod plans;
 mod posted;
 mod posted_views;
+mod quarantine;
 mod queries;
 mod reader;
 mod replay;

@@ -140,8 +140,9 @@ impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>, posted: Option<Posted>) {
         let mut start = Some(start);
         let posted = posted.as_ref();
-        let streamed =
-            self.on_connection(database, posted, |connection| self.stream_on(connection, &mut start));
+        let streamed = database.quarantine.guard(&self.statement.sql, || {
+            self.on_connection(database, posted, |connection| self.stream_on(connection, &mut start))
+        });
         if let Err(error) = streamed {
             let error = match self.delivery.cancel.explain(error) {
                 Error::CauseLost => self.cause(database, posted),

@@ -7,6 +7,8 @@ use arrow_schema::{Field, Schema, SchemaRef};
 
 use super::{
     BatchStream, Class, Engine, Error, Exports, Place, Result,
+    clock::CommitClock,
+    database::Pooled,
     export::Cleared,
     ffi::{Connection, Prepared, StatementKind, Statements},
     import::{import, imported},
@@ -215,30 +217,8 @@ impl Engine {
         let (database, clock) = (Arc::clone(&self.shared.database), Arc::clone(&self.shared.clock));
         let sql = sql.to_owned();
         self.blocking(move || {
-            let mut connection = database.connection_with(names.as_ref())?;
-            let now = clock.stamp();
-            if let Some(plan) = now.and_then(|now| connection.plans().take(&sql, now)) {
-                let description = description(plan.prepared(), &sql);
-                connection.plans().keep(plan);
-                return description;
-            }
-            // Planning runs nothing, except for the types that a PIVOT makes: those are to be undone.
-            let undone = sql::mentions(&sql, "pivot");
-            if undone {
-                connection.execute("BEGIN TRANSACTION READ ONLY")?;
-            }
-            let planned = prepare_one(&connection, connection.exports(), &sql)
-                .and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
-            if undone && connection.execute("ROLLBACK").is_err() {
-                connection.discard();
-                return planned.map(|(description, _)| description);
-            }
-            let (description, prepared) = planned?;
-            // The statement is fetched next, most likely on this connection.
-            if let Some(now) = now.filter(|_| is_reusable(&prepared, &sql)) {
-                connection.plans().keep(Plan::new(&sql, now, prepared));
-            }
-            Ok(description)
+            let connection = database.connection_with(names.as_ref())?;
+            database.quarantine.guard(&sql, || describe_pooled(connection, &clock, &sql))
         })
         .await
     }
@@ -267,6 +247,33 @@ impl Engine {
             .await
             .unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
     }
+}
+
+/// Describes by the plan that the connection keeps, or keeps the one that it makes for it.
+fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Result<Description> {
+    let now = clock.stamp();
+    if let Some(plan) = now.and_then(|now| connection.plans().take(sql, now)) {
+        let description = description(plan.prepared(), sql);
+        connection.plans().keep(plan);
+        return description;
+    }
+    // Planning runs nothing, except for the types that a PIVOT makes: those are to be undone.
+    let undone = sql::mentions(sql, "pivot");
+    if undone {
+        connection.execute("BEGIN TRANSACTION READ ONLY")?;
+    }
+    let planned = prepare_one(&connection, connection.exports(), sql)
+        .and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
+    if undone && connection.execute("ROLLBACK").is_err() {
+        connection.discard();
+        return planned.map(|(description, _)| description);
+    }
+    let (description, prepared) = planned?;
+    // The statement is fetched next, most likely on this connection.
+    if let Some(now) = now.filter(|_| is_reusable(&prepared, sql)) {
+        connection.plans().keep(Plan::new(sql, now, prepared));
+    }
+    Ok(description)
 }
 
 pub(super) fn describe(connection: &Connection, exports: &Exports, sql: &str) -> Result<Description> {

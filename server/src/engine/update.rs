@@ -111,7 +111,8 @@ impl Engine {
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
             let _held = (excluding, turn, open);
-            job.run(&database.connection_with(names.as_ref())?)
+            let connection = database.connection_with(names.as_ref())?;
+            database.quarantine.guard(&job.statement.sql, || job.run(&connection))
         });
         // A stopped write is waited for: it may have committed just before.
         ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))

@@ -30,7 +30,8 @@ impl Engine {
         let database = Arc::clone(&self.shared.database);
         let ran = self.blocking(move || {
             let _permit = permit;
-            job.run(database.connection_with(names.as_ref())?)
+            let connection = database.connection_with(names.as_ref())?;
+            database.quarantine.guard(&job.statement.sql, || job.run(connection))
         });
         ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))
     }
@@ -45,7 +46,7 @@ struct Job {
 }
 
 impl Job {
-    fn run(self, connection: Pooled) -> Result<Spooled> {
+    fn run(&self, connection: Pooled) -> Result<Spooled> {
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
         let ran = self.in_transaction(&connection);
         if connection.execute("ROLLBACK").is_err() {

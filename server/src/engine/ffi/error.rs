@@ -53,6 +53,8 @@ pub enum Class {
     Fatal,
     /// Stopped or refused, because something else has invalidated the instance.
     Down,
+    /// A fault of DuckDB's own. Where it came while a statement ran, the instance takes no more work.
+    Internal,
     /// Everything else.
     Other,
 }
@@ -241,8 +243,10 @@ fn classify(message: &str) -> Class {
     let head = message.split_once(" Error").map_or("", |(head, _)| head);
     let has = |part: &str| message.contains(part);
     // By the head alone: other texts may quote what a client has written.
-    if head == "FATAL" {
-        return Class::Fatal;
+    match head {
+        "FATAL" => return Class::Fatal,
+        "INTERNAL" => return Class::Internal,
+        _ => {}
     }
     if message.starts_with(ABORTED) {
         return Class::Aborted;
@@ -338,7 +342,7 @@ mod tests {
         let error = DuckError::from_message(message.into());
         assert_eq!(
             (error.class, &*error.message),
-            (Class::Other, "INTERNAL Error: no such entry\n\nLINE 1: ...")
+            (Class::Internal, "INTERNAL Error: no such entry\n\nLINE 1: ...")
         );
     }
 

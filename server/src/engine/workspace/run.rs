@@ -25,6 +25,7 @@ use crate::{
         gates::Excluding,
         open_writes::{Kind, OpenWrite},
         outlet,
+        quarantine::Quarantine,
         spool::Spool,
         statement::{bind, describe, description, extract, prepare_one},
         turn::TurnPermit,
@@ -92,6 +93,7 @@ impl Engine {
                 folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
                 can_write: !self.read_only(),
                 watched: execution.is_watched(),
+                quarantine: Arc::clone(&self.shared.database.quarantine),
             };
             if run.grant.is_none() && taken.seat().writes_as().is_none() {
                 self.limit_read(&cancel.0);
@@ -151,28 +153,30 @@ impl Engine {
     ) -> Result<Description> {
         let sql = sql::localise(sql)?.into_owned();
         let mut taken = workspace.take(self.seat_wait()).await?;
-        self.blocking(move || {
-            let seat = taken.seat();
-            seat.check_not_lost()?;
-            if let Some(open) = &mut seat.transaction {
-                open.reads();
-                let planned = match open.take_plan(&sql) {
-                    Some(prepared) => Ok(prepared),
-                    None => prepare_one(&seat.connection, seat.connection.exports(), &sql),
-                };
-                let described = planned.and_then(|prepared| Ok((description(&prepared, &sql)?, prepared)));
-                open.troubled |= described.is_err();
-                let (described, prepared) = described?;
-                open.keep_plan(&sql, prepared);
-                return Ok(described);
-            }
-            seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-            let described = describe(&seat.connection, seat.connection.exports(), &sql);
-            seat.connection.execute("ROLLBACK")?;
-            described
-        })
-        .await
+        let quarantine = Arc::clone(&self.shared.database.quarantine);
+        self.blocking(move || quarantine.guard(&sql, || describe_on(taken.seat(), &sql))).await
     }
+}
+
+/// Plans a statement, in the transaction where one is open, and keeps the plan there.
+fn describe_on(seat: &mut Seat, sql: &str) -> Result<Description> {
+    seat.check_not_lost()?;
+    if let Some(open) = &mut seat.transaction {
+        open.reads();
+        let planned = match open.take_plan(sql) {
+            Some(prepared) => Ok(prepared),
+            None => prepare_one(&seat.connection, seat.connection.exports(), sql),
+        };
+        let described = planned.and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
+        open.troubled |= described.is_err();
+        let (described, prepared) = described?;
+        open.keep_plan(sql, prepared);
+        return Ok(described);
+    }
+    seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+    let described = describe(&seat.connection, seat.connection.exports(), sql);
+    seat.connection.execute("ROLLBACK")?;
+    described
 }
 
 /// One statement or script on its thread.
@@ -187,6 +191,7 @@ struct Run {
     can_write: bool,
     /// Somebody asks how far it is.
     watched: bool,
+    quarantine: Arc<Quarantine>,
 }
 
 /// What running gave.
@@ -200,7 +205,9 @@ enum Ran {
 impl Run {
     fn run(mut self, mut taken: Taken, start: oneshot::Sender<Result<Started>>) {
         let mut start = Some(start);
-        let ran = self.on_seat(&mut taken, &mut start);
+        let quarantine = Arc::clone(&self.quarantine);
+        let text = self.statement.sql.clone();
+        let ran = quarantine.guard(&text, || self.on_seat(&mut taken, &mut start));
         if let Ok(Ran::NeedsTurn) = ran {
             answer(&mut start, Ok(Started::NeedsTurn(taken)));
             return;

@@ -231,6 +231,7 @@ pub(crate) fn commit_error(error: Error) -> Error {
                 | Class::Fatal
                 | Class::Down
                 | Class::DiskFull
+                | Class::Internal
                 | Class::Other,
             message,
         } => Error::CommitUnknown(message),
@@ -243,15 +244,11 @@ pub(crate) fn commit_error(error: Error) -> Error {
 pub(super) fn statement_error(error: Error) -> Error {
     match error {
         Error::Duck { class: Class::Other, ref message }
-            if !message.is_empty() && !tells_of_a_bug(message) =>
+            if !message.is_empty() && !message.contains("Failed to commit") =>
         {
             error
         }
+        // A fault of DuckDB's own may come from any place, also from within a COMMIT.
         error => commit_error(error),
     }
-}
-
-/// Such an error may come from any place, also from within a COMMIT.
-fn tells_of_a_bug(message: &str) -> bool {
-    message.starts_with("INTERNAL") || message.contains("Failed to commit")
 }

@@ -1,5 +1,6 @@
 //! The database fails and is opened again: what everybody is told, and what is left of it.
 
+mod faults;
 mod start;
 mod storage;
 
