@@ -276,6 +276,7 @@ impl Merged {
                 path,
                 queries: queries::queries(self.query)?,
                 pipelines: pipelines::pipelines(self.pipeline)?,
+                overdue_grace: engine::OVERDUE_GRACE,
                 job_clock: engine::JobClock::default(),
             },
             sessions: SessionLimits {

@@ -29,6 +29,11 @@ pub(crate) const QUEUE_BYTES: Metric =
 pub(crate) const BULK_UPLOADS: Metric =
     metric("merganser_bulk_uploads", Unit::Count, "Uploads under way that append on their own connection");
 pub(crate) const READS: Metric = metric("merganser_reads", Unit::Count, "Reads that run or stream");
+pub(crate) const STATEMENTS_OVERDUE: Metric = metric(
+    "merganser_statements_overdue",
+    Unit::Count,
+    "Statements that were stopped and go on, because DuckDB does not hear it",
+);
 pub(crate) const SESSIONS: Metric = metric("merganser_sessions", Unit::Count, "Open sessions");
 pub(crate) const CONNECTIONS: Metric = metric("merganser_connections", Unit::Count, "Open connections");
 pub(crate) const WAL_BYTES: Metric =
@@ -85,8 +90,18 @@ const COUNTERS: [Metric; 8] = [
     CHECKPOINTS,
     STATEMENTS,
 ];
-const GAUGES: [Metric; 9] =
-    [QUEUE_UNITS, QUEUE_BYTES, BULK_UPLOADS, READS, SESSIONS, CONNECTIONS, WAL_BYTES, DISK_FREE_BYTES, READY];
+const GAUGES: [Metric; 10] = [
+    QUEUE_UNITS,
+    QUEUE_BYTES,
+    BULK_UPLOADS,
+    READS,
+    STATEMENTS_OVERDUE,
+    SESSIONS,
+    CONNECTIONS,
+    WAL_BYTES,
+    DISK_FREE_BYTES,
+    READY,
+];
 /// Histograms of times, in seconds.
 pub(crate) const TIMES: [Metric; 4] = [COMMIT_SECONDS, CHECKPOINT_SECONDS, STATEMENT_SECONDS, JOB_SECONDS];
 /// Histograms of counts.

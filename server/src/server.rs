@@ -282,6 +282,7 @@ fn sample(engine: Engine, sessions: Arc<Sessions>, places: [Places; 2]) -> impl 
         metrics::now(&metrics::QUEUE_BYTES, engine.bytes_queued() as u64);
         metrics::now(&metrics::BULK_UPLOADS, engine.bulk_uploads_in_progress() as u64);
         metrics::now(&metrics::READS, engine.reads_in_progress() as u64);
+        metrics::now(&metrics::STATEMENTS_OVERDUE, engine.statements_overdue() as u64);
         metrics::now(&metrics::SESSIONS, sessions.count() as u64);
         metrics::now(&metrics::CONNECTIONS, places.iter().map(Places::taken).sum::<usize>() as u64);
         metrics::now(&metrics::WAL_BYTES, engine.wal_bytes());

@@ -3,11 +3,11 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arrow_array::RecordBatch;
@@ -17,7 +17,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, delivery::cancelled, error::Class, ffi::Interrupt, outlet::Outlet};
+use super::{
+    Error,
+    delivery::cancelled,
+    error::Class,
+    ffi::Interrupt,
+    outlet::Outlet,
+    overdue::{Late, OVERDUE_AFTER, Overdue},
+};
 
 /// An interrupt is repeated so often.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
@@ -93,6 +100,21 @@ struct CancelState {
     failure: Mutex<Option<Error>>,
     /// Present while the statement runs: an interrupt after its end would hit the connection's next one.
     running: Mutex<Option<Interrupt>>,
+    /// Where it is counted if it goes on after its stop.
+    watched: OnceLock<(Arc<Overdue>, Holds)>,
+    /// Present from the moment when it is overdue, until it ends.
+    late: Mutex<Option<Late>>,
+    /// Cancelled at that moment.
+    overdue: CancellationToken,
+}
+
+/// What a statement keeps from others while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// One of the places for reads.
+    Place,
+    /// Something else, such as the turn.
+    Other,
 }
 
 impl Cancel {
@@ -131,15 +153,44 @@ impl Cancel {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
+            let stopped = Instant::now();
             runtime.spawn(async move {
                 loop {
                     tokio::time::sleep(INTERRUPT_AGAIN).await;
                     match again.upgrade() {
-                        Some(cancel) if cancel.interrupt_once() => {}
+                        Some(cancel) if cancel.interrupt_once() => cancel.look_how_late(stopped),
                         _ => return,
                     }
                 }
             });
+        }
+    }
+
+    /// From now on it is counted among those that are overdue, if it comes to that.
+    pub(super) fn watch(&self, overdue: &Arc<Overdue>, holds: Holds) {
+        let _ = self.state.watched.set((Arc::clone(overdue), holds));
+    }
+
+    fn look_how_late(&self, stopped: Instant) {
+        let Some((overdue, holds)) = self.state.watched.get() else { return };
+        let running = self.state.running.lock();
+        if running.is_none() || stopped.elapsed() < OVERDUE_AFTER {
+            return;
+        }
+        let mut late = self.state.late.lock();
+        late.get_or_insert_with(|| overdue.add(*holds == Holds::Place)).look();
+        self.state.overdue.cancel();
+    }
+
+    /// What `work` gives, or why it was stopped once it is overdue: then it goes on, and nobody waits for it.
+    pub(super) async fn unless_overdue<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.state.overdue.cancelled() => Err(self.explain(cancelled())),
         }
     }
 
@@ -225,7 +276,9 @@ struct Running<'a> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        *self.cancel.state.running.lock() = None;
+        let mut running = self.cancel.state.running.lock();
+        *running = None;
+        *self.cancel.state.late.lock() = None;
     }
 }
 

@@ -15,6 +15,11 @@ impl Engine {
         self.shared.budget.taken()
     }
 
+    /// Statements that go on although they were stopped.
+    pub fn statements_overdue(&self) -> usize {
+        self.shared.overdue.count()
+    }
+
     /// Writes that are open beside the writer's: statements, transactions, and uploads that make their table.
     pub fn writes_open(&self) -> usize {
         self.shared.database.writes.count()

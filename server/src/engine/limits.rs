@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{
     Engine, Error, Result,
-    batch_stream::Cancel,
+    batch_stream::{Cancel, Holds},
     open_writes::{Kind, OpenWrite},
     turn::TurnPermit,
 };
@@ -17,19 +17,25 @@ use crate::sql;
 const STATEMENT_BYTES: u64 = 1 << 20;
 
 impl Engine {
-    /// Stops a statement that reads once its time is over, or its snapshot too old.
+    /// Stops a statement that reads, in its place, once its time is over, or its snapshot too old.
     pub(super) fn limit_read(&self, cancel: &Cancel) {
+        cancel.watch(&self.shared.overdue, Holds::Place);
         let options = &self.shared.options;
         match (options.query_timeout, options.read_age) {
             (timeout, Some(age)) if timeout.is_none_or(|timeout| age < timeout) => {
                 stop_after(cancel, age, Error::ReadTooOld(age));
             }
-            _ => self.limit_write(cancel),
+            _ => self.limit(cancel),
         }
     }
 
     /// Stops any other statement once its time is over.
     pub(super) fn limit_write(&self, cancel: &Cancel) {
+        cancel.watch(&self.shared.overdue, Holds::Other);
+        self.limit(cancel);
+    }
+
+    fn limit(&self, cancel: &Cancel) {
         if let Some(timeout) = self.shared.options.query_timeout {
             stop_after(cancel, timeout, Error::Timeout(timeout));
         }

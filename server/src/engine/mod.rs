@@ -38,6 +38,7 @@ mod names;
 mod open_writes;
 mod outage;
 mod outlet;
+mod overdue;
 mod permit;
 mod plans;
 mod posted;
@@ -101,6 +102,7 @@ pub(crate) use ipc::reads as reads_arrow_file;
 use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
+use overdue::Overdue;
 use turn::Turn;
 pub(crate) use types::{Extension, type_name};
 use writer::WriterHandle;
@@ -152,6 +154,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// How old the snapshot of a read may become; `None` is for ever.
     pub read_age: Option<Duration>,
+    /// How long statements that go on after their stop may hold all places for reads.
+    pub overdue_grace: Duration,
     /// Extensions, secrets and sources.
     pub lake: Lake,
     /// Named queries.
@@ -161,6 +165,9 @@ pub struct Options {
     /// By which jobs are run.
     pub job_clock: JobClock,
 }
+
+/// How long statements that DuckDB does not stop may keep everybody from reading.
+pub const OVERDUE_GRACE: Duration = Duration::from_secs(60);
 
 impl Default for Options {
     fn default() -> Self {
@@ -182,6 +189,7 @@ impl Default for Options {
             wal_limit_bytes: 4 << 30,
             disk_reserve_bytes: 64 << 20,
             read_age: Some(Duration::from_secs(600)),
+            overdue_grace: OVERDUE_GRACE,
             lake: Lake::default(),
             queries: Vec::new(),
             pipelines: Vec::new(),
@@ -206,6 +214,8 @@ struct Shared {
     merges: MergeQueue,
     bulks: Arc<tokio::sync::Semaphore>,
     reads: Arc<tokio::sync::Semaphore>,
+    /// Statements that go on although they were stopped.
+    overdue: Arc<Overdue>,
     turn: Turn,
     ledger: SharedLedger,
     ledger_table: Arc<LedgerTable>,
@@ -234,6 +244,12 @@ impl Engine {
         let catalog = Arc::new(Catalog::new(Arc::clone(&database), Arc::clone(&clock)));
         let jobs = Jobs::new(&database)?;
         supervisor::start(&database, Arc::clone(&clock))?;
+        let watched = Arc::downgrade(&database);
+        let overdue = Overdue::new(options.read_concurrency, options.overdue_grace, move |reason| {
+            if let Some(database) = watched.upgrade() {
+                database.invalidate(reason);
+            }
+        });
         Ok(Self {
             shared: Arc::new(Shared {
                 catalog,
@@ -241,6 +257,7 @@ impl Engine {
                 merges: MergeQueue::new(options.queue_units, options.queue_bytes, options.wait),
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
+                overdue,
                 turn: Turn::new(options.wait),
                 ledger,
                 ledger_table,

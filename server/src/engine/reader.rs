@@ -98,7 +98,9 @@ impl Engine {
         };
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start, posted)));
-        match started.await.map_err(|_| Error::Internal("the read ended without an answer".into()))?? {
+        let started =
+            async { started.await.map_err(|_| Error::Internal("the read ended without an answer".into()))? };
+        match cancel.0.unless_overdue(started).await? {
             Started::Rows(schema) => Ok(Some(BatchStream::running(schema, batches, cancel))),
             Started::Writes => Ok(None),
         }
@@ -199,7 +201,7 @@ impl Read {
     }
 
     fn run_for_nothing(&self, connection: &Pooled) -> Result<()> {
-        let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
+        let prepared = self.plan(connection)?;
         bind(&prepared, &self.statement, 0)?;
         self.delivery.cancel.while_running(prepared.interrupt(), || Ok(prepared.stream()?.discard()?))
     }
@@ -269,7 +271,7 @@ impl Read {
                 }
             }
         }
-        let prepared = prepare_one(connection, connection.exports(), &self.statement.sql)?;
+        let prepared = self.plan(connection)?;
         if !prepared.kind().may_read() {
             answer(start, Started::Writes);
             return Ok(None);
@@ -281,6 +283,12 @@ impl Read {
         }
         let reusable = matches!(ran, Ran::Read) && is_reusable(&prepared, &self.statement.sql);
         Ok(now.filter(|_| reusable).map(|now| Plan::new(&self.statement.sql, now, prepared).proven()))
+    }
+
+    /// Plans, which runs functions whose arguments are constants.
+    fn plan(&self, connection: &Pooled) -> Result<Prepared> {
+        let plan = || prepare_one(connection, connection.exports(), &self.statement.sql);
+        self.delivery.cancel.while_running(connection.interrupt(), plan)
     }
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.

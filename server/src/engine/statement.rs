@@ -7,6 +7,7 @@ use arrow_schema::{Field, Schema, SchemaRef};
 
 use super::{
     BatchStream, Class, Engine, Error, Exports, Place, Result,
+    batch_stream::{Cancel, CancelOnDrop},
     clock::CommitClock,
     database::Pooled,
     export::Cleared,
@@ -216,11 +217,31 @@ impl Engine {
         };
         let (database, clock) = (Arc::clone(&self.shared.database), Arc::clone(&self.shared.clock));
         let sql = sql.to_owned();
-        self.blocking(move || {
+        self.planning(move |cancel| {
             let connection = database.connection_with(names.as_ref())?;
-            database.quarantine.guard(&sql, || describe_pooled(connection, &clock, &sql))
+            let interrupt = connection.interrupt();
+            database
+                .quarantine
+                .guard(&sql, || cancel.while_running(interrupt, || describe_pooled(connection, &clock, &sql)))
         })
         .await
+    }
+
+    /// Runs what plans a statement on a thread, in a place for reads and for as long as a read may: planning runs
+    /// functions whose arguments are constants, however long they take.
+    pub(super) async fn planning<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Cancel) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let permit = self.read_permit().await?;
+        let cancel = CancelOnDrop::default();
+        self.limit_read(&cancel.0);
+        let stop = cancel.0.clone();
+        let planned = self.blocking(move || {
+            let _permit = permit;
+            work(&stop)
+        });
+        cancel.0.unless_overdue(planned).await.map_err(|error| cancel.0.explain(error))
     }
 
     /// Parses a script and tells whether it may be run as one.

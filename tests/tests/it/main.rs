@@ -42,6 +42,7 @@ mod named_queries;
 mod new_columns;
 mod open_modes;
 mod out_of_memory;
+mod overdue;
 mod overload;
 mod pipelines;
 mod poll;

@@ -33,7 +33,8 @@ impl Engine {
             let connection = database.connection_with(names.as_ref())?;
             database.quarantine.guard(&job.statement.sql, || job.run(connection))
         });
-        ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))
+        let ran = cancel.0.unless_overdue(ran).await;
+        ran.map(Outcome::from).map_err(|error| cancel.0.explain(error))
     }
 }
 

@@ -95,7 +95,8 @@ impl Engine {
                 watched: execution.is_watched(),
                 quarantine: Arc::clone(&self.shared.database.quarantine),
             };
-            if run.grant.is_none() && taken.seat().writes_as().is_none() {
+            let reads = run.grant.is_none() && taken.seat().writes_as().is_none();
+            if reads {
                 self.limit_read(&cancel.0);
             } else {
                 self.limit_write(&cancel.0);
@@ -103,10 +104,11 @@ impl Engine {
             execution.begins(&cancel.0);
             let span = tracing::Span::current();
             tokio::task::spawn_blocking(move || span.in_scope(|| run.run(taken, start)));
-            match started
-                .await
-                .map_err(|_| Error::Internal("the statement ended without an answer".into()))??
-            {
+            let started = async {
+                started.await.map_err(|_| Error::Internal("the statement ended without an answer".into()))?
+            };
+            // A write is waited for: it may commit.
+            match if reads { cancel.0.unless_overdue(started).await } else { started.await }? {
                 Started::Rows(schema) => {
                     return Ok(Outcome::Rows(BatchStream::running(schema, batches, cancel)));
                 }
@@ -154,7 +156,12 @@ impl Engine {
         let sql = sql::localise(sql)?.into_owned();
         let mut taken = workspace.take(self.seat_wait()).await?;
         let quarantine = Arc::clone(&self.shared.database.quarantine);
-        self.blocking(move || quarantine.guard(&sql, || describe_on(taken.seat(), &sql))).await
+        self.planning(move |cancel| {
+            let seat = taken.seat();
+            let interrupt = seat.connection.interrupt();
+            quarantine.guard(&sql, || cancel.while_running(interrupt, || describe_on(seat, &sql)))
+        })
+        .await
     }
 }
 
@@ -276,11 +283,16 @@ impl Run {
         ran.map_err(name_global_setting)
     }
 
+    /// Plans, which runs functions whose arguments are constants.
+    fn plan(&self, seat: &Seat) -> Result<Prepared> {
+        let plan = || prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql);
+        self.delivery.cancel.while_running(seat.connection.interrupt(), plan)
+    }
+
     /// A statement outside a transaction, in a READ ONLY one.
     fn read_only_first(&self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
         seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let ran = prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)
-            .and_then(|prepared| self.perform(&prepared, watch, start, false));
+        let ran = self.plan(seat).and_then(|prepared| self.perform(&prepared, watch, start, false));
         let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = seat.connection.execute(end);
         match ran {
@@ -315,7 +327,7 @@ impl Run {
         let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql)?,
+            None => self.plan(seat)?,
         };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);

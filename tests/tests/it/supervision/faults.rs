@@ -22,8 +22,7 @@ async fn fail(server: &TestServer, sent: impl Future<Output = Result<(), mergans
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_duckdb_fails_at_does_so_once() {
     let server = TestServer::start().await;
-    let (client, session, writer) =
-        (server.client().await, server.client().await, server.client().await);
+    let (client, session, writer) = (server.client().await, server.client().await, server.client().await);
     session.execute("CREATE TEMP TABLE held AS SELECT 1 AS i").await.unwrap();
     writer.execute("CREATE TABLE t (i INTEGER)").await.unwrap();
     let own = format!("{FAULT} -- in a session");
