@@ -3,6 +3,7 @@
 
 mod catalogs;
 mod lake;
+mod log_filter;
 mod options;
 mod pipelines;
 mod queries;
@@ -232,9 +233,7 @@ impl Merged {
         if self.token_idle < Duration::from_secs(1) {
             return Err(invalid("token_idle", "must be at least 1s"));
         }
-        tracing_subscriber::EnvFilter::try_new(&self.log_level).map_err(|_| {
-            invalid("log_level", "is no level (error, warn, info, debug, trace) and no filter")
-        })?;
+        log_filter::check(&self.log_level)?;
         let secrets = lake::secrets(self.secret)?;
         let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
         let reads = lake::reads(self.read_directories, &catalogs)?;
