@@ -238,6 +238,11 @@ impl Merged {
         let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
         let reads = lake::reads(self.read_directories, &catalogs)?;
         let path = (database != ":memory:").then(|| PathBuf::from(database));
+        if path.is_some() {
+            engine::check_path(database).map_err(|reason| {
+                invalid("database", &format!("{reason}, or \":memory:\" to keep nothing"))
+            })?;
+        }
         let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
         let lake = engine::Lake {
             extension_directory: lake::extension_directory(self.extension_directory)?,

@@ -162,6 +162,7 @@ impl From<Error> for Failure {
             Error::InitSql { .. }
             | Error::Setup { .. }
             | Error::NameClash(_)
+            | Error::NotDuckDb(_)
             | Error::LedgerClash(_)
             | Error::WalUnreadable(_) => return Self::internal(&text),
             Error::Internal(detail) => return Self::internal(&detail),

@@ -8,7 +8,7 @@ use super::{
     ConfigError, invalid,
     lake::{checked_name, yes},
 };
-use crate::engine::{AttachedCatalog, CatalogKind, Lake, Maintenance, Secret, SecretKind};
+use crate::engine::{self, AttachedCatalog, CatalogKind, Lake, Maintenance, Secret, SecretKind};
 
 /// A catalog as the file has it.
 #[derive(Debug, Deserialize, Serialize)]
@@ -122,6 +122,9 @@ fn catalog(
         None if kind == CatalogKind::Postgres && secret.is_some() => String::new(),
         None => return Err(wrong(key, "is missing")),
     };
+    if kind == CatalogKind::Sqlite && location.trim().is_empty() {
+        return Err(wrong(key, "is empty"));
+    }
     // Any client may ask DuckDB how a catalog is attached.
     if location.to_lowercase().contains("password") || location.contains("://") {
         let reason = "is shown to every client; write it as words (host=... dbname=...) and put the password \
@@ -138,7 +141,13 @@ fn catalog(
         .unwrap_or_default()
         .checked()
         .map_err(|(key, reason)| wrong(&format!("maintenance.{key}"), reason))?;
-    Ok(AttachedCatalog { kind, location, secret, read_only, required, maintenance, name })
+    let catalog = AttachedCatalog { kind, location, secret, read_only, required, maintenance, name };
+    if let Some(file) = catalog.duckdb_file() {
+        engine::check_path(file).map_err(|reason| {
+            invalid(&format!("catalog.{key}"), &format!("of {:?} {reason}", catalog.name))
+        })?;
+    }
+    Ok(catalog)
 }
 
 impl MaintenanceEntry {

@@ -13,6 +13,7 @@ use super::{
     Error, Exports, Options, Result,
     answers::first_text,
     brackets::Brackets,
+    database_file,
     disk::DiskRoom,
     ffi::{
         self, BatchView, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
@@ -97,6 +98,7 @@ impl Instance {
         board: &Board,
     ) -> Result<(Self, HashSet<String>)> {
         if let Some(path) = &options.path {
+            database_file::check(path)?;
             log_head::check(path)?;
         }
         let settings = settings(options);
@@ -129,7 +131,10 @@ impl Instance {
         if !options.lake.catalogs.is_empty() {
             connection.execute(NO_SIMILAR_NAMES)?;
         }
-        let catalog = first_text(&connection, "SELECT current_database()")?;
+        let catalog = first_text(&connection, "SELECT system.main.current_database()")?;
+        if options.path.is_some() {
+            database_file::check_opened(&connection, &catalog)?;
+        }
         let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
         if let Some(script) = &options.init_sql {
             // On a connection of its own: a USE or SET in it must not stay behind in the pool.

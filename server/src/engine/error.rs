@@ -261,6 +261,9 @@ pub enum Error {
     #[error("the start-up SQL in {name} failed: {reason}")]
     InitSql {
         /// The script's name.
+    /// What is to be opened as a file of DuckDB is none, with the reason.
+    #[error("{0}")]
+    NotDuckDb(String),
         name: String,
         /// DuckDB's text.
         reason: String,

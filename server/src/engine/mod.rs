@@ -14,6 +14,7 @@ mod catalog;
 mod clock;
 mod coalesce;
 mod database;
+mod database_file;
 mod delivery;
 mod disk;
 mod error;
@@ -69,6 +70,7 @@ pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
+pub use database_file::check_path;
 pub use ingest::{
     Ack, Arrived, Arriving, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey,
     Pending, Room, Rows, Share,

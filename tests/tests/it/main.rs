@@ -47,6 +47,7 @@ mod overload;
 mod pipelines;
 mod poll;
 mod reads;
+mod refused_starts;
 mod schema_changes;
 mod shutdown;
 mod snapshots;

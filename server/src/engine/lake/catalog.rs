@@ -1,6 +1,6 @@
 //! Catalogs: databases besides the server's own that are attached at every start.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     Connection, Result,
@@ -9,7 +9,7 @@ use super::{
     unless_missed,
 };
 use crate::{
-    engine::{answers::first_text, jobs},
+    engine::{answers::first_text, database_file, jobs},
     sql::{literal, quote},
 };
 
@@ -137,6 +137,16 @@ impl AttachedCatalog {
         self.kind != CatalogKind::Postgres && !self.location.starts_with("postgres:")
     }
 
+    /// The file of DuckDB that it is, or that has the metadata of a lake.
+    pub fn duckdb_file(&self) -> Option<&str> {
+        let elsewhere = ["postgres:", "sqlite:"].iter().any(|scheme| self.location.starts_with(scheme));
+        match self.kind {
+            CatalogKind::DuckDb => Some(&self.location),
+            CatalogKind::DuckLake { .. } if !elsewhere => Some(&self.location),
+            _ => None,
+        }
+    }
+
     /// Whether all that has to be opened for it is known before it is there.
     pub fn may_come_late(&self) -> bool {
         self.is_file() && self.kind != CatalogKind::DuckLake { data_path: None }
@@ -179,6 +189,9 @@ impl AttachedCatalog {
         if self.secret.is_none() && self.extensions().any(|name| name == POSTGRES) {
             connection.execute(NO_SECRET)?;
         }
+        if let Some(file) = self.duckdb_file() {
+            database_file::check(Path::new(file))?;
+        }
         connection.execute(&self.attach_sql(read_only))?;
         // SQLite's file is opened when it is asked first.
         if self.kind == CatalogKind::Sqlite {
@@ -187,6 +200,14 @@ impl AttachedCatalog {
             if let Err(error) = connection.execute(&tables) {
                 self.detach(connection)?;
                 return Err(error.into());
+            }
+        }
+        if self.duckdb_file().is_some() {
+            let metadata = metadata_of(&self.name);
+            let opened = if self.is_shared() { &metadata } else { &self.name };
+            if let Err(error) = database_file::check_opened(connection, opened) {
+                self.detach(connection)?;
+                return Err(error);
             }
         }
         Ok(())
@@ -231,7 +252,11 @@ impl AttachedCatalog {
                 options.extend(data_path.as_ref().map(|path| format!("DATA_PATH {}", literal(path))));
                 format!("ducklake:{}", self.location)
             }
-            CatalogKind::DuckDb => self.location.clone(),
+            // Else DuckDB guesses the type.
+            CatalogKind::DuckDb => {
+                options.push("TYPE duckdb".into());
+                self.location.clone()
+            }
             CatalogKind::Postgres => {
                 options.push("TYPE postgres".into());
                 options.extend(secret("SECRET"));
@@ -280,7 +305,7 @@ mod tests {
         let postgres = catalog(CatalogKind::Postgres, "host=db", Some("pg"));
         assert_eq!(postgres.attach_sql(false), "ATTACH 'host=db' AS \"lake\" (TYPE postgres, SECRET 'pg')");
         let file = catalog(CatalogKind::DuckDb, "/d/it's.db", None);
-        assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\"");
+        assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\" (TYPE duckdb)");
         assert_eq!(file.extensions().count(), 0);
     }
 }
