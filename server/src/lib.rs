@@ -34,11 +34,14 @@ mod sql;
 mod statement_log;
 pub mod telemetry;
 
+use std::io::IsTerminal;
+
 pub use config::Config;
 pub use server::{Server, ServerError};
 pub use session::SessionLimits;
 
-/// Resolves at SIGTERM or Ctrl-C.
+/// Resolves at SIGTERM or Ctrl-C, and at SIGHUP where it says that the server's terminal is gone. Of any other SIGHUP, with
+/// which servers are told to read their configuration anew, the log says that nothing comes of it.
 ///
 /// # Errors
 /// When the process cannot listen for signals.
@@ -46,10 +49,20 @@ pub fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let has_terminal = std::io::stdin().is_terminal();
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return,
+                _ = interrupt.recv() => return,
+                _ = hang_up.recv() => {
+                    if has_terminal {
+                        return;
+                    }
+                    tracing::warn!("SIGHUP changes nothing: the configuration is read at the start, so restart the server");
+                }
+            }
         }
     })
 }

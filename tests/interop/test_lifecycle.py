@@ -1,5 +1,9 @@
 """Start, stop, crash and options of the server."""
 
+import os
+import pty
+import signal
+import subprocess
 import threading
 from hashlib import sha256
 
@@ -8,7 +12,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from harness import refused, run_to_exit
+from harness import BINARY, ENVIRONMENT, refused, run_to_exit
 from workers import put, unit
 
 NUMBERS = pa.table({"x": [1, 2, 3]})
@@ -101,6 +105,18 @@ class TestStop:
         server = start(database)
         server.put(NUMBERS, "t")
         server.stop()
+        assert not database.with_name(database.name + ".wal").exists()
+
+    def test_the_end_of_its_terminal_is_an_orderly_stop(self, database):
+        terminal, its_end = pty.openpty()
+        command = [BINARY, "--database", str(database), "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(command, env=ENVIRONMENT, stdin=its_end, stdout=subprocess.PIPE, text=True) as server:
+            uri = server.stdout.readline().split()[-1]
+            with flight.connect(uri) as client:
+                put(client, unit(1, 1, 10))
+            server.send_signal(signal.SIGHUP)
+            assert server.wait(timeout=30) == 0
+        os.close(its_end), os.close(terminal)
         assert not database.with_name(database.name + ".wal").exists()
 
     @pytest.mark.parametrize("stop", ["SIGTERM", "SIGKILL"])

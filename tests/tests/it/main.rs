@@ -51,6 +51,7 @@ mod refused_starts;
 mod schema_changes;
 mod shutdown;
 mod snapshots;
+mod signals;
 mod sources;
 mod statement_timeout;
 mod supervision;
