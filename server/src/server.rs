@@ -1,13 +1,20 @@
 //! The only assembler: opens the engine, puts the service on the network, and takes both down in order.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{self, Future},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
+    task::JoinSet,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
 use tower::util::MapRequestLayer;
 
@@ -65,6 +72,9 @@ pub enum ServerError {
     /// The database failed while the server ran, and cannot be opened again in this process.
     #[error("the database failed and cannot be opened again in this process: {0}; start the server again")]
     Lost(String),
+    /// A task that sessions need has panicked.
+    #[error("a task of the server has ended that it cannot do without: {0}; start the server again")]
+    Panicked(String),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {reason}")]
     Bind {
@@ -86,7 +96,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::WriteAheadLog { .. } => DAMAGED,
-            Self::Lost(_) => LOST,
+            Self::Lost(_) | Self::Panicked(_) => LOST,
             Self::Open { .. } | Self::Bind { .. } | Self::Random(_) | Self::Transport(_) => 1,
         }
     }
@@ -183,15 +193,16 @@ impl Server {
     /// drain time, commits what the writer holds, and checkpoints.
     ///
     /// # Errors
-    /// [`ServerError::Transport`]; [`ServerError::Lost`], after which threads may still hang in the engine, so
+    /// [`ServerError::Transport`]; [`ServerError::Lost`] and [`ServerError::Panicked`], after which threads may still hang in the engine, so
     /// that the process had better end at once.
     pub async fn run(self, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
         let network = &self.config.network;
         let (sessions, places) = (Arc::clone(&self.sessions), self.places.clone());
         let (closed, closings) = mpsc::unbounded_channel();
-        let _sweeping = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).sweep(SWEEP)));
-        let _closing = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).end_with(closings)));
-        let _letting_go = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&sessions).let_go_when_down()));
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(Arc::clone(&sessions).sweep(SWEEP));
+        upkeep.spawn(Arc::clone(&sessions).end_with(closings));
+        upkeep.spawn(Arc::clone(&sessions).let_go_when_down());
         let door = &self.authenticator;
         let log = Arc::clone(&self.log);
         let stopping = CancellationToken::new();
@@ -220,6 +231,7 @@ impl Server {
         let served = tokio::select! {
             served = &mut serving => served,
             reason = reporter.follow(self.engine.condition()) => return Err(ServerError::Lost(reason)),
+            reason = first_panic(&mut upkeep) => return Err(ServerError::Panicked(reason)),
             () = stop => {
                 tracing::info!("stopping: no new connections");
                 reporter.clone().stopping().await;
@@ -259,6 +271,16 @@ impl Server {
         });
         Ok(())
     }
+}
+
+/// Waits until one of the tasks has panicked; for ever, while none has.
+async fn first_panic(tasks: &mut JoinSet<()>) -> String {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(panic) = ended {
+            return panic.to_string();
+        }
+    }
+    future::pending().await
 }
 
 /// Waits until no request over HTTP is under way.
@@ -325,5 +347,23 @@ fn warn_of_risks(config: &Config) {
     }
     if security.users.is_empty() && security.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
         tracing::warn!("there are no users: whoever can connect can do whatever DuckDB can");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_told_and_one_that_ends_is_not() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async {});
+        tasks.spawn(future::pending());
+        tasks.spawn(async {
+            tokio::task::yield_now().await;
+            panic!("a test");
+        });
+        assert!(first_panic(&mut tasks).await.contains("panicked"));
+        assert_eq!(tasks.len(), 1, "the others go on");
     }
 }

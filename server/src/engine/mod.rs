@@ -41,6 +41,7 @@ mod outage;
 mod outlet;
 mod overdue;
 mod permit;
+mod panics;
 mod plans;
 mod posted;
 mod posted_views;

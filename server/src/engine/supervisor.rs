@@ -17,8 +17,11 @@ use super::{
     clock::CommitClock,
     database::{Database, Instance},
     ffi::Pulse,
+    panics,
 };
 
+/// The thread.
+const NAME: &str = "supervisor";
 /// How long the old instance may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 /// An interrupt is repeated so often: DuckDB forgets one that comes just before a statement begins.
@@ -32,10 +35,19 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 pub(super) fn start(database: &Arc<Database>, clock: Arc<CommitClock>) -> Result<()> {
     let database = Arc::downgrade(database);
     thread::Builder::new()
-        .name("supervisor".into())
-        .spawn(move || watch(&database, &clock))
+        .name(NAME.into())
+        .spawn(move || or_lose(&database, || watch(&database, &clock)))
         .map_err(|error| Error::Internal(format!("the supervisor's thread cannot start: {error}")))?;
     Ok(())
+}
+
+/// Supervises. Should that panic, nobody would open the database again, so it is given up, and with it the process.
+fn or_lose(database: &Weak<Database>, supervise: impl FnOnce()) {
+    if let Some(reason) = panics::caught(NAME, supervise)
+        && let Some(database) = database.upgrade()
+    {
+        database.lose(&format!("the thread that opens it again has ended: {reason}"));
+    }
 }
 
 /// Opens the database again, as often as it fails.
@@ -199,6 +211,14 @@ mod tests {
         database.invalidate("a test");
         assert!(matches!(database.wait_until_open(), Err(Error::Stopping)));
         assert!(matches!(&*database.condition().borrow(), Condition::Lost(_)));
+    }
+
+    #[test]
+    fn a_supervisor_that_panics_gives_the_database_up() {
+        let (database, _) = open(None);
+        or_lose(&Arc::downgrade(&database), || panic!("a test"));
+        let condition = database.condition().borrow().clone();
+        assert!(matches!(&condition, Condition::Lost(why) if why.contains("a test")), "{condition:?}");
     }
 
     #[test]

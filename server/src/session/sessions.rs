@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
@@ -17,6 +18,10 @@ use crate::engine::{Condition, Engine, IdleLimits};
 
 /// A session may still open a connection at the moment of the failure, so it is looked for again.
 const LET_GO_AGAIN: Duration = Duration::from_millis(50);
+/// How long the sweep waits for the end of one session's idle transactions,
+const ROLL_BACK_WITHIN: Duration = Duration::from_secs(5);
+/// and for how many at once.
+const ROLLED_BACK_AT_ONCE: usize = 16;
 
 /// By what a client is recognised from one request to the next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -234,11 +239,18 @@ impl Sessions {
             for session in ended {
                 session.interrupt();
             }
-            for session in living {
-                session.roll_back_idle(self.limits.transactions).await;
-            }
+            let limits = self.limits.transactions;
+            let roll_back = move |session: Arc<Session>| async move { session.roll_back_idle(limits).await };
+            each_in_time(living, ROLL_BACK_WITHIN, roll_back).await;
         }
     }
+}
+
+/// Works on several at once, and waits for none longer than that: a ROLLBACK in a database elsewhere may hang, and the others
+/// go on. What was waited for goes on as well.
+async fn each_in_time<T, F: Future<Output = ()>>(items: Vec<T>, patience: Duration, work: impl Fn(T) -> F) {
+    let in_time = |item| tokio::time::timeout(patience, work(item)).map(drop);
+    stream::iter(items).for_each_concurrent(ROLLED_BACK_AT_ONCE, in_time).await;
 }
 
 impl Known {
@@ -289,5 +301,28 @@ impl Known {
             .map(|entry| Arc::clone(&entry.session))
             .collect();
         (ended, living)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_keeps_no_other_from_its_end() {
+        let ended = Mutex::new(Vec::new());
+        let hang_up_to = 2 * ROLLED_BACK_AT_ONCE;
+        let items = (0..hang_up_to + 3).collect();
+        let work = |item| {
+            let ended = &ended;
+            async move {
+                if item < hang_up_to {
+                    std::future::pending().await
+                }
+                ended.lock().push(item);
+            }
+        };
+        each_in_time(items, Duration::from_millis(1), work).await;
+        assert_eq!(ended.into_inner(), [hang_up_to, hang_up_to + 1, hang_up_to + 2]);
     }
 }

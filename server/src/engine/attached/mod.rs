@@ -29,6 +29,8 @@ use storage::AttachedStorage;
 
 /// How long a question about loaders waits for a lake.
 const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for all catalogs. What is not committed by then was not acknowledged either.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// Every catalog of the configuration that takes writes, by its name in lower case; empty while it is missing.
 #[derive(Default)]
@@ -108,12 +110,29 @@ impl Attached {
         .await;
     }
 
-    /// Lets the writers finish what they have accepted, then ends them.
+    /// Lets the writers finish what they have accepted, then ends them. One whose catalog does not answer is left behind.
     pub(crate) async fn shutdown(&self) {
-        for site in self.sites() {
-            site.writer.shutdown().await;
+        let ending = self.sites().map(|site| (site.catalog.name.as_str(), site.writer.shutdown()));
+        for name in unfinished(ending, STOP_WITHIN).await {
+            tracing::warn!(
+                catalog = name,
+                "a catalog does not end what is being committed to it; nobody knows what becomes of that"
+            );
         }
     }
+}
+
+/// The names of those that have not ended after so long.
+async fn unfinished<'a>(
+    ending: impl Iterator<Item = (&'a str, impl Future<Output = ()>)>,
+    patience: Duration,
+) -> Vec<&'a str> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let ending = ending.map(async |(name, end)| {
+        let ended = tokio::time::timeout_at(deadline, end).await;
+        ended.is_err().then_some(name)
+    });
+    join_all(ending).await.into_iter().flatten().collect()
 }
 
 fn start(
@@ -137,4 +156,28 @@ fn start(
         Ok(move |commands: &std::sync::mpsc::Receiver<_>| actor::run(storage, own, commands))
     })?;
     Ok(Site { catalog, writer, ledger, turn: Turn::new(options.wait) })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{
+        FutureExt,
+        future::{pending, ready},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn those_that_do_not_end_are_named_after_one_time_for_all() {
+        let patience = Duration::from_secs(1);
+        let started = std::time::Instant::now();
+        let ending = [
+            ("hangs", pending().boxed()),
+            ("ends", ready(()).boxed()),
+            ("hangs, too", pending().boxed()),
+            ("and this", pending().boxed()),
+        ];
+        assert_eq!(unfinished(ending.into_iter(), patience).await, ["hangs", "hangs, too", "and this"]);
+        assert!(started.elapsed() < patience * 3, "{:?}", started.elapsed());
+    }
 }

@@ -25,6 +25,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use futures::future::join_all;
 use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +59,7 @@ pub use pipeline::Pipeline;
 pub(crate) const TABLES: [(&str, &Columns); 2] =
     [(book::TABLE, book::COLUMNS), (roster::TABLE, roster::COLUMNS)];
 
-/// How long a stop waits for a job to end. What it has not committed then is as if it had not been done.
+/// How long a stop waits for all jobs to end. What they have not committed then is as if it had not been done.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
 /// A run is stopped after so long, unless the configuration says otherwise.
@@ -154,11 +155,19 @@ impl Jobs {
     /// Ends the tasks; a run under way goes on to its end.
     pub(crate) async fn stop(&self) {
         self.stop.cancel();
-        for job in &self.jobs {
-            if tokio::time::timeout(STOP_WITHIN, job.running.lock()).await.is_err() {
-                tracing::warn!(job = job.name, "a job is still running and is left to end with the process");
-            }
+        for name in self.still_running(STOP_WITHIN).await {
+            tracing::warn!(job = name, "a job is still running and is left to end with the process");
         }
+    }
+
+    /// The jobs whose runs have not ended after so long.
+    async fn still_running(&self, patience: Duration) -> Vec<&str> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let running = self.jobs.iter().map(async |job| {
+            let ended = tokio::time::timeout_at(deadline, job.running.lock()).await;
+            ended.is_err().then_some(job.name.as_str())
+        });
+        join_all(running).await.into_iter().flatten().collect()
     }
 }
 
@@ -487,6 +496,22 @@ mod tests {
             }
         };
         tokio::time::timeout(Duration::from_secs(60), holding).await.expect("it holds in time");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stop_waits_for_all_jobs_together() {
+        let clock = JobClock::standing();
+        let mut options = options(&clock, "events");
+        let first = options.pipelines[0].clone();
+        options.pipelines.extend(["b", "c"].map(|name| Pipeline { name: name.into(), ..first.clone() }));
+        let engine = Engine::open(options).unwrap();
+        let jobs = &engine.shared.jobs;
+        let runs = join_all(jobs.jobs.iter().map(|job| job.running.lock())).await;
+        let (patience, started) = (Duration::from_secs(1), Instant::now());
+        assert_eq!(jobs.still_running(patience).await, ["copy", "b", "c"]);
+        assert!(started.elapsed() < patience * 3, "{:?}", started.elapsed());
+        drop(runs);
+        assert!(jobs.still_running(patience).await.is_empty());
     }
 
     #[tokio::test(flavor = "multi_thread")]

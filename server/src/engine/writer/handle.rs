@@ -1,8 +1,6 @@
 //! The way to the writer.
 
 use std::{
-    any::Any,
-    panic::{self, AssertUnwindSafe},
     sync::{Arc, mpsc},
     thread,
 };
@@ -23,6 +21,7 @@ use crate::engine::{
     database::Database,
     ingest::{Budget, Sharer},
     ledger::{LedgerTable, SharedLedger},
+    panics,
 };
 
 /// For whom COMMITs of bulk uploads take their slots: there are few at once, and they have no loader's share.
@@ -73,11 +72,8 @@ impl WriterHandle {
         thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
-                let served = panic::catch_unwind(AssertUnwindSafe(|| serve(&received)));
                 // Before those who wait for an answer learn that there will be none.
-                if let Err(panic) = served {
-                    let reason = text_of(panic.as_ref());
-                    tracing::error!(thread = name, reason, "a writer's thread has panicked");
+                if let Some(reason) = panics::caught(&name, || serve(&received)) {
                     database.lose(&format!("the thread that writes has ended: {reason}"));
                 }
             })
@@ -138,12 +134,6 @@ impl WriterHandle {
             let _ = ended.await;
         }
     }
-}
-
-/// What a panic says.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a reason")
 }
 
 /// Has the writer look at a failed commit. It keeps the channel open no longer than the handle does: who has let go of
