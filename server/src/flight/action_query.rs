@@ -47,9 +47,9 @@ impl Flight {
 }
 
 /// Rows as bodies of one Arrow IPC stream, each body as soon as its batch is there.
-fn ipc_bodies(rows: BatchStream, mut entry: Entry) -> Response<Answers<arrow_flight::Result>> {
+fn ipc_bodies(rows: BatchStream, entry: Entry) -> Response<Answers<arrow_flight::Result>> {
     let schema = rows.schema();
-    let rows = rows.inspect(move |batch| entry.saw(batch)).map_err(engine_status);
+    let rows = entry.follow(rows).map_err(engine_status);
     let bodies = async_bodies(schema, rows);
     Response::new(Box::pin(bodies))
 }

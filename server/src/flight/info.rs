@@ -132,6 +132,7 @@ impl Flight {
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
                 let handle = self.results.keep(rows).await.map_err(engine_status)?;
+                entry.done();
                 flight_info(Some(&schema), self.tickets.result(handle, session.id()), descriptor, -1)
             }
         }

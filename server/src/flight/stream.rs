@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_flight::{FlightData, encode::FlightDataEncoderBuilder, error::FlightError};
 use arrow_schema::SchemaRef;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, TryStreamExt};
 use tonic::{Response, Status};
 
 use super::{Answers, Reply, error::engine_status};
@@ -18,10 +18,9 @@ use crate::{
 const MESSAGE_BYTES: usize = 2 << 20;
 
 /// A DoGet answer: the schema first, always, then the rows as they come. Dropping it stops the query.
-pub(super) fn rows(batches: BatchStream, mut entry: Entry) -> Reply<Answers<FlightData>> {
+pub(super) fn rows(batches: BatchStream, entry: Entry) -> Reply<Answers<FlightData>> {
     let schema = batches.schema();
-    let batches = batches.inspect(move |batch| entry.saw(batch));
-    Ok(encode(schema, batches))
+    Ok(encode(schema, entry.follow(batches)))
 }
 
 /// A DoGet answer of batches that are there already.

@@ -115,7 +115,10 @@ impl Flight {
                 entry.rows(rows);
                 i64::try_from(rows).unwrap_or(UNKNOWN_COUNT)
             }
-            Outcome::Rows(_) => UNKNOWN_COUNT,
+            Outcome::Rows(_) => {
+                entry.done();
+                UNKNOWN_COUNT
+            }
         };
         Ok(stream::one(put_result(&DoPutUpdateResult { record_count })))
     }

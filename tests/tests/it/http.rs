@@ -71,6 +71,20 @@ async fn what_happens_shows_in_the_metrics() {
     server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_its_client_leaves_counts_as_cancelled() {
+    let (server, address) = server().await;
+    let client = server.client().await;
+    let mut rows = client.query("FROM range(1_000_000_000)").await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    drop(rows);
+    let cancelled = r#"merganser_statements_total{kind="read",outcome="cancelled"}"#;
+    until("it is counted", async || value(&get(address, "/metrics").await.unwrap().1, cancelled).is_some())
+        .await;
+    drop(client);
+    server.shutdown().await;
+}
+
 /// Waits until all of these show. A gauge is that of the server which was asked last: another test of this process
 /// may come in between.
 async fn shown(address: SocketAddr, what: &str, expected: &[(&str, f64)]) {

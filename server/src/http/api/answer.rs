@@ -127,6 +127,7 @@ impl Answer {
                 }
                 None => {
                     bytes.append(&mut encoder.tail()?);
+                    self.entry.done();
                     return Ok(bytes);
                 }
             }
