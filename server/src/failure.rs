@@ -159,10 +159,11 @@ impl From<Error> for Failure {
                 );
             }
             Error::Stopping => (Kind::Unavailable, "SHUTTING_DOWN"),
-            Error::InitSql { .. }
+            Error::SeveralSteps
+            | Error::InitSql { .. }
             | Error::Setup { .. }
-            | Error::NameClash(_)
             | Error::NotDuckDb(_)
+            | Error::NameClash(_)
             | Error::LedgerClash(_)
             | Error::WalUnreadable(_) => return Self::internal(&text),
             Error::Internal(detail) => return Self::internal(&detail),

@@ -23,7 +23,7 @@ use super::{
     error::Class,
     ffi::Interrupt,
     outlet::Outlet,
-    overdue::{Late, OVERDUE_AFTER, Overdue},
+    overdue::{Holds, Late, OVERDUE_AFTER, Overdue},
 };
 
 /// An interrupt is repeated so often.
@@ -108,15 +108,6 @@ struct CancelState {
     overdue: CancellationToken,
 }
 
-/// What a statement keeps from others while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holds {
-    /// One of the places for reads.
-    Place,
-    /// Something else, such as the turn.
-    Other,
-}
-
 impl Cancel {
     /// Stops the statement, or keeps it from starting. A gentle one notices when it has its next rows.
     pub(crate) fn cancel(&self) {
@@ -178,7 +169,7 @@ impl Cancel {
             return;
         }
         let mut late = self.state.late.lock();
-        late.get_or_insert_with(|| overdue.add(*holds == Holds::Place)).look();
+        late.get_or_insert_with(|| overdue.add(*holds)).look();
         self.state.overdue.cancel();
     }
 

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     Error, Exports, Options, Result,
-    answers::first_text,
+    answers::{first_text, texts},
     brackets::Brackets,
     database_file,
     disk::DiskRoom,
@@ -32,7 +32,7 @@ use super::{
     queries::{self, Queries},
     replay,
 };
-use crate::sql::{check_kept, literal, mentions, quote};
+use crate::sql::{Kept, literal, mentions, quote};
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
 const IDLE_CONNECTIONS: usize = 64;
@@ -80,8 +80,8 @@ pub(super) struct Instance {
     catalog: String,
     /// Whether there are any.
     sources: bool,
-    /// The names of the catalogs that the configuration attaches, also of those that are missing.
-    kept: Vec<String>,
+    /// What no client takes away, also catalogs that are missing.
+    kept: Kept,
     /// Those of them that are lakes.
     lakes: Vec<String>,
     exports: Exports,
@@ -161,7 +161,9 @@ impl Instance {
         let names = |which: fn(&AttachedCatalog) -> bool| {
             options.lake.catalogs.iter().filter(|it| which(it)).map(|it| it.name.clone()).collect()
         };
-        let (kept, lakes) = (names(|_| true), names(AttachedCatalog::is_shared));
+        let attached: Vec<String> = names(|_| true);
+        let kept = Kept::new(&catalog, attached.iter().map(String::as_str), functions(&connection)?);
+        let lakes = names(AttachedCatalog::is_shared);
         Ok((Self { raw, idle, posted_views, catalog, sources, kept, lakes, exports, queries }, catalogs))
     }
 
@@ -312,11 +314,16 @@ impl Database {
     /// Bytes that are free inside the file, as far as DuckDB tells.
     pub(crate) fn room_in_file(&self, connection: &Connection) -> u64 {
         let sql = format!(
-            "SELECT (free_blocks * block_size)::VARCHAR FROM pragma_database_size() WHERE database_name = {}",
+            "SELECT (free_blocks * block_size)::VARCHAR FROM system.main.pragma_database_size() WHERE database_name = {}",
             literal(&self.catalog)
         );
         first_text(connection, &sql).ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
     }
+}
+
+/// The names of DuckDB's functions, those of loaded extensions included.
+fn functions(connection: &Connection) -> Result<Vec<String>> {
+    texts(connection, "SELECT DISTINCT function_name FROM system.main.duckdb_functions() WHERE internal")
 }
 
 /// A log that cannot be replayed is for its operator to decide on; nothing else about opening is.
@@ -470,7 +477,7 @@ impl Pooled {
     /// Refuses a text that would take away what is served, or what the configuration attaches.
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        Ok(check_kept(sql, &instance.catalog, &instance.kept)?)
+        Ok(instance.kept.check(sql)?)
     }
 
     /// Pins the schemas of the lakes in which a text may make or change tables, for the transaction that is open here.
@@ -502,9 +509,13 @@ impl Pooled {
         &self.exports
     }
 
-    /// Begins a READ ONLY transaction.
+    /// Begins a READ ONLY transaction. A connection on which none can begin serves nobody any more.
     pub(crate) fn begin_read(&mut self) -> Result<(), DuckError> {
-        self.idle.as_mut().map_or(Ok(()), |idle| idle.reading.begin(&idle.connection))
+        let begun = self.idle.as_mut().map_or(Ok(()), |idle| idle.reading.begin(&idle.connection));
+        if begun.is_err() {
+            self.close();
+        }
+        begun
     }
 
     /// Ends it.
@@ -557,6 +568,63 @@ mod tests {
         );
         for name in names.unwrap().split(',') {
             assert!(PINNED.iter().any(|(pinned, _)| *pinned == name), "{name} is not set at start");
+        }
+    }
+    /// Settings that a client may change for its own session: they say what its queries mean, or how they are planned.
+    const OF_SESSIONS: [&str; 38] = [
+        "asof_loop_join_threshold",
+        "binary_as_string",
+        "default_collation",
+        "default_null_order",
+        "default_order",
+        "deprecated_using_key_syntax",
+        "disable_parquet_prefetching",
+        "disable_timestamptz_casts",
+        "dynamic_or_filter_threshold",
+        "enable_caching_operators",
+        "enable_geoparquet_conversion",
+        "enable_http_metadata_cache",
+        "enable_object_cache",
+        "explain_output",
+        "ieee_floating_point_ops",
+        "ignore_unknown_crs",
+        "index_scan_max_count",
+        "index_scan_percentage",
+        "integer_division",
+        "lambda_syntax",
+        "late_materialization_max_rows",
+        "merge_join_threshold",
+        "nested_loop_join_threshold",
+        "null_order",
+        "old_implicit_casting",
+        "order_by_non_integer_literal",
+        "ordered_aggregate_threshold",
+        "parquet_metadata_cache",
+        "partitioned_write_flush_threshold",
+        "pivot_filter_threshold",
+        "pivot_limit",
+        "prefer_range_joins",
+        "prefetch_all_parquet_files",
+        "preserve_identifier_case",
+        "preserve_insertion_order",
+        "scalar_subquery_error_on_multiple_rows",
+        "schema",
+        "search_path",
+    ];
+
+    /// A new DuckDB may bring settings that nobody has thought about.
+    #[test]
+    fn a_setting_of_sessions_is_one_that_was_looked_at() {
+        let database = ffi::Database::open(None, &[]).unwrap();
+        let connection = database.connect().unwrap();
+        let names = texts(&connection, "SELECT name FROM duckdb_settings()").unwrap();
+        for name in names {
+            let is_local = ["DEFAULT", "''", "1"].iter().any(|value| {
+                let beside = database.connect().unwrap();
+                beside.execute(&format!("SET SESSION {name} = {value}")).is_ok()
+            });
+            let lets = crate::sql::localise(&format!("SET {name} = x")).is_ok();
+            assert_eq!(is_local && lets, OF_SESSIONS.contains(&name.as_str()), "{name}: {is_local} {lets}");
         }
     }
 }

@@ -20,6 +20,10 @@ pub enum Error {
     /// More than one statement where one is planned.
     #[error("the text holds {0} statements; send one at a time here, or run the script as an update")]
     MultiStatement(usize),
+    /// DuckDB makes several statements of one, which have to run one after the other in one transaction that writes. No
+    /// client sees it.
+    #[error("the statement has to run as several")]
+    SeveralSteps,
     /// No statement at all.
     #[error("the text holds no SQL statement")]
     Empty,
@@ -257,13 +261,13 @@ pub enum Error {
     /// The write-ahead log is damaged. Nothing was touched.
     #[error("the write-ahead log cannot be replayed: {0}")]
     WalUnreadable(String),
+    /// What is to be opened as a file of DuckDB is none, with the reason.
+    #[error("{0}")]
+    NotDuckDb(String),
     /// The start-up SQL failed.
     #[error("the start-up SQL in {name} failed: {reason}")]
     InitSql {
         /// The script's name.
-    /// What is to be opened as a file of DuckDB is none, with the reason.
-    #[error("{0}")]
-    NotDuckDb(String),
         name: String,
         /// DuckDB's text.
         reason: String,

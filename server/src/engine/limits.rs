@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::{
     Engine, Error, Result,
-    batch_stream::{Cancel, Holds},
+    batch_stream::Cancel,
     open_writes::{Kind, OpenWrite},
+    overdue::Holds,
     turn::TurnPermit,
 };
 use crate::sql;
@@ -17,9 +18,18 @@ use crate::sql;
 const STATEMENT_BYTES: u64 = 1 << 20;
 
 impl Engine {
-    /// Stops a statement that reads, in its place, once its time is over, or its snapshot too old.
+    /// Stops a statement that reads once its time is over, or its snapshot too old.
     pub(super) fn limit_read(&self, cancel: &Cancel) {
-        cancel.watch(&self.shared.overdue, Holds::Place);
+        self.limit_snapshot(cancel, Holds::Read);
+    }
+
+    /// The same for what only plans a statement.
+    pub(super) fn limit_plan(&self, cancel: &Cancel) {
+        self.limit_snapshot(cancel, Holds::Plan);
+    }
+
+    fn limit_snapshot(&self, cancel: &Cancel, holds: Holds) {
+        cancel.watch(&self.shared.overdue, holds);
         let options = &self.shared.options;
         match (options.query_timeout, options.read_age) {
             (timeout, Some(age)) if timeout.is_none_or(|timeout| age < timeout) => {

@@ -34,14 +34,15 @@ mod jobs;
 mod lake;
 mod ledger;
 mod limits;
+mod list_views;
 mod log_head;
 mod names;
 mod open_writes;
 mod outage;
 mod outlet;
 mod overdue;
-mod permit;
 mod panics;
+mod permit;
 mod plans;
 mod posted;
 mod posted_views;
@@ -50,12 +51,15 @@ mod queries;
 mod reader;
 mod replay;
 mod returning;
+mod runs;
+mod schema_names;
 mod spool;
 mod statement;
 mod supervisor;
 mod turn;
 mod types;
 mod update;
+mod visible;
 mod wanted;
 mod workspace;
 mod writer;
@@ -67,11 +71,11 @@ pub use catalog::{
     CatalogView, ColumnDetail, Dialect, ForeignKeyFilter, ForeignKeyOrder, NullOrder, Relation,
     RelationFilter, TableFilter, TableRef,
 };
+pub use database_file::check_path;
 pub use error::{Class, Error, Result};
 pub use execution::Execution;
 pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
-pub use database_file::check_path;
 pub use ingest::{
     Ack, Arrived, Arriving, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey,
     Pending, Room, Rows, Share,
@@ -106,6 +110,7 @@ use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};
 use overdue::Overdue;
+pub(crate) use schema_names::check_names;
 use turn::Turn;
 pub(crate) use types::{Extension, type_name};
 use writer::WriterHandle;
@@ -217,6 +222,8 @@ struct Shared {
     merges: MergeQueue,
     bulks: Arc<tokio::sync::Semaphore>,
     reads: Arc<tokio::sync::Semaphore>,
+    /// As many places for planning.
+    planning: Arc<tokio::sync::Semaphore>,
     /// Statements that go on although they were stopped.
     overdue: Arc<Overdue>,
     turn: Turn,
@@ -261,6 +268,7 @@ impl Engine {
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 overdue,
+                planning: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
                 ledger,
                 ledger_table,

@@ -71,7 +71,7 @@ impl Engine {
 
 fn current(connection: &Connection) -> Result<Names> {
     Ok(Names {
-        catalog: first_text(connection, "SELECT current_database()")?,
-        schema: first_text(connection, "SELECT current_schema()")?,
+        catalog: first_text(connection, "SELECT system.main.current_database()")?,
+        schema: first_text(connection, "SELECT system.main.current_schema()")?,
     })
 }

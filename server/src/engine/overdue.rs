@@ -19,29 +19,42 @@ use parking_lot::Mutex;
 /// A statement is overdue that has not ended so long after its stop.
 pub(super) const OVERDUE_AFTER: Duration = Duration::from_secs(2);
 
+/// What a statement keeps from others while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// One of the places for reads.
+    Read,
+    /// One of the places for planning, of which there are as many.
+    Plan,
+    /// Something else, such as the turn.
+    Other,
+}
+
 /// All statements that are overdue.
 pub(super) struct Overdue {
-    /// How many reads may run at once.
+    /// How many reads may run at once, and how many statements may be planned.
     places: usize,
-    /// For how long they may hold all places.
+    /// For how long those that are overdue may hold all of them.
     grace: Duration,
     all: AtomicUsize,
-    reads: Mutex<Reads>,
+    held: Mutex<[Held; 2]>,
     /// What is done when the grace is over.
     give_up: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-#[derive(Default)]
-struct Reads {
+/// Places of one kind.
+#[derive(Default, Clone, Copy)]
+struct Held {
     overdue: usize,
-    /// Since when they have all places.
+    /// Since when those that are overdue have all of them.
     full_since: Option<Instant>,
 }
 
 /// One statement that is overdue, until it ends.
 pub(super) struct Late {
     overdue: Arc<Overdue>,
-    holds_place: bool,
+    /// Which places it holds one of.
+    places: Option<usize>,
 }
 
 impl Overdue {
@@ -50,8 +63,8 @@ impl Overdue {
         grace: Duration,
         give_up: impl Fn(&str) + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let (all, reads) = (AtomicUsize::default(), Mutex::default());
-        Arc::new(Self { places, grace, all, reads, give_up: Box::new(give_up) })
+        let (all, held) = (AtomicUsize::default(), Mutex::default());
+        Arc::new(Self { places, grace, all, held, give_up: Box::new(give_up) })
     }
 
     /// How many there are.
@@ -59,28 +72,34 @@ impl Overdue {
         self.all.load(Ordering::Relaxed)
     }
 
-    /// One has become overdue; `holds_place` says that it is a read.
-    pub(super) fn add(self: &Arc<Self>, holds_place: bool) -> Late {
+    /// One has become overdue.
+    pub(super) fn add(self: &Arc<Self>, holds: Holds) -> Late {
         self.all.fetch_add(1, Ordering::Relaxed);
-        if holds_place {
-            let mut reads = self.reads.lock();
-            reads.overdue += 1;
-            if reads.overdue >= self.places {
-                reads.full_since.get_or_insert_with(Instant::now);
+        let places = match holds {
+            Holds::Read => Some(0),
+            Holds::Plan => Some(1),
+            Holds::Other => None,
+        };
+        if let Some(places) = places {
+            let held = &mut self.held.lock()[places];
+            held.overdue += 1;
+            if held.overdue >= self.places {
+                held.full_since.get_or_insert_with(Instant::now);
             }
         }
         tracing::warn!(
             overdue = self.count(),
             "a statement goes on although it was stopped: DuckDB does not hear it"
         );
-        Late { overdue: Arc::clone(self), holds_place }
+        Late { overdue: Arc::clone(self), places }
     }
 }
 
 impl Late {
-    /// Gives the instance up where reads like this one have held all places for too long.
+    /// Gives the instance up where statements like this one have held all places of their kind for too long.
     pub(super) fn look(&self) {
-        let full_since = self.overdue.reads.lock().full_since;
+        let Some(places) = self.places else { return };
+        let full_since = self.overdue.held.lock()[places].full_since;
         if full_since.is_some_and(|since| since.elapsed() >= self.overdue.grace) {
             (self.overdue.give_up)(
                 "every place of a read is held by a statement that goes on although it was stopped",
@@ -92,10 +111,10 @@ impl Late {
 impl Drop for Late {
     fn drop(&mut self) {
         self.overdue.all.fetch_sub(1, Ordering::Relaxed);
-        if self.holds_place {
-            let mut reads = self.overdue.reads.lock();
-            reads.overdue -= 1;
-            reads.full_since = None;
+        if let Some(places) = self.places {
+            let held = &mut self.overdue.held.lock()[places];
+            held.overdue -= 1;
+            held.full_since = None;
         }
     }
 }
@@ -114,26 +133,28 @@ mod tests {
     }
 
     #[test]
-    fn the_instance_is_given_up_when_reads_hold_all_places_and_not_before() {
+    fn the_instance_is_given_up_when_they_hold_all_places_of_one_kind_and_not_before() {
         let (overdue, given_up) = overdue(2, Duration::ZERO);
-        let (first, write) = (overdue.add(true), overdue.add(false));
+        let others = [overdue.add(Holds::Read), overdue.add(Holds::Other)];
+        let first = overdue.add(Holds::Plan);
+        others.iter().for_each(Late::look);
         first.look();
-        write.look();
-        assert_eq!((overdue.count(), given_up.load(Ordering::Relaxed)), (2, 0));
-        let second = overdue.add(true);
+        assert_eq!((overdue.count(), given_up.load(Ordering::Relaxed)), (3, 0));
+        let second = overdue.add(Holds::Plan);
         first.look();
-        assert_eq!((overdue.count(), given_up.load(Ordering::Relaxed)), (3, 1));
+        assert_eq!((overdue.count(), given_up.load(Ordering::Relaxed)), (4, 1));
+        others.iter().for_each(Late::look);
         drop(second);
         first.look();
         assert_eq!(given_up.load(Ordering::Relaxed), 1);
-        drop((first, write));
+        drop((first, others));
         assert_eq!(overdue.count(), 0);
     }
 
     #[test]
     fn they_may_hold_all_places_for_the_grace() {
         let (overdue, given_up) = overdue(1, Duration::from_secs(3600));
-        let only = overdue.add(true);
+        let only = overdue.add(Holds::Read);
         only.look();
         assert_eq!(given_up.load(Ordering::Relaxed), 0);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow_schema::SchemaRef;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
 use super::{
@@ -107,9 +107,13 @@ impl Engine {
     }
 
     pub(super) async fn read_permit(&self) -> Result<OwnedSemaphorePermit> {
+        self.place_of(&self.shared.reads).await
+    }
+
+    pub(super) async fn place_of(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
         let waited = self.shared.options.wait;
         let permits = self.shared.options.read_concurrency;
-        permit::take(&self.shared.reads, 1, waited, || Error::ReadBusy { permits, waited }).await
+        permit::take(places, 1, waited, || Error::ReadBusy { permits, waited }).await
     }
 }
 
@@ -231,7 +235,7 @@ impl Read {
         connection.begin_read()?;
         let outcome = self.plan_and_run(connection, kept, now, start);
         let ended = connection.end_read();
-        if ended.is_err() {
+        if ended.is_err() || sql::leaves_seed(&self.statement.sql) {
             connection.close();
             return outcome.map(|_| ());
         }
@@ -271,7 +275,13 @@ impl Read {
                 }
             }
         }
-        let prepared = self.plan(connection)?;
+        let prepared = match self.plan(connection) {
+            Err(Error::SeveralSteps) => {
+                answer(start, Started::Writes);
+                return Ok(None);
+            }
+            planned => planned?,
+        };
         if !prepared.kind().may_read() {
             answer(start, Started::Writes);
             return Ok(None);
@@ -317,7 +327,10 @@ impl Read {
 /// Whether a plan means the same when it runs again: one SELECT does, the last of the several statements
 /// that a PIVOT becomes does not.
 pub(super) fn is_reusable(prepared: &Prepared, sql: &str) -> bool {
-    prepared.kind() == StatementKind::Select && !sql::mentions(sql, "pivot") && sql::statement_count(sql) == 1
+    prepared.kind() == StatementKind::Select
+        && !sql::pivots(sql)
+        && !sql::leaves_seed(sql)
+        && sql::statement_count(sql) == 1
 }
 
 fn answer(start: &mut Start, started: Started) {

@@ -35,7 +35,8 @@ fn replay_beside(path: &Path, settings: &[(&str, String)]) -> Result<()> {
     let beside = Database::open(None, settings)?;
     let connection = beside.connect()?;
     connection.execute(&format!("ATTACH {}", literal(&path.to_string_lossy())))?;
-    let name = "SELECT database_name FROM duckdb_databases() WHERE NOT internal AND path IS NOT NULL";
+    let name =
+        "SELECT database_name FROM system.main.duckdb_databases() WHERE NOT internal AND path IS NOT NULL";
     let name = quote(&first_text(&connection, name)?);
     connection.execute(&format!("CHECKPOINT {name}; DETACH {name}"))?;
     Ok(())

@@ -51,10 +51,15 @@ pub struct Description {
 }
 
 impl Description {
-    /// DuckDB does not know the statement; it is run for its effect, and counts the rows that it copied or moved.
+    /// DuckDB does not know the statement; it counts the rows that it copied or moved.
     fn of_own() -> Self {
+        Self::of_effect(StatementKind::Copy)
+    }
+
+    /// The statement has no parameters, and is run for its effect.
+    fn of_effect(kind: StatementKind) -> Self {
         let nothing = || Arc::new(Schema::empty());
-        Self { kind: StatementKind::Copy, schema: nothing(), parameters: nothing(), typed: true }
+        Self { kind, schema: nothing(), parameters: nothing(), typed: true }
     }
 }
 
@@ -129,26 +134,33 @@ pub(crate) fn extract_own(connection: &Connection, text: &str) -> Result<Stateme
     Ok(connection.extract(text)?)
 }
 
-/// Plans the only statement of a text. `PIVOT` extracts as several, of which the leading ones create
-/// the types that the last one needs; they run on this connection alone.
+/// Plans the only statement of a text. A query with `PIVOT` extracts as several, of which the leading ones create
+/// the types that the last one needs; they run on this connection alone, in the transaction that is open on it.
+///
+/// # Errors
+/// [`Error::SeveralSteps`] for a write of which DuckDB makes several; those of [`extract`].
 pub(crate) fn prepare_one(connection: &Connection, exports: &Exports, text: &str) -> Result<Prepared> {
     let statements = extract(connection, exports, text)?;
     let last = statements.len() - 1;
-    if last > 0 {
-        if sql::statement_count(text) != 1 {
-            return Err(Error::MultiStatement(statements.len()));
+    if last > 0 && sql::statement_count(text) != 1 {
+        return Err(Error::MultiStatement(statements.len()));
+    }
+    for index in 0..last {
+        let prepared = statements.prepare(index)?;
+        if prepared.kind() != StatementKind::Create || !sql::pivots(text) {
+            return Err(Error::SeveralSteps);
         }
-        for index in 0..last {
-            statements.prepare(index)?.execute()?;
-        }
+        prepared.execute()?;
     }
     let prepared = statements.prepare(last)?;
     prepared.kind().check_pragma()?;
     Ok(prepared)
 }
 
-/// Binds row `row` of the parameters: by name where the statement has names, else by position.
+/// Binds row `row` of the parameters, and nothing else: by name where the statement's parameters have names that the
+/// columns have too, else by position.
 pub(crate) fn bind(prepared: &Prepared, statement: &Statement, row: usize) -> Result<()> {
+    prepared.clear_bindings();
     let parameters = statement.parameters.as_ref();
     let names = prepared.parameter_names();
     let columns = parameters.map_or(0, RecordBatch::num_columns);
@@ -160,23 +172,48 @@ pub(crate) fn bind(prepared: &Prepared, statement: &Statement, row: usize) -> Re
     }
     let Some(batch) = parameters else { return Ok(()) };
     let schema = batch.schema();
-    let unknown = schema.fields().iter().find(|field| prepared.parameter_index(field.name()).is_none());
-    if let Some(field) = unknown.filter(|_| statement.by_name) {
-        return Err(Error::SchemaMismatch(format!(
-            "the statement has no parameter ${}; it has {}",
-            field.name(),
-            listed(&names)
-        )));
-    }
-    for (position, column) in batch.columns().iter().enumerate() {
-        let index = if unknown.is_none() {
-            prepared.parameter_index(schema.field(position).name()).unwrap_or(position + 1)
-        } else {
-            position + 1
-        };
-        bind_one(prepared, index, schema.field(position), &column.slice(row, 1))?;
+    for (index, position) in order(&names, statement, &schema)?.into_iter().enumerate() {
+        bind_one(prepared, index + 1, schema.field(position), &batch.column(position).slice(row, 1))?;
     }
     Ok(())
+}
+
+/// For each parameter the column that it is bound to.
+fn order(names: &[String], statement: &Statement, schema: &Schema) -> Result<Vec<usize>> {
+    // The numbers of `?` and `$1` are no names, whatever columns are called.
+    let have_names = names.iter().any(|name| name.parse::<u64>().is_err());
+    if !have_names && !statement.by_name {
+        return Ok((0..names.len()).collect());
+    }
+    let column = |name: &String| {
+        let mut columns =
+            schema.fields().iter().enumerate().filter(|(_, field)| same_name(field.name(), name));
+        match (columns.next(), columns.next()) {
+            (Some((position, _)), None) => Some(position),
+            _ => None,
+        }
+    };
+    if let Some(columns) = names.iter().map(column).collect() {
+        return Ok(columns);
+    }
+    let is_parameter = |field: &&Arc<Field>| names.iter().any(|name| same_name(field.name(), name));
+    match schema.fields().iter().find(|field| !is_parameter(field)) {
+        Some(unknown) if statement.by_name => Err(Error::SchemaMismatch(format!(
+            "the statement has no parameter ${}; it has {}",
+            unknown.name(),
+            listed(names)
+        ))),
+        Some(_) => Ok((0..names.len()).collect()),
+        None => Err(Error::SchemaMismatch(format!(
+            "a parameter was sent twice; the statement has {}, each of which is sent once",
+            listed(names)
+        ))),
+    }
+}
+
+/// DuckDB's names of parameters have no case.
+fn same_name(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
 }
 
 fn listed(names: &[String]) -> String {
@@ -227,15 +264,16 @@ impl Engine {
         .await
     }
 
-    /// Runs what plans a statement on a thread, in a place for reads and for as long as a read may: planning runs
-    /// functions whose arguments are constants, however long they take.
+    /// Runs what plans a statement on a thread, in a place of its own and for as long as a read may: planning runs
+    /// functions whose arguments are constants, however long they take. The places for reads are not for it, so that a
+    /// client learns what it would get also where it has to wait for that.
     pub(super) async fn planning<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Cancel) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = self.read_permit().await?;
+        let permit = self.place_of(&self.shared.planning).await?;
         let cancel = CancelOnDrop::default();
-        self.limit_read(&cancel.0);
+        self.limit_plan(&cancel.0);
         let stop = cancel.0.clone();
         let planned = self.blocking(move || {
             let _permit = permit;
@@ -279,7 +317,7 @@ fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Re
         return description;
     }
     // Planning runs nothing, except for the types that a PIVOT makes: those are to be undone.
-    let undone = sql::mentions(sql, "pivot");
+    let undone = sql::pivots(sql);
     if undone {
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
     }
@@ -287,9 +325,12 @@ fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Re
         .and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
     if undone && connection.execute("ROLLBACK").is_err() {
         connection.discard();
-        return planned.map(|(description, _)| description);
+        return planned.map(|(description, _)| description).or_else(of_several_steps);
     }
-    let (description, prepared) = planned?;
+    let (description, prepared) = match planned {
+        Ok(planned) => planned,
+        Err(error) => return of_several_steps(error),
+    };
     // The statement is fetched next, most likely on this connection.
     if let Some(now) = now.filter(|_| is_reusable(&prepared, sql)) {
         connection.plans().keep(Plan::new(sql, now, prepared));
@@ -298,7 +339,18 @@ fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Re
 }
 
 pub(super) fn describe(connection: &Connection, exports: &Exports, sql: &str) -> Result<Description> {
-    description(&prepare_one(connection, exports, sql)?, sql)
+    match prepare_one(connection, exports, sql) {
+        Ok(prepared) => description(&prepared, sql),
+        Err(error) => of_several_steps(error),
+    }
+}
+
+/// What is known of a write of which DuckDB makes several statements.
+pub(super) fn of_several_steps(error: Error) -> Result<Description> {
+    match error {
+        Error::SeveralSteps => Ok(Description::of_effect(StatementKind::Other)),
+        error => Err(error),
+    }
 }
 
 pub(super) fn description(prepared: &Prepared, sql: &str) -> Result<Description> {
@@ -308,4 +360,52 @@ pub(super) fn description(prepared: &Prepared, sql: &str) -> Result<Description>
         if returns_rows { types::wire_schema(&prepared.schema()?) } else { Arc::new(Schema::empty()) };
     let parameters = types::wire_schema(&prepared.parameter_schema()?);
     Ok(Description { kind, schema, parameters, typed: prepared.is_typed() })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::StringArray;
+
+    use super::*;
+    use crate::engine::ffi;
+
+    fn row(columns: &[(&str, &str)]) -> RecordBatch {
+        let fields = columns.iter().map(|(name, _)| Field::new(*name, arrow_schema::DataType::Utf8, true));
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let value = |(_, value): &(&str, &str)| Arc::new(StringArray::from(vec![*value])) as ArrayRef;
+        RecordBatch::try_new(schema, columns.iter().map(value).collect()).unwrap()
+    }
+
+    fn answer(prepared: &Prepared, columns: &[(&str, &str)], by_name: bool) -> Result<String> {
+        let statement = Statement { parameters: Some(row(columns)), by_name, ..Statement::default() };
+        bind(prepared, &statement, 0)?;
+        let batch = prepared.execute()?.next()?.unwrap();
+        Ok(arrow_array::cast::AsArray::as_string::<i32>(batch.column(0)).value(0).to_owned())
+    }
+
+    #[test]
+    fn nothing_is_left_of_values_that_were_bound_before() {
+        let database = ffi::Database::open(None, &[]).unwrap();
+        let connection = database.connect().unwrap();
+        let plan = |sql| connection.extract(sql).unwrap().prepare(0).unwrap();
+        let numbered = plan("SELECT concat_ws(' ', ?::VARCHAR, ?::VARCHAR)");
+        assert_eq!(answer(&numbered, &[("1", "a"), ("2", "b")], false).unwrap(), "a b");
+        // Numbers are no names: whatever columns are called, they stand in their order.
+        assert_eq!(answer(&numbered, &[("1", "c"), ("1", "d")], false).unwrap(), "c d");
+        assert_eq!(answer(&numbered, &[("2", "e"), ("1", "f")], false).unwrap(), "e f");
+        assert_eq!(answer(&numbered, &[("2", "e"), ("1", "f")], true).unwrap(), "f e");
+        assert!(answer(&numbered, &[("1", "g")], false).is_err());
+        let error = numbered.execute().err().unwrap();
+        assert!(error.message.contains("Values were not provided"), "{}", error.message);
+
+        let named = plan("SELECT concat_ws(' ', $low::VARCHAR, $high::VARCHAR)");
+        let [low, high] = [("low", "l"), ("HIGH", "h")];
+        assert_eq!(answer(&named, &[high, low], false).unwrap(), "l h");
+        assert_eq!(answer(&named, &[("x", "l"), ("y", "h")], false).unwrap(), "l h");
+        for twice in [[low, low], [high, high]] {
+            let error = answer(&named, &twice, false).unwrap_err();
+            assert!(matches!(&error, Error::SchemaMismatch(text) if text.contains("twice")), "{error}");
+        }
+        assert!(answer(&named, &[low, ("y", "h")], true).is_err());
+    }
 }

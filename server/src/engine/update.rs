@@ -61,7 +61,7 @@ impl Engine {
         statement: Statement,
         execution: &Execution,
     ) -> Result<Outcome> {
-        execution
+        let written = execution
             .or_stopped(async {
                 if let Some(file) = sql::backup(&statement.sql) {
                     return self.backup(file?, execution).await;
@@ -77,7 +77,8 @@ impl Engine {
                     Place::Own(workspace) => self.run_in(workspace, statement, execution).await,
                 }
             })
-            .await
+            .await;
+        self.named(written).await
     }
 
     async fn write_with(
@@ -112,7 +113,11 @@ impl Engine {
         let ran = self.blocking(move || {
             let _held = (excluding, turn, open);
             let connection = database.connection_with(names.as_ref())?;
-            database.quarantine.guard(&job.statement.sql, || job.run(&connection))
+            let ran = database.quarantine.guard(&job.statement.sql, || job.run(&connection));
+            if sql::leaves_seed(&job.statement.sql) {
+                connection.discard();
+            }
+            ran
         });
         // A stopped write is waited for: it may have committed just before.
         ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))
@@ -151,8 +156,11 @@ impl Write {
         if transaction {
             connection.execute("BEGIN")?;
         }
-        let outcome = (0..statements.len()).try_fold(Spooled::default(), |_, index| {
+        let outcome = (0..statements.len()).try_fold(Spooled::default(), |before, index| {
             let prepared = statements.prepare(index)?;
+            if statements.is_frame(index, &prepared) {
+                return Ok(before);
+            }
             (self.check)(prepared.kind())?;
             if !prepared.kind().keeps_schemas() {
                 schemas.changed = true;

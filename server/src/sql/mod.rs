@@ -5,7 +5,9 @@
 mod backup;
 mod copy;
 mod exclusion;
+mod explained;
 mod job;
+mod kept;
 mod lexer;
 mod placeholder;
 mod state;
@@ -14,6 +16,7 @@ pub(crate) use backup::backup;
 pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
 pub(crate) use exclusion::{Exclusion, exclusion};
 pub(crate) use job::{Job, job};
+pub(crate) use kept::Kept;
 use lexer::{Token, ranged, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
@@ -97,11 +100,10 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         check_pragma(statement)?;
         check_import(statement)?;
         check_extensions(statement)?;
-        if state::is_not_explained(statement) {
-            return Err(Refusal::NotAllowed(
-                "EXPLAIN takes queries and writes; this statement it would run".into(),
-            ));
-        }
+        explained::check(statement)?;
+        check_renaming(statement)?;
+        check_checkpoint(statement)?;
+        check_use(statement)?;
         check_secrets(statement)?;
         check_names(statement)?;
     }
@@ -139,6 +141,16 @@ pub(crate) fn mentions(text: &str, word: &str) -> bool {
     tokens(text)
         .iter()
         .any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
+}
+
+/// True when random numbers on the connection follow from a seed afterwards.
+pub(crate) fn leaves_seed(text: &str) -> bool {
+    mentions(text, "setseed")
+}
+
+/// True when DuckDB may make types of the values of a query, and several statements of it.
+pub(crate) fn pivots(text: &str) -> bool {
+    ["pivot", "pivot_wider", "unpivot", "pivot_longer"].iter().any(|word| mentions(text, word))
 }
 
 /// True when the first statement of a text may be planned by the statistics of data: its plan has to run in the
@@ -220,6 +232,47 @@ fn check_import(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whoever renames a database takes it away from those who know it by its name.
+fn check_renaming(statement: &[Token]) -> Result<(), Refusal> {
+    match statement {
+        [Token::Word(first), Token::Word(second), ..] if first == "alter" && second == "database" => {
+            Err(Refusal::NotAllowed(
+                "ALTER DATABASE would rename a database under every client; ATTACH it by the name that it is to have".into(),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_use(statement: &[Token]) -> Result<(), Refusal> {
+    match statement {
+        [Token::Word(first), Token::Word(name) | Token::Quoted(name), ..]
+            if first == "use" && state::OF_DUCKDB.contains(&name.as_str()) =>
+        {
+            Err(Refusal::NotAllowed(format!("{name} is a catalog of DuckDB's own; it is not for USE")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// DuckDB's own catalogs have nothing that could be checkpointed: it takes the attempt for a fault of its own, and gives
+/// the database up.
+fn check_checkpoint(statement: &[Token]) -> Result<(), Refusal> {
+    let is_own = |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if state::OF_DUCKDB.contains(&name.as_str()));
+    let refused = match statement {
+        [Token::Word(first), named, ..] if first == "checkpoint" => is_own(named),
+        _ => statement.windows(2).any(|pair| {
+            matches!(pair, [Token::Word(name) | Token::Quoted(name), Token::Punctuation('(')] if name == "checkpoint")
+        }),
+    };
+    if refused {
+        return Err(Refusal::NotAllowed(
+            "this cannot be checkpointed so; send CHECKPOINT, with the name of a database where it is another one".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// An extension is code that runs in the server, one for all clients.
 fn check_extensions(statement: &[Token]) -> Result<(), Refusal> {
     let verb = match statement {
@@ -271,7 +324,7 @@ fn changes_secret(tokens: &[Token]) -> bool {
 }
 
 fn check_names(statement: &[Token]) -> Result<(), Refusal> {
-    check_catalogs(statement, &OWN_CATALOGS)?;
+    kept::check_catalogs(statement, &OWN_CATALOGS)?;
     for pair in statement.windows(2) {
         if let [Token::Word(first), Token::Word(second)] = pair
             && first == "force"
@@ -326,49 +379,6 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The catalogs in which sources and named queries live are everybody's, and so are those that the configuration
-/// attaches: no client may take one away, or put something else under its name. Nor may one detach `own`, the database
-/// that is served.
-///
-/// # Errors
-/// [`Refusal::NotAllowed`].
-pub(crate) fn check_kept(text: &str, own: &str, catalogs: &[String]) -> Result<(), Refusal> {
-    let tokens = tokens(text);
-    let own = own.to_lowercase();
-    let kept: Vec<_> = catalogs.iter().map(|name| name.to_lowercase()).collect();
-    statements(&tokens).try_for_each(|statement| {
-        let names_own =
-            |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if *name == own);
-        let detaches = matches!(statement.first(), Some(Token::Word(word)) if word == "detach");
-        if detaches && statement[1..].iter().any(names_own) {
-            return Err(Refusal::NotAllowed(format!("{own} is the database that is served; it stays")));
-        }
-        check_catalogs(statement, &kept)
-    })
-}
-
-fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
-    let words: Vec<_> = statement
-        .iter()
-        .filter_map(|token| match token {
-            Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
-            _ => None,
-        })
-        .collect();
-    let named = match words.first() {
-        Some(&("detach" | "attach")) => &words[1..],
-        // A schema inside of a catalog has its own name last.
-        Some(&"create") if words.iter().take(4).any(|word| *word == "schema") => &words[words.len() - 1..],
-        _ => &[],
-    };
-    match named.iter().find(|word| kept.iter().any(|name| name.as_ref() == **word)) {
-        Some(name) => Err(Refusal::NotAllowed(format!(
-            "{name} is where the server keeps what its configuration declares; choose another name"
-        ))),
-        None => Ok(()),
-    }
-}
-
 fn no_force() -> Refusal {
     Refusal::NotAllowed(
         "a forced checkpoint would block every client; use CHECKPOINT, or leave it to the server".into(),
@@ -416,6 +426,13 @@ mod tests {
             "import /* x */ database '/dump'",
             "PRAGMA \"Import_Database\"('/dump')",
             "PRAGMA copy_database('a', 'b')",
+            "ALTER DATABASE db SET ALIAS TO other",
+            "CHECKPOINT system",
+            "checkpoint \"Temp\"",
+            "FROM checkpoint('system')",
+            "CALL \"Checkpoint\"()",
+            "USE system",
+            "use \"Temp\".main",
             "CALL enable_logging(storage := 'file')",
             "CREATE SECRET (TYPE s3)",
             "create or replace /* x */ temporary secret if not exists s (TYPE s3)",
@@ -425,19 +442,6 @@ mod tests {
             "ATTACH 'ducklake:x' AS evil (\"meta_secret\" pg)",
         ] {
             assert!(matches!(gate(sql), Err(Refusal::NotAllowed(_))), "{sql}");
-        }
-    }
-
-    #[test]
-    fn the_database_that_is_served_stays() {
-        let kept = ["lake".to_owned()];
-        for sql in
-            ["DETACH db", "detach database if exists \"DB\"", "SELECT 1; DETACH Lake", "ATTACH 'x' AS lake"]
-        {
-            assert!(matches!(check_kept(sql, "Db", &kept), Err(Refusal::NotAllowed(_))), "{sql}");
-        }
-        for sql in ["DETACH other", "CREATE SCHEMA db", "SELECT 'detach db'"] {
-            assert_eq!(check_kept(sql, "Db", &kept), Ok(()), "{sql}");
         }
     }
 

@@ -31,6 +31,47 @@ const NAMES_FILES: [&str; 4] =
 /// Settings that say which folder a name without one is in, or one that begins with `~`.
 const NAMES_FOLDERS: [&str; 2] = ["file_search_path", "home_directory"];
 
+/// DuckDB's own catalogs. No client works in one: what it leaves there is everybody's, or nobody's.
+pub(super) const OF_DUCKDB: [&str; 2] = ["system", "temp"];
+
+/// Settings by which DuckDB works, takes memory beside its limit, prints, or breaks.
+const OF_THE_ENGINE: [&str; 34] = [
+    "allocator_background_threads",
+    "allow_parser_override_extension",
+    "auto_checkpoint_skip_wal_threshold",
+    "catalog_error_max_schemas",
+    "custom_profiling_settings",
+    "debug_asof_iejoin",
+    "debug_checkpoint_abort",
+    "debug_checkpoint_sleep_ms",
+    "debug_force_external",
+    "debug_force_no_cross_product",
+    "debug_physical_table_scan_execution_strategy",
+    "debug_skip_checkpoint_on_commit",
+    "debug_verify_blocks",
+    "debug_verify_vector",
+    "debug_window_mode",
+    "enable_http_logging",
+    "enable_macro_dependencies",
+    "enable_profiling",
+    "enable_progress_bar",
+    "enable_progress_bar_print",
+    "enable_view_dependencies",
+    "immediate_transaction_mode",
+    "partitioned_write_max_open_files",
+    "password",
+    "perfect_ht_threshold",
+    "profiling_coverage",
+    "profiling_mode",
+    "progress_bar_time",
+    "streaming_buffer_size",
+    "user",
+    "username",
+    "validate_external_file_cache",
+    "wal_autocheckpoint_entries",
+    "write_buffer_row_group_count",
+];
+
 /// What a statement does to the transaction of its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Control {
@@ -59,26 +100,6 @@ pub(crate) fn leaves_state(text: &str) -> bool {
             || creates_temporary(statement)
     };
     statements(&tokens).any(leaves) && !is_use(text)
-}
-
-/// Whether a statement does what EXPLAIN must not do: `EXPLAIN ANALYZE SET` sets.
-pub(super) fn is_not_explained(statement: &[Token]) -> bool {
-    let [explain, rest @ ..] = statement else { return false };
-    if !is(explain, "explain") {
-        return false;
-    }
-    let rest = match rest {
-        [Token::Punctuation('('), ..] => {
-            let end = rest.iter().position(|token| *token == Token::Punctuation(')'));
-            &rest[end.map_or(rest.len(), |end| end + 1)..]
-        }
-        [analyze, rest @ ..] if is(analyze, "analyze") || is(analyze, "analyse") => rest,
-        rest => rest,
-    };
-    starts_with(rest, &CHANGES_STATE)
-        || starts_with(rest, &["pragma"])
-        || creates_temporary(rest)
-        || is_not_explained(rest)
 }
 
 /// True for a text that is one USE.
@@ -187,6 +208,11 @@ fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusa
             "the setting {setting} would be about folders of the server's machine; write the whole path"
         )));
     }
+    if OF_THE_ENGINE.contains(&setting) {
+        return Err(Refusal::NotAllowed(format!(
+            "the setting {setting} is about how the server itself works, which its operator decides"
+        )));
+    }
     if PINNED.contains(&setting) || time_zone {
         let name = if time_zone { "timezone" } else { setting };
         let instead = match name {
@@ -210,26 +236,36 @@ fn check_path(value: &[(Token, Range<usize>)], text: &str) -> Result<(), Refusal
                 texts += 1;
                 let own =
                     |content: &str| [INTERNAL_PREFIX, LAKE_METADATA].iter().any(|own| content.contains(own));
-                unquoted(&text[place.clone()]).is_some_and(|content| !own(&content.to_lowercase()))
+                unquoted(&text[place.clone()])
+                    .map(|content| content.to_lowercase())
+                    .is_some_and(|content| !own(&content) && !names_duckdb(&content))
             }
-            Token::Word(_) | Token::Quoted(_) => true,
+            Token::Word(name) | Token::Quoted(name) => !OF_DUCKDB.contains(&name.as_str()),
             Token::Punctuation(mark) => ['=', ',', '.'].contains(mark),
         };
         if !is_plain || texts > 1 {
             return Err(Refusal::NotAllowed(format!(
                 "the search path is given as names, or as one text in single quotes; schemas that begin with \
-                 {INTERNAL_PREFIX} are the server's own"
+                 {INTERNAL_PREFIX} are the server's own, and the catalogs system and temp are DuckDB's"
             )));
         }
     }
     Ok(())
 }
 
-fn starts_with(statement: &[Token], words: &[&str]) -> bool {
+/// Whether an entry of a search path begins with a catalog of DuckDB's own.
+fn names_duckdb(path: &str) -> bool {
+    path.split(',').any(|entry| {
+        let first = entry.trim().trim_start_matches('"').split(['.', '"']).next().unwrap_or_default();
+        OF_DUCKDB.contains(&first.trim())
+    })
+}
+
+pub(super) fn starts_with(statement: &[Token], words: &[&str]) -> bool {
     matches!(statement.first(), Some(Token::Word(word)) if words.contains(&word.as_str()))
 }
 
-fn creates_temporary(statement: &[Token]) -> bool {
+pub(super) fn creates_temporary(statement: &[Token]) -> bool {
     let word = |at: usize| match statement.get(at) {
         Some(Token::Word(word)) => word.as_str(),
         _ => "",
@@ -240,7 +276,7 @@ fn creates_temporary(statement: &[Token]) -> bool {
     word(0) == "create" && ["temp", "temporary"].contains(&word(kind))
 }
 
-fn is(token: &Token, word: &str) -> bool {
+pub(super) fn is(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(found) if found == word)
 }
 
@@ -295,6 +331,11 @@ mod tests {
             "SET SESSION \"Search_Path\" = E'\\x5f_merganser'",
             "SET search_path = $$__merganser$$",
             "SET search_path = getvariable('x')",
+            "SET search_path = 'main, \"System\".main'",
+            "SET schema = 'temp.main'",
+            "SET schema = system",
+            "SET streaming_buffer_size = '0B'",
+            "RESET debug_window_mode",
             "SET schema = '__mer'\n'ganser'",
         ] {
             assert!(localise(refused).is_err(), "{refused}");

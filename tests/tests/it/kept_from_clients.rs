@@ -1,6 +1,7 @@
 //! What no client may take away from the others: the ledger, the database that is served, the operator's secrets.
 
 use merganser::Client;
+use merganser_server::engine::Script;
 use merganser_tests::{TestServer, integer, put_keyed, refused, texts, unit};
 use tonic::Code;
 
@@ -68,5 +69,59 @@ async fn secrets_are_the_operators() {
     }
     let setting = "SELECT value FROM duckdb_settings() WHERE name = 'allow_persistent_secrets'";
     assert_eq!(texts(&client, setting).await.unwrap(), ["false"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_macro_takes_the_place_of_a_function_that_others_call() {
+    const NAMES: [&str; 4] = ["current_database", "current_schema", "duckdb_databases", "count"];
+    // A file may have such macros from elsewhere.
+    let server = TestServer::with(|config| {
+        let sql = "CREATE OR REPLACE MACRO current_database() AS 'evil';
+                   CREATE OR REPLACE MACRO current_schema() AS 'evil';
+                   CREATE OR REPLACE MACRO duckdb_databases() AS TABLE SELECT 'evil' AS database_name, NULL AS path";
+        config.engine.init_sql = Some(Script { name: "macros".into(), sql: sql.into() });
+    })
+    .await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    for name in NAMES {
+        is_refused(&client, &format!("CREATE OR REPLACE MACRO {name}() AS 'evil'")).await;
+        is_refused(&client, &format!("CREATE TEMP MACRO \"{}\"() AS 7", name.to_uppercase())).await;
+    }
+    client.execute("CREATE MACRO seven() AS 7::BIGINT").await.unwrap();
+    assert_eq!(integer(&client, "SELECT seven()").await, 7);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    client.execute("CREATE SCHEMA s; USE s").await.unwrap();
+    client.execute("CREATE TEMP TABLE mine AS SELECT 8::BIGINT AS i").await.unwrap();
+    assert_eq!(integer(&client, "FROM mine").await, 8);
+    let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    assert!(again.duplicate);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_client_makes_the_engine_fail_or_work_otherwise() {
+    let server = TestServer::start().await;
+    let (client, other) = (server.client().await, server.client().await);
+    other.execute("CREATE TEMP TABLE held AS SELECT 7::BIGINT AS i").await.unwrap();
+    for sql in [
+        "CHECKPOINT system",
+        "FROM checkpoint('system')",
+        "SET search_path = 'system.main'",
+        "USE system",
+        "SET debug_physical_table_scan_execution_strategy = 'task_executor_but_force_sync_checks'",
+        "SET streaming_buffer_size = '100GB'",
+        "SET perfect_ht_threshold = 30",
+        "EXPLAIN ANALYZE LOAD 'x'",
+        "EXPLAIN ANALYZE INSTALL 'x'",
+    ] {
+        is_refused(&client, sql).await;
+    }
+    let own = server.engine().default_catalog().to_owned();
+    for sql in [format!("ALTER DATABASE \"{own}\" SET ALIAS TO other"), format!("CREATE SCHEMA \"{own}\"")] {
+        is_refused(&client, &sql).await;
+    }
+    client.execute("CHECKPOINT").await.unwrap();
+    assert_eq!(integer(&other, "FROM held").await, 7);
     server.shutdown().await;
 }

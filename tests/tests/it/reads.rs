@@ -131,3 +131,19 @@ async fn a_long_result_arrives_whole_and_in_order() {
     assert!(ids.into_iter().eq(0..ROWS));
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_inherits_the_seed_of_anothers_random_numbers() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t (x DOUBLE)").await.unwrap();
+    let mut drawn = std::collections::HashSet::new();
+    for _ in 0..3 {
+        integer(&client, "SELECT 1 FROM (SELECT setseed(0.5))").await;
+        let number = merganser_tests::texts(&client, "SELECT random()::VARCHAR").await.unwrap();
+        client.execute("INSERT INTO t SELECT random() FROM (SELECT setseed(0.5))").await.unwrap();
+        drawn.extend([number, merganser_tests::texts(&client, "SELECT random()::VARCHAR").await.unwrap()]);
+    }
+    assert_eq!(drawn.len(), 6);
+    server.shutdown().await;
+}

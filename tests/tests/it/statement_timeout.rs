@@ -31,6 +31,21 @@ async fn a_query_that_computes_for_too_long_is_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_pivot_computes_before_it_runs_is_stopped_too() {
+    const PIVOT: &str =
+        "PIVOT (SELECT range * 7919 % 2 AS a, range AS i FROM range(100000000000)) ON a USING sum(i)";
+    let server = TestServer::with(short).await;
+    let client = server.client().await;
+    refused(soon("its stop", all(&client, PIVOT)).await, Code::DeadlineExceeded, "QUERY_TIMEOUT");
+    let session = server.client().await;
+    session.execute("CREATE TEMP TABLE mine AS SELECT 1 AS i").await.unwrap();
+    refused(soon("its stop", all(&session, PIVOT)).await, Code::DeadlineExceeded, "QUERY_TIMEOUT");
+    server.no_reads_left().await;
+    assert_eq!(integer(&client, "SELECT 42").await, 42);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_streams_for_too_long_is_stopped() {
     let server = TestServer::with(short).await;
     let client = server.client().await;

@@ -30,7 +30,7 @@ impl Source<'_> {
     /// About as many bytes as the backup will have.
     pub(super) fn bytes(&self) -> Result<u64> {
         let sql = format!(
-            "SELECT (used_blocks * block_size)::VARCHAR FROM pragma_database_size() WHERE database_name = {}",
+            "SELECT (used_blocks * block_size)::VARCHAR FROM system.main.pragma_database_size() WHERE database_name = {}",
             literal(self.catalog)
         );
         Ok(first_text(self.connection, &sql)?.parse().unwrap_or(0))
@@ -71,7 +71,7 @@ impl Copy<'_> {
         let version = first_text(
             self.source.connection,
             &format!(
-                "SELECT coalesce(rtrim(tags['storage_version'], '+'), 'v1.0.0') FROM duckdb_databases() \
+                "SELECT coalesce(rtrim(tags['storage_version'], '+'), 'v1.0.0') FROM system.main.duckdb_databases() \
                  WHERE database_name = {}",
                 literal(self.source.catalog)
             ),

@@ -80,7 +80,7 @@ impl Exports {
 
 /// The files of the database, and of those that are attached.
 fn databases(connection: &Connection) -> Result<Vec<PathBuf>> {
-    let paths = "SELECT path FROM duckdb_databases() WHERE path IS NOT NULL";
+    let paths = "SELECT path FROM system.main.duckdb_databases() WHERE path IS NOT NULL";
     let mut rows = connection.extract(paths)?.prepare(0)?.execute()?;
     let mut found = Vec::new();
     while let Some(batch) = rows.next()? {
@@ -94,6 +94,8 @@ pub(crate) struct Cleared {
     statements: Statements,
     /// Those that are what they look like, by number; the others must not turn out to write files.
     understood: Vec<usize>,
+    /// Those that DuckDB has made of one of several, by number.
+    made: Vec<bool>,
 }
 
 impl Cleared {
@@ -104,22 +106,32 @@ impl Cleared {
     pub(super) fn extract(connection: &Connection, exports: &Exports, text: &str) -> Result<Self> {
         let pieces = sql::pieces(text);
         if pieces.iter().any(|(_, piece)| *piece != Piece::Other) {
-            let (text, understood) = clear(connection, exports, &pieces)?;
-            return Ok(Self { statements: connection.extract(&text)?, understood });
+            let (text, understood, made) = clear(connection, exports, &pieces)?;
+            return Ok(Self { statements: connection.extract(&text)?, understood, made });
         }
         let statements = connection.extract(text)?;
+        let mut made = Vec::new();
         if (pieces.len(), statements.len()) != (1, 1) {
-            let counts = pieces.iter().map(|(piece, _)| alone(connection, piece));
-            if counts.sum::<Result<usize>>()? != statements.len() {
+            for (piece, _) in &pieces {
+                note(&mut made, alone(connection, piece)?);
+            }
+            if made.len() != statements.len() {
                 return Err(unalike());
             }
         }
-        Ok(Self { statements, understood: Vec::new() })
+        Ok(Self { statements, understood: Vec::new(), made })
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.statements.len()
+    }
+
+    /// Whether a statement is one of those that DuckDB puts around the several that it makes of one: BEGIN and COMMIT, or
+    /// inside of a transaction settings of it. They are not for running, because whoever runs the others sees to that.
+    pub(crate) fn is_frame(&self, index: usize, prepared: &Prepared) -> bool {
+        let frames = matches!(prepared.kind(), StatementKind::Transaction | StatementKind::Set);
+        frames && self.made.get(index) == Some(&true)
     }
 
     /// Plans one of them.
@@ -145,9 +157,8 @@ fn clear(
     connection: &Connection,
     exports: &Exports,
     pieces: &[(&str, Piece)],
-) -> Result<(String, Vec<usize>)> {
-    let mut number = 0;
-    let (mut cleared, mut understood) = (Vec::new(), Vec::new());
+) -> Result<(String, Vec<usize>, Vec<bool>)> {
+    let (mut cleared, mut understood, mut made) = (Vec::new(), Vec::new(), Vec::new());
     for (piece, what) in pieces {
         let written = match what {
             Piece::Other | Piece::Harmless => (*piece).to_owned(),
@@ -156,16 +167,21 @@ fn clear(
         };
         // A piece that is complete by itself cannot change what the next one is.
         if *what == Piece::Other {
-            number += alone(connection, &written)?;
+            note(&mut made, alone(connection, &written)?);
         } else if connection.extract(&written)?.len() == 1 {
-            understood.push(number);
-            number += 1;
+            understood.push(made.len());
+            note(&mut made, 1);
         } else {
             return Err(unalike());
         }
         cleared.push(written);
     }
-    Ok((cleared.join(";\n"), understood))
+    Ok((cleared.join(";\n"), understood, made))
+}
+
+/// Notes the statements that DuckDB makes of a piece.
+fn note(made: &mut Vec<bool>, count: usize) {
+    made.extend((0..count).map(|_| count > 1));
 }
 
 /// How many statements DuckDB makes of a piece that is one. Those of a PIVOT are several, of which the leading ones create

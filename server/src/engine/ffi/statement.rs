@@ -1,6 +1,6 @@
 //! Parsing and preparing.
 
-use std::{ffi::CString, ptr, sync::Arc};
+use std::{ptr, sync::Arc};
 
 use arrow_array::Array;
 use arrow_schema::{Field, SchemaRef};
@@ -269,6 +269,12 @@ impl Prepared {
         self.export_schema(&names, types)
     }
 
+    /// Forgets every value that was bound: a plan that is kept still has those of whoever ran it last.
+    pub(crate) fn clear_bindings(&self) {
+        // SAFETY: the handle is live.
+        unsafe { c::duckdb_clear_bindings(self.raw) };
+    }
+
     /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array, whose type is one that DuckDB's
     /// import takes. A type that no parameter can have is an error of class `Unsupported`.
     pub(crate) fn bind(
@@ -286,15 +292,6 @@ impl Prepared {
         }
         // SAFETY: the statement is live and holds the text of its last error.
         Err(unsafe { DuckError::from_raw(c::duckdb_prepare_error(self.raw)) })
-    }
-
-    /// Index (from 1) of the parameter `name`, if the statement has it.
-    pub(crate) fn parameter_index(&self, name: &str) -> Option<usize> {
-        let name: CString = c_string(name).ok()?;
-        let mut index = 0;
-        // SAFETY: all pointers are live locals.
-        let state = unsafe { c::duckdb_bind_parameter_index(self.raw, &mut index, name.as_ptr()) };
-        (state == c::duckdb_state_DuckDBSuccess).then_some(index as usize)
     }
 
     /// Runs it; the rows come as they are computed.

@@ -27,7 +27,7 @@ use crate::{
         outlet,
         quarantine::Quarantine,
         spool::Spool,
-        statement::{bind, describe, description, extract, prepare_one},
+        statement::{bind, describe, description, extract, of_several_steps, prepare_one},
         turn::TurnPermit,
         types::Wire,
         update::{Spooled, Write, run_prepared},
@@ -174,6 +174,9 @@ fn describe_on(seat: &mut Seat, sql: &str) -> Result<Description> {
             Some(prepared) => Ok(prepared),
             None => prepare_one(&seat.connection, seat.connection.exports(), sql),
         };
+        if let Err(Error::SeveralSteps) = planned {
+            return of_several_steps(Error::SeveralSteps);
+        }
         let described = planned.and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
         open.troubled |= described.is_err();
         let (described, prepared) = described?;
@@ -296,7 +299,7 @@ impl Run {
         let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = seat.connection.execute(end);
         match ran {
-            Err(error) if error.class() == Some(Class::ReadOnly) && start.is_some() => Ok(Ran::NeedsTurn),
+            Err(error) if tells_of_write(&error) && start.is_some() => Ok(Ran::NeedsTurn),
             ran => {
                 let ran = ran?;
                 ended?;
@@ -327,7 +330,10 @@ impl Run {
         let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => self.plan(seat)?,
+            None => match self.plan(seat) {
+                Err(Error::SeveralSteps) => return self.script(seat, &[None]),
+                planned => planned?,
+            },
         };
         if self.must_wait(seat, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
@@ -406,6 +412,9 @@ impl Run {
                 }
                 None => {
                     let ran = statements.prepare(index).and_then(|prepared| {
+                        if statements.is_frame(index, &prepared) {
+                            return Ok(std::mem::take(&mut last));
+                        }
                         prepared.kind().check_pragma()?;
                         self.one_of_script(seat, &prepared)
                     });
@@ -514,6 +523,11 @@ fn name_global_setting(error: Error) -> Error {
         }
         other => other,
     }
+}
+
+/// Whether a statement has not run in a READ ONLY transaction because it writes.
+fn tells_of_write(error: &Error) -> bool {
+    matches!(error, Error::SeveralSteps) || error.class() == Some(Class::ReadOnly)
 }
 
 /// Whether a statement inside a transaction needs the turn. Where its kind does not tell, the answer is

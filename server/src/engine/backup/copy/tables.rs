@@ -74,7 +74,7 @@ pub(super) fn tables(connection: &Connection, catalog: &str) -> Result<Vec<Table
 fn with_columns(connection: &Connection, catalog: &str) -> Result<Vec<Table>> {
     let sql = format!(
         "SELECT schema_name, table_name, column_name, (column_default IS NOT NULL)::VARCHAR \
-         FROM duckdb_columns() JOIN duckdb_tables() USING (database_name, schema_name, table_name) \
+         FROM system.main.duckdb_columns() JOIN system.main.duckdb_tables() USING (database_name, schema_name, table_name) \
          WHERE database_name = {} AND NOT duckdb_tables.internal AND NOT temporary \
          ORDER BY schema_name, table_name, column_index",
         literal(catalog)
@@ -97,7 +97,7 @@ fn add_foreign_keys(connection: &Connection, catalog: &str, tables: &mut [Table]
     let sql = format!(
         "SELECT schema_name, table_name, concat_ws(' ', table_oid, constraint_index), referenced_table, \
          unnest(constraint_column_names), unnest(referenced_column_names) \
-         FROM duckdb_constraints() WHERE database_name = {} AND constraint_type = 'FOREIGN KEY' \
+         FROM system.main.duckdb_constraints() WHERE database_name = {} AND constraint_type = 'FOREIGN KEY' \
          ORDER BY table_oid, constraint_index",
         literal(catalog)
     );
