@@ -1,0 +1,55 @@
+//! Planning a statement on a workspace, without running it.
+
+use std::sync::Arc;
+
+use super::{Seat, Workspace};
+use crate::{
+    engine::{
+        Description, Engine, Error, Result,
+        statement::{describe, description, of_several_steps, prepare_one},
+    },
+    sql,
+};
+
+impl Engine {
+    /// Plans a statement on a workspace, in its transaction if one is open.
+    pub(in crate::engine) async fn describe_in(
+        &self,
+        workspace: &Arc<Workspace>,
+        sql: &str,
+    ) -> Result<Description> {
+        let sql = sql::localise(sql)?.into_owned();
+        let mut taken = workspace.take(self.seat_wait()).await?;
+        let quarantine = Arc::clone(&self.shared.database.quarantine);
+        self.planning(move |cancel| {
+            let seat = taken.seat();
+            let interrupt = seat.connection.interrupt();
+            quarantine.guard(&sql, || cancel.while_running(interrupt, || describe_on(seat, &sql)))
+        })
+        .await
+    }
+}
+
+/// Plans a statement, in the transaction where one is open, and keeps the plan there.
+fn describe_on(seat: &mut Seat, sql: &str) -> Result<Description> {
+    seat.check_not_lost()?;
+    if let Some(open) = &mut seat.transaction {
+        open.reads();
+        let planned = match open.take_plan(sql) {
+            Some(prepared) => Ok(prepared),
+            None => prepare_one(&seat.connection, seat.connection.exports(), sql),
+        };
+        if let Err(Error::SeveralSteps) = planned {
+            return of_several_steps(Error::SeveralSteps);
+        }
+        let described = planned.and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
+        open.troubled |= described.is_err();
+        let (described, prepared) = described?;
+        open.keep_plan(sql, prepared);
+        return Ok(described);
+    }
+    seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+    let described = describe(&seat.connection, seat.connection.exports(), sql);
+    seat.connection.execute("ROLLBACK")?;
+    described
+}
