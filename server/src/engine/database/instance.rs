@@ -1,0 +1,188 @@
+//! One open instance: what is registered in it, set, attached, checked and run before anybody sees it.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+
+use super::{INGEST_LISTING, JOBS_LISTING, pool::Idle, settings};
+use crate::{
+    engine::{
+        Error, Exports, Options, Result,
+        answers::{first_text, texts},
+        database_file,
+        ffi::{
+            self, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
+            register_read_arrow, register_recast, register_scan,
+        },
+        jobs::{self, Board},
+        lake::{AttachedCatalog, Opened, SOURCES},
+        ledger::{self, Ledgers},
+        log_head,
+        names::Names,
+        posted_views::PostedViews,
+        queries::{self, Queries},
+        replay,
+    },
+    sql::{Kept, literal, quote},
+};
+
+/// The table function that tells of named queries.
+const QUERIES_LISTING: &str = "merganser_queries";
+
+/// Where a table is missing, DuckDB looks for similar names in all catalogs, and tells of one that is out of reach instead
+/// of the table. The names beside it are looked at all the same.
+const NO_SIMILAR_NAMES: &str = "SET GLOBAL catalog_error_max_schemas = 0";
+
+/// An open instance and its idle connections.
+pub(in crate::engine) struct Instance {
+    pub(super) raw: ffi::Database,
+    pub(super) idle: Mutex<Vec<Idle>>,
+    pub(super) posted_views: PostedViews,
+    pub(super) catalog: String,
+    /// Whether there are any.
+    pub(super) sources: bool,
+    /// What no client takes away, also catalogs that are missing.
+    pub(super) kept: Kept,
+    /// Those of them that are lakes.
+    pub(super) lakes: Vec<String>,
+    pub(super) exports: Exports,
+    pub(super) queries: Queries,
+}
+
+impl Instance {
+    /// Opens the file (or memory), pins what clients must not change, and runs the start-up SQL. Tells which catalogs are
+    /// attached.
+    pub(in crate::engine) fn open(
+        options: &Options,
+        scans: &Arc<ScanRegistry>,
+        ledgers: &Ledgers,
+        board: &Board,
+    ) -> Result<(Self, HashSet<String>)> {
+        if let Some(path) = &options.path {
+            database_file::check(path)?;
+            log_head::check(path)?;
+        }
+        let settings = settings::at_start(options);
+        let raw = match &options.path {
+            Some(path) if !options.read_only => replay::open(path, &settings),
+            path => ffi::Database::open(path.as_deref(), &settings),
+        };
+        let raw = raw.map_err(open_error)?;
+        let connection = raw.connect()?;
+        // Views of the start-up SQL may list them, though the queries are checked after that.
+        let checked = Arc::<OnceLock<Queries>>::default();
+        register(&connection, scans, ledgers, board, Arc::clone(&checked))?;
+        if !options.read_only {
+            attach_views(&connection)?;
+        }
+        settings::pin(&connection)?;
+        if !options.lake.catalogs.is_empty() {
+            connection.execute(NO_SIMILAR_NAMES)?;
+        }
+        let catalog = first_text(&connection, "SELECT system.main.current_database()")?;
+        if options.path.is_some() {
+            database_file::check_opened(&connection, &catalog)?;
+        }
+        let Opened { sources, catalogs } = options.lake.open(&connection, options.read_only)?;
+        if let Some(script) = &options.init_sql {
+            // On a connection of its own: a USE or SET in it must not stay behind in the pool.
+            raw.connect()?
+                .execute(&script.sql)
+                .map_err(|error| Error::InitSql { name: script.name.clone(), reason: error.message })?;
+        }
+        let default = use_sql(&Names::default_of(&catalog), sources);
+        let with_names = || {
+            let connection = raw.connect()?;
+            connection.execute(&default)?;
+            Ok(connection)
+        };
+        let queries = queries::open(&options.queries, &connection, with_names)?;
+        let queries = Arc::clone(checked.get_or_init(|| queries));
+        options.lake.limit_reads(&connection)?;
+        if options.lake.reads.is_some() {
+            queries::check_again(&options.queries, with_names)?;
+        }
+        // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
+        // of before.
+        let exports = options.lake.exports.clone();
+        let (idle, posted_views) = (Mutex::default(), PostedViews::default());
+        let names = |which: fn(&AttachedCatalog) -> bool| {
+            options.lake.catalogs.iter().filter(|it| which(it)).map(|it| it.name.clone()).collect()
+        };
+        let attached: Vec<String> = names(|_| true);
+        let kept = Kept::new(&catalog, attached.iter().map(String::as_str), functions(&connection)?);
+        let lakes = names(AttachedCatalog::is_shared);
+        Ok((Self { raw, idle, posted_views, catalog, sources, kept, lakes, exports, queries }, catalogs))
+    }
+
+    /// Whether it lives, also for those who must not keep it open.
+    pub(in crate::engine) fn pulse(&self) -> &Arc<Pulse> {
+        self.raw.pulse()
+    }
+
+    pub(super) fn connect(&self) -> Result<Idle> {
+        let connection = self.raw.connect()?;
+        if self.sources {
+            connection.execute(&self.use_sql(None))?;
+        }
+        Ok(Idle::new(connection))
+    }
+
+    /// The statement after which unqualified names mean `names`; `None` is the default.
+    pub(super) fn use_sql(&self, names: Option<&Names>) -> String {
+        match names {
+            Some(names) => use_sql(names, self.sources),
+            None => use_sql(&Names::default_of(&self.catalog), self.sources),
+        }
+    }
+}
+
+/// Registers the server's own functions: by which rows come in, and those that list what it knows.
+fn register(
+    connection: &Connection,
+    scans: &Arc<ScanRegistry>,
+    ledgers: &Ledgers,
+    board: &Board,
+    checked: Arc<OnceLock<Queries>>,
+) -> Result<()> {
+    register_scan(connection, scans)?;
+    register_recast(connection)?;
+    register_read_arrow(connection)?;
+    let listed = Arc::clone(ledgers);
+    let rows = Arc::new(move || ledger::report(&listed.lock()));
+    register_listing(connection, INGEST_LISTING, ledger::report_schema(), rows)?;
+    let listed = Arc::clone(board);
+    let rows = Arc::new(move || jobs::listing(&listed.lock()));
+    register_listing(connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
+    let rows = Arc::new(move || queries::listing(checked.get().map_or(&[], |queries| queries)));
+    register_listing(connection, QUERIES_LISTING, queries::listing_schema(), rows)?;
+    Ok(())
+}
+
+/// The names of DuckDB's functions, those of loaded extensions included.
+fn functions(connection: &Connection) -> Result<Vec<String>> {
+    texts(connection, "SELECT DISTINCT function_name FROM system.main.duckdb_functions() WHERE internal")
+}
+
+/// A log that cannot be replayed is for its operator to decide on; nothing else about opening is.
+fn open_error(error: DuckError) -> Error {
+    if error.message.contains("replaying WAL") {
+        return Error::WalUnreadable(error.message);
+    }
+    error.into()
+}
+
+/// The statement after which unqualified names mean `names` first, then the sources where there are any.
+fn use_sql(names: &Names, sources: bool) -> String {
+    let (catalog, schema) = (quote(&names.catalog), quote(&names.schema));
+    if sources {
+        return format!(
+            "SET SESSION search_path = {}",
+            literal(&format!("{catalog}.{schema},{SOURCES}.main"))
+        );
+    }
+    format!("USE {catalog}.{schema}")
+}
