@@ -119,7 +119,7 @@ impl From<Error> for Failure {
             Error::TableExists(_) => (Kind::AlreadyExists, "TABLE_EXISTS"),
             Error::BadName(_) => (Kind::BadRequest, "BAD_NAME"),
             Error::ReadBusy { .. } => (Kind::Exhausted, "READS_BUSY"),
-            Error::WriteBusy(_) => (Kind::Exhausted, "WRITE_BUSY"),
+            Error::WriteBusy { .. } | Error::TableBusy(_) => (Kind::Exhausted, "WRITE_BUSY"),
             Error::TableChanging { .. } => (Kind::Aborted, "TABLE_CHANGING"),
             Error::QueueFull => (Kind::Exhausted, "QUEUE_FULL"),
             Error::QueryMissing(_) => (Kind::NotFound, "QUERY_NOT_FOUND"),

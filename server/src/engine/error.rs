@@ -102,8 +102,21 @@ pub enum Error {
     #[error("{0}")]
     BadParameter(String),
     /// Another write kept the turn.
-    #[error("another write has been running for longer than {0:?}; try again")]
-    WriteBusy(Duration),
+    #[error(
+        "another statement, transaction or upload has had the turn to write for {held:?}, and has not given it up in the {waited:?} \
+         that this one waited; try again. A transaction that rests gives it up by itself after a while (transaction-yield)"
+    )]
+    WriteBusy {
+        /// How long this one waited.
+        waited: Duration,
+        /// For how long the other one has had it.
+        held: Duration,
+    },
+    /// Uploads kept a table to themselves.
+    #[error(
+        "uploads to the table were under way for longer than {0:?}, so that it could not be changed; nothing was written, try again"
+    )]
+    TableBusy(Duration),
     /// A transaction kept a table to itself.
     #[error(
         "table {table} was being changed by another statement or transaction for longer than {waited:?}; nothing was written, try again"

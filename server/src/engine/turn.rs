@@ -1,8 +1,12 @@
 //! Whose turn it is to write, besides the writer: DML, DDL and units that create or replace a table go one
 //! at a time, first come first served, so that they never conflict with each other.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -23,16 +27,31 @@ pub(crate) struct Turn {
     gates: Gates,
     wanted: Wanted,
     wait: Duration,
+    /// When whoever has the turn has got it.
+    taken: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The turn, until dropped.
 pub(crate) struct TurnPermit {
+    taken: Arc<Mutex<Option<Instant>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for TurnPermit {
+    fn drop(&mut self) {
+        *self.taken.lock() = None;
+    }
 }
 
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { turn: Arc::new(Semaphore::new(1)), gates: Gates::default(), wanted: Wanted::default(), wait }
+        Self {
+            turn: Arc::new(Semaphore::new(1)),
+            gates: Gates::default(),
+            wanted: Wanted::default(),
+            wait,
+            taken: Arc::default(),
+        }
     }
 
     /// Waits for the turn, within the bound.
@@ -43,8 +62,16 @@ impl Turn {
     /// Waits for the turn, within a bound of the caller's.
     pub(crate) async fn take_within(&self, wait: Duration) -> Result<TurnPermit> {
         let _waiting = self.wanted.wait();
-        let permit = permit::take(&self.turn, 1, wait, || Error::WriteBusy(wait)).await?;
-        Ok(TurnPermit { _permit: permit })
+        let busy = || Error::WriteBusy { waited: wait, held: self.held() };
+        let permit = permit::take(&self.turn, 1, wait, busy).await?;
+        *self.taken.lock() = Some(Instant::now());
+        Ok(TurnPermit { taken: Arc::clone(&self.taken), _permit: permit })
+    }
+
+    /// For how long whoever has it has had it, in whole seconds.
+    fn held(&self) -> Duration {
+        let held = self.taken.lock().map_or(Duration::ZERO, |since| since.elapsed());
+        Duration::from_secs(held.as_secs())
     }
 
     /// True while somebody waits for it, or for a table that its holder keeps to itself.
@@ -77,7 +104,7 @@ impl Turn {
         held: &Excluding,
         wait: Duration,
     ) -> Result<Excluding> {
-        timeout(wait, self.gates.exclude(what, held)).await.map_err(|_| Error::WriteBusy(wait))
+        timeout(wait, self.gates.exclude(what, held)).await.map_err(|_| Error::TableBusy(wait))
     }
 }
 
@@ -92,11 +119,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_waits_in_vain_learns_for_how_long_the_turn_has_been_taken() {
+        let turn = Turn::new(Duration::ZERO);
+        let permit = turn.take().await.unwrap();
+        *turn.taken.lock() = Instant::now().checked_sub(Duration::from_millis(7_500));
+        let error = turn.take().await.err().unwrap();
+        assert!(error.to_string().contains("the turn to write for 7s"), "{error}");
+        drop(permit);
+        assert_eq!(turn.held(), Duration::ZERO);
+        turn.take().await.unwrap();
+    }
+
+    #[tokio::test]
     async fn waiting_at_a_gate_has_a_bound() {
         let turn = Turn::new(Duration::ZERO);
         let appending = turn.appending_within(&table("a"), Duration::ZERO).await.unwrap();
         let (alter, nothing) = (Exclusion::of_table("a"), Excluding::default());
-        assert!(matches!(turn.exclude(&alter, &nothing).await, Err(Error::WriteBusy(_))));
+        assert!(matches!(turn.exclude(&alter, &nothing).await, Err(Error::TableBusy(_))));
         drop(appending);
 
         let _altering = turn.exclude(&alter, &nothing).await.unwrap();
