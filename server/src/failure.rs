@@ -148,6 +148,7 @@ impl From<Error> for Failure {
             Error::Timeout(_) => (Kind::TooLong, "QUERY_TIMEOUT"),
             Error::ReadTooOld(_) => (Kind::TooLong, "READ_TOO_OLD"),
             Error::ResultTooLarge(_) => (Kind::Precondition, "RESULT_TOO_LARGE"),
+            Error::RowTooLarge(_) => (Kind::Precondition, "ROW_TOO_LARGE"),
             Error::SchemaChanged => (Kind::Precondition, "SCHEMA_CHANGED"),
             Error::ReadOnly => (Kind::Forbidden, "READ_ONLY"),
             Error::CommitUnknown(detail) => {

@@ -1,10 +1,10 @@
 //! DuckDB hands out 2,048 rows at a time; the network wants messages of about two megabytes.
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
-use super::Result;
+use super::{Error, Result};
 
 /// A batch is complete at this many rows,
 const TARGET_ROWS: usize = 65_536;
@@ -12,6 +12,10 @@ const TARGET_ROWS: usize = 65_536;
 const TARGET_BYTES: usize = 2 << 20;
 /// The first batch leaves early; each one after it may be this many times as large.
 const GROWTH: usize = 8;
+
+/// A row may take so many bytes. It cannot be split, and on its way out there are several copies of it; gRPC ends at four times
+/// as much.
+const MAX_ROW_BYTES: usize = 1 << 30;
 
 /// Collects small batches into large ones, starting small so that the first rows leave at once.
 pub(crate) struct Coalescer {
@@ -28,9 +32,16 @@ impl Coalescer {
     }
 
     /// Takes rows; gives a large batch when one is complete.
+    ///
+    /// # Errors
+    /// [`Error::RowTooLarge`].
     pub(crate) fn push(&mut self, batch: RecordBatch) -> Result<Option<RecordBatch>> {
+        let bytes = batch.get_array_memory_size();
+        if bytes > MAX_ROW_BYTES {
+            check_rows(&batch, MAX_ROW_BYTES)?;
+        }
         self.rows += batch.num_rows();
-        self.bytes += batch.get_array_memory_size();
+        self.bytes += bytes;
         self.pending.push(batch);
         if self.rows < self.target_rows && self.bytes < TARGET_BYTES {
             return Ok(None);
@@ -50,5 +61,38 @@ impl Coalescer {
         self.rows = 0;
         self.bytes = 0;
         Ok(complete)
+    }
+}
+
+/// Refuses a batch in which a row takes more than `most` bytes.
+fn check_rows(batch: &RecordBatch, most: usize) -> Result<()> {
+    for row in 0..batch.num_rows() {
+        let row = batch.slice(row, 1);
+        let bytes: usize = row
+            .columns()
+            .iter()
+            .map(|column| column.to_data().get_slice_memory_size())
+            .sum::<Result<usize, _>>()?;
+        if bytes > most {
+            return Err(Error::RowTooLarge(most));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, StringArray};
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_row_that_is_too_large_and_not_the_batch() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(600), "y".repeat(600)]));
+        let batch = RecordBatch::try_from_iter([("text", texts)]).unwrap();
+        check_rows(&batch, 1_000).unwrap();
+        assert!(matches!(check_rows(&batch, 500), Err(Error::RowTooLarge(500))));
     }
 }

@@ -256,6 +256,13 @@ pub enum Error {
     /// A result that must be held in memory is too large for it.
     #[error("the statement returned more than {0} bytes; write the rows to a table and read that")]
     ResultTooLarge(usize),
+    /// A row that no message could carry, or whose copies would take the server's memory.
+    #[error(
+        "a row of the result takes more than {} MiB, which is the most that one may; select less of it, such as a part of a list or of a \
+         text",
+        .0 >> 20
+    )]
+    RowTooLarge(usize),
     /// The result's schema is not the one that was announced.
     #[error("the schema of the result has changed since it was announced; ask for the FlightInfo again")]
     SchemaChanged,
