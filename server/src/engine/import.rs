@@ -18,10 +18,16 @@ use arrow_array::{
         TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
     },
 };
+use arrow_buffer::NullBuffer;
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, FieldRef, IntervalUnit, TimeUnit};
 
-use super::{Error, Result, types::Extension};
+use super::{
+    Error, Result,
+    list_views::as_lists,
+    types::Extension,
+    visible::{in_lists, reached, with_hidden_as_null},
+};
 
 const DAY_SECONDS: i64 = 86_400;
 /// DuckDB's earliest TIMESTAMP, in microseconds; the latest is one below the number's end, which is infinity.
@@ -55,10 +61,10 @@ fn imported_type(data_type: &DataType) -> DataType {
         }
         DataType::Duration(TimeUnit::Nanosecond) => DataType::Duration(TimeUnit::Microsecond),
         DataType::RunEndEncoded(_, values) => imported(values).data_type().clone(),
-        DataType::Dictionary(_, values) => match imported_type(values) {
-            unchanged if unchanged == **values => data_type.clone(),
-            changed => changed,
-        },
+        // DuckDB has NULL be the place behind the last value of a dictionary. Of texts and blobs it makes values of its
+        // own, and one more; of all others it reads the buffer as it is, in which that place is missing.
+        DataType::Dictionary(_, values) if values.is_string() || values.is_binary() => data_type.clone(),
+        DataType::Dictionary(_, values) => imported_type(values),
         DataType::List(item) | DataType::ListView(item) => DataType::List(member(item)),
         DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(member(item)),
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(member(item), *size),
@@ -97,7 +103,6 @@ fn has_limits(data_type: &DataType) -> bool {
         DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(_, _) => true,
         DataType::Duration(unit) => *unit != TimeUnit::Microsecond,
         DataType::Interval(unit) => *unit == IntervalUnit::MonthDayNano,
-        DataType::Dictionary(_, values) => has_limits(values),
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::FixedSizeList(item, _)
@@ -134,22 +139,18 @@ impl From<ArrowError> for Refused {
 fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
     match (array.data_type(), to) {
         (DataType::RunEndEncoded(_, values), _) => convert(&exact_cast(array, values.data_type())?, to),
-        (DataType::Dictionary(_, values), DataType::Dictionary(_, _)) => {
-            if has_limits(values) {
-                check(&exact_cast(array, values)?, values)?;
-            }
+        (DataType::Dictionary(_, _), DataType::Dictionary(_, _)) if array.data_type() == to => {
             Ok(Arc::clone(array))
         }
         (DataType::Dictionary(_, values), _) => convert(&exact_cast(array, values)?, to),
-        (DataType::ListView(item), _) => convert(&exact_cast(array, &DataType::List(Arc::clone(item)))?, to),
-        (DataType::LargeListView(item), _) => {
-            convert(&exact_cast(array, &DataType::LargeList(Arc::clone(item)))?, to)
-        }
+        (DataType::ListView(item), _) => convert(&as_lists::<i32>(array, item)?, to),
+        (DataType::LargeListView(item), _) => convert(&as_lists::<i64>(array, item)?, to),
         (DataType::List(_), DataType::List(item)) => list::<i32>(array, item),
         (DataType::LargeList(_), DataType::LargeList(item)) => list::<i64>(array, item),
         (DataType::FixedSizeList(_, _), DataType::FixedSizeList(item, size)) => {
             let list = array.as_fixed_size_list();
-            let values = convert(list.values(), item.data_type())?;
+            let shown = list.nulls().map(|nulls| nulls.expand(usize::try_from(*size).unwrap_or(0)));
+            let values = convert_shown(list.values(), shown.as_ref(), item.data_type())?;
             let list = FixedSizeListArray::try_new_with_length(
                 Arc::clone(item),
                 *size,
@@ -159,11 +160,14 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
             )?;
             Ok(Arc::new(list))
         }
-        (DataType::Struct(_), DataType::Struct(_)) => Ok(Arc::new(members(array.as_struct(), to)?)),
+        (DataType::Struct(_), DataType::Struct(_)) => members(array, to),
         (DataType::Map(_, _), DataType::Map(entries, sorted)) => {
             let map = array.as_map();
-            let converted = members(map.entries(), entries.data_type())?;
-            let (offsets, nulls) = (map.offsets().clone(), map.nulls().cloned());
+            let all: ArrayRef = Arc::new(map.entries().clone());
+            let (reached, offsets) = reached(&all, map.offsets());
+            let shown = in_lists(&offsets, map.nulls());
+            let converted = convert_shown(&reached, shown.as_ref(), entries.data_type())?;
+            let (converted, nulls) = (converted.as_struct().clone(), map.nulls().cloned());
             Ok(Arc::new(MapArray::try_new(Arc::clone(entries), offsets, converted, nulls, *sorted)?))
         }
         _ => {
@@ -173,25 +177,37 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
     }
 }
 
-fn list<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayRef, Refused> {
-    let list = array.as_list::<O>();
-    let values = convert(list.values(), item.data_type())?;
-    let (offsets, nulls) = (list.offsets().clone(), list.nulls().cloned());
-    Ok(Arc::new(GenericListArray::try_new(Arc::clone(item), offsets, values, nulls)?))
+/// The same without a look at what does not show.
+fn convert_shown(array: &ArrayRef, shown: Option<&NullBuffer>, to: &DataType) -> Result<ArrayRef, Refused> {
+    // Here the nulls are not all that an array of these has.
+    let plain = match array.data_type() {
+        DataType::RunEndEncoded(_, values) => exact_cast(array, values.data_type())?,
+        DataType::Dictionary(_, values) => exact_cast(array, values)?,
+        _ => Arc::clone(array),
+    };
+    with_hidden_as_null(&plain, shown, |array| convert(array, to))
 }
 
-fn members(array: &StructArray, to: &DataType) -> Result<StructArray, Refused> {
-    let DataType::Struct(fields) = to else {
+fn list<O: OffsetSizeTrait>(array: &ArrayRef, item: &FieldRef) -> Result<ArrayRef, Refused> {
+    let list = array.as_list::<O>();
+    let (values, offsets) = reached(list.values(), list.offsets());
+    let shown = in_lists(&offsets, list.nulls());
+    let values = convert_shown(&values, shown.as_ref(), item.data_type())?;
+    Ok(Arc::new(GenericListArray::try_new(Arc::clone(item), offsets, values, list.nulls().cloned())?))
+}
+
+fn members(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
+    let (array, DataType::Struct(fields)) = (array.as_struct(), to) else {
         return Err(ArrowError::CastError("a struct does not become another type".into()).into());
     };
     let columns = array
         .columns()
         .iter()
         .zip(fields)
-        .map(|(column, field)| convert(column, field.data_type()))
+        .map(|(column, field)| convert_shown(column, array.nulls(), field.data_type()))
         .collect::<Result<Vec<_>, _>>()?;
     let nulls = array.nulls().cloned();
-    Ok(StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len())?)
+    Ok(Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, array.len())?))
 }
 
 /// Never puts NULL in the place of a value that does not fit.
@@ -302,9 +318,11 @@ fn digits<T: DecimalType + ArrowPrimitiveType>(array: &ArrayRef, width: u8) -> R
 #[cfg(test)]
 mod tests {
     use arrow_array::{
-        Decimal128Array, DictionaryArray, Int8Array, ListArray, StringArray, Time64NanosecondArray,
-        TimestampMicrosecondArray,
+        Date32Array, Decimal128Array, DictionaryArray, Int8Array, ListArray, StringArray,
+        Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray,
     };
+    use arrow_buffer::OffsetBuffer;
+    use arrow_schema::Fields;
     use proptest::prelude::*;
 
     use super::*;
@@ -340,6 +358,49 @@ mod tests {
         let field = Field::new("v", DataType::FixedSizeBinary(16), true).with_metadata(opaque.into());
         assert!(needs_import(&field));
         assert!(imported(&field).metadata().is_empty());
+    }
+
+    #[test]
+    fn a_dictionary_stays_one_where_duckdb_makes_values_of_its_own() {
+        let of = |values: DataType| DataType::Dictionary(Box::new(DataType::Int8), Box::new(values));
+        for kept in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, DataType::Binary] {
+            assert_eq!(imported_type(&of(kept.clone())), of(kept));
+        }
+        for unpacked in [DataType::Int64, DataType::Date32, DataType::Float64, DataType::Boolean] {
+            assert_eq!(imported_type(&of(unpacked.clone())), unpacked);
+        }
+        let nulls = Int8Array::from(vec![None, None]);
+        let empty: ArrayRef = Arc::new(Time64MicrosecondArray::from(Vec::<i64>::new()));
+        let unpacked = brought_in(Arc::new(DictionaryArray::new(nulls, empty))).unwrap();
+        assert_eq!((unpacked.len(), unpacked.null_count()), (2, 2));
+    }
+
+    #[test]
+    fn what_does_not_show_is_not_looked_at() {
+        // A date beyond DuckDB's, which is the end of the number's range.
+        let dates = || Arc::new(Date32Array::from(vec![1, i32::MAX, 3])) as ArrayRef;
+        let field = |nullable| Arc::new(Field::new("item", DataType::Date32, nullable));
+        let second_is_null = || Some(NullBuffer::from(vec![true, false, true]));
+        let offsets = || OffsetBuffer::new(vec![0, 1, 2, 3].into());
+        for nullable in [true, false] {
+            let fields = || Fields::from(vec![field(nullable)]);
+            let structs = |nulls| Arc::new(StructArray::new(fields(), vec![dates()], nulls)) as ArrayRef;
+            let lists =
+                |nulls| Arc::new(ListArray::new(field(nullable), offsets(), dates(), nulls)) as ArrayRef;
+            let fixed =
+                |nulls| Arc::new(FixedSizeListArray::new(field(nullable), 1, dates(), nulls)) as ArrayRef;
+            let nested = |nulls| {
+                let parts = vec![lists(None)];
+                let fields = Fields::from(vec![Field::new("l", parts[0].data_type().clone(), true)]);
+                Arc::new(StructArray::new(fields, parts, nulls)) as ArrayRef
+            };
+            for make in [&structs as &dyn Fn(Option<NullBuffer>) -> ArrayRef, &lists, &fixed, &nested] {
+                assert!(brought_in(make(None)).is_err());
+                let hidden = make(second_is_null());
+                assert_eq!(&brought_in(Arc::clone(&hidden)).unwrap(), &hidden);
+                assert!(brought_in(make(None).slice(2, 1)).is_ok());
+            }
+        }
     }
 
     #[test]
