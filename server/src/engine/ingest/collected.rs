@@ -1,10 +1,10 @@
 //! An upload as far as it is in memory.
 
-use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray, make_array};
+use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 
 use super::{Budget, Rows, Share, Sharer};
-use crate::engine::Result;
+use crate::engine::{Result, expansion::written_by_server};
 
 /// The rows of an upload so far, and their share of the byte budget.
 pub(super) struct Collected {
@@ -122,24 +122,24 @@ impl Collected {
 /// What a column takes besides its values: its arrays, and the message it came in.
 const COLUMN_BYTES: usize = 64;
 
-/// What a batch itself occupies: the columns of one message share its buffer, which must not be counted
-/// once a column. Rows without values (of type null, say) count as well, because each is written.
+/// What a batch itself occupies, or will where the server writes it out: the columns of one message share its buffer,
+/// which must not be counted once a column. Rows without values (of type null, say) count as well, because each is
+/// written.
 pub(crate) fn bytes_of(batch: &RecordBatch) -> usize {
     let column = |array: &ArrayRef| {
         let size = array.to_data().get_slice_memory_size().unwrap_or(0).saturating_add(view_bytes(array));
-        size.max(array.len()).saturating_add(COLUMN_BYTES)
+        let written = usize::try_from(written_by_server(array)).unwrap_or(usize::MAX);
+        size.max(array.len()).max(written).saturating_add(COLUMN_BYTES)
     };
-    batch.columns().iter().map(column).sum()
+    batch.columns().iter().map(column).fold(0, usize::saturating_add)
 }
 
-/// What views refer to, which the size of their array leaves out.
+/// What views refer to, which the size of their array leaves out. Where they are inside of something else, they may be
+/// many more than the rows, and count with what is written out.
 fn view_bytes(array: &ArrayRef) -> usize {
     match array.data_type() {
         DataType::Utf8View => array.as_string_view().lengths().map(|length| length as usize).sum(),
         DataType::BinaryView => array.as_binary_view().lengths().map(|length| length as usize).sum(),
-        nested if nested.is_nested() => {
-            array.to_data().child_data().iter().map(|child| view_bytes(&make_array(child.clone()))).sum()
-        }
         _ => 0,
     }
 }
