@@ -58,6 +58,17 @@ impl Inserts {
         (target, schema): (&Target, &SchemaRef),
         batches: impl Iterator<Item = &'a RecordBatch>,
     ) -> Result<(), DuckError> {
+        self.plan(connection, scans, (target, schema))?;
+        self.known[0].take(batches.flat_map(slices))
+    }
+
+    /// Makes the statement the last used one, and plans it where that has not been done. Changes nothing else.
+    pub(crate) fn plan(
+        &mut self,
+        connection: &Connection,
+        scans: &Arc<ScanRegistry>,
+        (target, schema): (&Target, &SchemaRef),
+    ) -> Result<(), DuckError> {
         let known = self.known.iter().position(|known| known.target == *target && known.schema == *schema);
         if let Some(at) = known {
             self.known[..=at].rotate_right(1);
@@ -66,7 +77,7 @@ impl Inserts {
             self.known.truncate(REMEMBERED - 1);
             self.known.insert(0, insert);
         }
-        self.known[0].take(batches.flat_map(slices))
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use arrow_schema::{Schema, SchemaRef};
 use futures::Stream;
 
 use super::{
-    BatchStream, Engine, Error, Names, QueryCard, Result, Statement,
+    BatchStream, Engine, Error, Names, QueryCard, Result, Statement, check_names,
     ffi::slices,
     import::{import, imported, needs_import},
     ingest::{Arrived, Room, Rows, bytes_of},
@@ -48,6 +48,7 @@ impl Posting {
         if name.is_empty() || name.len() > super::MAX_NAME_BYTES || name.contains('\0') {
             return Err(Error::BadName("the name of the posted rows cannot be that of a table".into()));
         }
+        check_names(schema)?;
         check_columns(schema)?;
         let fields: Vec<_> = schema.fields().iter().map(|field| imported(field)).collect();
         Ok(Self { name: name.to_owned(), schema: Arc::new(Schema::new(fields)), batches: Vec::new(), room })

@@ -24,7 +24,7 @@ use super::{
     dictionaries::{Dictionaries, Dictionary},
     error::{bad_request, engine_status},
 };
-use crate::engine::{Arrived, Error, Rows, Share, check_expansion};
+use crate::engine::{Arrived, Error, Rows, Share, check_expansion, check_names};
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -259,6 +259,7 @@ impl Upload {
         }
         match batches.first() {
             Some(first) if first.num_columns() > 0 && rows > 0 => {
+                check_names(first.schema_ref()).map_err(engine_status)?;
                 concat_batches(first.schema_ref(), &batches)
                     .map(Some)
                     .map_err(|error| engine_status(Error::BadArrow(error.to_string())))

@@ -8,7 +8,7 @@ use arrow_select::take::take;
 
 use super::{ArrowFile, Batches, Fault, ReadAt};
 use crate::engine::{
-    check_expansion,
+    check_expansion, check_names,
     import::{import, member, needs_import},
 };
 
@@ -30,6 +30,7 @@ pub(crate) struct Pieces<R> {
 impl<R: ReadAt> ArrowFile<R> {
     /// The columns, in the types that DuckDB imports.
     pub(crate) fn columns(&self) -> Result<Schema, Fault> {
+        check_names(&self.schema).map_err(|error| Fault::Malformed(error.to_string()))?;
         let mut names = HashSet::new();
         match self.schema.fields().iter().find(|field| !names.insert(field.name().to_lowercase())) {
             Some(twice) => Err(Fault::Malformed(format!("two columns are called {:?}", twice.name()))),
