@@ -43,6 +43,36 @@ pub(super) struct Destination {
     pub(super) schema: SchemaRef,
 }
 
+/// The answers of a stream that is being served. Dropped before it has ended, as by a panic, they end with an error: a
+/// client that saw an end without one would believe that all of its units are stored.
+struct Served {
+    sender: broadcast::Sender<Result<PutResult, Status>>,
+    ended: bool,
+}
+
+impl Served {
+    fn of(sender: broadcast::Sender<Result<PutResult, Status>>) -> Self {
+        Self { sender, ended: false }
+    }
+
+    /// Ends them, with the reason where the stream has failed.
+    fn end(&mut self, outcome: Result<(), Status>) {
+        self.ended = true;
+        if let Err(status) = outcome {
+            let _ = self.sender.send(Err(status));
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if !self.ended {
+            let lost = Error::Internal("a long stream was left before it had ended".into());
+            self.end(Err(engine_status(lost)));
+        }
+    }
+}
+
 /// A unit that is queued for its commit.
 struct Queued {
     key: IngestKey,
@@ -64,9 +94,10 @@ impl Flight {
         let span = tracing::Span::current();
         let serving = async move {
             let (queue, queued) = mpsc::channel(WINDOW);
+            let mut answers = Served::of(answers);
             let outcome = {
                 let reading = flight.read_units(&to, &mut upload, queue);
-                let answering = answer_units(queued, &answers);
+                let answering = answer_units(queued, &answers.sender);
                 tokio::pin!(reading, answering);
                 tokio::select! {
                     // What was read before it failed or ended is still answered.
@@ -74,9 +105,10 @@ impl Flight {
                     answered = &mut answering => answered,
                 }
             };
-            if let Err(status) = outcome {
-                let _ = answers.send(Err(status));
-                drop(answers);
+            let failed = outcome.is_err();
+            answers.end(outcome);
+            drop(answers);
+            if failed {
                 // A client that is still sending would otherwise see a broken pipe in place of the reason.
                 upload.drain().await;
             }
@@ -222,4 +254,34 @@ fn mark(metadata: &[u8]) -> Result<(IngestKey, bool), Error> {
     let unit = IngestUnit::decode(metadata)
         .map_err(|_| Error::BadUnit("the app_metadata of a message is no IngestUnit".into()))?;
     Ok((unit.key.parse()?, unit.more))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_that_nobody_ends_end_with_an_error() {
+        let (answers, mut listening) = broadcast::channel(ANSWERS);
+        let served = Served::of(answers);
+        let panicked = tokio::spawn(async move {
+            let _served = served;
+            panic!("on purpose");
+        });
+        assert!(panicked.await.is_err());
+        let last = listening.recv().await.unwrap().unwrap_err();
+        assert_eq!((last.code(), last.message().split(':').next()), (Code::Internal, Some("INTERNAL")));
+        assert!(listening.recv().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_has_ended_well_tells_no_error() {
+        let (answers, mut listening) = broadcast::channel::<Result<PutResult, Status>>(ANSWERS);
+        let mut served = Served::of(answers);
+        served.end(Ok(()));
+        drop(served);
+        assert!(matches!(listening.recv().await, Err(broadcast::error::RecvError::Closed)));
+    }
 }

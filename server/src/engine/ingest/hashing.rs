@@ -9,10 +9,13 @@ use arrow_schema::Schema;
 use futures::Stream;
 
 use super::{Arrived, IngestRequest};
-use crate::engine::{
-    Error, Result,
-    catalog::FullName,
-    ledger::{Content, Keyed},
+use crate::{
+    engine::{
+        Error, Result,
+        catalog::FullName,
+        ledger::{Content, Destination, Keyed},
+    },
+    sql::quote,
 };
 
 /// Passes batches on, and hashes them where the upload has a key.
@@ -29,8 +32,9 @@ impl<S> Hashing<S> {
 
     /// What makes the upload known again, once all of its rows have passed.
     pub(super) fn finish(&mut self, request: &IngestRequest) -> Option<Keyed> {
-        let hash = self.content.take()?.finish();
-        request.key.clone().map(|key| Keyed { key, hash })
+        let hashes = self.content.take()?.finish();
+        let key = request.key.clone()?;
+        Some(Keyed { key, hash: hashes.today, hash_before: hashes.before })
     }
 }
 
@@ -48,11 +52,16 @@ impl<S: Stream<Item = Result<Arrived>> + Unpin> Stream for Hashing<S> {
     }
 }
 
-/// Where the rows go and how: a unit that is sent again must say the same.
-fn destination(request: &IngestRequest, name: &FullName) -> String {
+/// Where the rows go and how: a unit that is sent again must say the same, in whatever capitals. The catalog is the one
+/// that the ledger is in, however it is called when the unit comes again.
+fn destination(request: &IngestRequest, name: &FullName) -> Destination {
     let IngestRequest { if_missing, if_exists, merge, new_columns, .. } = request;
-    let merge = merge
-        .as_ref()
-        .map_or(String::new(), |merge| format!("{:?} {}", merge.on_conflict, merge.keys.join(",")));
-    format!("{name} {if_missing:?} {if_exists:?} {new_columns:?} {merge}")
+    let keys = merge.as_ref().map(|merge| merge.keys.join(",")).unwrap_or_default();
+    let on_conflict = merge.as_ref().map(|merge| format!("{:?} ", merge.on_conflict)).unwrap_or_default();
+    let modes = format!("{if_missing:?} {if_exists:?} {new_columns:?} {on_conflict}");
+    let [schema, table] = [&name.schema, &name.table].map(|part| quote(&part.to_ascii_lowercase()));
+    Destination {
+        today: format!("{schema}.{table} {modes}{}", keys.to_ascii_lowercase()),
+        before: format!("{name} {modes}{keys}"),
+    }
 }

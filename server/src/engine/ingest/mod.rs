@@ -407,11 +407,15 @@ impl Engine {
         }
     }
 
-    /// The whole name of the table.
+    /// The whole name of the table. The server's own catalog has one spelling.
     fn full_name(&self, request: &IngestRequest) -> FullName {
-        match &request.names {
+        let name = match &request.names {
             Some(names) => request.table.resolve(names),
             None => request.table.resolve(&self.default_names()),
+        };
+        match self.default_catalog() {
+            own if name.catalog.eq_ignore_ascii_case(own) => FullName { catalog: own.to_owned(), ..name },
+            _ => name,
         }
     }
 

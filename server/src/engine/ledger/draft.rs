@@ -89,7 +89,8 @@ mod tests {
     use crate::engine::{Error, IngestKey};
 
     fn keyed(loader: &str, epoch: u64, sequence: u64) -> Keyed {
-        Keyed { key: IngestKey { loader: loader.into(), epoch, sequence }, hash: u128::from(sequence) }
+        let hash = u128::from(sequence);
+        Keyed { key: IngestKey { loader: loader.into(), epoch, sequence }, hash, hash_before: hash }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod key;
 mod layout;
 mod refused;
 mod report;
+mod spelling;
 mod table;
 mod upgrade;
 
@@ -24,7 +25,7 @@ use parking_lot::Mutex;
 
 use super::{Error, Result};
 use crate::metrics;
-pub(crate) use content::Content;
+pub(crate) use content::{Content, Destination};
 pub(crate) use draft::{Ahead, Draft, Placed};
 pub(crate) use fence::inline_sql;
 pub use key::IngestKey;
@@ -103,6 +104,8 @@ pub(crate) struct Committed {
 pub(crate) struct Keyed {
     pub(crate) key: IngestKey,
     pub(crate) hash: u128,
+    /// The hash by which it was kept before; see [`spelling`].
+    pub(crate) hash_before: u128,
 }
 
 /// One row of the ledger.
@@ -263,7 +266,7 @@ impl Loader {
 /// # Errors
 /// [`Error::KeyReused`] where it was another one.
 pub(crate) fn compare(keyed: &Keyed, committed: Committed, expected: u64) -> Result<Committed> {
-    if keyed.hash == committed.hash {
+    if [keyed.hash, keyed.hash_before].contains(&committed.hash) {
         Ok(committed)
     } else {
         Err(Error::KeyReused { key: keyed.key.to_string(), expected })
@@ -380,8 +383,10 @@ mod tests {
     #[test]
     fn the_same_key_with_other_content_is_refused() {
         let there = Committed { hash: 1, commit: 9, rows: 5 };
-        let again = |hash| compare(&Keyed { key: key(1, 1), hash }, there, 2);
-        assert_eq!(again(1).unwrap(), there);
-        assert!(matches!(again(2), Err(Error::KeyReused { expected: 2, .. })));
+        let again = |hash, hash_before| compare(&Keyed { key: key(1, 1), hash, hash_before }, there, 2);
+        assert_eq!(again(1, 7).unwrap(), there);
+        // Of a row that was written before.
+        assert_eq!(again(7, 1).unwrap(), there);
+        assert!(matches!(again(2, 2), Err(Error::KeyReused { expected: 2, .. })));
     }
 }

@@ -185,7 +185,7 @@ impl<Y: Second> World<Y> {
             self.of.insert(number, index);
         }
         let (answer, answered) = oneshot::channel();
-        let keyed = keyed.then_some(Keyed { key, hash });
+        let keyed = keyed.then_some(Keyed { key, hash, hash_before: hash });
         self.sent.push(Sent {
             number,
             key: keyed.as_ref().map(|keyed| (index, keyed.key.clone())),
