@@ -29,12 +29,12 @@ use super::{
     ffi::Connection,
     statement::extract_own,
 };
-use crate::sql::{INTERNAL_PREFIX, literal, quote};
+use crate::sql::{INTERNAL_PREFIX, quote};
 
 pub use dialect::{Dialect, NullOrder};
 pub use keys::{ForeignKeyFilter, ForeignKeyOrder, TableFilter};
 pub use listing::{ColumnDetail, Relation, RelationFilter};
-pub(crate) use table_keys::TableKeys;
+pub(crate) use table_keys::{TableKeys, is_of_table};
 
 /// A longer name is refused: it would be carried in every message about the table.
 pub(crate) const MAX_NAME_BYTES: usize = 255;
@@ -242,17 +242,14 @@ struct Listed {
     sql_type: String,
     /// Whether a row needs a value.
     required: bool,
-    /// Whether there is a default, or what a generated column is computed from.
+    /// Whether there may be a default, or what a generated column is computed from.
     has_expression: bool,
 }
 
 /// The columns by name. DuckDB's own list of columns would ask every attached catalog, and fail where one is out of
 /// reach.
 fn listed_columns(connection: &Connection, name: &FullName) -> Result<HashMap<String, Listed>> {
-    let sql = format!(
-        "SELECT name, type, \"notnull\" AND dflt_value IS NULL, dflt_value IS NOT NULL FROM pragma_table_info({})",
-        literal(&name.sql())
-    );
+    let sql = format!("SELECT name, type, required, has_expression FROM ({})", table_keys::columns_sql(name));
     let mut columns = HashMap::new();
     for batch in ask(connection, &sql)? {
         let (required, has_expression) = (batch.column(2).as_boolean(), batch.column(3).as_boolean());

@@ -177,7 +177,7 @@ impl StagedQuery {
     /// The greatest value of a column as text; `None` where there are no rows, or none has a value.
     pub(in crate::engine) fn last(&self, connection: &Connection, column: &str) -> Result<Option<String>> {
         let Some(at) = self.at(column) else { return Ok(None) };
-        text_or_null(connection, &format!("SELECT max(c{at})::VARCHAR FROM {}", self.stage.sql()))
+        text_or_null(connection, &format!("SELECT system.main.max(c{at})::VARCHAR FROM {}", self.stage.sql()))
     }
 
     /// Leaves one row of each key, and none that is there already with the same values; tells how many rows are

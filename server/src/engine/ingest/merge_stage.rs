@@ -84,7 +84,7 @@ impl MergeStage {
 
     /// How many rows are staged.
     pub(super) fn count(&self, connection: &Connection) -> Result<u64> {
-        count(connection, &format!("SELECT count(*) FROM {}", self.table.sql()))
+        count(connection, &format!("SELECT system.main.count(*) FROM {}", self.table.sql()))
     }
 
     /// Drops the rows that are in the table already, with all their values, where rows are matched by key.
@@ -131,15 +131,16 @@ impl MergeStage {
         let Some(matching) = &self.matching else { return Ok(()) };
         let keys: Vec<_> = matching.keys.iter().map(|at| format!("c{at}")).collect();
         let table = self.table.sql();
-        let nulls: Vec<_> = keys.iter().map(|key| format!("count(*) - count({key})")).collect();
-        let nulls = numbers(connection, &format!("SELECT {} FROM {table}", nulls.join(", ")))?;
-        if let Some(at) = nulls.iter().position(|count| *count != Some(0)) {
+        let valued: Vec<_> = keys.iter().map(|key| format!("system.main.count({key})")).collect();
+        let counts = format!("SELECT system.main.count(*), {} FROM {table}", valued.join(", "));
+        let counts = numbers(connection, &counts)?;
+        if let Some(at) = counts[1..].iter().position(|count| *count != counts[0]) {
             let column = &self.fit.columns()[matching.keys[at]];
             return Err(mismatch(column, "it is a key by which rows are matched, and a row has NULL there"));
         }
         let which = match matching.on_conflict {
-            OnConflict::Update => "max",
-            OnConflict::Ignore => "min",
+            OnConflict::Update => "system.main.max",
+            OnConflict::Ignore => "system.main.min",
         };
         let keys = keys.join(", ");
         connection.execute(&format!(
@@ -253,7 +254,10 @@ impl MergeStage {
     /// Inserts what is staged, a slice at a time.
     fn insert(&self, connection: &Connection, entering: &Entering<'_>) -> Result<()> {
         let stage = self.table.sql();
-        let ends = numbers(connection, &format!("SELECT min(rowid), max(rowid) FROM {stage}"))?;
+        let ends = numbers(
+            connection,
+            &format!("SELECT system.main.min(rowid), system.main.max(rowid) FROM {stage}"),
+        )?;
         let [Some(first), Some(last)] = ends[..] else { return Ok(()) };
         let (columns, values) = self.listed(entering.fit);
         let insert =
@@ -278,6 +282,7 @@ impl MergeStage {
 /// Whether no two rows of a table match the same staged one.
 fn is_one_to_one(connection: &Connection, joined: &str) -> Result<bool> {
     let counts =
-        numbers(connection, &format!("SELECT count(*), count(DISTINCT staged.rowid) FROM {joined}"))?;
+        format!("SELECT system.main.count(*), system.main.count(DISTINCT staged.rowid) FROM {joined}");
+    let counts = numbers(connection, &counts)?;
     Ok(counts[0] == counts[1])
 }

@@ -40,7 +40,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Engine, Error, Names, Result,
-    catalog::{FullName, TableInfo, TableRef},
+    catalog::{FullName, TEMPORARY, TableInfo, TableRef},
     insert::Target,
     ledger::{Committed, IngestKey, Keyed},
     writer::{Held, Unit, WriterHandle},
@@ -281,6 +281,7 @@ impl Engine {
         let writer = self.shared.writer.as_ref().ok_or(Error::ReadOnly)?;
         columns::check(&schema)?;
         let name = self.full_name(&request);
+        check_shared(&name)?;
         self.check_writable(&name)?;
         self.check_key(&request, &name)?;
         self.check_partitions(&request, &name)?;
@@ -425,6 +426,18 @@ impl Engine {
         }
         let (catalog, name) = (Arc::clone(&self.shared.catalog), name.clone());
         self.blocking(move || catalog.look_up(&name)).await
+    }
+}
+
+/// Refuses the catalog of temporary tables: on the connection that writes, nobody would see them.
+fn check_shared(name: &FullName) -> Result<()> {
+    match name.catalog.eq_ignore_ascii_case(TEMPORARY) {
+        true => Err(Error::BadName(
+            "the catalog temp is that of one session; send the rows inside of a session as an ingest with \
+             temporary = true, or leave the catalog out"
+                .into(),
+        )),
+        false => Ok(()),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
         Class, Engine, Error, Result,
         answers::text_or_null,
         append::Sink,
-        catalog::FullName,
+        catalog::{FullName, is_of_table},
         coalesce::Coalescer,
         database::{Database, Pooled},
         disk::DiskRoom,
@@ -38,7 +38,7 @@ use crate::{
         types::imports_as,
         writer::Held,
     },
-    sql::{Exclusion, INTERNAL_PREFIX, literal, quote},
+    sql::{Exclusion, INTERNAL_PREFIX, quote},
 };
 
 /// Rows of one of DuckDB's row groups. A batch of exactly so many becomes one as it is; smaller ones are
@@ -262,11 +262,9 @@ fn try_out(connection: &Connection, sql: &str) -> Result<()> {
 /// What changes when a table is made anew or altered; `None` when there is no such table.
 fn identity(connection: &Connection, name: &FullName) -> Result<Option<String>> {
     let sql = format!(
-        "SELECT concat_ws(' ', table_oid, index_count, comment, sql) FROM duckdb_tables() \
-         WHERE database_name = {} AND schema_name = {} AND lower(table_name) = lower({})",
-        literal(&name.catalog),
-        literal(&name.schema),
-        literal(&name.table)
+        "SELECT system.main.concat_ws(' ', table_oid, index_count, comment, sql) FROM system.main.duckdb_tables() \
+         WHERE {}",
+        is_of_table(name)
     );
     text_or_null(connection, &sql)
 }

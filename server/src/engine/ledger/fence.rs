@@ -97,7 +97,7 @@ impl LedgerTable {
 impl Fence {
     /// The number of the last commit that has moved it; 0 before the first.
     pub(super) fn version(&self, connection: &Connection) -> Result<u64> {
-        let sql = format!("SELECT max({COLUMN})::VARCHAR FROM {}", self.table.sql());
+        let sql = format!("SELECT system.main.max({COLUMN})::VARCHAR FROM {}", self.table.sql());
         first_text(connection, &sql)?
             .parse()
             .map_err(|_| Error::Internal(format!("{} has no number", self.table)))

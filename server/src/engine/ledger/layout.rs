@@ -30,7 +30,7 @@ pub(super) const COLUMNS: [(&str, &str); 5] = [
 
 /// A row that is no loader's, because each has a name.
 pub(super) const NOBODYS: &str = concat!(
-    r#"('', 0, 0, now(), '{"epoch":0,"table":"","rows":0,"hash":"00000000000000000000000000000000","#,
+    r#"('', 0, 0, system.main.now(), '{"epoch":0,"table":"","rows":0,"hash":"00000000000000000000000000000000","#,
     r#""total_rows":0,"total_units":0}')"#
 );
 

@@ -163,7 +163,8 @@ impl LedgerTable {
         let FullName { catalog, schema, .. } = &self.target.table;
         let sql = format!(
             "SELECT coalesce(table_name, ''), coalesce(column_name, ''), coalesce(data_type, '') \
-             FROM duckdb_schemas() s LEFT JOIN duckdb_columns() c USING (database_name, schema_name) \
+             FROM system.main.duckdb_schemas() s \
+             LEFT JOIN system.main.duckdb_columns() c USING (database_name, schema_name) \
              WHERE database_name = {} AND schema_name = {} ORDER BY column_index",
             literal(catalog),
             literal(schema)
@@ -178,9 +179,9 @@ impl LedgerTable {
         for table in [TABLE, TABLE_OF_FENCE, upgrade::TABLE].into_iter().chain(of_jobs) {
             let name = FullName { table: table.into(), ..self.target.table.clone() };
             let sql = format!(
-                "SELECT {}, name, type FROM pragma_table_info({})",
+                "SELECT {}, column_name, column_type FROM (DESCRIBE FROM {})",
                 literal(table),
-                literal(&name.sql())
+                name.sql()
             );
             match listed_columns(connection, &sql) {
                 Ok(columns) => found.extend(columns),
@@ -236,7 +237,7 @@ impl LedgerTable {
     /// Goes on where whoever has made it came no further. Commits without keys move the fence and leave it empty.
     fn settle_if_unused(&self, connection: &Connection) -> Result<()> {
         if let Some(fence) = &self.fence {
-            let units = format!("SELECT count(*)::VARCHAR FROM {}", self.target.table.sql());
+            let units = format!("SELECT system.main.count(*)::VARCHAR FROM {}", self.target.table.sql());
             if first_text(connection, &units)? == "0" && fence.version(connection)? == 0 {
                 self.settle(connection);
             }
@@ -339,9 +340,10 @@ impl LedgerTable {
         let table = self.target.table.sql();
         connection.execute(&format!(
             "DELETE FROM {table} AS ledger USING \
-             (SELECT loader, max(sequence) AS last FROM {table} GROUP BY loader) AS ends \
+             (SELECT loader, system.main.max(sequence) AS last FROM {table} GROUP BY loader) AS ends \
              WHERE ledger.loader = ends.loader AND ledger.sequence < ends.last \
-             AND (ledger.sequence + {} <= ends.last OR ledger.committed_at < now() - to_seconds({}))",
+             AND (system.main.\"+\"(ledger.sequence, {}) <= ends.last \
+             OR ledger.committed_at < system.main.\"-\"(system.main.now(), system.main.to_seconds({})))",
             retention.units,
             retention.age.as_secs()
         ))

@@ -26,9 +26,10 @@ pub(super) fn sql(today: &FullName) -> String {
     let before = FullName { table: TABLE.into(), ..today.clone() };
     let columns: Vec<_> = layout::COLUMNS.iter().map(|(name, _)| quote(name)).collect();
     format!(
-        "INSERT INTO {} ({}) SELECT loader, sequence, commit_id, committed_at, json_object(\
+        "INSERT INTO {} ({}) SELECT loader, sequence, commit_id, committed_at, system.main.json_object(\
          'epoch', epoch, 'table', table_name, 'rows', \"rows\", 'hash', \
-         lower(lpad(to_hex(hash_high), 16, '0') || lpad(to_hex(hash_low), 16, '0')), \
+         system.main.lower(system.main.concat(system.main.lpad(system.main.to_hex(hash_high), 16, '0'), \
+         system.main.lpad(system.main.to_hex(hash_low), 16, '0'))), \
          'total_rows', total_rows, 'total_units', total_units)::VARCHAR \
          FROM {before} ORDER BY commit_id, sequence; DROP TABLE {before};",
         today.sql(),
