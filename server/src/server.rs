@@ -16,12 +16,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
-use tower::util::MapRequestLayer;
+use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::{
     config::{Config, Network, Security, Tls},
     engine::{self, Engine},
-    flight::{Authenticated, Flight, fail_when_broken_off, let_in},
+    flight::{Authenticated, Flight, fail_when_broken_off, let_in, tell_undecodable},
     http::{Api, Cursors, Http},
     metrics,
     network::{self, Places},
@@ -216,6 +216,7 @@ impl Server {
         let (drain, draining) = oneshot::channel::<()>();
         let (engine, largest) = (self.engine.clone(), network.max_message_bytes);
         let serving = builder(network, self.config.security.tls.as_ref())?
+            .layer(MapResponseLayer::new(tell_undecodable))
             .layer(MapRequestLayer::new(fail_when_broken_off))
             .layer(MapRequestLayer::new(move |request| let_in(&engine, largest, request)))
             .add_service(Authenticated::new(flight, door))

@@ -29,6 +29,7 @@ mod session_options;
 mod stream;
 mod ticket;
 mod transaction;
+mod undecodable;
 mod units;
 mod update;
 mod upload;
@@ -52,6 +53,7 @@ use asked::TicketFor;
 pub(crate) use authenticate::Authenticated;
 pub(crate) use broken_off::fail_when_broken_off;
 pub(crate) use incoming::let_in;
+pub(crate) use undecodable::tell_undecodable;
 
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;

@@ -23,6 +23,7 @@ use super::{
     delivered::Delivered,
     dictionaries::{Dictionaries, Dictionary},
     error::{bad_request, engine_status},
+    undecodable,
 };
 use crate::engine::{Arrived, Error, Rows, Share, check_expansion, check_names};
 
@@ -91,7 +92,9 @@ impl Upload {
         if !matches!(first, Ok(Ok(_))) {
             let _ = tokio::time::timeout(DRAIN, delivered.drain()).await;
         }
-        let first = first.map_err(engine_status)??.ok_or_else(missing)?;
+        let first = first.map_err(engine_status)?;
+        let first =
+            first.map_err(|status| undecodable::refused(&status).unwrap_or(status))?.ok_or_else(missing)?;
         let descriptor = first.flight_descriptor.clone().ok_or_else(missing)?;
         let (arrow, decoded) = mpsc::unbounded();
         Ok(Self {
