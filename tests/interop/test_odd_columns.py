@@ -158,6 +158,14 @@ class TestNames:
         assert "temporary" in told.text
         refused(put, server, unit, (catalog, "main", "t"), key="b/1/1", slug="BAD_NAME")
 
+    @pytest.mark.parametrize("catalog", ["temp", "TEMP"])
+    def test_so_they_are_in_a_transaction(self, server, catalog):
+        with Client(server.uri) as client:
+            client.run("BEGIN")
+            client.put(pa.table({"id": [1, 2]}), catalog, "main", "t")
+            assert client.rows("FROM temp.t ORDER BY id") == [(1,), (2,)]
+            client.run("ROLLBACK")
+
 
 class TestHidden:
     """What lies under a null is no value."""

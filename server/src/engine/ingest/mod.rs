@@ -408,15 +408,16 @@ impl Engine {
         }
     }
 
-    /// The whole name of the table. The server's own catalog has one spelling.
+    /// The whole name of the table. The server's own catalog and that of temporary tables have one spelling.
     fn full_name(&self, request: &IngestRequest) -> FullName {
         let name = match &request.names {
             Some(names) => request.table.resolve(names),
             None => request.table.resolve(&self.default_names()),
         };
-        match self.default_catalog() {
-            own if name.catalog.eq_ignore_ascii_case(own) => FullName { catalog: own.to_owned(), ..name },
-            _ => name,
+        let own = [self.default_catalog(), TEMPORARY];
+        match own.into_iter().find(|own| name.catalog.eq_ignore_ascii_case(own)) {
+            Some(own) => FullName { catalog: own.to_owned(), ..name },
+            None => name,
         }
     }
 
@@ -431,7 +432,7 @@ impl Engine {
 
 /// Refuses the catalog of temporary tables: on the connection that writes, nobody would see them.
 fn check_shared(name: &FullName) -> Result<()> {
-    match name.catalog.eq_ignore_ascii_case(TEMPORARY) {
+    match name.catalog == TEMPORARY {
         true => Err(Error::BadName(
             "the catalog temp is that of one session; send the rows inside of a session as an ingest with \
              temporary = true, or leave the catalog out"
