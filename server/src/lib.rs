@@ -26,6 +26,8 @@ pub mod hash_password;
 mod http;
 mod metrics;
 mod network;
+mod opening_line;
+mod process;
 mod readiness;
 pub mod server;
 mod services;

@@ -42,6 +42,14 @@ pub(crate) const DISK_FREE_BYTES: Metric =
     metric("merganser_disk_free_bytes", Unit::Bytes, "Room on the database's disk for this server's user");
 pub(crate) const READY: Metric = metric("merganser_ready", Unit::Count, "1 while the server serves, else 0");
 
+pub(crate) const BUILD_INFO: Metric =
+    metric("merganser_build_info", Unit::Count, "1, with the versions of the server and of DuckDB as labels");
+/// These two have the names that other programs give them.
+pub(crate) const RESIDENT_BYTES: Metric =
+    metric("process_resident_memory_bytes", Unit::Bytes, "Memory of the process that is in use");
+pub(crate) const START_SECONDS: Metric =
+    metric("process_start_time_seconds", Unit::Seconds, "When the process began, in seconds since 1970");
+
 pub(crate) const GROUP_UNITS: Metric =
     metric("merganser_group_units", Unit::Count, "Units that one commit of the writer holds");
 pub(crate) const GROUP_ROWS: Metric =
@@ -90,7 +98,7 @@ const COUNTERS: [Metric; 8] = [
     CHECKPOINTS,
     STATEMENTS,
 ];
-const GAUGES: [Metric; 10] = [
+const GAUGES: [Metric; 13] = [
     QUEUE_UNITS,
     QUEUE_BYTES,
     BULK_UPLOADS,
@@ -101,6 +109,9 @@ const GAUGES: [Metric; 10] = [
     WAL_BYTES,
     DISK_FREE_BYTES,
     READY,
+    BUILD_INFO,
+    RESIDENT_BYTES,
+    START_SECONDS,
 ];
 /// Histograms of times, in seconds.
 pub(crate) const TIMES: [Metric; 4] = [COMMIT_SECONDS, CHECKPOINT_SECONDS, STATEMENT_SECONDS, JOB_SECONDS];
@@ -126,6 +137,11 @@ pub(crate) fn describe() {
 /// The present state of something.
 pub(crate) fn now(metric: &Metric, value: u64) {
     gauge!(metric.name).set(value as f64);
+}
+
+/// What runs here.
+pub(crate) fn built(version: &'static str, duckdb_version: String) {
+    gauge!(BUILD_INFO.name, "version" => version, "duckdb_version" => duckdb_version).set(1);
 }
 
 /// The writer has committed a group of uploads, which are acknowledged next.

@@ -25,6 +25,7 @@ use crate::{
     http::{Api, Cursors, Http},
     metrics,
     network::{self, Places},
+    opening_line, process,
     readiness::{Phase, Readiness},
     services,
     session::{Authenticator, Sessions},
@@ -127,6 +128,8 @@ impl Server {
         let readiness = Readiness::starting();
         let http = match config.network.http {
             Some(address) => {
+        // A log may take long to replay.
+        process::started_at();
                 let started = Http::start(address, &config, readiness.clone()).await;
                 Some(started.map_err(|reason| ServerError::Bind { address, reason })?)
             }
@@ -159,6 +162,8 @@ impl Server {
         server.engine.start_jobs();
         server.engine.await_missing();
         server.readiness.enter(Phase::Serving);
+        let url = server.url().map_err(|reason| ServerError::Bind { address, reason })?;
+        opening_line::write(&server.config, &server.engine, &url, server.http_address());
         Ok(server)
     }
 
@@ -268,6 +273,7 @@ impl Server {
             cursors: Cursors::new(self.config.engine.read_concurrency)?,
             sessions: Arc::clone(&self.sessions),
             authenticator: Arc::clone(&self.authenticator),
+        metrics::built(opening_line::VERSION, self.engine.duckdb_version());
             log: Arc::clone(&self.log),
         });
         Ok(())
@@ -315,6 +321,10 @@ fn sample(engine: Engine, sessions: Arc<Sessions>, places: [Places; 2]) -> impl 
     }
 }
 
+        metrics::now(&metrics::START_SECONDS, process::start_seconds());
+        if let Some(bytes) = process::resident_bytes() {
+            metrics::now(&metrics::RESIDENT_BYTES, bytes);
+        }
 /// The transport with its limits.
 fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, transport::Error> {
     let builder = transport::Server::builder()

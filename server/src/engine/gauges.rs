@@ -1,7 +1,7 @@
 //! What the engine can tell about itself at any moment, for those who watch it. Each is cheap: a counter, or
 //! one call of the system.
 
-use super::{Engine, writer::WriterHandle};
+use super::{Engine, answers::first_text, writer::WriterHandle};
 
 impl Engine {
     /// Uploads that wait for the writer or to be merged, or that are being committed.
@@ -23,6 +23,15 @@ impl Engine {
     /// Writes that are open beside the writer's: statements, transactions, and uploads that make their table.
     pub fn writes_open(&self) -> usize {
         self.shared.database.writes.count()
+    }
+
+    /// The memory limit and the worker threads that DuckDB has, with its defaults; empty while it is down.
+    pub fn resources(&self) -> (String, String) {
+        let setting = |name: &str| {
+            let connection = self.shared.database.connection()?;
+            first_text(&connection, &format!("SELECT system.main.current_setting('{name}')::VARCHAR"))
+        };
+        (setting("memory_limit").unwrap_or_default(), setting("threads").unwrap_or_default())
     }
 
     /// Bytes in the write-ahead log; 0 for a database in memory.

@@ -62,10 +62,15 @@ async fn what_happens_shows_in_the_metrics() {
         (r#"merganser_refused_units_total{slug="SCHEMA_MISMATCH"}"#, 1.0),
         (r#"merganser_statement_seconds_count{kind="ingest"}"#, 4.0),
         ("merganser_disk_free_bytes", 1.0),
+        ("process_start_time_seconds", 1.6e9),
+        #[cfg(target_os = "linux")]
+        ("process_resident_memory_bytes", 1e6),
     ] {
         let found = value(&text, metric).unwrap_or_else(|| panic!("no {metric} in\n{text}"));
         assert!(found >= least, "{metric} is {found}");
     }
+    let built = text.lines().find(|line| line.starts_with("merganser_build_info{")).unwrap();
+    assert!(built.contains(r#"duckdb_version="v1.5.5""#) && built.contains(r#"version="0."#), "{built}");
     assert!(text.contains("# HELP merganser_group_units Units that one commit of the writer holds"));
     drop(client);
     server.shutdown().await;

@@ -40,6 +40,9 @@ const LOOK_INSIDE: Duration = Duration::from_secs(1);
 /// The log says what stands in the way after so long, and again each time as much has passed.
 const LASTS: Duration = Duration::from_secs(10);
 
+/// The log tells of a checkpoint that took as long: no upload was committed meanwhile.
+const LONG: Duration = Duration::from_secs(1);
+
 /// Why the log is to be checkpointed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -163,9 +166,9 @@ impl Checkpoints {
         drop(writing);
         match outcome {
             Ok(_) => {
-                metrics::checkpointed(started.elapsed());
-                let milliseconds = started.elapsed().as_millis() as u64;
-                tracing::debug!(%why, wal, milliseconds, "checkpointed");
+                let took = started.elapsed();
+                metrics::checkpointed(took);
+                tell(why, wal, took);
                 self.blocked = None;
                 if self.database.writes.admit(true) {
                     tracing::info!("the write-ahead log is checkpointed: writes are admitted again");
@@ -230,8 +233,19 @@ impl Checkpoints {
     }
 }
 
+/// Writes down a checkpoint that was made: what the writer could not do meanwhile may be missed.
+fn tell(why: Why, wal: u64, took: Duration) {
+    let milliseconds = took.as_millis() as u64;
+    match took {
+        took if took >= LONG => tracing::info!(%why, wal, milliseconds, "checkpointed"),
+        _ => tracing::debug!(%why, wal, milliseconds, "checkpointed"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
     use crate::engine::{
         Options,
@@ -258,6 +272,23 @@ mod tests {
         ] {
             assert_eq!(SIZES.reason(wal, free, idle), why, "{wal} {free:?} {idle}");
         }
+    }
+
+    /// What is written at the default level.
+    fn told(took: Duration) -> String {
+        let (file, mut text) = (tempfile::NamedTempFile::new().unwrap(), String::new());
+        let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(file.reopen().unwrap());
+        tracing::subscriber::with_default(lines.finish(), || tell(Why::Size, 350 << 20, took));
+        file.reopen().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_checkpoint_that_takes_long_is_told() {
+        assert_eq!(told(LONG - Duration::from_millis(1)), "");
+        let line = told(Duration::from_secs(10));
+        assert!(line.contains("INFO"), "{line}");
+        assert!(line.contains("checkpointed why=size wal=367001600 milliseconds=10000"), "{line}");
     }
 
     /// Of the DELETE that prunes it DuckDB keeps nothing that a checkpoint would have to wait for.
