@@ -75,7 +75,8 @@ pub(crate) fn accept(
             let place = places.take(&stream)?;
             let connection = ConnectionId::next();
             let peer = Peer { connection, address: stream.peer_addr().ok() };
-            tracing::debug!(connection = connection.0, address = ?peer.address, "accepted");
+            let address = peer.address.map(tracing::field::display);
+            tracing::debug!(connection = connection.0, address, "accepted");
             let greeting = Some(Greeting::within(patience));
             Some(Connection { stream, greeting, peer, closed: closed.clone(), _place: place })
         });

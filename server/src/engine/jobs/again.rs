@@ -29,7 +29,8 @@ pub(super) fn again<T>(
         match work() {
             Err(error) if tells_of_faster(&error) && tries < times => {
                 let pause = pause_after(tries);
-                tracing::debug!(tries, ?pause, %error, "a job met a conflict and tries again");
+                let milliseconds = pause.as_millis() as u64;
+                tracing::debug!(tries, milliseconds, %error, "a job met a conflict and tries again");
                 if is_stopped_within(stop, pause) {
                     return Err(Error::Stopping);
                 }

@@ -241,7 +241,10 @@ impl Engine {
         metrics::job_ran(&job.name, outcome, *took);
         match &ran {
             Err(error) => tracing::warn!(job = job.name, %error, "a job failed"),
-            Ok(_) => tracing::info!(job = job.name, outcome, detail, ?took, "ran a job"),
+            Ok(_) => {
+                let milliseconds = took.as_millis() as u64;
+                tracing::info!(job = job.name, outcome, detail, milliseconds, "ran a job");
+            }
         }
         let mut board = self.shared.jobs.board.lock();
         if let Some(notice) = board.get_mut(job.place) {

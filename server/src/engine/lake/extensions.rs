@@ -46,7 +46,8 @@ impl<'a> Extensions<'a> {
     /// # Errors
     /// [`Error::Setup`].
     pub(super) fn load(&mut self, connection: &Connection, name: &str) -> Result<()> {
-        if self.loaded.contains(name) {
+        // Where a catalog is tried again, or one comes with DuckDB itself.
+        if self.loaded.contains(name) || is_loaded(connection, name)? {
             return Ok(());
         }
         let (sql, what) = match self.find(connection, name)? {
@@ -72,4 +73,13 @@ impl<'a> Extensions<'a> {
         let places = [directory.join(&file), version.join(&file), version.join(platform).join(&file)];
         Ok(places.into_iter().find(|place| place.is_file()))
     }
+}
+
+/// Whether this instance has an extension.
+fn is_loaded(connection: &Connection, name: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT count(*)::VARCHAR FROM system.main.duckdb_extensions() WHERE loaded AND extension_name = {}",
+        literal(name)
+    );
+    Ok(first_text(connection, &sql)? != "0")
 }
