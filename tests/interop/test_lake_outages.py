@@ -1,5 +1,7 @@
 """The lake's PostgreSQL out of reach: what loaders and readers are told, and that nothing is lost or doubled."""
 
+import re
+
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -223,8 +225,13 @@ def test_one_that_is_not_is_left_out(lake, unreachable, start, database):
     assert count(server, "events") == 20
     told = refused(put, server, unit(1), key="a/1/1", codes="UNAVAILABLE", slug="CATALOG_DOWN")
     told_nothing(told.text, lake)
-    told = refused(server.run, "FROM lake.events", slug="NOT_FOUND")
-    told_nothing(told.text, lake)
+    # There is no such catalog by DuckDB's word, which a client would take for final.
+    for statement in ["FROM lake.main.events", "INSERT INTO lake.main.events VALUES (1)", "CREATE TABLE lake.main.x (i INT)"]:
+        told = refused(server.run, statement, codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        told_nothing(told.text, lake)
+        assert "catalog lake" in told.text
+    refused(server.rows, "FROM lake.events", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+    refused(server.rows, "FROM lake_of_others.events", slug="NOT_FOUND")
     server.stop()
     log = server.log.read_text()
     assert "a catalog cannot be attached" in log and "lake" in log
@@ -247,6 +254,7 @@ def test_one_that_was_missing_at_the_start_comes_back_by_itself(lake, start, dat
     assert put(server, unit(1), key="a/1/1").duplicate
     assert count(server) == 1023
     assert {row["catalog_name"] for row in ask(server, "CommandGetTables")} == {"db", "lake"}
+    assert len(re.findall("loaded an extension.*ducklake", server.log.read_text())) == 1, "not once a try"
     server.run("MAINTAIN CATALOG lake")
     refused(server.run, "DETACH lake", slug="NOT_ALLOWED")
     with lake.postgres.down():

@@ -111,7 +111,7 @@ impl Engine {
         posted: Posted,
     ) -> Result<BatchStream> {
         let refused = || Error::Refused("a statement over posted rows may read and nothing else".into());
-        self.read_over(names, statement, Some(posted)).await?.ok_or_else(refused)
+        self.named(self.read_over(names, statement, Some(posted)).await).await?.ok_or_else(refused)
     }
 }
 

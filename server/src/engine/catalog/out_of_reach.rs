@@ -45,12 +45,38 @@ impl Engine {
                     return Err(Error::Duck { class: Class::Unreachable, message });
                 }
                 // What it says may name hosts and paths, which are not for clients.
-                tracing::warn!(error = message, ?down, "a statement needs a catalog that is out of reach");
-                Err(Error::CatalogDown(down.join(", ")))
+                let down = down.join(", ");
+                tracing::warn!(error = message, down, "a statement needs a catalog that is out of reach");
+                Err(Error::CatalogDown(down))
+            }
+            Err(Error::Duck { class: class @ (Class::NotFound | Class::Binder), message }) => {
+                // A client would take it for final that there is no such catalog.
+                let missing = self.shared.database.missing_catalogs();
+                match missing.map(|catalog| &catalog.name).find(|name| tells_of(&message, name)) {
+                    Some(name) => Err(Error::CatalogDown(name.clone())),
+                    None => Err(Error::Duck { class, message }),
+                }
             }
             outcome => outcome,
         }
     }
+}
+
+/// Whether DuckDB says that there is no such catalog. Where two names would do it calls it a schema.
+fn tells_of(message: &str, catalog: &str) -> bool {
+    let said = message.lines().next().unwrap_or_default().to_lowercase();
+    let name = catalog.to_lowercase();
+    [
+        format!("catalog \"{name}\" does not exist"),
+        format!("catalog with name {name} does not exist"),
+        format!("schema \"{name}\" does not exist"),
+        format!("schema with name {name} does not exist"),
+        format!("no catalog + schema named \"{name}\""),
+        format!("no catalog + schema named \"{name}."),
+        format!("no catalog + schema named \".{name}\""),
+    ]
+    .iter()
+    .any(|text| said.contains(text))
 }
 
 /// What only a catalog that is reached answers; none for a file, which is.
@@ -59,5 +85,40 @@ fn question(catalog: &AttachedCatalog) -> Option<String> {
         CatalogKind::DuckLake { .. } => Some(format!("FROM {}.current_snapshot()", quote(&catalog.name))),
         CatalogKind::Postgres => Some(format!("FROM postgres_query({}, 'SELECT 1')", literal(&catalog.name))),
         CatalogKind::DuckDb | CatalogKind::Sqlite => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ffi::Database;
+
+    #[test]
+    fn duckdb_tells_of_a_catalog_that_is_not_there() {
+        let connection = Database::open(None, &[]).unwrap().connect().unwrap();
+        connection.execute("CREATE TABLE t (i INTEGER)").unwrap();
+        for sql in [
+            "FROM side.t",
+            "FROM Side.main.t",
+            "FROM t JOIN side.main.t USING (i)",
+            "USE side",
+            "USE side.main",
+            "CREATE TABLE side.main.t (i INTEGER)",
+            "CREATE TABLE side.t (i INTEGER)",
+            "CREATE SCHEMA side.s",
+            "INSERT INTO side.main.t VALUES (1)",
+            "INSERT INTO side.t VALUES (1)",
+            "DROP TABLE side.main.t",
+            "SHOW TABLES FROM side",
+        ] {
+            let said = connection.execute(sql).unwrap_err();
+            assert!(matches!(said.class, Class::NotFound | Class::Binder), "{sql}: {said:?}");
+            assert!(tells_of(&said.message, "SIDE"), "{sql}: {}", said.message);
+            assert!(!tells_of(&said.message, "sid"), "{sql}: {}", said.message);
+        }
+        for sql in ["FROM main.side", "SELECT side FROM t", "SELECT 'side'::DATE -- side"] {
+            let said = connection.execute(sql).unwrap_err();
+            assert!(!tells_of(&said.message, "side"), "{sql}: {}", said.message);
+        }
     }
 }
