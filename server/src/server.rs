@@ -41,6 +41,9 @@ const FRAME_BYTES: u32 = 64 << 10;
 /// How often idle sessions and transactions are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How long clients may take to hear that their reads were cut off.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// `EX_DATAERR` of sysexits.h: starting again will not help.
 const DAMAGED: u8 = 65;
 /// `EX_SOFTWARE` of sysexits.h: starting again will.
@@ -125,11 +128,11 @@ impl Server {
     /// # Errors
     /// [`ServerError::Open`], [`ServerError::WriteAheadLog`], [`ServerError::Bind`].
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        // A log may take long to replay.
+        process::started_at();
         let readiness = Readiness::starting();
         let http = match config.network.http {
             Some(address) => {
-        // A log may take long to replay.
-        process::started_at();
                 let started = Http::start(address, &config, readiness.clone()).await;
                 Some(started.map_err(|reason| ServerError::Bind { address, reason })?)
             }
@@ -159,11 +162,11 @@ impl Server {
         };
         // From here on connections are taken, though they may wait for `run`.
         server.serve_http().map_err(ServerError::Random)?;
+        let url = server.url().map_err(|reason| ServerError::Bind { address, reason })?;
+        opening_line::write(&server.config, &server.engine, &url, server.http_address());
         server.engine.start_jobs();
         server.engine.await_missing();
         server.readiness.enter(Phase::Serving);
-        let url = server.url().map_err(|reason| ServerError::Bind { address, reason })?;
-        opening_line::write(&server.config, &server.engine, &url, server.http_address());
         Ok(server)
     }
 
@@ -244,12 +247,15 @@ impl Server {
                 stopping.cancel();
                 let _ = drain.send(());
                 let drained = async { tokio::join!(&mut serving, drained(self.http.as_ref())) };
-                match tokio::time::timeout(network.drain_timeout, drained).await {
+                tokio::pin!(drained);
+                match tokio::time::timeout(network.drain_timeout, &mut drained).await {
                     Ok((served, ())) => served,
                     Err(_) => {
                         let reads = self.engine.reads_in_progress();
                         tracing::warn!(reads, "requests were still under way at the end of the drain time");
-                        Ok(())
+                        self.engine.cut_off_reads();
+                        let told = tokio::time::timeout(LAST_WORDS, drained).await;
+                        told.map_or(Ok(()), |(served, ())| served)
                     }
                 }
             }
@@ -267,13 +273,13 @@ impl Server {
     fn serve_http(&self) -> Result<(), getrandom::Error> {
         let Some(http) = &self.http else { return Ok(()) };
         let places = [self.places.clone(), http.places()];
+        metrics::built(opening_line::VERSION, self.engine.duckdb_version());
         http.sample_with(sample(self.engine.clone(), Arc::clone(&self.sessions), places));
         http.serve(Api {
             engine: self.engine.clone(),
             cursors: Cursors::new(self.config.engine.read_concurrency)?,
             sessions: Arc::clone(&self.sessions),
             authenticator: Arc::clone(&self.authenticator),
-        metrics::built(opening_line::VERSION, self.engine.duckdb_version());
             log: Arc::clone(&self.log),
         });
         Ok(())
@@ -315,16 +321,16 @@ fn sample(engine: Engine, sessions: Arc<Sessions>, places: [Places; 2]) -> impl 
         metrics::now(&metrics::SESSIONS, sessions.count() as u64);
         metrics::now(&metrics::CONNECTIONS, places.iter().map(Places::taken).sum::<usize>() as u64);
         metrics::now(&metrics::WAL_BYTES, engine.wal_bytes());
+        metrics::now(&metrics::START_SECONDS, process::start_seconds());
+        if let Some(bytes) = process::resident_bytes() {
+            metrics::now(&metrics::RESIDENT_BYTES, bytes);
+        }
         if let Some(free) = engine.disk_free_bytes() {
             metrics::now(&metrics::DISK_FREE_BYTES, free);
         }
     }
 }
 
-        metrics::now(&metrics::START_SECONDS, process::start_seconds());
-        if let Some(bytes) = process::resident_bytes() {
-            metrics::now(&metrics::RESIDENT_BYTES, bytes);
-        }
 /// The transport with its limits.
 fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, transport::Error> {
     let builder = transport::Server::builder()

@@ -3,7 +3,7 @@
 //! An old snapshot keeps what has been updated, deleted or dropped since from being checkpointed, so that the
 //! write-ahead log grows. Reads therefore have a limit of their own beside that of every statement.
 
-use std::time::Duration;
+use std::{future, time::Duration};
 
 use super::{
     Engine, Error, Result,
@@ -31,24 +31,39 @@ impl Engine {
     fn limit_snapshot(&self, cancel: &Cancel, holds: Holds) {
         cancel.watch(&self.shared.overdue, holds);
         let options = &self.shared.options;
-        match (options.query_timeout, options.read_age) {
+        let limit = match (options.query_timeout, options.read_age) {
             (timeout, Some(age)) if timeout.is_none_or(|timeout| age < timeout) => {
-                stop_after(cancel, age, Error::ReadTooOld(age));
+                Some((age, Error::ReadTooOld(age)))
             }
-            _ => self.limit(cancel),
-        }
+            _ => self.timeout(),
+        };
+        let cut_off = self.shared.reads_end.clone().cancelled_owned();
+        stop_when(cancel, async {
+            tokio::select! {
+                reason = over(limit) => reason,
+                () = cut_off => Error::Stopping,
+            }
+        });
+    }
+
+    /// Stops all statements that read, because the server does not wait for them any longer: their clients are told so.
+    /// Of those that write nobody could tell what becomes of them.
+    pub fn cut_off_reads(&self) {
+        self.shared.reads_end.cancel();
     }
 
     /// Stops any other statement once its time is over.
     pub(super) fn limit_write(&self, cancel: &Cancel) {
         cancel.watch(&self.shared.overdue, Holds::Other);
-        self.limit(cancel);
+        let timeout = self.timeout();
+        if timeout.is_some() {
+            stop_when(cancel, over(timeout));
+        }
     }
 
-    fn limit(&self, cancel: &Cancel) {
-        if let Some(timeout) = self.shared.options.query_timeout {
-            stop_after(cancel, timeout, Error::Timeout(timeout));
-        }
+    /// How long a statement may run, and why it is stopped then.
+    fn timeout(&self) -> Option<(Duration, Error)> {
+        self.shared.options.query_timeout.map(|timeout| (timeout, Error::Timeout(timeout)))
     }
 
     /// The turn for a statement that writes, once there is room for it on the disk and in the write-ahead log.
@@ -72,12 +87,20 @@ impl Engine {
     }
 }
 
-/// Stops the statement for `reason` once its time is over, unless it has ended.
-fn stop_after(cancel: &Cancel, time: Duration, reason: Error) {
+/// The reason, once the time is over; never where there is no limit.
+async fn over(limit: Option<(Duration, Error)>) -> Error {
+    let Some((time, reason)) = limit else { return future::pending().await };
+    tokio::time::sleep(time).await;
+    reason
+}
+
+/// Stops the statement when there is a reason, unless it has ended.
+fn stop_when(cancel: &Cancel, reason: impl Future<Output = Error> + Send + 'static) {
     let (ended, cancel) = (cancel.token(), cancel.downgrade());
     tokio::spawn(async move {
-        let expired = tokio::time::timeout(time, ended.cancelled()).await.is_err();
-        if let Some(cancel) = cancel.upgrade().filter(|_| expired) {
+        if let Some(reason) = ended.run_until_cancelled(reason).await
+            && let Some(cancel) = cancel.upgrade()
+        {
             cancel.stop_because(reason);
         }
     });

@@ -96,6 +96,8 @@ pub use queries::{
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
+use tokio_util::sync::CancellationToken;
+
 use attached::Attached;
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
@@ -226,6 +228,8 @@ struct Shared {
     planning: Arc<tokio::sync::Semaphore>,
     /// Statements that go on although they were stopped.
     overdue: Arc<Overdue>,
+    /// Cancelled when nobody waits for reads any longer.
+    reads_end: CancellationToken,
     turn: Turn,
     ledger: SharedLedger,
     ledger_table: Arc<LedgerTable>,
@@ -268,6 +272,7 @@ impl Engine {
                 bulks: Arc::new(tokio::sync::Semaphore::new(ingest::bulk_places(options.queue_bytes))),
                 reads: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 overdue,
+                reads_end: CancellationToken::new(),
                 planning: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
                 turn: Turn::new(options.wait),
                 ledger,

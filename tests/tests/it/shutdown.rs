@@ -1,9 +1,10 @@
 //! A stop loses nothing that was acknowledged, and leaves nothing half done.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
+use futures::StreamExt;
 use merganser::{Client, Error};
-use merganser_tests::{TestServer, Upload, ids, integer, integers, put, unit, wide};
+use merganser_tests::{TestServer, Upload, ids, integer, integers, put, refused, unit, until, wide};
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -81,6 +82,28 @@ async fn an_upload_under_way_may_end_well_while_the_server_stops() {
     server.shutdown().await;
 }
 
+/// Both one whose rows are on their way and one that has none yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_cut_off_by_a_stop_is_told_so() {
+    let server = TestServer::with(|config| config.network.drain_timeout = Duration::from_millis(100)).await;
+    let (client, other) = (server.client().await, server.client().await);
+    let mut rows = client.query("FROM range(1_000_000_000_000)").await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    let forever = "SELECT sum(hash(a.range, b.range)) FROM range(10_000_000) a, range(10_000_000) b";
+    let waiting = tokio::spawn(async move { integers(&other, forever).await });
+    until("both run", async || server.engine().reads_in_progress() == 2).await;
+    let to_the_end = async {
+        loop {
+            if let Err(error) = rows.next().await.expect("no end without an error") {
+                return error;
+            }
+        }
+    };
+    let (_, error) = tokio::join!(server.shutdown(), to_the_end);
+    refused(Err::<(), _>(error), Code::Unavailable, "SHUTTING_DOWN");
+    refused(waiting.await.unwrap(), Code::Unavailable, "SHUTTING_DOWN");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_leaves_everything_in_the_file_itself() {
     let server = TestServer::start().await;
@@ -102,7 +125,7 @@ async fn an_engine_that_is_shut_down_refuses_puts_and_still_answers_queries() {
     put(&client, "t", ids([1])).await.unwrap();
     server.engine().shutdown().await;
     let refusal = put(&client, "t", ids([2])).await;
-    merganser_tests::refused(refusal, Code::Unavailable, "SHUTTING_DOWN");
+    refused(refusal, Code::Unavailable, "SHUTTING_DOWN");
     assert_eq!(integers(&client, "FROM t").await.unwrap(), [1]);
     drop(client);
     server.shutdown().await;
