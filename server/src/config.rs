@@ -2,6 +2,7 @@
 //! is opened or bound.
 
 mod catalogs;
+mod file_errors;
 mod lake;
 mod log_filter;
 mod options;
@@ -176,10 +177,9 @@ impl Config {
             layers = layers.merge(Toml::file_exact(file));
         }
         layers = layers.merge(Serialized::defaults(&command_line.given));
-        let merged: Merged = layers.extract().map_err(|errors| {
-            let texts: Vec<_> = errors.into_iter().map(|error| without_lines(&error.to_string())).collect();
-            ConfigError::Value(texts.join("; "))
-        })?;
+        let merged: Merged = layers
+            .extract()
+            .map_err(|errors| file_errors::told(errors, &layers, command_line.config.as_deref()))?;
         merged.validate()
     }
 }
@@ -335,14 +335,6 @@ fn read_init_sql(file: &Path) -> Result<engine::Script, ConfigError> {
         Ok(sql) => Ok(engine::Script { name, sql }),
         Err(error) => Err(invalid("init_sql", &format!("{name}: {error}"))),
     }
-}
-
-/// An error of the file without the line that it quotes, in which a secret may stand.
-fn without_lines(error: &str) -> String {
-    let is_quoted = |line: &&str| {
-        line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|')
-    };
-    error.lines().filter(|line| !is_quoted(line)).collect::<Vec<_>>().join(": ")
 }
 
 fn invalid(option: &str, reason: &str) -> ConfigError {
