@@ -1,5 +1,6 @@
 //! What an address says after its `?`: names and values, percent-encoded, in UTF-8.
 
+use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::problem::Problem;
@@ -16,6 +17,23 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = Result<(String, String)
         let value = decoded(value).ok_or_else(|| bad_text(&format!("the value of {:?}", excerpt(&name))))?;
         Ok((name, value))
     })
+}
+
+/// Refuses a name that is not one of these: what is misspelt would otherwise be done without.
+///
+/// # Errors
+/// `BAD_PARAMETER`.
+pub(super) fn only(uri: &Uri, known: &[&str]) -> Result<(), Problem> {
+    for pair in pairs(uri.query().unwrap_or_default()) {
+        let (name, _) = pair?;
+        if !known.contains(&name.as_str()) {
+            let there = if known.is_empty() { "none".into() } else { known.join(", ") };
+            let text =
+                format!("there is no parameter {:?} in this address; there is {there}", excerpt(&name));
+            return Err(Problem::bad_request("BAD_PARAMETER", &text));
+        }
+    }
+    Ok(())
 }
 
 /// That something in the address is no text.
@@ -42,6 +60,21 @@ mod tests {
         let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(read("a+b=c%3Dd&&%C3%A4=1%2B1+%&total").unwrap(), expected);
         assert_eq!(read("").unwrap(), []);
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_is_refused() {
+        for (address, known, taken) in [
+            ("/", &[][..], true),
+            ("/?", &[], true),
+            ("/?format=csv", &["format"], true),
+            ("/?form%61t=csv&format=json", &["format"], true),
+            ("/?fromat=csv", &["format"], false),
+            ("/?format=csv&limit=1", &["format"], false),
+            ("/?format=csv", &[], false),
+        ] {
+            assert_eq!(only(&Uri::from_static(address), known).is_ok(), taken, "{address}");
+        }
     }
 
     #[test]

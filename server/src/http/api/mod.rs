@@ -13,6 +13,7 @@ mod csv_rows;
 mod cursor_token;
 mod cursors;
 mod door;
+mod double;
 mod json_objects;
 mod json_rows;
 mod openapi;

@@ -9,7 +9,7 @@ use arrow_array::{
 use arrow_schema::{Field, Schema};
 use serde_json::value::RawValue;
 
-use super::problem::Problem;
+use super::{double, problem::Problem};
 use crate::{engine::Statement, failure::Failure};
 
 /// The values for a statement's parameters.
@@ -76,10 +76,9 @@ fn value(name: &str, json: &RawValue) -> Result<ArrayRef, Problem> {
         Some(b'[' | b'{') => {
             return Err(refused("arrays and objects are no values here; send SQL's text of them"));
         }
-        _ if text.contains(['.', 'e', 'E']) => match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Arc::new(Float64Array::from(vec![number])),
-            _ => return Err(refused("the number is larger than a DOUBLE")),
-        },
+        _ if text.contains(['.', 'e', 'E']) => {
+            Arc::new(Float64Array::from(vec![double::read(text).map_err(refused)?]))
+        }
         _ => match (text.parse::<i64>(), text.parse::<u64>()) {
             (Ok(number), _) => Arc::new(Int64Array::from(vec![number])),
             (_, Ok(number)) => Arc::new(UInt64Array::from(vec![number])),
@@ -123,7 +122,15 @@ mod tests {
 
     #[test]
     fn what_would_lose_digits_is_refused() {
-        for json in ["[18446744073709551616]", "[-9223372036854775809]", "[1e999]", "[[1]]", "[{}]", "1"] {
+        for json in [
+            "[18446744073709551616]",
+            "[-9223372036854775809]",
+            "[1e999]",
+            "[9007199254740993.0]",
+            "[[1]]",
+            "[{}]",
+            "1",
+        ] {
             assert!(read(json).is_err(), "{json}");
         }
     }

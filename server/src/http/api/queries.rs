@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use axum::{
     Extension,
     extract::{Path, Request, rejection::PathRejection},
-    http::{HeaderValue, Method, StatusCode, header::ALLOW},
+    http::{HeaderValue, Method, StatusCode, Uri, header::ALLOW},
     response::{IntoResponse, Response},
 };
 use futures::StreamExt;
@@ -76,7 +76,8 @@ struct InputCard<'a> {
 }
 
 /// Lists all queries.
-pub(super) async fn list(Extension(visit): Extension<Visit>) -> Result<Response, Problem> {
+pub(super) async fn list(Extension(visit): Extension<Visit>, uri: Uri) -> Result<Response, Problem> {
+    address::only(&uri, &[])?;
     answer::json(&Listing { queries: visit.api.engine.queries().iter().map(|card| Card::of(card)).collect() })
 }
 

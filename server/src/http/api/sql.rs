@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{accept, answer, body, door::Visit, parameters::Parameters, problem::Problem};
+use super::{accept, address, answer, body, door::Visit, parameters::Parameters, problem::Problem};
 use crate::{engine::Statement, failure::Kind};
 
 /// The body where it is JSON.
@@ -23,6 +23,7 @@ struct Asked<'a> {
 
 /// Runs a statement and answers its rows, or how many it has changed.
 pub(super) async fn run(Extension(visit): Extension<Visit>, request: Request) -> Result<Response, Problem> {
+    address::only(request.uri(), &["format"])?;
     let format = accept::format(request.uri(), request.headers())?;
     let (head, body) = request.into_parts();
     let statement = statement(&head.headers, &body::read(&visit, body).await?.bytes)?;
@@ -49,7 +50,10 @@ fn statement(headers: &HeaderMap, body: &[u8]) -> Result<Statement, Problem> {
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Kind::BadRequest,
             "UNSUPPORTED_MEDIA_TYPE",
-            &format!("a body of {other} is not understood; send application/json or application/sql"),
+            &format!(
+                "a body of {other} is not understood; send application/json or application/sql: with curl, add -H 'content-type: \
+                 application/sql'"
+            ),
         )),
     }
 }

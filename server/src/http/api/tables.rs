@@ -1,9 +1,9 @@
 //! `GET /v1/tables`: what there is.
 
-use axum::{Extension, response::Response};
+use axum::{Extension, http::Uri, response::Response};
 use serde::Serialize;
 
-use super::{answer, door::Visit, problem::Problem};
+use super::{address, answer, door::Visit, problem::Problem};
 use crate::engine::Relation;
 
 #[derive(Serialize)]
@@ -30,7 +30,8 @@ struct Column {
 }
 
 /// Lists all tables and views with their columns.
-pub(super) async fn list(Extension(visit): Extension<Visit>) -> Result<Response, Problem> {
+pub(super) async fn list(Extension(visit): Extension<Visit>, uri: Uri) -> Result<Response, Problem> {
+    address::only(&uri, &[])?;
     let relations = visit.session.catalog().relations().await?;
     answer::json(&Listing { tables: relations.into_iter().map(Table::from).collect() })
 }

@@ -39,9 +39,36 @@ async fn parameters_are_bound_by_name_and_by_position() {
         let refused = client.bound("SELECT $a", parameters).await;
         assert_eq!(refused.problem(), (400, "BAD_PARAMETERS".into()));
     }
-    let large = r#"{"sql": "SELECT ?", "parameters": [18446744073709551616]}"#;
-    let refused = client.send("POST", "/v1/sql", &[JSON], large).await;
-    assert_eq!(refused.problem(), (400, "BAD_PARAMETERS".into()));
+    for number in ["18446744073709551616", "9007199254740993.0", "12345678901234567890.5"] {
+        let body = format!(r#"{{"sql": "SELECT ?", "parameters": [{number}]}}"#);
+        let refused = client.send("POST", "/v1/sql", &[JSON], body).await;
+        assert_eq!(refused.problem(), (400, "BAD_PARAMETERS".into()), "{number}");
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_misspelt_in_an_address_is_refused() {
+    let (server, mut client) = server().await;
+    for address in ["/v1/sql?fromat=csv", "/v1/sql?limit=1", "/v1/sql?format=csv&limit=1"] {
+        let refused = client.send("POST", address, &[], "SELECT 42 AS a").await;
+        assert_eq!(refused.problem(), (400, "BAD_PARAMETER".into()), "{address}");
+    }
+    for address in ["/v1/tables?format=csv", "/v1/queries?limit=1"] {
+        let refused = client.send("GET", address, &[], "").await;
+        assert_eq!(refused.problem(), (400, "BAD_PARAMETER".into()), "{address}");
+    }
+    server.shutdown().await;
+}
+
+/// What curl sends with `-d` and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_of_a_browser_is_refused_with_what_to_do() {
+    let (server, mut client) = server().await;
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let refused = client.send("POST", "/v1/sql", &form, "SELECT 42 AS a").await;
+    assert!(refused.text().contains("-H 'content-type: application/sql'"), "{}", refused.text());
+    assert_eq!(refused.problem(), (415, "UNSUPPORTED_MEDIA_TYPE".into()));
     server.shutdown().await;
 }
 
