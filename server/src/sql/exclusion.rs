@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
+    explained::behind,
     lexer::{Token, tokens},
     statements,
 };
@@ -50,7 +51,8 @@ pub(crate) fn exclusion(text: &str) -> Exclusion {
 
 /// What changes tables and is not understood excludes everything.
 fn of_statement(statement: &[Token]) -> Exclusion {
-    let statement = without_explain(statement);
+    // `EXPLAIN ANALYZE ALTER` alters.
+    let statement = behind(statement);
     let Some((Token::Word(first), rest)) = statement.split_first() else { return Exclusion::nothing() };
     let named = match first.as_str() {
         "alter" => of_alter(rest),
@@ -61,17 +63,6 @@ fn of_statement(statement: &[Token]) -> Exclusion {
         _ => return Exclusion::nothing(),
     };
     named.map_or(Exclusion::Everything, Exclusion::Tables)
-}
-
-/// `EXPLAIN ANALYZE ALTER` alters. A plain EXPLAIN is taken for one too, which does no harm.
-fn without_explain(statement: &[Token]) -> &[Token] {
-    const CHANGES: [&str; 4] = ["alter", "create", "detach", "drop"];
-    if statement.first().and_then(word) != Some("explain") {
-        return statement;
-    }
-    let changes = |token| word(token).is_some_and(|word| CHANGES.contains(&word));
-    let start = statement.iter().position(changes).unwrap_or(statement.len());
-    &statement[start..]
 }
 
 fn of_alter(rest: &[Token]) -> Option<BTreeSet<String>> {

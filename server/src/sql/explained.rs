@@ -8,7 +8,7 @@ use super::{
 };
 
 /// How queries and writes begin, and how queries go on behind parentheses.
-const EXPLAINED: [&str; 22] = [
+const EXPLAINED: [&str; 25] = [
     "select",
     "with",
     "from",
@@ -19,6 +19,9 @@ const EXPLAINED: [&str; 22] = [
     "delete",
     "merge",
     "create",
+    "alter",
+    "drop",
+    "truncate",
     "copy",
     "pivot",
     "pivot_wider",
@@ -40,13 +43,15 @@ const EXPLAINED: [&str; 22] = [
 pub(super) fn check(statement: &[Token]) -> Result<(), Refusal> {
     let Some(explained) = explained(statement) else { return Ok(()) };
     let is_query = matches!(explained.first(), None | Some(Token::Punctuation('(')));
-    if (is_query || starts_with(explained, &EXPLAINED))
-        && !creates_temporary(explained)
-        && !updates_extensions(explained)
-    {
+    if (is_query || starts_with(explained, &EXPLAINED)) && !creates_temporary(explained) {
         return Ok(());
     }
     Err(Refusal::NotAllowed("EXPLAIN takes queries and writes; this statement it would run".into()))
+}
+
+/// The statement that EXPLAIN stands before, or else the statement itself: rules that look at how it begins look here.
+pub(super) fn behind(statement: &[Token]) -> &[Token] {
+    explained(statement).map_or(statement, behind)
 }
 
 /// What stands behind EXPLAIN, ANALYZE and their options.
@@ -76,10 +81,6 @@ fn behind_parentheses(tokens: &[Token]) -> &[Token] {
     &tokens[end.map_or(tokens.len(), |end| end + 1)..]
 }
 
-fn updates_extensions(statement: &[Token]) -> bool {
-    matches!(statement, [update, extensions, ..] if is(update, "update") && is(extensions, "extensions"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +96,7 @@ mod tests {
             "EXPLAIN (SELECT 1) UNION SELECT 2",
             "EXPLAIN (ANALYZE, FORMAT json) INSERT INTO t VALUES (1)",
             "EXPLAIN ANALYZE CREATE TABLE t (x INT)",
+            "EXPLAIN ANALYZE ALTER TABLE t ADD COLUMN i INTEGER",
             "SELECT 1",
             "LOAD 'x'",
         ] {
@@ -106,17 +108,24 @@ mod tests {
             "EXPLAIN (x (y)) LOAD 'x'",
             "EXPLAIN ANALYZE INSTALL 'x'",
             "EXPLAIN (ANALYZE) FORCE INSTALL httpfs",
-            "EXPLAIN ANALYZE UPDATE EXTENSIONS",
             "EXPLAIN ANALYZE CHECKPOINT",
             "EXPLAIN ANALYZE ATTACH 'x'",
             "EXPLAIN ANALYZE DETACH x",
             "EXPLAIN EXPLAIN ANALYZE SET x = 1",
             "EXPLAIN ANALYZE SET x = 1",
             "EXPLAIN (FORMAT json) PRAGMA x",
-            "EXPLAIN ANALYZE ALTER DATABASE x SET ALIAS TO y",
             "EXPLAIN ANALYZE CREATE TEMP TABLE t (x INT)",
         ] {
             assert!(check(&tokens(sql)).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_explained_stands_behind_it() {
+        for sql in
+            ["EXPLAIN ANALYZE DROP TABLE t", "EXPLAIN (FORMAT json) EXPLAIN DROP TABLE t", "DROP TABLE t"]
+        {
+            assert_eq!(behind(&tokens(sql)), tokens("drop table t"), "{sql}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use super::{
     Refusal,
+    explained::behind,
     lexer::{Token, tokens},
     statements,
 };
@@ -46,7 +47,7 @@ impl Kept {
     /// [`Refusal::NotAllowed`].
     pub(crate) fn check(&self, text: &str) -> Result<(), Refusal> {
         let tokens = tokens(text);
-        statements(&tokens).try_for_each(|statement| {
+        statements(&tokens).map(behind).try_for_each(|statement| {
             self.check_own(statement)?;
             check_catalogs(statement, &self.catalogs)?;
             self.check_macro(statement)
@@ -154,6 +155,7 @@ mod tests {
             "SELECT 1; DETACH Lake",
             "ATTACH 'x' AS lake",
             "CREATE SCHEMA db",
+            "EXPLAIN ANALYZE CREATE SCHEMA db",
             "create schema if not exists \"DB\"",
             "ATTACH ':memory:' AS information_schema",
             "ATTACH ':memory:' AS \"Main\"",

@@ -97,10 +97,11 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     let tokens = tokens(text);
     check_nesting(&tokens)?;
     for statement in statements(&tokens) {
+        explained::check(statement)?;
+        let statement = explained::behind(statement);
         check_pragma(statement)?;
         check_import(statement)?;
         check_extensions(statement)?;
-        explained::check(statement)?;
         check_renaming(statement)?;
         check_checkpoint(statement)?;
         check_use(statement)?;
@@ -427,6 +428,9 @@ mod tests {
             "PRAGMA \"Import_Database\"('/dump')",
             "PRAGMA copy_database('a', 'b')",
             "ALTER DATABASE db SET ALIAS TO other",
+            "EXPLAIN ANALYZE ALTER DATABASE db SET ALIAS TO other",
+            "EXPLAIN ANALYZE UPDATE EXTENSIONS",
+            "EXPLAIN ANALYZE CREATE SCHEMA queries",
             "CHECKPOINT system",
             "checkpoint \"Temp\"",
             "FROM checkpoint('system')",
