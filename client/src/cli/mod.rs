@@ -1,9 +1,7 @@
 //! The command line: arguments, exit codes, Ctrl-C. Each subcommand has a file of its own.
 
 mod backup;
-mod empty_lines;
 mod human;
-mod infer;
 mod jobs;
 mod load;
 mod output;
@@ -13,6 +11,7 @@ mod query;
 mod source;
 mod tables;
 mod terminal;
+mod text;
 mod zones;
 
 use std::{

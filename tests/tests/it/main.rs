@@ -59,6 +59,7 @@ mod statement_timeout;
 mod supervision;
 #[cfg(target_os = "linux")]
 mod synced;
+mod text_files;
 mod tls;
 mod unknown_commits;
 mod upserts;

@@ -70,13 +70,12 @@ async fn send(
     tries: &mut u64,
 ) -> Result<u64, Error> {
     let options = IngestOptions { mode, ..args.ingest() };
-    let source = args.source(path);
     let try_once = || {
         *tries += 1;
         bar.tries(*tries);
-        let opening = source.clone().open(bar.clone());
         async {
-            let (schema, batches) = opening.await?;
+            let types = args.types(client, path, mode).await?;
+            let (schema, batches) = args.source(path, types).open(bar.clone()).await?;
             client.ingest_with(&args.table, &options, schema, batches).await
         }
     };

@@ -9,6 +9,7 @@ use crate::cli::{
     human,
     progress::{FileBar, FileBars},
     terminal,
+    text::TableTypes,
 };
 
 /// Loads the files; prints the error that ended it.
@@ -47,7 +48,10 @@ fn advice(error: &Error) -> Option<&'static str> {
 type Failure = (Option<PathBuf>, Error);
 
 struct Load {
+    client: Client,
     loader: Loader,
+    /// The types of the table, once they are known.
+    types: Option<TableTypes>,
     /// How many units the server has from earlier.
     there: u64,
     /// How many units have been cut so far, be they sent or there already.
@@ -86,7 +90,8 @@ impl Load {
                  files, and other files need a --loader name of their own"
             )));
         }
-        Ok(Self { loader, there, cut: 0, read: Vec::new(), compared_rows: 0 })
+        let client = client.clone();
+        Ok(Self { client, loader, types: None, there, cut: 0, read: Vec::new(), compared_rows: 0 })
     }
 
     async fn files(&mut self, args: &LoadArgs, bars: &FileBars) -> Result<(), Failure> {
@@ -108,7 +113,8 @@ impl Load {
     }
 
     async fn file(&mut self, args: &LoadArgs, path: &Path, bar: &FileBar) -> Result<(), Error> {
-        let (schema, batches) = args.source(path).open(bar.clone()).await?;
+        let types = self.types(args, path).await?;
+        let (schema, batches) = args.source(path, types).open(bar.clone()).await?;
         let mut units = Units::new(schema, Box::pin(batches), args.keyed.unit_rows);
         while let Some(unit) = units.next().await? {
             self.cut += 1;
@@ -123,6 +129,18 @@ impl Load {
             bar.tries(self.loader.acknowledged().retries + 1);
         }
         Ok(())
+    }
+
+    /// The types of the table, which must not depend on how fast the units are: a unit that makes the table, or adds
+    /// columns, has to be in before the next file is looked at.
+    async fn types(&mut self, args: &LoadArgs, path: &Path) -> Result<Option<TableTypes>, Error> {
+        if self.types.is_none() || args.add_columns {
+            self.loader.flush().await?;
+            let (client, mode) = (&self.client, args.mode.into());
+            let ask = || args.types(client, path, mode);
+            self.types = args.retry().run(client, true, ask).await?;
+        }
+        Ok(self.types.clone())
     }
 
     /// Waits for what is on its way, and sums up.
@@ -166,7 +184,7 @@ impl Load {
 
 /// What makes the cut the same.
 const SAME: &str = "--resume needs the same files in the same order, with the same --table, --mode, --key, \
-                    --on-conflict, --add-columns, --unit-rows, --format and --sample-rows as before";
+                    --on-conflict, --add-columns, --unit-rows, --format, --delimiter and --null as before";
 
 /// How to go on where the table lacks a column: another `--add-columns` would make the stored units other ones.
 const MENDED: &str = "a column that the table lacks can be added by ALTER TABLE ADD COLUMN; then the same command \

@@ -13,12 +13,15 @@ use std::{
 };
 
 use clap::ValueEnum;
-use merganser::{Error, IngestMode, IngestOptions, Merge, NewColumns, OnConflict, RetryPolicy, TablePath};
+use merganser::{
+    Client, Error, IngestMode, IngestOptions, Merge, NewColumns, OnConflict, RetryPolicy, TablePath,
+};
 
 use super::{
     Connection,
     progress::FileBars,
     source::{FileFormat, Source},
+    text::{Dialect, TableTypes},
 };
 
 /// Arguments of `merganser load`.
@@ -65,9 +68,14 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     batch_rows: u32,
 
-    /// Rows of a CSV or JSON file that are looked at to infer its column types; 0 looks at all
-    #[arg(long, value_name = "N", default_value_t = 20_000)]
-    sample_rows: usize,
+    /// What separates the values of a CSV file, such as ";" or tab; by default a comma, unless the header shows
+    /// that it is ; or tab or |
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    delimiter: Option<u8>,
+
+    /// What stands for NULL in a CSV file; given several times, each of them
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    null: Vec<String>,
 
     /// Keep trying for so long when the server is away or busy; 0s means no second try. Without --loader
     /// only what was surely not stored is sent again
@@ -134,13 +142,27 @@ enum Conflict {
 }
 
 impl LoadArgs {
-    fn source(&self, path: &Path) -> Source {
+    /// How to read a file; `table` has the types that the values of text are to have.
+    fn source(&self, path: &Path, table: Option<TableTypes>) -> Source {
         Source {
             path: path.to_owned(),
             format: self.format,
             batch_rows: self.batch_rows.try_into().unwrap_or(usize::MAX),
-            sample_rows: (self.sample_rows > 0).then_some(self.sample_rows),
+            dialect: Dialect { delimiter: self.delimiter, nulls: self.null.clone() },
+            table,
         }
+    }
+
+    /// The types of the table, where the file needs them: with create and replace, they are not the ones that it has.
+    async fn types(
+        &self,
+        client: &Client,
+        path: &Path,
+        mode: IngestMode,
+    ) -> Result<Option<TableTypes>, Error> {
+        let appends = matches!(mode, IngestMode::Append | IngestMode::CreateOrAppend);
+        let is_text = self.format.or_else(|| FileFormat::of(path).ok()).is_some_and(FileFormat::is_text);
+        if appends && is_text { TableTypes::of(client, &self.table).await } else { Ok(None) }
     }
 
     fn ingest(&self) -> IngestOptions {
@@ -160,6 +182,15 @@ impl LoadArgs {
 
     fn retry(&self) -> RetryPolicy {
         RetryPolicy::lasting(self.retry_for)
+    }
+}
+
+/// A delimiter as people write it: one character that is one byte, and is not needed for anything else.
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
+        _ => Err("it is one character of ASCII, such as ; or | or tab, and no quote".to_owned()),
     }
 }
 
