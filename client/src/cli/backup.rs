@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use merganser::Error;
 
-use super::{Connection, terminal};
+use super::{Connection, human, terminal};
 
 /// What to write.
 #[derive(Debug, clap::Args)]
@@ -24,6 +24,7 @@ pub(crate) async fn run(args: BackupArgs, connection: Connection) -> Result<Exit
         }
     };
     let rows = connection.open().await?.backup(file).await?;
-    terminal::print_outcome(&format_args!("{rows} rows in {file} on the server's machine"));
+    let noun = human::one_or_many(rows, "row");
+    terminal::print_outcome(&format_args!("{rows} {noun} in {file} on the server's machine"));
     Ok(ExitCode::SUCCESS)
 }

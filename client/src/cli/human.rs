@@ -6,8 +6,20 @@ use indicatif::HumanCount;
 
 /// A count with a noun: `1 row`, `1,234 rows`.
 pub(crate) fn count(number: u64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", HumanCount(number))
+    format!("{} {}", HumanCount(number), one_or_many(number, noun))
+}
+
+/// The noun for a number that stands elsewhere: `row`, `rows`.
+pub(crate) fn one_or_many(number: u64, noun: &str) -> String {
+    if number == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// What a statement without rows did; the server does not always know how many rows it was.
+pub(crate) fn affected(rows: Option<i64>) -> String {
+    match rows.and_then(|rows| u64::try_from(rows).ok()) {
+        Some(rows) => format!("{} affected", count(rows, "row")),
+        None => "ok".to_owned(),
+    }
 }
 
 /// A time as precise as anybody wants: `12 ms`, `2.1 s`, `3 min 05 s`.

@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, Ctrl-C. Each subcommand has a file of its own.
 
 mod backup;
+mod execute;
 mod human;
 mod jobs;
 mod load;
@@ -9,6 +10,7 @@ mod pretty;
 mod progress;
 mod query;
 mod source;
+mod sql;
 mod tables;
 mod terminal;
 mod text;
@@ -76,6 +78,8 @@ struct Connection {
 enum Command {
     /// Run one SQL statement and print its rows
     Query(query::QueryArgs),
+    /// Run a script of SQL statements as one transaction: all of it, or nothing. Rows are not shown
+    Execute(execute::ExecuteArgs),
     /// Load files into a table: each file whole or not at all, or with --loader as numbered units
     Load(load::LoadArgs),
     /// List the tables and views of the server
@@ -114,6 +118,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
     let connection = cli.connection;
     match cli.command {
         Command::Query(args) => query::run(args, connection).await,
+        Command::Execute(args) => execute::run(args, connection).await,
         Command::Load(args) => load::run(args, connection).await,
         Command::Tables => tables::run(connection).await,
         Command::Backup(args) => backup::run(args, connection).await,

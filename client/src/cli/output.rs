@@ -12,9 +12,10 @@ use arrow_json::{
     WriterBuilder as JsonWriterBuilder,
     writer::{JsonArray, LineDelimited},
 };
-use arrow_schema::SchemaRef;
+use arrow_schema::{ArrowError, SchemaRef};
 use clap::ValueEnum;
 use merganser::Error;
+use parquet::arrow::ArrowWriter;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     task::JoinHandle,
@@ -38,6 +39,39 @@ pub(crate) enum RowFormat {
     Ndjson,
     /// An Arrow IPC stream
     Arrow,
+    /// Apache Parquet
+    Parquet,
+}
+
+impl RowFormat {
+    /// The format that is asked for, or else the one that the file's ending tells; on stdout a table.
+    pub(crate) fn chosen(asked: Option<Self>, output: Option<&Path>) -> Result<Self, Error> {
+        match (asked, output) {
+            (Some(format), _) => Ok(format),
+            (None, Some(path)) => Self::of(path),
+            (None, None) => Ok(Self::Table),
+        }
+    }
+
+    fn of(path: &Path) -> Result<Self, Error> {
+        let extension = path.extension().unwrap_or_default().to_string_lossy();
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Ok(Self::Csv),
+            "json" => Ok(Self::Json),
+            "ndjson" | "jsonl" => Ok(Self::Ndjson),
+            "arrow" | "arrows" => Ok(Self::Arrow),
+            "parquet" => Ok(Self::Parquet),
+            _ => Err(Error::Usage(format!(
+                "the ending of {} tells no format: name it .csv, .json, .ndjson, .jsonl, .arrow, .arrows or .parquet, or \
+                 give --format",
+                path.display()
+            ))),
+        }
+    }
+
+    fn is_binary(self) -> bool {
+        matches!(self, Self::Arrow | Self::Parquet)
+    }
 }
 
 /// What the writer is told: rows, or that they are complete. A channel that closes before that means
@@ -120,6 +154,10 @@ impl Output {
             }
             RowFormat::Ndjson => drain(WithOffsets(json.build::<_, LineDelimited>(self)), pieces),
             RowFormat::Arrow => drain(StreamWriter::try_new(self, &schema)?, pieces),
+            RowFormat::Parquet => {
+                let parquet = ArrowWriter::try_new(self, schema, None).map_err(ArrowError::from)?;
+                drain(parquet, pieces)
+            }
         }
     }
 }
@@ -157,8 +195,8 @@ impl Output {
 
 /// Binary data on a terminal helps nobody and may garble it.
 pub(crate) fn refuse_binary_on_terminal(format: RowFormat, output: Option<&Path>) -> Result<(), Error> {
-    if format == RowFormat::Arrow && output.is_none() && io::stdout().is_terminal() {
-        return Err(Error::Usage("Arrow data is not for a terminal: use --output FILE or a pipe".into()));
+    if format.is_binary() && output.is_none() && io::stdout().is_terminal() {
+        return Err(Error::Usage("such data is not for a terminal: use --output FILE or a pipe".into()));
     }
     Ok(())
 }
@@ -168,6 +206,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use arrow_array::{ArrayRef, Int64Array};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
     use super::*;
 
@@ -204,6 +243,10 @@ mod tests {
     }
 
     fn written(format: RowFormat, pieces: Vec<Piece>) -> String {
+        String::from_utf8(bytes(format, pieces)).unwrap()
+    }
+
+    fn bytes(format: RowFormat, pieces: Vec<Piece>) -> Vec<u8> {
         let sink = Shared::default();
         let (sender, receiver) = mpsc::channel(8);
         for piece in pieces {
@@ -212,8 +255,7 @@ mod tests {
         drop(sender);
         let result = output(sink.clone()).write(format, rows().schema(), 10, receiver);
         result.unwrap();
-        let bytes = sink.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        sink.0.lock().unwrap().clone()
     }
 
     #[test]
@@ -222,6 +264,40 @@ mod tests {
         assert_eq!(written(RowFormat::Csv, pieces()), "a\n1\n\"\"\n");
         assert_eq!(written(RowFormat::Json, pieces()), "[{\"a\":1},{\"a\":null}]\n");
         assert_eq!(written(RowFormat::Ndjson, pieces()), "{\"a\":1}\n{\"a\":null}\n");
+    }
+
+    #[test]
+    fn parquet_is_read_back_and_a_broken_result_is_not() {
+        for (pieces, whole) in
+            [(vec![Piece::Rows(rows()), Piece::End], true), (vec![Piece::Rows(rows())], false)]
+        {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&bytes(RowFormat::Parquet, pieces)).unwrap();
+            let read = ParquetRecordBatchReader::try_new(file, 10);
+            let read = read.map(|batches| batches.map(Result::unwrap).collect::<Vec<_>>());
+            assert_eq!(read.ok(), whole.then(|| vec![rows()]));
+        }
+    }
+
+    #[test]
+    fn the_ending_of_a_file_tells_its_format() {
+        for (file, expected) in [
+            ("a.csv", RowFormat::Csv),
+            ("a.JSON", RowFormat::Json),
+            ("a.ndjson", RowFormat::Ndjson),
+            ("a.jsonl", RowFormat::Ndjson),
+            ("a.arrow", RowFormat::Arrow),
+            ("a.b.parquet", RowFormat::Parquet),
+        ] {
+            assert_eq!(RowFormat::chosen(None, Some(Path::new(file))).unwrap(), expected, "{file}");
+        }
+        for file in ["a", "a.txt", "csv", "a.csv.gz"] {
+            let error = RowFormat::chosen(None, Some(Path::new(file))).unwrap_err();
+            assert!(error.to_string().contains(".csv, .json"), "{error}");
+            let table = RowFormat::chosen(Some(RowFormat::Table), Some(Path::new(file)));
+            assert_eq!(table.unwrap(), RowFormat::Table);
+        }
+        assert_eq!(RowFormat::chosen(None, None).unwrap(), RowFormat::Table);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use arrow_schema::{ArrowError, SchemaRef};
 use indicatif::HumanCount;
 use merganser::Error;
 
+use super::human;
+
 /// Collects rows up to a bound, because the widths of the columns depend on all of them, counts the
 /// rest, and prints the table when it is closed.
 pub(crate) struct TableWriter<W> {
@@ -53,8 +55,9 @@ impl<W: Write> RecordBatchWriter for TableWriter<W> {
         if more > 0 {
             writeln!(
                 self.out,
-                "{} more rows (of {}); --max-rows shows more of them, --format csv all",
+                "{} more {} (of {}); --max-rows shows more of them, --format csv all",
                 HumanCount(more),
+                human::one_or_many(more, "row"),
                 HumanCount(self.total_rows),
             )?;
         }

@@ -1,7 +1,7 @@
 //! `merganser query`: run one statement and write its rows.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::PathBuf,
     process::ExitCode,
 };
@@ -14,46 +14,59 @@ use super::{
     Connection, human,
     output::{Output, Piece, RowFormat, refuse_binary_on_terminal},
     progress::Activity,
+    sql::SqlArgs,
     terminal,
 };
+
+/// More would scroll away what is interesting.
+const TERMINAL_ROWS: usize = 10_000;
 
 /// Arguments of `merganser query`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct QueryArgs {
-    /// One SQL statement; - reads it from standard input
-    sql: String,
+    #[command(flatten)]
+    sql: SqlArgs,
 
-    /// How to write the rows
-    #[arg(long, short, value_enum, default_value_t = RowFormat::Table)]
-    format: RowFormat,
+    /// How to write the rows; by default as the ending of --output tells, and else as a table
+    #[arg(long, short, value_enum)]
+    format: Option<RowFormat>,
 
     /// File to write to instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Rows that a table shows at most; the others are counted
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
-    max_rows: usize,
+    /// Rows that a table shows at most; the others are counted. By default 10,000 on a terminal, and all elsewhere
+    #[arg(long, value_name = "N")]
+    max_rows: Option<usize>,
+}
+
+impl QueryArgs {
+    /// What goes into a file or another program is complete, unless it is asked otherwise.
+    fn max_rows(&self) -> usize {
+        let watched = self.output.is_none() && io::stdout().is_terminal();
+        self.max_rows.unwrap_or(if watched { TERMINAL_ROWS } else { usize::MAX })
+    }
 }
 
 /// Runs the statement and writes what it returns.
 pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitCode, Error> {
-    refuse_binary_on_terminal(args.format, args.output.as_deref())?;
-    let sql = statement(&args.sql).await?;
+    let format = RowFormat::chosen(args.format, args.output.as_deref())?;
+    refuse_binary_on_terminal(format, args.output.as_deref())?;
+    let sql = args.sql.read().await?;
     let client = connection.open().await?;
 
-    let scrolls = args.format != RowFormat::Table && args.output.is_none();
+    let scrolls = format != RowFormat::Table && args.output.is_none();
     let mut activity = Activity::start(terminal::progress_wanted(scrolls));
-    let mut rows = client.query(&sql).await?;
+    let mut rows = client.query(&sql).await.map_err(naming_execute)?;
     if !rows.has_columns() {
         activity.clear();
-        print_outcome(&args, rows.affected_rows())?;
+        print_outcome(format, rows.affected_rows())?;
         return Ok(ExitCode::SUCCESS);
     }
 
     // The file is created only now, so that a statement which fails at once does not empty it.
     let output = Output::open(args.output.as_deref())?;
-    let (pieces, writer) = output.start(args.format, rows.schema(), args.max_rows);
+    let (pieces, writer) = output.start(format, rows.schema(), args.max_rows());
     let read = forward(&mut rows, pieces, &mut activity).await;
     // Cancels on the server, before anything else, what nobody reads any more.
     drop(rows);
@@ -65,13 +78,15 @@ pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// The SQL text: the argument itself or standard input.
-async fn statement(argument: &str) -> Result<String, Error> {
-    if argument != "-" {
-        return Ok(argument.to_owned());
+/// Says how this command runs several statements.
+fn naming_execute(error: Error) -> Error {
+    match error {
+        Error::Server { code, slug, message, retry_after } if slug == "MULTI_STATEMENT" => {
+            let message = format!("{message}; merganser execute runs scripts");
+            Error::Server { code, slug, message, retry_after }
+        }
+        error => error,
     }
-    let read = tokio::task::spawn_blocking(|| io::read_to_string(io::stdin()));
-    Ok(read.await.map_err(io::Error::from)??)
 }
 
 /// Hands the rows to the writer. When the writer is gone, its own result tells why.
@@ -90,12 +105,9 @@ async fn forward(rows: &mut RowStream, pieces: Sender<Piece>, activity: &mut Act
 
 /// Says what a statement without rows did: on stdout as the answer, but on stderr where stdout is for
 /// data in a format.
-fn print_outcome(args: &QueryArgs, affected: Option<i64>) -> Result<(), Error> {
-    let outcome = match affected.and_then(|rows| u64::try_from(rows).ok()) {
-        Some(rows) => format!("{} affected", human::count(rows, "row")),
-        None => "ok".to_owned(),
-    };
-    if args.format == RowFormat::Table {
+fn print_outcome(format: RowFormat, affected: Option<i64>) -> Result<(), Error> {
+    let outcome = human::affected(affected);
+    if format == RowFormat::Table {
         writeln!(io::stdout(), "{outcome}")?;
     } else {
         terminal::print_remark(&outcome);

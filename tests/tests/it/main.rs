@@ -12,6 +12,7 @@ mod bulk_uploads;
 mod catalogs;
 mod changing_tables;
 mod checkpoints;
+mod client_command;
 mod command_line;
 mod constraints;
 mod continued_loads;
