@@ -16,8 +16,10 @@ use tonic::{
 
 use crate::{
     ClientOptions, Error, RowStream, TlsOptions,
+    advice::with_advice,
     auth::{Bearer, LogIn},
     error::root_cause,
+    greeting::wrong_port,
     upload::acknowledgement,
     url::endpoint_uri,
 };
@@ -65,7 +67,7 @@ impl Client {
         let encrypted = uri.scheme_str() == Some("https");
         let mut endpoint = Endpoint::from(uri);
         if encrypted {
-            endpoint = endpoint.tls_config(tls_config(&options.tls)).map_err(|error| {
+            endpoint = endpoint.tls_config(tls_config(&options.tls)?).map_err(|error| {
                 Error::Usage(format!("the certificates cannot be used: {}", root_cause(&error)))
             })?;
         }
@@ -81,10 +83,13 @@ impl Client {
             .connect()
             .await
             .map_err(|error| {
-                let reason = root_cause(&error);
+                let reason = with_advice(root_cause(&error));
                 Error::Connect(format!("cannot connect to {authority}: {reason}"))
             })?;
-        let log_in = LogIn::open(channel.clone(), options.credentials.clone()).await?;
+        let log_in = match LogIn::open(channel.clone(), options.credentials.clone()).await {
+            Err(error @ Error::Disconnected(_)) => return Err(wrong_port(url).await.unwrap_or(error)),
+            log_in => log_in?,
+        };
         Ok(Self { channel, log_in: Arc::new(log_in) })
     }
 
@@ -138,16 +143,36 @@ impl Client {
     }
 }
 
-fn tls_config(options: &TlsOptions) -> ClientTlsConfig {
+fn tls_config(options: &TlsOptions) -> Result<ClientTlsConfig, Error> {
     let config = ClientTlsConfig::new();
     let config = match &options.ca {
-        Some(authorities) => config.ca_certificate(Certificate::from_pem(authorities)),
+        Some(authorities) => {
+            let authorities = pem(
+                authorities,
+                "CERTIFICATE-----",
+                "the file of authorities (--tls-ca) has no certificate",
+            )?;
+            config.ca_certificate(Certificate::from_pem(authorities))
+        }
         None => config.with_native_roots(),
     };
-    match &options.identity {
-        Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+    Ok(match &options.identity {
+        Some((certificate, key)) => {
+            let certificate =
+                pem(certificate, "CERTIFICATE-----", "the file of --client-cert has no certificate")?;
+            let key = pem(key, "PRIVATE KEY-----", "the file of --client-key has no private key")?;
+            config.identity(Identity::from_pem(certificate, key))
+        }
         None => config,
+    })
+}
+
+/// Refuses a file without what is wanted of it: TLS would take it for one without anything in it.
+fn pem<'a>(text: &'a [u8], wanted: &str, refusal: &str) -> Result<&'a [u8], Error> {
+    if text.windows(wanted.len()).any(|part| part == wanted.as_bytes()) {
+        return Ok(text);
     }
+    Err(Error::Usage(format!("{refusal} in PEM, which begins with -----BEGIN")))
 }
 
 /// The descriptor that carries a Flight SQL command.

@@ -6,7 +6,7 @@ use arrow_flight::error::FlightError;
 use arrow_schema::ArrowError;
 use tonic::{Code, Status, metadata::MetadataMap};
 
-use crate::IngestKey;
+use crate::{IngestKey, advice::with_advice};
 
 /// gRPC's name for how many milliseconds the server wants to be left alone.
 const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
@@ -128,7 +128,7 @@ impl From<Status> for Error {
     fn from(status: Status) -> Self {
         // A status that has a source was made on this side, from a failure of the transport.
         if let Some(source) = status.source() {
-            let reason = root_cause(source);
+            let reason = with_advice(root_cause(source));
             return if chain(source).any(|cause| cause.is::<tonic::ConnectError>()) {
                 Self::Connect(format!("cannot reach the server: {reason}"))
             } else {

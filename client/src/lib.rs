@@ -24,11 +24,13 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
+mod advice;
 mod auth;
 mod backup;
 mod client;
 mod codec;
 mod error;
+mod greeting;
 mod ingest;
 mod ingest_options;
 mod jobs;
@@ -44,6 +46,7 @@ mod url;
 
 pub use client::Client;
 pub use error::Error;
+pub use greeting::wrong_port;
 pub use ingest_options::{IngestKey, IngestMode, IngestOptions, Merge, NewColumns, OnConflict};
 pub use loader::{Acknowledged, Committed, Loader, LoaderOptions, Start, Window};
 pub use merganser_proto::IngestAck;

@@ -23,7 +23,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use merganser::{Client, ClientOptions, Credentials, Error, RetryPolicy, TlsOptions};
+use merganser::{Client, ClientOptions, Credentials, Error, RetryPolicy, TlsOptions, wrong_port};
 
 /// The command line is wrong: sysexits' EX_USAGE, which no other failure shares.
 const EXIT_USAGE: u8 = 64;
@@ -116,7 +116,8 @@ pub(crate) fn run() -> ExitCode {
 
 async fn execute(cli: Cli) -> Result<ExitCode, Error> {
     let connection = cli.connection;
-    match cli.command {
+    let url = connection.url.clone();
+    let result = match cli.command {
         Command::Query(args) => query::run(args, connection).await,
         Command::Execute(args) => execute::run(args, connection).await,
         Command::Load(args) => load::run(args, connection).await,
@@ -124,6 +125,11 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Backup(args) => backup::run(args, connection).await,
         Command::Maintain(args) => jobs::maintain(args, connection).await,
         Command::Promote(args) => jobs::promote(args, connection).await,
+    };
+    match result {
+        // It may never have been a connection to a server like ours.
+        Err(error @ Error::Disconnected(_)) => Err(wrong_port(&url).await.unwrap_or(error)),
+        result => result,
     }
 }
 
@@ -132,7 +138,7 @@ impl Connection {
         Client::connect_with(&self.url, &self.options()?).await
     }
 
-    /// The same, again while nobody answers.
+    /// The same, again while nobody answers. Where others answer, it is no use to go on.
     async fn open_trying(self, retry: RetryPolicy) -> Result<Client, Error> {
         let mut is_told = false;
         let waiting = |error: &Error| {
@@ -140,7 +146,8 @@ impl Connection {
                 terminal::print_trouble(error);
             }
         };
-        retry.connect(&self.url, &self.options()?, waiting).await
+        let client = retry.connect(&self.url, &self.options()?, waiting).await?;
+        wrong_port(&self.url).await.map_or(Ok(client), Err)
     }
 
     fn options(&self) -> Result<ClientOptions, Error> {

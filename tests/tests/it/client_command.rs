@@ -1,11 +1,14 @@
-//! `merganser`: queries into files, and scripts.
+//! `merganser`: queries into files, scripts, and what it says where no connection comes up.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
 };
 
-use merganser_tests::{TestServer, integer, soon};
+use merganser_server::config::{Config, Tls};
+use merganser_tests::{Authority, Signed, TestServer, integer, soon};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
 fn command(url: &str, arguments: &[&str]) -> Command {
@@ -96,4 +99,112 @@ async fn a_script_runs_as_a_whole_or_not_at_all() {
         assert_eq!(code, Some(64), "{said}");
     }
     server.shutdown().await;
+}
+
+/// A certificate that has signed itself.
+fn own(host: &str, is_ca: IsCa) -> Signed {
+    let mut params = CertificateParams::new([host.to_owned()]).unwrap();
+    params.is_ca = is_ca;
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem().into_bytes();
+    Signed { certificate, key: key.serialize_pem().into_bytes() }
+}
+
+struct Encrypted {
+    server: TestServer,
+    folder: TempDir,
+}
+
+impl Encrypted {
+    async fn with(Signed { certificate, key }: Signed, more: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), &certificate).unwrap();
+        let server = TestServer::with(|config| {
+            more(config);
+            config.security.tls = Some(Tls { certificate, key, client_ca: None });
+        });
+        Self { server: server.await, folder }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// What a query at this address of the server says, and with what code it ends.
+    async fn says(&self, scheme: &str, port: u16, authorities: Option<&Path>) -> (Option<i32>, String) {
+        let mut command = command(&format!("{scheme}://localhost:{port}"), &["query", "SELECT 1"]);
+        if let Some(authorities) = authorities {
+            command.arg("--tls-ca").arg(authorities);
+        }
+        ended(command).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_to_the_wrong_port_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.csv");
+    std::fs::write(&file, "id\n1\n").unwrap();
+    let authority = Authority::new();
+    let with_http = |config: &mut Config| config.network.http = Some("127.0.0.1:0".parse().unwrap());
+    let encrypted = Encrypted::with(authority.server(), with_http).await;
+    let plain = TestServer::with(with_http).await;
+    let ca = encrypted.file("authority.pem", &authority.certificate());
+    let port = |server: &TestServer| server.address().port();
+    let http = |server: &TestServer| server.http_address().unwrap().port();
+    for (scheme, port, expected) in [
+        ("grpc", port(&encrypted.server), "the server speaks TLS on this port: use grpc+tls://"),
+        ("grpc", http(&encrypted.server), "the server speaks TLS on this port"),
+        ("grpc", http(&plain), "no gRPC is spoken on this port; it may be that of HTTP"),
+        ("grpc+tls", port(&plain), "the server does not speak TLS on this port: use grpc://"),
+        ("grpc+tls", http(&plain), "the server does not speak TLS on this port"),
+        ("grpc+tls", http(&encrypted.server), "no gRPC is spoken on this port; it may be that of HTTP"),
+    ] {
+        let (code, said) = encrypted.says(scheme, port, Some(&ca)).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("CONNECT: cannot connect to localhost:") && said.contains(expected), "{said}");
+        let url = format!("{scheme}://localhost:{port}");
+        let load =
+            ["load", "--retry-for", "0s", "--loader", "a", "--tls-ca", text(&ca), "-t", "t", text(&file)];
+        let (code, said) = ended(command(&url, &load)).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(encrypted.says("grpc+tls", port(&encrypted.server), Some(&ca)).await.0, Some(0));
+    plain.shutdown().await;
+    encrypted.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_not_taken_is_told_with_what_to_do() {
+    let as_openssl_makes_it = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (signed, expected) in [
+        (own("localhost", as_openssl_makes_it), "-addext basicConstraints=critical,CA:FALSE"),
+        (own("db.example", IsCa::ExplicitNoCa), "use a name for which it is valid in the address"),
+    ] {
+        let encrypted = Encrypted::with(signed, |_| ()).await;
+        let (port, ca) = (encrypted.server.address().port(), encrypted.folder.path().join("ca.pem"));
+        let (code, said) = encrypted.says("grpc+tls", port, Some(&ca)).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("CONNECT: ") && said.contains(expected), "{said}");
+        encrypted.server.shutdown().await;
+    }
+    // What is advised works.
+    let encrypted = Encrypted::with(own("localhost", IsCa::ExplicitNoCa), |_| ()).await;
+    let (port, ca) = (encrypted.server.address().port(), encrypted.folder.path().join("ca.pem"));
+    let (code, said) = encrypted.says("grpc+tls", port, Some(&ca)).await;
+    assert_eq!(code, Some(0), "{said}");
+    let other = encrypted.file("other.pem", &own("localhost", IsCa::ExplicitNoCa).certificate);
+    let nonsense = encrypted.file("nonsense.pem", b"nonsense");
+    for (ca, code, expected) in [
+        (Some(&*nonsense), 64, "the file of authorities (--tls-ca) has no certificate in PEM"),
+        (None, 1, "none of the trusted authorities has signed"),
+        (Some(&other), 1, "(--tls-ca)"),
+    ] {
+        let (ended, said) = encrypted.says("grpc+tls", port, ca).await;
+        assert_eq!((ended, said.contains(expected)), (Some(code), true), "{said}");
+    }
+    encrypted.server.shutdown().await;
 }
