@@ -83,8 +83,8 @@ fn behind_parentheses(tokens: &[Token]) -> &[Token] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lexer::tokens;
     use super::*;
-    use crate::sql::lexer::tokens;
 
     #[test]
     fn queries_and_writes_are_explained_and_nothing_else() {

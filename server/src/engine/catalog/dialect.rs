@@ -45,12 +45,12 @@ const DIALECT: &str = "
                 'UBIGINT', 'UHUGEINT', 'FLOAT', 'DOUBLE', 'DECIMAL', 'BIGNUM', 'BOOLEAN'] AS numbers,
                ['DATE', 'TIME', 'TIME_NS', 'TIME WITH TIME ZONE', 'TIMESTAMP', 'TIMESTAMP_S', 'TIMESTAMP_MS',
                 'TIMESTAMP_NS', 'TIMESTAMP WITH TIME ZONE', 'INTERVAL'] AS times
-        FROM duckdb_functions()
+        FROM system.main.duckdb_functions()
         WHERE internal AND function_type IN ('scalar', 'macro') AND NOT starts_with(function_name, 'icu_collate_')
           AND regexp_full_match(function_name, '[a-z][a-z0-9_]*')
     )
     SELECT
-        (SELECT list(DISTINCT keyword_name ORDER BY keyword_name) FROM duckdb_keywords()),
+        (SELECT list(DISTINCT keyword_name ORDER BY keyword_name) FROM system.main.duckdb_keywords()),
         (SELECT list(DISTINCT name ORDER BY name) FROM functions
          WHERE name IN ('pi', 'random') OR len(types) > 0 AND list_count(types) = len(types)
            AND list_has_all(numbers, types) AND list_contains(numbers, result)),
@@ -64,7 +64,7 @@ const DIALECT: &str = "
         (SELECT list(DISTINCT name ORDER BY name) FROM functions
          WHERE NOT list_has_any(categories, ['string', 'list', 'regex'])
            AND (name = 'current_date' OR list_has_any(times, types) OR list_contains(times, result))),
-        current_setting('default_null_order')";
+        system.main.current_setting('default_null_order')";
 
 impl CatalogView {
     /// The dialect as it is now: an extension may have added to it.

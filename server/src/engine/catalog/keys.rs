@@ -45,7 +45,7 @@ impl CatalogView {
         let sql = format!(
             "SELECT database_name, schema_name, table_name, unnest(constraint_column_names),
                     constraint_name, generate_subscripts(constraint_column_names, 1)::INTEGER
-             FROM duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' AND {condition} ORDER BY 1, 2, 3, 5, 6"
+             FROM system.main.duckdb_constraints() WHERE constraint_type = 'PRIMARY KEY' AND {condition} ORDER BY 1, 2, 3, 5, 6"
         );
         self.ask_lists(table.catalog.as_deref(), sql).await
     }
@@ -99,7 +99,7 @@ impl TableFilter {
 const FOREIGN_KEYS: &str = "
     WITH constraints AS MATERIALIZED (
         SELECT *, list_transform(constraint_column_names, lambda name: lower(name)) AS folded
-        FROM duckdb_constraints() WHERE constraint_type IN ('PRIMARY KEY', 'UNIQUE', 'FOREIGN KEY')
+        FROM system.main.duckdb_constraints() WHERE constraint_type IN ('PRIMARY KEY', 'UNIQUE', 'FOREIGN KEY')
     ), matched AS (
         SELECT f.*, p.table_name AS pk_table, p.constraint_column_names AS pk_columns, p.constraint_name AS pk_name
         FROM constraints f JOIN constraints p

@@ -104,7 +104,7 @@ impl CatalogView {
     /// # Errors
     /// Whatever DuckDB says.
     pub async fn catalogs(&self) -> Result<Vec<String>> {
-        let sql = "SELECT database_name FROM duckdb_databases() WHERE NOT internal ORDER BY ALL";
+        let sql = "SELECT database_name FROM system.main.duckdb_databases() WHERE NOT internal ORDER BY ALL";
         let batches = self.ask(sql.to_owned()).await?;
         Ok(rows(&batches).map(|(batch, row)| text(batch, 0, row)).collect())
     }
@@ -119,7 +119,7 @@ impl CatalogView {
         pattern: Option<&str>,
     ) -> Result<Vec<(String, String)>> {
         let sql = format!(
-            "SELECT DISTINCT database_name, schema_name FROM duckdb_schemas() WHERE {} ORDER BY ALL",
+            "SELECT DISTINCT database_name, schema_name FROM system.main.duckdb_schemas() WHERE {} ORDER BY ALL",
             in_schemas(catalog, pattern)
         );
         let batches = self.ask_lists(catalog, sql).await?;
@@ -135,10 +135,10 @@ impl RelationFilter {
             "SELECT r.*, r.kind = 'VIEW' OR d.readonly AS read_only FROM (
                 SELECT database_name, schema_name, table_name,
                        CASE WHEN temporary THEN 'LOCAL TEMPORARY' ELSE 'TABLE' END AS kind, table_oid AS oid
-                FROM duckdb_tables()
+                FROM system.main.duckdb_tables()
                 UNION ALL
-                SELECT database_name, schema_name, view_name, 'VIEW', view_oid FROM duckdb_views()
-             ) r JOIN duckdb_databases() d USING (database_name) WHERE {conditions}"
+                SELECT database_name, schema_name, view_name, 'VIEW', view_oid FROM system.main.duckdb_views()
+             ) r JOIN system.main.duckdb_databases() d USING (database_name) WHERE {conditions}"
         );
         if !self.columns {
             return format!(
@@ -162,7 +162,7 @@ impl RelationFilter {
                            AS sequences,
                        list(numeric_precision::BIGINT ORDER BY column_index) AS precisions,
                        list(numeric_scale::BIGINT ORDER BY column_index) AS scales
-                FROM duckdb_columns() WHERE {} GROUP BY ALL
+                FROM system.main.duckdb_columns() WHERE {} GROUP BY ALL
              ) c USING (database_name, schema_name, table_name, oid)
              ORDER BY 1, 2, 3, 4",
             self.in_tables()

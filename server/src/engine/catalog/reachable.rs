@@ -84,7 +84,8 @@ fn folder_of(database: &Database) -> Result<TempDir> {
 }
 
 fn attached(connection: &Connection) -> Result<Vec<Attached>> {
-    let sql = "SELECT database_name, readonly FROM duckdb_databases() WHERE NOT internal ORDER BY ALL";
+    let sql =
+        "SELECT database_name, readonly FROM system.main.duckdb_databases() WHERE NOT internal ORDER BY ALL";
     let batches = ask(connection, sql)?;
     let catalog = |(batch, row): (&RecordBatch, usize)| Attached {
         name: text(batch, 0, row),
@@ -122,9 +123,9 @@ mod tests {
 
     fn listed(connection: &Connection) -> Vec<String> {
         let sql = "SELECT concat_ws(' ', database_name, table_name, column_name, data_type, is_nullable, comment) \
-                   FROM duckdb_columns() WHERE NOT internal AND schema_name <> '__merganser' \
-                   UNION ALL SELECT concat_ws(' ', database_name, table_name, constraint_text) FROM duckdb_constraints() \
-                   UNION ALL SELECT concat_ws(' ', database_name, schema_name) FROM duckdb_schemas() WHERE NOT internal \
+                   FROM system.main.duckdb_columns() WHERE NOT internal AND schema_name <> '__merganser' \
+                   UNION ALL SELECT concat_ws(' ', database_name, table_name, constraint_text) FROM system.main.duckdb_constraints() \
+                   UNION ALL SELECT concat_ws(' ', database_name, schema_name) FROM system.main.duckdb_schemas() WHERE NOT internal \
                    ORDER BY ALL";
         let batches = ask(connection, sql).unwrap();
         batches.iter().flat_map(|batch| (0..batch.num_rows()).map(|row| text(batch, 0, row))).collect()

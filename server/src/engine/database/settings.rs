@@ -68,7 +68,7 @@ mod tests {
         let connection = database.connect().unwrap();
         let names = first_text(
             &connection,
-            "SELECT string_agg(name) FROM duckdb_settings() WHERE name ILIKE '%arrow%'",
+            "SELECT string_agg(name) FROM system.main.duckdb_settings() WHERE name ILIKE '%arrow%'",
         );
         for name in names.unwrap().split(',') {
             assert!(PINNED.iter().any(|(pinned, _)| *pinned == name), "{name} is not set at start");
@@ -121,7 +121,7 @@ mod tests {
     fn a_setting_of_sessions_is_one_that_was_looked_at() {
         let database = ffi::Database::open(None, &[]).unwrap();
         let connection = database.connect().unwrap();
-        let names = texts(&connection, "SELECT name FROM duckdb_settings()").unwrap();
+        let names = texts(&connection, "SELECT name FROM system.main.duckdb_settings()").unwrap();
         for name in names {
             let is_local = ["DEFAULT", "''", "1"].iter().any(|value| {
                 let beside = database.connect().unwrap();

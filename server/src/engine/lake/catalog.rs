@@ -222,7 +222,7 @@ impl AttachedCatalog {
     /// Whether it is attached.
     pub(crate) fn is_there(&self, connection: &Connection) -> Result<bool> {
         let sql = format!(
-            "SELECT count(*)::VARCHAR FROM duckdb_databases() WHERE database_name = {}",
+            "SELECT count(*)::VARCHAR FROM system.main.duckdb_databases() WHERE database_name = {}",
             literal(&self.name)
         );
         Ok(first_text(connection, &sql)? != "0")

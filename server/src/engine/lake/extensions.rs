@@ -69,7 +69,7 @@ impl<'a> Extensions<'a> {
         let Some(directory) = self.directory else { return Ok(None) };
         let file = format!("{name}.duckdb_extension");
         let version = directory.join(ffi::library_version());
-        let platform = first_text(connection, "SELECT platform FROM pragma_platform()")?;
+        let platform = first_text(connection, "SELECT platform FROM system.main.pragma_platform()")?;
         let places = [directory.join(&file), version.join(&file), version.join(platform).join(&file)];
         Ok(places.into_iter().find(|place| place.is_file()))
     }

@@ -42,7 +42,7 @@ pub(super) fn check_free(connection: &Connection, name: &str) -> Result<()> {
     let taken = first_text(
         connection,
         &format!(
-            "SELECT count(*)::VARCHAR FROM duckdb_schemas() \
+            "SELECT count(*)::VARCHAR FROM system.main.duckdb_schemas() \
              WHERE {name} IN (lower(schema_name), lower(database_name))",
             name = literal(&name.to_lowercase())
         ),
