@@ -65,7 +65,7 @@ fn whole_units(seconds: i64, nanos: u32, unit: TimeUnit) -> Option<i64> {
         TimeUnit::Nanosecond => 1_000_000_000,
     };
     let nanos_each = 1_000_000_000 / a_second;
-    if nanos % nanos_each != 0 {
+    if !nanos.is_multiple_of(nanos_each) {
         return None;
     }
     // In between it may be too large although the sum is not: the first nanoseconds that there are lie before 1970.
