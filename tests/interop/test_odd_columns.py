@@ -167,24 +167,64 @@ class TestNames:
             client.run("ROLLBACK")
 
 
-class TestHidden:
-    """What lies under a null is no value."""
+def three(type, width, hidden, one=1):
+    """Three numbers, of which that in the middle is to be hidden."""
+    numbers = b"".join(number.to_bytes(width, "little", signed=True) for number in (one, hidden, one))
+    return pa.Array.from_buffers(type, 3, [None, pa.py_buffer(numbers)])
 
-    def test_dates_that_nobody_sees_are_not_looked_at(self, server):
-        far = pa.array([1, 2**31 - 1, 3], pa.int32()).view(pa.date32())
-        null = pa.array([False, True, False])
-        columns = {
-            "struct": pa.StructArray.from_arrays([far], ["x"], mask=null),
-            "list": pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), far, mask=null),
-            "fixed": pa.FixedSizeListArray.from_arrays(far, 1, mask=null),
-            "views": pa.ListViewArray.from_arrays(
-                pa.array([0, 1, 2], pa.int32()), pa.array([1, 1, 1], pa.int32()), far, mask=null
-            ),
-        }
-        put(server, pa.table({"id": [0, 1, 2], **columns}), ("t",))
-        assert server.rows("SELECT count(*) FROM t WHERE struct IS NULL AND list IS NULL AND fixed IS NULL") == [(1,)]
-        visible = pa.table({"v": pa.StructArray.from_arrays([far], ["x"])})
-        refused(put, server, visible, ("s",), slug="SCHEMA_MISMATCH")
+
+HIGHEST = 2**63 - 1
+# Numbers that none of these types can have in DuckDB.
+UNFIT = {
+    "date32": three(pa.date32(), 4, 2**31 - 1),
+    "date64": three(pa.date64(), 8, HIGHEST, one=86_400_000),
+    "time32": three(pa.time32("s"), 4, 2**31 - 1),
+    "time64": three(pa.time64("ns"), 8, HIGHEST, one=1_000),
+    "timestamp[s]": three(pa.timestamp("s"), 8, HIGHEST),
+    "timestamp[s, UTC]": three(pa.timestamp("s", "UTC"), 8, HIGHEST),
+    "timestamp[ms, UTC]": three(pa.timestamp("ms", "UTC"), 8, HIGHEST),
+    "timestamp[ns, UTC]": three(pa.timestamp("ns", "UTC"), 8, HIGHEST, one=1_000),
+    "duration[s]": three(pa.duration("s"), 8, HIGHEST),
+    "duration[ms]": three(pa.duration("ms"), 8, HIGHEST),
+    "duration[ns]": three(pa.duration("ns"), 8, HIGHEST, one=1_000),
+    "interval": three(pa.month_day_nano_interval(), 16, 2**127 - 1, one=0),
+    "decimal128": three(pa.decimal128(4, 1), 16, 10**20),
+    "decimal256": three(pa.decimal256(4, 1), 32, 10**60),
+}
+NULL, OFFSETS = pa.array([False, True, False]), pa.array([0, 1, 2, 3], pa.int32())
+# Ways to hide the number in the middle.
+HIDE = {
+    "null": lambda v: pa.Array.from_buffers(v.type, 3, [pa.py_buffer(bytes([0b101])), v.buffers()[1]]),
+    "struct": lambda v: pa.StructArray.from_arrays([v], ["x"], mask=NULL),
+    "list": lambda v: pa.ListArray.from_arrays(OFFSETS, v, mask=NULL),
+    "large list": lambda v: pa.LargeListArray.from_arrays(OFFSETS.cast(pa.int64()), v, mask=NULL),
+    "fixed-size list": lambda v: pa.FixedSizeListArray.from_arrays(v, 1, mask=NULL),
+    "list view": lambda v: pa.ListViewArray.from_arrays(OFFSETS[:3], pa.array([1] * 3, pa.int32()), v, mask=NULL),
+    "between list views": lambda v: pa.ListViewArray.from_arrays(
+        pa.array([0, 2, 0], pa.int32()), pa.array([1, 1, 0], pa.int32()), v
+    ),
+    "map": lambda v: pa.MapArray.from_arrays(OFFSETS, pa.array(["a", "b", "c"]), v, mask=NULL),
+    "list of structs": lambda v: pa.ListArray.from_arrays(OFFSETS, pa.StructArray.from_arrays([v], ["x"]), mask=NULL),
+    "struct of lists": lambda v: pa.StructArray.from_arrays([pa.ListArray.from_arrays(OFFSETS, v)], ["x"], mask=NULL),
+    "dictionary": lambda v: pa.DictionaryArray.from_arrays(pa.array([0, None, 2], pa.int8()), v),
+}
+
+
+class TestHidden:
+    """What lies under a null, or where no list reaches, is no value."""
+
+    @pytest.mark.parametrize("numbers", UNFIT.values(), ids=UNFIT)
+    @pytest.mark.parametrize("hide", HIDE.values(), ids=HIDE)
+    def test_what_nobody_sees_is_not_looked_at(self, server, hide, numbers):
+        put(server, pa.table({"id": range(3), "v": hide(numbers)}), ("t",))
+        nulls = server.rows("SELECT id, v IS NULL OR v::VARCHAR = '[]' FROM t ORDER BY id")
+        assert [hidden for _, hidden in nulls].count(True) == 1
+        assert server.rows("SELECT count(*) FROM t") == [(3,)]
+
+    @pytest.mark.parametrize("numbers", UNFIT.values(), ids=UNFIT)
+    def test_what_shows_is(self, server, numbers):
+        for column in (numbers, pa.StructArray.from_arrays([numbers], ["x"])):
+            refused(put, server, pa.table({"v": column}), ("t",), codes="INVALID_ARGUMENT")
 
 
 def list_views(lists, items, type=pa.int8()):

@@ -5,7 +5,10 @@
 //! digits, and reads the ends of a timestamp's range as infinities. So columns are brought into types that it
 //! takes exactly, and values that these cannot hold are refused, at any depth.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use arrow_array::{
     Array, ArrayRef, ArrowPrimitiveType, FixedSizeListArray, GenericListArray, MapArray, OffsetSizeTrait,
@@ -26,7 +29,7 @@ use super::{
     Error, Result,
     list_views::as_lists,
     types::Extension,
-    visible::{in_lists, reached, with_hidden_as_null},
+    visible::{in_lists, reached, with_hidden_as_null, zero_under_null},
 };
 
 const DAY_SECONDS: i64 = 86_400;
@@ -56,10 +59,11 @@ fn imported_type(data_type: &DataType) -> DataType {
         | DataType::Decimal256(width, scale) => decimal(*width, *scale),
         DataType::Date64 => DataType::Date32,
         DataType::Time64(TimeUnit::Nanosecond) => DataType::Time64(TimeUnit::Microsecond),
-        DataType::Timestamp(TimeUnit::Nanosecond, Some(zone)) => {
+        // Of these DuckDB has one type each, and where it converts others, it looks at what lies under a null, too.
+        DataType::Timestamp(_, Some(zone)) => {
             DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone)))
         }
-        DataType::Duration(TimeUnit::Nanosecond) => DataType::Duration(TimeUnit::Microsecond),
+        DataType::Duration(_) => DataType::Duration(TimeUnit::Microsecond),
         DataType::RunEndEncoded(_, values) => imported(values).data_type().clone(),
         // DuckDB has NULL be the place behind the last value of a dictionary. Of texts and blobs it makes values of its
         // own, and one more; of all others it reads the buffer as it is, in which that place is missing.
@@ -101,7 +105,6 @@ pub(crate) fn needs_import(field: &Field) -> bool {
 fn has_limits(data_type: &DataType) -> bool {
     match data_type {
         DataType::Date32 | DataType::Time32(_) | DataType::Time64(_) | DataType::Timestamp(_, _) => true,
-        DataType::Duration(unit) => *unit != TimeUnit::Microsecond,
         DataType::Interval(unit) => *unit == IntervalUnit::MonthDayNano,
         DataType::List(item)
         | DataType::LargeList(item)
@@ -117,12 +120,21 @@ fn has_limits(data_type: &DataType) -> bool {
 /// # Errors
 /// [`Error::SchemaMismatch`]: a value would lose digits or is out of DuckDB's range.
 pub(crate) fn import(what: &str, array: &ArrayRef, to: &Field) -> Result<ArrayRef> {
-    convert(array, to.data_type()).map_err(|refused| {
+    caught(|| convert(array, to.data_type()))?.map_err(|refused| {
         Error::SchemaMismatch(match refused {
             Refused::Value(reason) => format!("{what}: {reason}"),
             Refused::Arrow(error) => format!("{what}: {error}"),
         })
     })
+}
+
+/// Does what Arrow's library may panic over, values being hostile; a panic is an error of those who sent them alone.
+///
+/// # Errors
+/// [`Error::Internal`]: it has panicked.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|_| Error::Internal("Arrow's library has panicked over values that came in".into()))
 }
 
 enum Refused {
@@ -172,7 +184,11 @@ fn convert(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, Refused> {
         }
         _ => {
             check(array, to)?;
-            exact_cast(array, to)
+            match array.data_type() == to {
+                true => Ok(Arc::clone(array)),
+                // What lies under a null may not be fit for a cast.
+                false => exact_cast(&zero_under_null(array), to),
+            }
         }
     }
 }
@@ -317,11 +333,12 @@ fn digits<T: DecimalType + ArrowPrimitiveType>(array: &ArrayRef, width: u8) -> R
 
 #[cfg(test)]
 mod tests {
+    use arrow_array::types::DurationMicrosecondType;
     use arrow_array::{
-        Date32Array, Decimal128Array, DictionaryArray, Int8Array, ListArray, StringArray,
-        Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray,
+        Date32Array, Decimal128Array, Decimal256Array, DictionaryArray, DurationSecondArray, Int8Array,
+        ListArray, StringArray, Time64MicrosecondArray, Time64NanosecondArray, TimestampMicrosecondArray,
     };
-    use arrow_buffer::OffsetBuffer;
+    use arrow_buffer::{OffsetBuffer, i256};
     use arrow_schema::Fields;
     use proptest::prelude::*;
 
@@ -373,6 +390,27 @@ mod tests {
         let empty: ArrayRef = Arc::new(Time64MicrosecondArray::from(Vec::<i64>::new()));
         let unpacked = brought_in(Arc::new(DictionaryArray::new(nulls, empty))).unwrap();
         assert_eq!((unpacked.len(), unpacked.null_count()), (2, 2));
+    }
+
+    #[test]
+    fn a_number_under_a_null_may_be_any() {
+        let digits =
+            || Decimal256Array::from(vec![i256::ONE, i256::MAX]).with_precision_and_scale(4, 1).unwrap();
+        assert!(brought_in(Arc::new(digits())).is_err());
+        let hidden = Decimal256Array::new(digits().values().clone(), Some(vec![true, false].into()));
+        let hidden = hidden.with_precision_and_scale(4, 1).unwrap();
+        let kept = brought_in(Arc::new(hidden)).unwrap();
+        assert_eq!(kept.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>(), [Some(1), None]);
+        let seconds = DurationSecondArray::from(vec![Some(1), None]);
+        let seconds = DurationSecondArray::new(vec![1, i64::MAX].into(), seconds.nulls().cloned());
+        let kept = brought_in(Arc::new(seconds)).unwrap();
+        let kept: Vec<_> = kept.as_primitive::<DurationMicrosecondType>().iter().collect();
+        assert_eq!(kept, [Some(1_000_000), None]);
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        assert!(matches!(caught(|| panic!("on purpose")), Err::<(), _>(Error::Internal(_))));
     }
 
     #[test]

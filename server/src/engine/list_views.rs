@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, GenericListArray, OffsetSizeTrait, cast::AsArray, make_array};
+use arrow_array::{
+    Array, ArrayRef, GenericListArray, OffsetSizeTrait, UInt64Array, cast::AsArray, make_array,
+};
 use arrow_buffer::OffsetBuffer;
 use arrow_data::transform::MutableArrayData;
-use arrow_schema::{ArrowError, FieldRef};
+use arrow_schema::{ArrowError, DataType, FieldRef, IntervalUnit};
+use arrow_select::take::take;
 
 /// The lists that views of this item are; a null has no items. What they take, [`super::expansion`] has bounded before.
 pub(super) fn as_lists<O: OffsetSizeTrait>(
@@ -22,7 +25,7 @@ pub(super) fn as_lists<O: OffsetSizeTrait>(
         return Err(ArrowError::OffsetOverflowError(all));
     }
     let offsets = OffsetBuffer::from_lengths(ranges.clone().map(|(_, size)| size));
-    let items = gathered(views.values(), &joined(ranges), all);
+    let items = gathered(views.values(), &joined(ranges), all)?;
     Ok(Arc::new(GenericListArray::<O>::try_new(Arc::clone(item), offsets, items, views.nulls().cloned())?))
 }
 
@@ -38,17 +41,38 @@ fn joined(ranges: impl Iterator<Item = (usize, usize)>) -> Vec<(usize, usize)> {
     joined
 }
 
-fn gathered(items: &ArrayRef, ranges: &[(usize, usize)], all: usize) -> ArrayRef {
-    match ranges {
+fn gathered(items: &ArrayRef, ranges: &[(usize, usize)], all: usize) -> Result<ArrayRef, ArrowError> {
+    Ok(match ranges {
         [] => items.slice(0, 0),
         // As most views come.
         [(offset, size)] => items.slice(*offset, *size),
+        // Arrow's library copies ranges of these as if they lay at multiples of 16 bytes, which in a message they need not.
+        many if has_intervals(items.data_type()) => {
+            let places = many.iter().flat_map(|(offset, size)| *offset as u64..(offset + size) as u64);
+            return take(items, &UInt64Array::from_iter_values(places), None);
+        }
         many => {
             let data = items.to_data();
             let mut gathered = MutableArrayData::new(vec![&data], false, all);
             many.iter().for_each(|(offset, size)| gathered.extend(0, *offset, offset + size));
             make_array(gathered.freeze())
         }
+    })
+}
+
+/// Whether there are intervals of months, days and nanoseconds, at any depth.
+fn has_intervals(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Interval(unit) => *unit == IntervalUnit::MonthDayNano,
+        DataType::Dictionary(_, values) => has_intervals(values),
+        DataType::Struct(fields) => fields.iter().any(|field| has_intervals(field.data_type())),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _)
+        | DataType::Map(item, _) => has_intervals(item.data_type()),
+        _ => false,
     }
 }
 
@@ -56,7 +80,7 @@ fn gathered(items: &ArrayRef, ranges: &[(usize, usize)], all: usize) -> ArrayRef
 mod tests {
     use arrow_array::{Int32Array, ListArray, ListViewArray, types::Int32Type};
     use arrow_buffer::ScalarBuffer;
-    use arrow_schema::{DataType, Field};
+    use arrow_schema::Field;
 
     use super::*;
 

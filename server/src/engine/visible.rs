@@ -52,6 +52,22 @@ pub(super) fn with_hidden_as_null<E: From<ArrowError>>(
     Ok(with_nulls(&work(&masked)?, array.nulls().cloned())?)
 }
 
+/// The same numbers with 0 under the nulls; other types as they are.
+pub(super) fn zero_under_null(array: &ArrayRef) -> ArrayRef {
+    if array.null_count() == 0 {
+        return Arc::clone(array);
+    }
+    downcast_primitive_array!(
+        array => zeroed(array),
+        _ => Arc::clone(array),
+    )
+}
+
+fn zeroed<T: ArrowPrimitiveType>(array: &PrimitiveArray<T>) -> ArrayRef {
+    let zeroed: PrimitiveArray<T> = array.iter().collect();
+    Arc::new(zeroed.with_data_type(array.data_type().clone()))
+}
+
 /// The same values with other nulls, for types that have anything to look at.
 fn with_nulls(array: &ArrayRef, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
     Ok(downcast_primitive_array!(

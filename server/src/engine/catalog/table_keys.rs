@@ -1,6 +1,6 @@
 //! What a table's constraints mean for the rows that are put into it.
 
-use arrow_array::{Array, cast::AsArray};
+use arrow_array::cast::AsArray;
 
 use super::{FullName, ask, extract_own, text};
 use crate::{

@@ -13,6 +13,7 @@ use crate::{
     engine::{
         Error, Result,
         catalog::FullName,
+        import::caught,
         ledger::{Content, Destination, Keyed},
     },
     sql::quote,
@@ -44,9 +45,10 @@ impl<S: Stream<Item = Result<Arrived>> + Unpin> Stream for Hashing<S> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = ready!(Pin::new(&mut self.batches).poll_next(context));
         if let (Some(Ok(Arrived::Rows(rows))), Some(content)) = (&next, &mut self.content)
-            && let Err(error) = content.add(&rows.batch)
+            && let Err(error) = caught(|| content.add(&rows.batch))
+                .and_then(|added| added.map_err(|error| Error::BadArrow(error.to_string())))
         {
-            return Poll::Ready(Some(Err(Error::BadArrow(error.to_string()))));
+            return Poll::Ready(Some(Err(error)));
         }
         Poll::Ready(next)
     }

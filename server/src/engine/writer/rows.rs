@@ -1,17 +1,14 @@
 //! The rows of a group into their tables, in the transaction that is open.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
 use super::{Unit, storage::Failure};
 use crate::engine::{
-    Error, Result,
     ffi::{Connection, DuckError, ScanRegistry},
+    import::caught,
     insert::{INSERT_ROWS, Inserts, Target},
 };
 
@@ -38,20 +35,15 @@ pub(crate) fn insert_units(
         }
     }
     for Kind { target, schema, batches, unit } in kinds(units) {
-        caught(|| Ok(inserts.plan(connection, scans, (target, schema))?))
+        // Nothing of the transaction depends on a plan yet. A panic later on, when rows may have gone in, ends the writer.
+        caught(|| inserts.plan(connection, scans, (target, schema)))
+            .and_then(|planned| Ok(planned?))
             .map_err(|error| Failure { error, unit })?;
         inserts
             .insert(connection, scans, (target, schema), batches.into_iter())
             .map_err(|error| Failure { error: error.into(), unit })?;
     }
     Ok(())
-}
-
-/// Prepares the rows of a unit. Should Arrow's library panic about a schema, that is an error of those units alone: nothing
-/// of the transaction depends on it yet. A panic later on, when rows may have gone in, ends the writer.
-fn caught(prepare: impl FnOnce() -> Result<()>) -> Result<()> {
-    catch_unwind(AssertUnwindSafe(prepare))
-        .unwrap_or_else(|_| Err(Error::Internal("the rows of a unit cannot be prepared".into())))
 }
 
 /// Whether a single statement does it all, and so can be a transaction of its own.
@@ -77,16 +69,4 @@ fn kinds(units: &[Unit]) -> Vec<Kind<'_>> {
         }
     }
     kinds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_over_the_rows_of_a_unit_is_an_error_of_its_own() {
-        let refused = caught(|| panic!("on purpose")).unwrap_err();
-        assert!(matches!(refused, Error::Internal(_)), "{refused}");
-        assert!(caught(|| Ok(())).is_ok());
-    }
 }
