@@ -7,19 +7,26 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Error, Result, batch_stream::Cancel, coalesce::Coalescer, error::Class, ffi::Rows, outlet::Inlet,
-    spool::Spool, types::Wire, wanted::Watch,
+    Engine, Error, Result,
+    batch_stream::Cancel,
+    coalesce::Coalescer,
+    error::Class,
+    ffi::Rows,
+    outlet::{self, Inlet, Outlet},
+    spool::Spool,
+    types::Wire,
+    wanted::Watch,
 };
 
 /// The way to one client.
 pub(crate) struct Delivery {
     pub(crate) cancel: Cancel,
-    pub(crate) send: Inlet,
-    pub(crate) runtime: Handle,
+    send: Inlet,
+    runtime: Handle,
     /// Cancelled when the rows will never come, because the instance that computes them has failed.
-    pub(crate) failure: CancellationToken,
+    failure: CancellationToken,
     /// How long the client may take nothing before it loses its place.
-    pub(crate) patience: Duration,
+    patience: Duration,
 }
 
 /// What became of a batch that was to be sent.
@@ -27,6 +34,21 @@ enum Sent {
     Yes,
     /// The connection is needed for something else; the batch comes back.
     NotNow(RecordBatch),
+}
+
+impl Engine {
+    /// The way to the client of a statement that `cancel` stops, and the end at which its rows come out.
+    pub(super) fn delivery(&self, cancel: &Cancel) -> (Delivery, Outlet) {
+        let (send, batches) = outlet::channel();
+        let delivery = Delivery {
+            cancel: cancel.clone(),
+            send,
+            runtime: Handle::current(),
+            failure: self.shared.database.failure(),
+            patience: self.shared.options.stall_timeout,
+        };
+        (delivery, batches)
+    }
 }
 
 impl Delivery {
@@ -49,7 +71,7 @@ impl Delivery {
             if let Some(spool) = &mut aside {
                 return if self.cancel.is_cancelled() { Err(cancelled()) } else { spool.push(batch) };
             }
-            match self.send_unless_wanted(batch, wanted)? {
+            match self.send_unless(batch, wanted.wanted())? {
                 Sent::Yes => Ok(()),
                 Sent::NotNow(batch) => aside.insert(Spool::new(folder)).push(batch),
             }
@@ -79,17 +101,7 @@ impl Delivery {
 
     /// Hands a batch to the network, and waits for room there unless the read is to stop.
     fn send_batch(&self, batch: RecordBatch) -> Result<()> {
-        let Some(batch) = self.try_send(batch)? else { return Ok(()) };
-        self.runtime.block_on(async {
-            tokio::select! {
-                room = self.room() => {
-                    room?.send(batch);
-                    Ok(())
-                }
-                () = self.cancel.cancelled() => Err(cancelled()),
-                () = self.failure.cancelled() => Err(Error::EngineDown),
-            }
-        })
+        self.send_unless(batch, std::future::pending()).map(drop)
     }
 
     /// Waits for room, but not for ever: whoever stalls would keep a place, a connection and a snapshot.
@@ -108,7 +120,8 @@ impl Delivery {
         }
     }
 
-    fn send_unless_wanted(&self, batch: RecordBatch, wanted: &mut Watch) -> Result<Sent> {
+    /// The same, unless something else comes first.
+    fn send_unless(&self, batch: RecordBatch, first: impl Future<Output = ()>) -> Result<Sent> {
         let Some(batch) = self.try_send(batch)? else { return Ok(Sent::Yes) };
         self.runtime.block_on(async {
             tokio::select! {
@@ -116,7 +129,7 @@ impl Delivery {
                     room?.send(batch);
                     Ok(Sent::Yes)
                 }
-                () = wanted.wanted() => Ok(Sent::NotNow(batch)),
+                () = first => Ok(Sent::NotNow(batch)),
                 () = self.cancel.cancelled() => Err(cancelled()),
                 () = self.failure.cancelled() => Err(Error::EngineDown),
             }

@@ -6,10 +6,7 @@
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
@@ -19,7 +16,7 @@ use super::{
     delivery::Delivery,
     error::Class,
     ffi::Prepared,
-    outlet, permit,
+    permit,
     plans::Plan,
     posted::Posted,
     statement::{bind, prepare_one},
@@ -82,20 +79,9 @@ impl Engine {
         let cancel = CancelOnDrop::default();
         self.limit_read(&cancel.0);
         let (start, started) = oneshot::channel();
-        let (send, batches) = outlet::channel();
-        let read = Read {
-            statement,
-            names,
-            delivery: Delivery {
-                cancel: cancel.0.clone(),
-                send,
-                runtime: Handle::current(),
-                failure: database.failure(),
-                patience: self.shared.options.stall_timeout,
-            },
-            clock: Arc::clone(&self.shared.clock),
-            _permit: permit,
-        };
+        let (delivery, batches) = self.delivery(&cancel.0);
+        let clock = Arc::clone(&self.shared.clock);
+        let read = Read { statement, names, delivery, clock, _permit: permit };
         let span = tracing::Span::current();
         tokio::task::spawn_blocking(move || span.in_scope(|| read.run(&database, start, posted)));
         let started =

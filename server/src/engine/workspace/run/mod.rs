@@ -12,10 +12,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, oneshot},
-};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use grant::Grant;
 
@@ -28,7 +25,6 @@ use crate::{
         delivery::Delivery,
         error::Class,
         ffi::Prepared,
-        outlet,
         quarantine::Quarantine,
         spool::Spool,
         statement::{bind, prepare_one},
@@ -72,16 +68,10 @@ impl Engine {
             let cancel = CancelOnDrop::default();
             taken.running(&cancel.0);
             let (start, started) = oneshot::channel();
-            let (send, batches) = outlet::channel();
+            let (delivery, batches) = self.delivery(&cancel.0);
             let run = Run {
                 statement: statement.clone(),
-                delivery: Delivery {
-                    cancel: cancel.0.clone(),
-                    send,
-                    runtime: Handle::current(),
-                    failure: self.shared.database.failure(),
-                    patience: self.shared.options.stall_timeout,
-                },
+                delivery,
                 permit: if grant.is_none() { Some(self.read_permit().await?) } else { None },
                 grant: grant.take(),
                 clock: Arc::clone(&self.shared.clock),
