@@ -1,7 +1,7 @@
 //! The log, on standard error.
 
 use std::{
-    fmt::{Debug, Write},
+    fmt::Debug,
     io::{self, IsTerminal},
 };
 
