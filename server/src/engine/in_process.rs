@@ -6,7 +6,7 @@ use std::path::Path;
 use arrow_array::RecordBatch;
 
 use super::{
-    Result,
+    Options, Result,
     ffi::{Appender, ArrowImport, Connection, Database, slices},
 };
 
@@ -24,7 +24,8 @@ impl InProcess {
     /// # Errors
     /// Whatever DuckDB says.
     pub fn open(path: &Path, table: &str, columns: &str, template: &RecordBatch) -> Result<Self> {
-        let database = Database::open(Some(path), &[("checkpoint_threshold", "1GiB".into())])?;
+        let checkpoint = format!("{}B", Options::default().checkpoint_bytes);
+        let database = Database::open(Some(path), &[("checkpoint_threshold", checkpoint)])?;
         let connection = database.connect()?;
         connection.execute(&format!("CREATE TABLE {table} ({columns})"))?;
         let import = ArrowImport::new(&connection, template.schema_ref())?;
