@@ -93,6 +93,24 @@ async fn a_new_table_has_the_types_of_all_values() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_first_file_of_a_new_table_tells_the_types_of_the_others() {
+    let server = TestServer::start().await;
+    let (client, files) = (server.client().await, Files::new());
+    let decimals = files.write("a.csv", "price\n0.5\n");
+    let others: Vec<_> = (0..8).map(|n| files.write(&format!("{n}.csv"), &format!("price\n{n}\n"))).collect();
+    let all: Vec<_> = std::iter::once(&decimals).chain(&others).collect();
+    let (code, said) = load(server.address(), "t", &all, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE typeof(price) = 'DOUBLE'").await, 9);
+    let integers_first: Vec<_> = others.iter().chain([&decimals]).collect();
+    let (code, said) = load(server.address(), "u", &integers_first, &[]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a.csv: BAD_FILE: line 2 has \"0.5\" in \"price\""), "{said}");
+    assert_eq!(integer(&client, "SELECT count(*) FROM u").await, 8);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_loader_only_units_that_are_right_are_stored_and_a_mended_file_goes_on() {
     let server = TestServer::start().await;
     let (client, files) = (server.client().await, Files::new());

@@ -46,11 +46,14 @@ pub(super) async fn load(args: &LoadArgs, client: &Client, bars: &FileBars) -> T
     let mut pending = VecDeque::from(args.files.clone());
     let mut mode = IngestMode::from(args.mode);
     // Only one file may make the table. Should it fail, the next has to make it.
-    while mode == IngestMode::Create || mode == IngestMode::Replace {
+    let mut makes =
+        matches!(mode, IngestMode::Create | IngestMode::Replace) || finds_types(args, client).await;
+    while makes {
         let Some(path) = pending.pop_front() else {
             break;
         };
         if load(path, mode).await {
+            makes = false;
             mode = IngestMode::Append;
         }
     }
@@ -58,6 +61,14 @@ pub(super) async fn load(args: &LoadArgs, client: &Client, bars: &FileBars) -> T
     let others = stream::iter(pending).map(|path| async move { load(path, mode).await });
     others.buffer_unordered(usize::from(args.parallel)).for_each(async |_| ()).await;
     total.take()
+}
+
+/// Whether the first file tells the types of a table that is not there, and the others are to be read by them: side by
+/// side each would have types of its own.
+async fn finds_types(args: &LoadArgs, client: &Client) -> bool {
+    let [first, _, ..] = args.files.as_slice() else { return false };
+    // What goes wrong here is met again, and told, by the file itself.
+    args.is_text(first) && matches!(args.types(client, first, args.mode.into()).await, Ok(None))
 }
 
 /// Sends one file as one unit. Another try reads the file again from its beginning.

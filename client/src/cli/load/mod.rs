@@ -161,8 +161,11 @@ impl LoadArgs {
         mode: IngestMode,
     ) -> Result<Option<TableTypes>, Error> {
         let appends = matches!(mode, IngestMode::Append | IngestMode::CreateOrAppend);
-        let is_text = self.format.or_else(|| FileFormat::of(path).ok()).is_some_and(FileFormat::is_text);
-        if appends && is_text { TableTypes::of(client, &self.table).await } else { Ok(None) }
+        if appends && self.is_text(path) { TableTypes::of(client, &self.table).await } else { Ok(None) }
+    }
+
+    fn is_text(&self, path: &Path) -> bool {
+        self.format.or_else(|| FileFormat::of(path).ok()).is_some_and(FileFormat::is_text)
     }
 
     fn ingest(&self) -> IngestOptions {
