@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use merganser::{Client, Error};
-use merganser_tests::{TestServer, integer, integers, put, refused, texts, unit, until};
+use merganser_tests::{TestServer, integer, integers, put, put_keyed, refused, texts, unit, until};
 use tempfile::TempDir;
 use tokio::{spawn, sync::watch, task::JoinHandle};
 use tonic::Code;
@@ -235,4 +235,54 @@ async fn a_backup_can_be_asked_for_in_any_way_and_inside_a_transaction() {
 async fn server_file(server: TestServer, client: Client) -> merganser_tests::DatabaseFile {
     drop(client);
     server.shutdown().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loaders_go_on_with_a_backup_where_its_ledger_stands() {
+    let server = TestServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy.db");
+    let flight = server.flight().await;
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await.unwrap();
+    server.client().await.backup(text(&file)).await.unwrap();
+    put_keyed(&flight, "t", "a/1/2", vec![unit(2, ROWS)]).await.unwrap();
+    server.shutdown().await;
+
+    let server = restored(&file).await;
+    let flight = server.flight().await;
+    // What came after the backup is not in it, and is sent again.
+    for (key, number, duplicate) in [("a/1/1", 1, true), ("a/1/2", 2, false), ("a/1/3", 3, false)] {
+        let answer = put_keyed(&flight, "t", key, vec![unit(number, ROWS)]).await.unwrap();
+        assert_eq!(answer.duplicate, duplicate, "{key}");
+    }
+    assert_eq!(integer(&server.client().await, "SELECT count(*) FROM t").await, 3 * ROWS as i64);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_makes_one() {
+    let server = TestServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy.db");
+    put(&server.client().await, "t", unit(1, ROWS)).await.unwrap();
+    let command = async |file: &Path| {
+        let url = format!("grpc://{}", server.address());
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_merganser-under-test"))
+            .args(["--url", &url, "backup", text(file)])
+            .output()
+            .await
+            .unwrap()
+    };
+    let made = command(&file).await;
+    assert!(made.status.success(), "{made:?}");
+    assert!(String::from_utf8_lossy(&made.stdout).contains("7 rows"), "{made:?}");
+    for (file, slug) in [(file.as_path(), "ALREADY_EXISTS"), (Path::new("copy.db"), "absolute")] {
+        let refused = command(file).await;
+        assert!(!refused.status.success(), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(slug), "{refused:?}");
+    }
+    server.shutdown().await;
+    let copy = restored(&file).await;
+    assert_eq!(integer(&copy.client().await, "SELECT count(*) FROM t").await, ROWS as i64);
+    copy.shutdown().await;
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow_array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use futures::future::join_all;
 use merganser_server::{Config, engine::Script};
-use merganser_tests::{TestServer, Upload, integer, put, refused};
+use merganser_tests::{TestServer, Upload, integer, integers, put, refused};
 use tonic::Code;
 
 /// Rows of 1,024 bytes, no two alike.
@@ -48,5 +48,22 @@ async fn only_the_unit_that_is_too_large_for_memory_is_refused() {
     put(&client, "t", rows(1_000, SMALL)).await.unwrap();
     assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit >= 0").await, (LOADERS * 10 + 2) * 100);
     assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = -1").await, 0);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_needs_more_than_there_is_fails_alone() {
+    let server = TestServer::with(little_memory).await;
+    let (client, session) = (server.client().await, server.client().await);
+    session.execute("CREATE TEMP TABLE held AS SELECT 7::BIGINT AS i").await.unwrap();
+    let sort = "SELECT range::BIGINT FROM range(30000000) ORDER BY hash(range) LIMIT 1 OFFSET 20000000";
+    for asks in [&client, &session] {
+        let sorted = integers(asks, sort).await;
+        let text = refused(sorted, Code::ResourceExhausted, "OUT_OF_MEMORY");
+        assert!(!text.contains(server.path().parent().unwrap().to_str().unwrap()), "{text}");
+        assert_eq!(integer(asks, "SELECT 42").await, 42);
+    }
+    put(&client, "t", rows(0, 1)).await.unwrap();
+    assert_eq!(integer(&session, "FROM held").await, 7);
     server.shutdown().await;
 }
