@@ -17,7 +17,7 @@ DATABASE = WORK / "durability.duckdb"
 class Settings:
     """How much is measured."""
 
-    seconds: float = 4.0
+    seconds: float = 10.0
     pairs: int = 7
     loaders: int = 100
     ledger_units: int = 1_000_000
@@ -29,11 +29,11 @@ QUICK = Settings(seconds=1, pairs=1, loaders=20, ledger_units=10_000, restarts=1
 
 
 @contextmanager
-def serving(database: Path = DATABASE, *, fresh: bool = True) -> Iterator[Server]:
+def serving(database: Path = DATABASE, *options: str, fresh: bool = True) -> Iterator[Server]:
     """A server of our own on a free port, by default on a new database that is removed afterwards."""
     if fresh:
         remove(database)
-    command = [str(BINARY), "--database", str(database), "--listen", "127.0.0.1:0"]
+    command = [str(BINARY), "--database", str(database), "--listen", "127.0.0.1:0", *options]
     with Server(command, WORK / "durability.log") as server:
         yield server
     if fresh:

@@ -166,7 +166,7 @@ def test_events_of_postgresql_are_promoted_without_doubles(lake, start, tmp_path
     assert sorted(outcomes, key=str)[0] in (0, 1000) and sum(o for o in outcomes if isinstance(o, int)) == 1000
     assert servers[0].rows("SELECT count(*), count(DISTINCT id) FROM lake.events") == [(1000, 1000)]
     psql("INSERT INTO events (id, payload) VALUES (1001, 'new')")
-    assert output(CLIENT, "--url", servers[1].uri, "promote", "events") == "events: 1 rows moved\n"
+    assert output(CLIENT, "--url", servers[1].uri, "promote", "events") == "events: 1 row moved\n"
     assert servers[0].rows("SELECT count(*), max(payload) FROM lake.events") == [(1001, "p999")]
     assert promote(servers[0]) == 0
     servers[0].kill()

@@ -195,7 +195,7 @@ impl Default for Options {
             queue_bytes: 256 << 20,
             bulk_bytes: 8 << 20,
             stall_timeout: Duration::from_secs(60),
-            checkpoint_bytes: 32 << 20,
+            checkpoint_bytes: 16 << 20,
             wal_limit_bytes: 4 << 30,
             disk_reserve_bytes: 64 << 20,
             read_age: Some(Duration::from_secs(600)),

@@ -24,7 +24,7 @@ use crate::{
 /// The writer counts as idle after this long without a command.
 const IDLE: Duration = Duration::from_secs(1);
 /// A smaller write-ahead log is left alone when idle.
-const IDLE_BYTES: u64 = 16 << 20;
+const IDLE_BYTES: u64 = 4 << 20;
 /// The log is checkpointed when it is larger than this part of what is free on the disk,
 const DISK_PART: u64 = 4;
 /// unless it is as small as this.
@@ -260,8 +260,8 @@ mod tests {
         let plenty = Some(u64::MAX);
         for (wal, free, idle, why) in [
             (0, Some(0), true, None),
-            (15 << 20, plenty, true, None),
-            (16 << 20, plenty, true, Some(Why::Idle)),
+            (3 << 20, plenty, true, None),
+            (4 << 20, plenty, true, Some(Why::Idle)),
             (16 << 20, plenty, false, None),
             (1 << 30, plenty, false, Some(Why::Size)),
             (4 << 30, plenty, false, Some(Why::Limit)),

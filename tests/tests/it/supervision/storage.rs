@@ -1,10 +1,10 @@
 //! Failures of the disk under DuckDB, in the real binary.
 
-use std::{fs, os::unix::fs::OpenOptionsExt, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use futures::StreamExt;
 use merganser::Error;
-use merganser_tests::{DatabaseFile, FailingSyncs, Process, integer, put, refused, soon, unit, until};
+use merganser_tests::{DatabaseFile, FailingSyncs, Pipe, Process, integer, put, refused, soon, unit, until};
 use tokio::task::JoinHandle;
 use tonic::{Code, Streaming, transport::Endpoint};
 use tonic_health::pb::{
@@ -35,19 +35,10 @@ async fn hear(statuses: &mut Streaming<HealthCheckResponse>, status: ServingStat
 
 /// A query that notices no interrupt, because it waits for the system: for whoever writes to a pipe.
 async fn hang(server: &Process, file: &DatabaseFile) -> (JoinHandle<Result<(), Error>>, fs::File) {
-    let pipe = file.path().with_file_name("pipe");
-    run(Command::new("mkfifo").arg(&pipe));
-    let client = server.client().await;
-    let columns = "auto_detect = false, header = false, columns = {'line': 'VARCHAR'}";
-    let read = format!("FROM read_csv('{}', {columns})", pipe.display());
+    let pipe = Pipe::within(file.path().parent().unwrap());
+    let (client, read) = (server.client().await, pipe.read_sql());
     let hung = tokio::spawn(async move { read_all(&client, &read).await });
-    let mut silent = None;
-    until("somebody reads the pipe", async || {
-        silent = silent.take().or_else(|| other_end(&pipe));
-        silent.is_some()
-    })
-    .await;
-    (hung, silent.unwrap())
+    (hung, pipe.read_by_somebody().await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,12 +96,6 @@ async fn an_instance_that_cannot_be_got_rid_of_ends_the_process_with_70() {
     let kept = "SELECT count(*) FROM t WHERE unit = 1";
     assert_eq!(integer(&server.client().await, kept).await, 20_000);
     server.kill().await;
-}
-
-/// The end of a pipe to write to, once somebody has opened the other one.
-fn other_end(pipe: &Path) -> Option<fs::File> {
-    const NON_BLOCKING: i32 = 0o4000;
-    fs::OpenOptions::new().write(true).custom_flags(NON_BLOCKING).open(pipe).ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
