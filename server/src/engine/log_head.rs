@@ -22,28 +22,46 @@ pub(super) fn log_of(database: &Path) -> PathBuf {
     log.into()
 }
 
-/// Refuses a log whose head is damaged. One that is empty, or was cut off before its head was written, is
-/// none; neither is one of zeros, which a loss of power leaves of a log that was never synced.
+/// How a log begins.
+enum Head {
+    /// It has entries.
+    Sound,
+    /// Nothing: it is empty, or was cut off before its head was written, or is of zeros, which a loss of power leaves of
+    /// a log that was never synced.
+    Nothing,
+    /// With something else.
+    Damaged,
+}
+
+/// Refuses a log whose head is damaged, and one whose database is not there: DuckDB deletes that one, with everything
+/// that was acknowledged since the last checkpoint.
 ///
 /// # Errors
 /// [`Error::WalUnreadable`].
 pub(super) fn check(database: &Path) -> Result<()> {
-    match has_sound_head(&log_of(database)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Error::WalUnreadable("its first bytes are not those of a log".into())),
+    match head_of(&log_of(database)) {
+        Ok(Head::Damaged) => Err(Error::WalUnreadable("its first bytes are not those of a log".into())),
+        Ok(Head::Sound) if !database.exists() => Err(Error::WalUnreadable(
+            "the file of the database that it belongs to is not there, only the log is; put the two together again".into(),
+        )),
+        Ok(_) => Ok(()),
         // There is none; or DuckDB will say what is wrong.
         Err(_) => Ok(()),
     }
 }
 
-fn has_sound_head(log: &Path) -> io::Result<bool> {
+fn head_of(log: &Path) -> io::Result<Head> {
     let mut log = File::open(log)?;
     let mut head = [0; HEAD.len()];
     match log.read_exact(&mut head) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(true),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Head::Nothing),
         read => read?,
     }
-    Ok(head == HEAD || (head == [0; HEAD.len()] && is_all_zeros(log)?))
+    match head {
+        HEAD => Ok(Head::Sound),
+        [0, 0, 0, 0, 0] if is_all_zeros(log)? => Ok(Head::Nothing),
+        _ => Ok(Head::Damaged),
+    }
 }
 
 fn is_all_zeros(mut log: File) -> io::Result<bool> {
@@ -68,6 +86,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("a.db");
         assert!(check(&database).is_ok(), "no log");
+        std::fs::write(&database, "").unwrap();
         let whole = [&HEAD[..], &[2, 0xff, 0xff, 1, 2, 3]].concat();
         let damaged = [&[0x65], &whole[1..]].concat();
         let zeroed_head = [&[0; HEAD.len()], &whole[HEAD.len()..]].concat();
@@ -81,6 +100,18 @@ mod tests {
         ] {
             std::fs::write(log_of(&database), &log).unwrap();
             assert_eq!(check(&database).is_ok(), sound, "{log:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_not_lost_because_its_database_is_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a.db");
+        for (log, refused) in
+            [([&HEAD[..], &[2, 0xff]].concat(), true), (Vec::new(), false), (vec![0; 100], false)]
+        {
+            std::fs::write(log_of(&database), &log).unwrap();
+            assert_eq!(check(&database).is_err(), refused, "{log:?}");
         }
     }
 }

@@ -51,6 +51,17 @@ async fn a_log_that_cannot_be_replayed_stops_the_start_with_65_and_nothing_is_to
         assert_eq!(fs::read(log_of(file.path())).unwrap(), damaged, "{what}");
     }
 
+    // DuckDB would delete a log whose database is not there.
+    let away = file.path().with_extension("away");
+    fs::rename(file.path(), &away).unwrap();
+    fs::write(log_of(file.path()), &whole).unwrap();
+    let output = start(file.path()).await;
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("put the two together again"), "{output:?}");
+    assert!(!file.path().exists());
+    assert_eq!(fs::read(log_of(file.path())).unwrap(), whole);
+    fs::rename(&away, file.path()).unwrap();
+
     // What the text says can be done, and a log that is whole or only cut short is no damage.
     fs::write(log_of(file.path()), &whole[..end - 10]).unwrap();
     let server = Process::start(SERVER, file.path(), &[]).await;
