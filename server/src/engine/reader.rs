@@ -19,7 +19,7 @@ use super::{
     permit,
     plans::Plan,
     posted::Posted,
-    statement::{bind, prepare_one},
+    statement::{bind, plan_unless_stopped},
     types::Wire,
 };
 use crate::sql;
@@ -283,8 +283,7 @@ impl Read {
 
     /// Plans, which runs functions whose arguments are constants.
     fn plan(&self, connection: &Pooled) -> Result<Prepared> {
-        let plan = || prepare_one(connection, connection.exports(), &self.statement.sql);
-        self.delivery.cancel.while_running(connection.interrupt(), plan)
+        plan_unless_stopped(connection, &self.statement.sql, &self.delivery.cancel)
     }
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.

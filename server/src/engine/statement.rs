@@ -256,10 +256,7 @@ impl Engine {
         let sql = sql.to_owned();
         self.planning(move |cancel| {
             let connection = database.connection_with(names.as_ref())?;
-            let interrupt = connection.interrupt();
-            database
-                .quarantine
-                .guard(&sql, || cancel.while_running(interrupt, || describe_pooled(connection, &clock, &sql)))
+            database.quarantine.guard(&sql, || describe_pooled(connection, &clock, &sql, cancel))
         })
         .await
     }
@@ -309,7 +306,12 @@ impl Engine {
 }
 
 /// Describes by the plan that the connection keeps, or keeps the one that it makes for it.
-fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Result<Description> {
+fn describe_pooled(
+    mut connection: Pooled,
+    clock: &CommitClock,
+    sql: &str,
+    cancel: &Cancel,
+) -> Result<Description> {
     let now = clock.stamp();
     if let Some(plan) = now.and_then(|now| connection.plans().take(sql, now)) {
         let description = description(plan.prepared(), sql);
@@ -321,7 +323,7 @@ fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Re
     if undone {
         connection.execute("BEGIN TRANSACTION READ ONLY")?;
     }
-    let planned = prepare_one(&connection, connection.exports(), sql)
+    let planned = plan_unless_stopped(&connection, sql, cancel)
         .and_then(|prepared| Ok((description(&prepared, sql)?, prepared)));
     if undone && connection.execute("ROLLBACK").is_err() {
         connection.discard();
@@ -338,11 +340,10 @@ fn describe_pooled(mut connection: Pooled, clock: &CommitClock, sql: &str) -> Re
     Ok(description)
 }
 
-pub(super) fn describe(connection: &Connection, exports: &Exports, sql: &str) -> Result<Description> {
-    match prepare_one(connection, exports, sql) {
-        Ok(prepared) => description(&prepared, sql),
-        Err(error) => of_several_steps(error),
-    }
+/// Plans the only statement of a text, which `cancel` may stop. It stops nothing else: a ROLLBACK that was interrupted
+/// would leave the connection in a transaction.
+pub(super) fn plan_unless_stopped(connection: &Pooled, sql: &str, cancel: &Cancel) -> Result<Prepared> {
+    cancel.while_running(connection.interrupt(), || prepare_one(connection, connection.exports(), sql))
 }
 
 /// What is known of a write of which DuckDB makes several statements.

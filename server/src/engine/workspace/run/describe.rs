@@ -6,7 +6,8 @@ use super::{Seat, Workspace};
 use crate::{
     engine::{
         Description, Engine, Error, Result,
-        statement::{describe, description, of_several_steps, prepare_one},
+        batch_stream::Cancel,
+        statement::{description, of_several_steps, plan_unless_stopped},
     },
     sql,
 };
@@ -23,21 +24,20 @@ impl Engine {
         let quarantine = Arc::clone(&self.shared.database.quarantine);
         self.planning(move |cancel| {
             let seat = taken.seat();
-            let interrupt = seat.connection.interrupt();
-            quarantine.guard(&sql, || cancel.while_running(interrupt, || describe_on(seat, &sql)))
+            quarantine.guard(&sql, || describe_on(seat, &sql, cancel))
         })
         .await
     }
 }
 
 /// Plans a statement, in the transaction where one is open, and keeps the plan there.
-fn describe_on(seat: &mut Seat, sql: &str) -> Result<Description> {
+fn describe_on(seat: &mut Seat, sql: &str, cancel: &Cancel) -> Result<Description> {
     seat.check_not_lost()?;
     if let Some(open) = &mut seat.transaction {
         open.reads();
         let planned = match open.take_plan(sql) {
             Some(prepared) => Ok(prepared),
-            None => prepare_one(&seat.connection, seat.connection.exports(), sql),
+            None => plan_unless_stopped(&seat.connection, sql, cancel),
         };
         if let Err(Error::SeveralSteps) = planned {
             return of_several_steps(Error::SeveralSteps);
@@ -49,7 +49,9 @@ fn describe_on(seat: &mut Seat, sql: &str) -> Result<Description> {
         return Ok(described);
     }
     seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-    let described = describe(&seat.connection, seat.connection.exports(), sql);
+    let described = plan_unless_stopped(&seat.connection, sql, cancel)
+        .and_then(|prepared| description(&prepared, sql))
+        .or_else(of_several_steps);
     seat.connection.execute("ROLLBACK")?;
     described
 }

@@ -27,7 +27,7 @@ use crate::{
         ffi::Prepared,
         quarantine::Quarantine,
         spool::Spool,
-        statement::{bind, prepare_one},
+        statement::{bind, plan_unless_stopped},
         types::Wire,
         update::{Spooled, Write, run_prepared},
     },
@@ -206,8 +206,7 @@ impl Run {
 
     /// Plans, which runs functions whose arguments are constants.
     fn plan(&self, seat: &Seat) -> Result<Prepared> {
-        let plan = || prepare_one(&seat.connection, seat.connection.exports(), &self.statement.sql);
-        self.delivery.cancel.while_running(seat.connection.interrupt(), plan)
+        plan_unless_stopped(&seat.connection, &self.statement.sql, &self.delivery.cancel)
     }
 
     /// A statement outside a transaction, in a READ ONLY one.
