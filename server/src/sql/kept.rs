@@ -1,12 +1,11 @@
 //! What no client takes away from the others, or puts something else in the place of: the database that is served, the
 //! catalogs that the configuration attaches, and the functions of DuckDB.
 
-use std::collections::HashSet;
-
 use super::{
     Refusal,
     explained::behind,
     lexer::{Token, tokens},
+    state::{is, starts_with},
     statements,
 };
 
@@ -21,75 +20,70 @@ pub(crate) struct Kept {
     own: String,
     /// The catalogs that the configuration attaches, in lower case.
     catalogs: Vec<String>,
-    /// DuckDB's functions, in lower case.
-    functions: HashSet<String>,
 }
 
 impl Kept {
     /// These, however they are written.
-    pub(crate) fn new<'a>(
-        own: &str,
-        catalogs: impl IntoIterator<Item = &'a str>,
-        functions: impl IntoIterator<Item = String>,
-    ) -> Self {
-        Self {
-            own: own.to_lowercase(),
-            catalogs: catalogs.into_iter().map(str::to_lowercase).collect(),
-            functions: functions.into_iter().map(|name| name.to_lowercase()).collect(),
-        }
+    pub(crate) fn new<'a>(own: &str, catalogs: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { own: own.to_lowercase(), catalogs: catalogs.into_iter().map(str::to_lowercase).collect() }
     }
 
     /// Lets a text pass that leaves all of it as it is. The catalogs in which sources and named queries live are
     /// everybody's, and so are those that the configuration attaches: no client may take one away, or put something else
-    /// under its name. Nor may one detach the database that is served, or make its name ambiguous.
+    /// under its name. Nor may one detach the database that is served, or make its name ambiguous. `is_function` tells
+    /// whether DuckDB has a function of a name in lower case; it is asked of macros only.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`].
-    pub(crate) fn check(&self, text: &str) -> Result<(), Refusal> {
+    /// [`Refusal::NotAllowed`]; those of `is_function`.
+    pub(crate) fn check<E: From<Refusal>>(
+        &self,
+        text: &str,
+        is_function: impl Fn(&str) -> Result<bool, E>,
+    ) -> Result<(), E> {
         let tokens = tokens(text);
-        statements(&tokens).map(behind).try_for_each(|statement| {
+        for statement in statements(&tokens).map(behind) {
             self.check_own(statement)?;
             check_catalogs(statement, &self.catalogs)?;
-            self.check_macro(statement)
-        })
-    }
-
-    fn check_own(&self, statement: &[Token]) -> Result<(), Refusal> {
-        let named = taken_or_given(statement);
-        let detaches = matches!(statement.first(), Some(Token::Word(word)) if word == "detach");
-        if detaches && named.contains(&self.own.as_str()) {
-            return Err(Refusal::NotAllowed(format!(
-                "{} is the database that is served; it stays",
-                self.own
-            )));
-        }
-        let creates = matches!(statement.first(), Some(Token::Word(word)) if word == "create");
-        if creates && named.contains(&self.own.as_str()) {
-            return Err(Refusal::NotAllowed(format!(
-                "{} is the database that is served, and a schema of that name would make it ambiguous for every client; choose \
-                 another name",
-                self.own
-            )));
+            if let Some(name) = made_macro(statement)
+                && is_function(name)?
+            {
+                return Err(in_place_of_function(name).into());
+            }
         }
         Ok(())
     }
 
-    /// A macro of the name of a function is called in its place, also by the server itself, and by all other clients.
-    fn check_macro(&self, statement: &[Token]) -> Result<(), Refusal> {
-        match made_macro(statement) {
-            Some(name) if self.functions.contains(name) => Err(Refusal::NotAllowed(format!(
-                "{name} is a function of DuckDB's own, which the macro would replace for every client; choose another name"
-            ))),
-            _ => Ok(()),
+    fn check_own(&self, statement: &[Token]) -> Result<(), Refusal> {
+        let own = &self.own;
+        if !taken_or_given(statement).contains(&own.as_str()) {
+            return Ok(());
         }
+        if starts_with(statement, &["detach"]) {
+            return Err(Refusal::NotAllowed(format!("{own} is the database that is served; it stays")));
+        }
+        if starts_with(statement, &["create"]) {
+            return Err(Refusal::NotAllowed(format!(
+                "{own} is the database that is served, and a schema of that name would make it ambiguous for every client; choose \
+                 another name"
+            )));
+        }
+        Ok(())
     }
+}
+
+/// A macro of the name of a function is called in its place, also by the server itself, and by all other clients.
+fn in_place_of_function(name: &str) -> Refusal {
+    Refusal::NotAllowed(format!(
+        "{name} is a function of DuckDB's own, which the macro would replace for every client; choose another name"
+    ))
 }
 
 /// Refuses to attach or detach what is kept under such a name, and to make a schema that is called so.
 pub(super) fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
     let named = taken_or_given(statement);
-    let attaches = matches!(statement.first(), Some(Token::Word(word)) if word == "attach");
-    if attaches && let Some(name) = named.iter().find(|name| OF_SCHEMAS.contains(name)) {
+    if starts_with(statement, &["attach"])
+        && let Some(name) = named.iter().find(|name| OF_SCHEMAS.contains(name))
+    {
         return Err(Refusal::NotAllowed(format!(
             "a database called {name} would make the schema of that name ambiguous for every client; choose another name"
         )));
@@ -123,13 +117,12 @@ fn taken_or_given(statement: &[Token]) -> Vec<&str> {
 
 /// The name of the macro that a statement makes: `CREATE [OR REPLACE] [TEMPORARY] MACRO [IF NOT EXISTS] a.b.name(...)`.
 fn made_macro(statement: &[Token]) -> Option<&str> {
-    let is = |token: Option<&Token>, words: &[&str]| matches!(token, Some(Token::Word(word)) if words.contains(&word.as_str()));
-    if !is(statement.first(), &["create"]) {
+    const BETWEEN: [&str; 6] = ["or", "replace", "temporary", "temp", "local", "global"];
+    if !starts_with(statement, &["create"]) {
         return None;
     }
-    let between = ["or", "replace", "temporary", "temp", "local", "global"];
-    let kind = 1 + statement[1..].iter().position(|token| !is(Some(token), &between))?;
-    if !is(statement.get(kind), &["macro", "function"]) {
+    let behind = statement[1..].iter().position(|token| !BETWEEN.iter().any(|word| is(token, word)))?;
+    if !starts_with(&statement[1 + behind..], &["macro", "function"]) {
         return None;
     }
     let name = statement.iter().position(|token| *token == Token::Punctuation('('))?.checked_sub(1)?;
@@ -143,8 +136,8 @@ fn made_macro(statement: &[Token]) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn kept() -> Kept {
-        Kept::new("Db", ["Lake"], ["count".to_owned(), "duckdb_columns".to_owned()])
+    fn check(text: &str) -> Result<(), Refusal> {
+        Kept::new("Db", ["Lake"]).check(text, |name| Ok(["count", "duckdb_columns"].contains(&name)))
     }
 
     #[test]
@@ -160,7 +153,7 @@ mod tests {
             "ATTACH ':memory:' AS information_schema",
             "ATTACH ':memory:' AS \"Main\"",
         ] {
-            assert!(matches!(kept().check(sql), Err(Refusal::NotAllowed(_))), "{sql}");
+            assert!(matches!(check(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }
         for sql in [
             "DETACH other",
@@ -169,7 +162,7 @@ mod tests {
             "SELECT 'detach db'",
             "FROM main.t",
         ] {
-            assert_eq!(kept().check(sql), Ok(()), "{sql}");
+            assert_eq!(check(sql), Ok(()), "{sql}");
         }
     }
 
@@ -181,14 +174,14 @@ mod tests {
             "CREATE FUNCTION main.duckdb_columns() AS TABLE SELECT 1",
             "SELECT 1; CREATE MACRO IF NOT EXISTS db.main.count() AS 7",
         ] {
-            assert!(matches!(kept().check(sql), Err(Refusal::NotAllowed(_))), "{sql}");
+            assert!(matches!(check(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }
         for sql in [
             "CREATE MACRO mine(x) AS count(x)",
             "CREATE TABLE count (x INTEGER)",
             "CREATE TABLE macro (x INTEGER)",
         ] {
-            assert_eq!(kept().check(sql), Ok(()), "{sql}");
+            assert_eq!(check(sql), Ok(()), "{sql}");
         }
     }
 }

@@ -139,9 +139,13 @@ pub(crate) fn has_returning(text: &str) -> bool {
 
 /// True when a text has a word outside of texts and comments; `word` is in lower case.
 pub(crate) fn mentions(text: &str, word: &str) -> bool {
-    tokens(text)
-        .iter()
-        .any(|token| matches!(token, Token::Word(found) | Token::Quoted(found) if found == word))
+    mentions_any(text, &[word])
+}
+
+fn mentions_any(text: &str, words: &[&str]) -> bool {
+    tokens(text).iter().any(
+        |token| matches!(token, Token::Word(found) | Token::Quoted(found) if words.contains(&found.as_str())),
+    )
 }
 
 /// True when random numbers on the connection follow from a seed afterwards.
@@ -151,7 +155,7 @@ pub(crate) fn leaves_seed(text: &str) -> bool {
 
 /// True when DuckDB may make types of the values of a query, and several statements of it.
 pub(crate) fn pivots(text: &str) -> bool {
-    ["pivot", "pivot_wider", "unpivot", "pivot_longer"].iter().any(|word| mentions(text, word))
+    mentions_any(text, &["pivot", "pivot_wider", "unpivot", "pivot_longer"])
 }
 
 /// True when the first statement of a text may be planned by the statistics of data: its plan has to run in the

@@ -11,14 +11,14 @@ use super::{INGEST_LISTING, JOBS_LISTING, pool::Idle, settings};
 use crate::{
     engine::{
         Error, Exports, Options, Result,
-        answers::{first_text, texts},
+        answers::first_text,
         database_file,
         ffi::{
             self, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
             register_read_arrow, register_recast, register_scan,
         },
         jobs::{self, Board},
-        lake::{AttachedCatalog, Opened, SOURCES},
+        lake::{Opened, SOURCES},
         ledger::{self, Ledgers},
         log_head,
         names::Names,
@@ -109,12 +109,9 @@ impl Instance {
         // of before.
         let exports = options.lake.exports.clone();
         let (idle, posted_views) = (Mutex::default(), PostedViews::default());
-        let names = |which: fn(&AttachedCatalog) -> bool| {
-            options.lake.catalogs.iter().filter(|it| which(it)).map(|it| it.name.clone()).collect()
-        };
-        let attached: Vec<String> = names(|_| true);
-        let kept = Kept::new(&catalog, attached.iter().map(String::as_str), functions(&connection)?);
-        let lakes = names(AttachedCatalog::is_shared);
+        let attached = &options.lake.catalogs;
+        let kept = Kept::new(&catalog, attached.iter().map(|it| it.name.as_str()));
+        let lakes = attached.iter().filter(|it| it.is_shared()).map(|it| it.name.clone()).collect();
         Ok((Self { raw, idle, posted_views, catalog, sources, kept, lakes, exports, queries }, catalogs))
     }
 
@@ -160,11 +157,6 @@ fn register(
     let rows = Arc::new(move || queries::listing(checked.get().map_or(&[], |queries| queries)));
     register_listing(connection, QUERIES_LISTING, queries::listing_schema(), rows)?;
     Ok(())
-}
-
-/// The names of DuckDB's functions, those of loaded extensions included.
-fn functions(connection: &Connection) -> Result<Vec<String>> {
-    texts(connection, "SELECT DISTINCT function_name FROM system.main.duckdb_functions() WHERE internal")
 }
 
 /// A log that cannot be replayed is for its operator to decide on; nothing else about opening is.

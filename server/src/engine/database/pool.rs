@@ -11,13 +11,14 @@ use super::{Database, Instance};
 use crate::{
     engine::{
         Error, Exports, Result,
+        answers::first_text,
         brackets::Brackets,
         ffi::{Connection, DuckError, Pulse},
         lake::PinnedSchemas,
         names::Names,
         plans::Plans,
     },
-    sql::mentions,
+    sql::{literal, mentions},
 };
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
@@ -145,7 +146,7 @@ impl Pooled {
     /// Refuses a text that would take away what is served, or what the configuration attaches.
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        Ok(instance.kept.check(sql)?)
+        instance.kept.check(sql, |name| is_function(self, name))
     }
 
     /// Pins the schemas of the lakes in which a text may make or change tables, for the transaction that is open here.
@@ -226,4 +227,14 @@ fn set_names(connection: &Connection, instance: &Weak<Instance>, names: Option<&
     let instance = instance.upgrade().ok_or(Error::EngineDown)?;
     connection.execute(&instance.use_sql(names))?;
     Ok(())
+}
+
+/// Whether DuckDB, or an extension that is loaded, has a function of this name. It is asked beside the connection, whatever
+/// state its transaction is in.
+fn is_function(connection: &Connection, name: &str) -> Result<bool> {
+    let sql = format!(
+        "SELECT count(*)::VARCHAR FROM system.main.duckdb_functions() WHERE internal AND lower(function_name) = {}",
+        literal(name)
+    );
+    Ok(first_text(&connection.beside()?, &sql)? != "0")
 }
