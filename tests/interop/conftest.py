@@ -31,6 +31,15 @@ def server(tmp_path_factory):
     server.stop()
 
 
+@pytest.fixture(scope="module", params=[(), ("--bulk-size", "1B")], ids=["small", "bulk"])
+def server_by_door(request, tmp_path_factory):
+    """Small uploads and bulk uploads enter by different doors, and must come out alike: a server for each."""
+    folder = tmp_path_factory.mktemp("server")
+    server = Server(folder / "db.duckdb", *request.param, log=folder / "log")
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     """One server that asks for a user and a password, for all tests of a module."""

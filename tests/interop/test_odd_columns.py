@@ -9,19 +9,15 @@ import pytest
 
 import wire
 from client import Client
-from harness import Server, refused
+from harness import refused
 from loaders import put
 
 ONE_MIB = 1 << 20
 
 
-@pytest.fixture(scope="module", params=[(), ("--bulk-size", "1B")], ids=["small", "bulk"])
-def server(request, tmp_path_factory):
-    """Small uploads and bulk uploads enter by different doors."""
-    folder = tmp_path_factory.mktemp("server")
-    server = Server(folder / "db.duckdb", *request.param, log=folder / "log")
-    yield server
-    server.stop()
+@pytest.fixture(scope="module")
+def server(server_by_door):
+    return server_by_door
 
 
 @pytest.fixture(autouse=True)

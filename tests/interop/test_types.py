@@ -11,18 +11,14 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 
-from harness import Server, refused
+from harness import refused
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
 
-@pytest.fixture(scope="module", params=[(), ("--bulk-size", "1B")], ids=["small", "bulk"])
-def server(request, tmp_path_factory):
-    """Small uploads and bulk uploads enter by different doors, and must come out alike."""
-    folder = tmp_path_factory.mktemp("server")
-    server = Server(folder / "db.duckdb", *request.param, log=folder / "log")
-    yield server
-    server.stop()
+@pytest.fixture(scope="module")
+def server(server_by_door):
+    return server_by_door
 
 
 UTC = dt.timezone.utc
