@@ -16,6 +16,7 @@
 //! ```
 
 pub mod config;
+mod counted;
 pub mod engine;
 mod failure;
 mod flight;

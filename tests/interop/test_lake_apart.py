@@ -51,7 +51,7 @@ def test_maintenance_deletes_no_files_of_others(lake, start, database, foreign):
     server.run("MAINTAIN CATALOG lake")
     assert ORPHAN not in lake.files()
     outcome, told = detail(server)
-    assert outcome == "done" and "1 orphaned files" in told
+    assert outcome == "done" and "1 orphaned file," in told
     assert count(server) == 60
 
 

@@ -40,7 +40,7 @@ def test_maintenance_merges_small_files_and_deletes_what_nobody_sees(lake, start
     assert "tidied up" in output(CLIENT, "--url", server.uri, "maintain", "lake")
     kind, catalog, outcome, changed, detail = job(server, "maintain lake")
     assert (kind, catalog, outcome) == ("maintenance", "lake", "done")
-    assert changed > 0 and "1 orphaned files" in detail
+    assert changed > 0 and "1 orphaned file," in detail
     assert count(server) == 1203
     # What was merged is deleted once the snapshots that see it have expired, and another hour has passed.
     for _ in range(2):

@@ -75,7 +75,7 @@ pub enum Error {
     #[error("{0}")]
     BadName(String),
     /// All read permits stayed taken.
-    #[error("all {permits} read slots were busy for {waited:?}; try again in a moment")]
+    #[error("no read slot was free for {waited:?} (read-concurrency is {permits}); try again in a moment")]
     ReadBusy {
         /// How many reads may run at once.
         permits: usize,

@@ -17,7 +17,7 @@ use super::{
     reader::is_reusable,
     types,
 };
-use crate::sql;
+use crate::{counted::counted, sql};
 
 /// SQL and the rows bound to its parameters. Each row runs the statement once.
 #[derive(Debug, Clone, Default)]
@@ -166,8 +166,9 @@ pub(crate) fn bind(prepared: &Prepared, statement: &Statement, row: usize) -> Re
     let columns = parameters.map_or(0, RecordBatch::num_columns);
     if names.len() != columns {
         return Err(Error::SchemaMismatch(format!(
-            "the statement has {} parameters, {columns} were sent",
-            names.len()
+            "the statement has {}, and {} came with it; send one for each",
+            counted(names.len(), "parameter"),
+            counted(columns, "value")
         )));
     }
     let Some(batch) = parameters else { return Ok(()) };
@@ -395,7 +396,8 @@ mod tests {
         assert_eq!(answer(&numbered, &[("1", "c"), ("1", "d")], false).unwrap(), "c d");
         assert_eq!(answer(&numbered, &[("2", "e"), ("1", "f")], false).unwrap(), "e f");
         assert_eq!(answer(&numbered, &[("2", "e"), ("1", "f")], true).unwrap(), "f e");
-        assert!(answer(&numbered, &[("1", "g")], false).is_err());
+        let error = answer(&numbered, &[("1", "g")], false).unwrap_err().to_string();
+        assert!(error.contains("2 parameters, and 1 value came"), "{error}");
         let error = numbered.execute().err().unwrap();
         assert!(error.message.contains("Values were not provided"), "{}", error.message);
 

@@ -19,6 +19,7 @@ use super::{
     ffi::Pulse,
     panics,
 };
+use crate::counted::counted;
 
 /// The thread.
 const NAME: &str = "supervisor";
@@ -104,7 +105,8 @@ fn wait_until_gone(database: &Database, pulse: &Pulse, path: &Path) -> Result<()
         }
         if started.elapsed() >= GONE_WITHIN {
             return Err(format!(
-                "{connections} connections to the failed instance would not end within {GONE_WITHIN:?}"
+                "{} to the failed instance would not end within {GONE_WITHIN:?}",
+                counted(connections, "connection")
             ));
         }
         if database.standing.rest(INTERRUPT_AGAIN) {

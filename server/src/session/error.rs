@@ -1,6 +1,6 @@
 //! What can go wrong with a session.
 
-use crate::engine;
+use crate::{counted::counted, engine};
 
 /// An error of a session, or of a statement in it.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub(crate) enum SessionError {
         "prepared statements and their parameters have {0} bytes already; close some, or try again in a moment"
     )]
     ParametersFull(usize),
-    #[error("there are {0} sessions already; close some, or try again later")]
+    #[error("no more than {} may be open; close some, or try again later", counted(*.0, "session"))]
     TooManySessions(usize),
 }
 

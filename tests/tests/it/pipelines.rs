@@ -192,7 +192,7 @@ async fn rows_that_nothing_comes_after_are_left_out_and_counted() {
     assert_eq!(detail(&client).await, "done: moved 2 rows, left out 2 with infinity or NaN in \"ts\"");
     insert(&client, "(5, '2026-01-02', 'c')").await;
     assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
-    assert_eq!(detail(&client).await, "done: moved 1 rows, left out 1 with infinity or NaN in \"ts\"");
+    assert_eq!(detail(&client).await, "done: moved 1 row, left out 1 with infinity or NaN in \"ts\"");
     assert_eq!(moved(&client).await, ["1a", "4b", "5c"]);
     client.execute("DELETE FROM events WHERE ts = 'infinity'").await.unwrap();
     assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
@@ -311,7 +311,7 @@ async fn another_table_gets_all_rows_and_without_a_key_only_an_empty_one() {
     assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
     insert(&client, "(3, now()::TIMESTAMP, 'c')").await;
     assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
-    assert_eq!(detail(&client).await, "done: moved 1 rows", "that it is this table is written down");
+    assert_eq!(detail(&client).await, "done: moved 1 row", "that it is this table is written down");
     assert_eq!(moved(&client).await, ["1a", "2b", "3c"]);
     server.shutdown().await;
 }
@@ -329,7 +329,7 @@ async fn another_column_that_tells_what_is_new_begins_with_the_first_row() {
     let (server, client) = moved_on(&mut beside, server.shutdown().await, &by_id).await;
     assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
     let reason = "because another column tells now which are new";
-    assert_eq!(detail(&client).await, format!("done: moved 1 rows from the first one on, {reason}"));
+    assert_eq!(detail(&client).await, format!("done: moved 1 row from the first one on, {reason}"));
     assert_eq!(moved(&client).await, ["1late", "2000a"]);
     server.shutdown().await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::verdict;
 use crate::{
+    counted::counted,
     engine::{
         CatalogKind, Error, Result,
         ffi::{Connection, DuckError, ScanRegistry},
@@ -149,7 +150,7 @@ impl Home {
         let Closing { units, entries, to, .. } = closing;
         let keys: Vec<_> = entries.iter().map(|entry| entry.key.to_string()).collect();
         let message = match keys.len() {
-            0 => format!("{units} units"),
+            0 => counted(*units, "unit"),
             1..=KEYS_TOLD => keys.join(", "),
             more => format!("{}, and {} more", keys[..KEYS_TOLD].join(", "), more - KEYS_TOLD),
         };

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{TABLES, again::again, orphans::Found};
 use crate::{
+    counted::counted,
     engine::{
         Error, Result,
         answers::{count, first_text},
@@ -46,14 +47,13 @@ impl Tidied {
     /// For people.
     pub(super) fn told(&self) -> String {
         format!(
-            "flushed {} rows, merged {} files, expired {} snapshots, deleted {} old and {} orphaned files, \
-             forgot {} units",
-            self.flushed_rows,
-            self.merged_files,
-            self.expired_snapshots,
-            self.deleted_files,
-            self.orphaned_files,
-            self.pruned_units
+            "flushed {}, merged {}, expired {}, deleted {} and {}, forgot {}",
+            counted(self.flushed_rows, "row"),
+            counted(self.merged_files, "file"),
+            counted(self.expired_snapshots, "snapshot"),
+            counted(self.deleted_files, "old file"),
+            counted(self.orphaned_files, "orphaned file"),
+            counted(self.pruned_units, "unit")
         )
     }
 

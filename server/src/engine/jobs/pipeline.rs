@@ -24,6 +24,7 @@ use super::{
     limit::Limit,
 };
 use crate::{
+    counted::counted,
     engine::{
         CatalogKind, Engine, Error, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict,
         Result,
@@ -79,7 +80,7 @@ impl Moved {
     /// For people.
     pub(super) fn told(&self, pipeline: &Pipeline) -> String {
         let Self { rows, left_out, anew } = self;
-        let mut told = format!("moved {rows} rows");
+        let mut told = format!("moved {}", counted(*rows, "row"));
         if let Some(reason) = anew {
             told += &format!(" from the first one on, because {reason}");
         }
