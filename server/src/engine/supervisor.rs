@@ -120,7 +120,7 @@ fn open_again(database: &Database) -> Result<Instance, String> {
     let started = Instant::now();
     loop {
         let error =
-            match Instance::open(&database.options, &database.scans, &database.ledgers, &database.board) {
+            match Instance::open(&database.options, &database.scans, &database.ledgers, &database.job_statuses) {
                 Ok((instance, attached)) => {
                     database.are_attached(attached);
                     return Ok(instance);

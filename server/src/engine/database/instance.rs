@@ -17,7 +17,7 @@ use crate::{
             self, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
             register_read_arrow, register_recast, register_scan,
         },
-        jobs::{self, Board},
+        jobs::{self, JobStatuses},
         lake::{Opened, SOURCES},
         ledger::{self, Ledgers},
         log_head,
@@ -59,7 +59,7 @@ impl Instance {
         options: &Options,
         scans: &Arc<ScanRegistry>,
         ledgers: &Ledgers,
-        board: &Board,
+        job_statuses: &JobStatuses,
     ) -> Result<(Self, HashSet<String>)> {
         if let Some(path) = &options.path {
             database_file::check(path)?;
@@ -74,7 +74,7 @@ impl Instance {
         let connection = raw.connect()?;
         // Views of the start-up SQL may list them, though the queries are checked after that.
         let checked = Arc::<OnceLock<Queries>>::default();
-        register(&connection, scans, ledgers, board, Arc::clone(&checked))?;
+        register(&connection, scans, ledgers, job_statuses, Arc::clone(&checked))?;
         if !options.read_only {
             attach_views(&connection)?;
         }
@@ -142,7 +142,7 @@ fn register(
     connection: &Connection,
     scans: &Arc<ScanRegistry>,
     ledgers: &Ledgers,
-    board: &Board,
+    job_statuses: &JobStatuses,
     checked: Arc<OnceLock<Queries>>,
 ) -> Result<()> {
     register_scan(connection, scans)?;
@@ -151,7 +151,7 @@ fn register(
     let listed = Arc::clone(ledgers);
     let rows = Arc::new(move || ledger::report(&listed.lock()));
     register_listing(connection, INGEST_LISTING, ledger::report_schema(), rows)?;
-    let listed = Arc::clone(board);
+    let listed = Arc::clone(job_statuses);
     let rows = Arc::new(move || jobs::listing(&listed.lock()));
     register_listing(connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
     let rows = Arc::new(move || queries::listing(checked.get().map_or(&[], |queries| queries)));

@@ -16,7 +16,7 @@ use super::{
     answers::first_text,
     disk::DiskRoom,
     ffi::{BatchView, Connection, ScanRegistry},
-    jobs::Board,
+    jobs::JobStatuses,
     lake::{AttachedCatalog, CatalogKind},
     ledger::{Ledgers, SharedLedger},
     log_head,
@@ -44,7 +44,7 @@ pub(crate) struct Database {
     /// and in all catalogs.
     pub(crate) ledgers: Ledgers,
     /// The jobs, as clients see them.
-    pub(crate) board: Board,
+    pub(crate) job_statuses: JobStatuses,
     /// The named queries.
     pub(crate) queries: Queries,
     /// Texts of clients that are refused for a while; it outlives the instance that they have failed.
@@ -65,8 +65,8 @@ impl Database {
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let scans = Arc::default();
         let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
-        let board = Board::default();
-        let (instance, attached) = Instance::open(options, &scans, &ledgers, &board)?;
+        let job_statuses = JobStatuses::default();
+        let (instance, attached) = Instance::open(options, &scans, &ledgers, &job_statuses)?;
         ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
@@ -75,7 +75,7 @@ impl Database {
             writes: Arc::new(OpenWrites::new(options.wait)),
             ledger,
             ledgers,
-            board,
+            job_statuses,
             queries: Arc::clone(&instance.queries),
             quarantine: Arc::default(),
             attached: RwLock::new(attached),

@@ -1,9 +1,9 @@
-//! Which server is at a job: the one whose lease is in the roster.
+//! Which server is at a job: the one whose lease is in the table of runs.
 //!
 //! A lease is known by the moment at which it ends, which is drawn to a microsecond, so that two servers hardly write the
 //! same one, even by the same clock. So the server that holds it needs no name.
 //!
-//! In a lake each change of the roster is a snapshot. So a run looks first, and takes the lease only once it has something
+//! In a lake each change of that table is a snapshot. So a run looks first, and takes the lease only once it has something
 //! to write.
 
 use std::{
@@ -15,10 +15,10 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    again::again,
-    board::LastRun,
-    roster::{Page, Roster},
-    sheet::in_sheet,
+    retry::retry_conflicts,
+    runs::{RunRecord, Runs},
+    status::LastRun,
+    table::as_stored,
 };
 use crate::engine::{Result, ffi::Connection};
 
@@ -31,23 +31,23 @@ const DRAWN_MICROS: u64 = 1_000_000;
 /// After so long a run that goes on renews its lease.
 pub(super) const RENEWED_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// A change in the roster that others were faster than is tried this many times.
+/// A change in the table of runs that others were faster than is tried this many times.
 const TRIES: u32 = 10;
 
 /// The lease of one job, as far as this server has it.
 pub(super) struct Lease {
     job: String,
-    roster: Arc<Roster>,
+    runs: Arc<Runs>,
     stop: CancellationToken,
-    /// When it ends; more than one moment where an answer was lost, so that any of them may be in the roster; none
+    /// When it ends; more than one moment where an answer was lost, so that any of them may be in the table; none
     /// where this server does not have it. Locked while it is changed there, so that the two tell the same.
     ends: Mutex<Vec<SystemTime>>,
 }
 
 impl Lease {
     /// That of a job. Once `stop` is cancelled, a change that others were faster than is not tried again.
-    pub(super) fn new(job: &str, roster: Arc<Roster>, stop: CancellationToken) -> Self {
-        Self { job: job.to_owned(), roster, stop, ends: Mutex::default() }
+    pub(super) fn new(job: &str, runs: Arc<Runs>, stop: CancellationToken) -> Self {
+        Self { job: job.to_owned(), runs, stop, ends: Mutex::default() }
     }
 
     /// Whether the lease could be taken now, by a look that writes nothing.
@@ -58,7 +58,7 @@ impl Lease {
         every: Option<Duration>,
     ) -> Result<bool> {
         let ends = self.ends.lock();
-        Ok(is_free(&self.roster.look(connection, &self.job)?, &ends, now, every))
+        Ok(is_free(&self.runs.look(connection, &self.job)?, &ends, now, every))
     }
 
     /// Takes the lease; false where another server has it, or, for a run by schedule, has just been at the job. One that
@@ -82,11 +82,11 @@ impl Lease {
     ) -> Result<bool> {
         let mut ends = self.ends.lock();
         let mut free = true;
-        let changed = self.change(connection, |page| {
+        let changed = self.change(connection, |record| {
             // Where the answer to a COMMIT was lost, this is another try, and the lease is there.
-            free = page.held_until == Some(new) || is_free(page, &ends, now, every);
+            free = record.held_until == Some(new) || is_free(record, &ends, now, every);
             if free {
-                (page.begun_at, page.held_until) = (Some(now), Some(new));
+                (record.begun_at, record.held_until) = (Some(now), Some(new));
             }
         });
         if free {
@@ -104,7 +104,7 @@ impl Lease {
         let new = ending(now);
         // From here on it may be there.
         ends.push(new);
-        if self.change_ours(connection, &ends, |page| page.held_until = Some(new))? {
+        if self.change_ours(connection, &ends, |record| record.held_until = Some(new))? {
             note(&mut ends, new, true);
         } else {
             ends.clear();
@@ -119,12 +119,12 @@ impl Lease {
         if ends.is_empty() {
             return Ok(());
         }
-        self.change_ours(connection, &ends, |page| {
-            page.held_until = None;
+        self.change_ours(connection, &ends, |record| {
+            record.held_until = None;
             if last.has_failed() {
-                page.begun_at = None;
+                record.begun_at = None;
             }
-            page.last = Some(last.in_sheet());
+            record.last = Some(last.as_stored());
         })?;
         ends.clear();
         Ok(())
@@ -133,14 +133,14 @@ impl Lease {
     /// Tells of a run that has taken no lease, where it ended otherwise than the one of which the catalog tells: the first
     /// of runs that fail with the same error, and the first that goes well again. Of all others nothing is written.
     pub(super) fn tell(&self, connection: &Connection, last: &LastRun) -> Result<()> {
-        let is_news = |page: &Page| last.is_news_after(page.last.as_ref());
-        if !is_news(&self.roster.look(connection, &self.job)?) {
+        let is_news = |record: &RunRecord| last.is_news_after(record.last.as_ref());
+        if !is_news(&self.runs.look(connection, &self.job)?) {
             return Ok(());
         }
         self.ensure(connection)?;
-        self.change(connection, |page| {
-            if is_news(page) {
-                page.last = Some(last.in_sheet());
+        self.change(connection, |record| {
+            if is_news(record) {
+                record.last = Some(last.as_stored());
             }
         })
     }
@@ -150,13 +150,13 @@ impl Lease {
         &self,
         connection: &Connection,
         ours: &[SystemTime],
-        mut change: impl FnMut(&mut Page),
+        mut change: impl FnMut(&mut RunRecord),
     ) -> Result<bool> {
         let mut is_ours = true;
-        self.change(connection, |page| {
-            is_ours = page.held_until.is_some_and(|until| ours.contains(&until));
+        self.change(connection, |record| {
+            is_ours = record.held_until.is_some_and(|until| ours.contains(&until));
             if is_ours {
-                change(page);
+                change(record);
             }
         })?;
         if !is_ours {
@@ -165,24 +165,24 @@ impl Lease {
         Ok(is_ours)
     }
 
-    /// Makes the roster where it is not there yet, again while others make something beside it, such as the ledger.
+    /// Makes the table of runs where it is not there yet, again while others make something beside it, such as the ledger.
     fn ensure(&self, connection: &Connection) -> Result<()> {
-        again(&self.stop, TRIES, || self.roster.ensure(connection))
+        retry_conflicts(&self.stop, TRIES, || self.runs.ensure(connection))
     }
 
     /// Changes the job's row in a transaction of its own, again while other servers are faster. It needs no turn: it
     /// is short, and nobody but jobs writes there.
-    fn change(&self, connection: &Connection, mut change: impl FnMut(&mut Page)) -> Result<()> {
-        again(&self.stop, TRIES, || self.roster.change(connection, &self.job, &mut change))
+    fn change(&self, connection: &Connection, mut change: impl FnMut(&mut RunRecord)) -> Result<()> {
+        retry_conflicts(&self.stop, TRIES, || self.runs.change(connection, &self.job, &mut change))
     }
 }
 
 /// When a lease ends that begins now.
 fn ending(now: SystemTime) -> SystemTime {
-    in_sheet(now + HELD + Duration::from_micros(fastrand::u64(..DRAWN_MICROS)))
+    as_stored(now + HELD + Duration::from_micros(fastrand::u64(..DRAWN_MICROS)))
 }
 
-/// Notes an end that is in the roster, or that may be there besides the others.
+/// Notes an end that is in the table, or that may be there besides the others.
 fn note(ends: &mut Vec<SystemTime>, new: SystemTime, is_there: bool) {
     if is_there {
         ends.clear();
@@ -190,18 +190,18 @@ fn note(ends: &mut Vec<SystemTime>, new: SystemTime, is_there: bool) {
     ends.push(new);
 }
 
-/// Whether a server whose lease ends at one of these moments may take the one of this page.
-fn is_free(page: &Page, ours: &[SystemTime], now: SystemTime, every: Option<Duration>) -> bool {
-    let held = page.held_until.is_some_and(|until| until > now && !ours.contains(&until));
+/// Whether a server whose lease ends at one of these moments may take the one in this record.
+fn is_free(record: &RunRecord, ours: &[SystemTime], now: SystemTime, every: Option<Duration>) -> bool {
+    let held = record.held_until.is_some_and(|until| until > now && !ours.contains(&until));
     // The schedules of two servers are not in step: half a period is soon.
-    let recent = every.zip(page.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
+    let recent = every.zip(record.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
     !held && !recent
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::book::{Book, Course},
+        super::watermarks::{Scope, Watermarks},
         *,
     };
     use crate::engine::{Options, database::Database};
@@ -209,13 +209,13 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const EVERY: Option<Duration> = Some(Duration::from_secs(40 * 60));
 
-    fn roster(database: &Database) -> Roster {
-        Roster::of(&database.catalog, Arc::new(Book::of(&database.catalog)))
+    fn runs(database: &Database) -> Runs {
+        Runs::of(&database.catalog, Arc::new(Watermarks::of(&database.catalog)))
     }
 
     fn run(begun: SystemTime, outcome: &str) -> LastRun {
         let (outcome, detail) = (outcome.to_owned(), "it's over".to_owned());
-        LastRun { begun: in_sheet(begun), took: MINUTE, outcome, detail, changed: 3 }
+        LastRun { begun: as_stored(begun), took: MINUTE, outcome, detail, changed: 3 }
     }
 
     /// Two servers that have the same job, and a connection to the catalog that they share.
@@ -223,9 +223,9 @@ mod tests {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let connection = database.private_connection().unwrap();
         let server = || {
-            let roster = roster(&database);
-            roster.ensure(&connection).unwrap();
-            Lease::new("job", Arc::new(roster), CancellationToken::new())
+            let runs = runs(&database);
+            runs.ensure(&connection).unwrap();
+            Lease::new("job", Arc::new(runs), CancellationToken::new())
         };
         work(&server(), &server(), &connection);
     }
@@ -294,22 +294,23 @@ mod tests {
     fn one_is_renewed_while_the_rows_of_its_run_enter() {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let [running, renewing] = [(); 2].map(|()| database.private_connection().unwrap());
-        let book = Arc::new(Book::of(&database.catalog));
-        let roster = Arc::new(Roster::of(&database.catalog, Arc::clone(&book)));
-        roster.ensure(&running).unwrap();
-        let server = || Lease::new("job", Arc::clone(&roster), CancellationToken::new());
+        let watermarks = Arc::new(Watermarks::of(&database.catalog));
+        let runs = Arc::new(Runs::of(&database.catalog, Arc::clone(&watermarks)));
+        runs.ensure(&running).unwrap();
+        let server = || Lease::new("job", Arc::clone(&runs), CancellationToken::new());
         let (one, other, begun) = (server(), server(), SystemTime::now());
         assert!(one.take(&running, begun, None).unwrap());
-        let course = Course { target: "t".into(), incremental: "id".into() };
-        // The transaction of the rows is open, and has changed the book.
-        book.transaction(&running, || {
-            book.write(&running, "job", "1", &course)?;
-            one.renew(&renewing, begun + 10 * MINUTE)?;
-            assert!(!other.take(&renewing, begun + 20 * MINUTE, None)?, "it is renewed");
-            book.write(&running, "job", "2", &course)
-        })
-        .unwrap();
-        assert_eq!(book.read(&renewing, "job").unwrap().unwrap().watermark, "2");
+        let scope = Scope { target: "t".into(), incremental: "id".into() };
+        // The transaction of the rows is open, and has changed the watermarks.
+        watermarks
+            .transaction(&running, || {
+                watermarks.write(&running, "job", "1", &scope)?;
+                one.renew(&renewing, begun + 10 * MINUTE)?;
+                assert!(!other.take(&renewing, begun + 20 * MINUTE, None)?, "it is renewed");
+                watermarks.write(&running, "job", "2", &scope)
+            })
+            .unwrap();
+        assert_eq!(watermarks.read(&renewing, "job").unwrap().unwrap().value, "2");
         one.end(&renewing, &run(begun, "done")).unwrap();
     }
 
@@ -317,7 +318,7 @@ mod tests {
     fn what_the_last_run_came_to_is_there_for_everybody() {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let connection = database.private_connection().unwrap();
-        let [one, other] = [(); 2].map(|()| Arc::new(roster(&database)));
+        let [one, other] = [(); 2].map(|()| Arc::new(runs(&database)));
         assert_eq!(other.last_runs(&connection).unwrap(), [], "nobody has made the tables");
         one.ensure(&connection).unwrap();
         let (lease, begun) = (Lease::new("job", one, CancellationToken::new()), SystemTime::now());
@@ -333,40 +334,40 @@ mod tests {
     fn runs_without_a_lease_are_told_once_for_all_that_end_alike() {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let connection = database.private_connection().unwrap();
-        let (roster, begun) = (Arc::new(roster(&database)), SystemTime::now());
-        let lease = Lease::new("job", Arc::clone(&roster), CancellationToken::new());
+        let (runs, begun) = (Arc::new(runs(&database)), SystemTime::now());
+        let lease = Lease::new("job", Arc::clone(&runs), CancellationToken::new());
         lease.tell(&connection, &run(begun, "done")).unwrap();
-        assert_eq!(roster.last_runs(&connection).unwrap(), []);
-        assert_eq!(roster.look(&connection, "job").unwrap(), Page::default());
+        assert_eq!(runs.last_runs(&connection).unwrap(), []);
+        assert_eq!(runs.look(&connection, "job").unwrap(), RunRecord::default());
         // The minute of the run that is told after each.
-        let runs = [("failed", 1), ("failed", 1), ("done", 3), ("done", 3), ("failed", 5)];
-        for (minute, (outcome, told)) in (1..).zip(runs) {
+        let ended = [("failed", 1), ("failed", 1), ("done", 3), ("done", 3), ("failed", 5)];
+        for (minute, (outcome, told)) in (1..).zip(ended) {
             lease.tell(&connection, &run(begun + minute * MINUTE, outcome)).unwrap();
             let told_outcome = if told == 3 { "done" } else { "failed" };
             let expected = run(begun + told * MINUTE, told_outcome);
-            assert_eq!(roster.last_runs(&connection).unwrap(), [("job".into(), expected)]);
+            assert_eq!(runs.last_runs(&connection).unwrap(), [("job".into(), expected)]);
         }
         let other = LastRun { detail: "another error".into(), ..run(begun + 6 * MINUTE, "failed") };
         lease.tell(&connection, &other).unwrap();
         lease.tell(&connection, &run(begun + 2 * MINUTE, "done")).unwrap();
-        assert_eq!(roster.last_runs(&connection).unwrap(), [("job".into(), other)], "that one was before it");
+        assert_eq!(runs.last_runs(&connection).unwrap(), [("job".into(), other)], "that one was before it");
     }
 
     #[test]
-    fn a_lease_in_the_book_of_the_version_before_holds() {
+    fn a_lease_beside_the_watermarks_of_the_version_before_holds() {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let connection = database.private_connection().unwrap();
         let now = SystemTime::now();
-        let until = in_sheet(now + MINUTE).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-        let book = Book::of(&database.catalog);
-        book.ensure(&connection).unwrap();
+        let until = as_stored(now + MINUTE).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        let watermarks = Watermarks::of(&database.catalog);
+        watermarks.ensure(&connection).unwrap();
         let row = format!("('job', 1, 5, {until}, '7', NULL, NULL)");
         connection.execute(&format!("INSERT INTO __merganser.jobs VALUES {row}")).unwrap();
-        let roster = Arc::new(roster(&database));
-        roster.ensure(&connection).unwrap();
-        let lease = Lease::new("job", roster, CancellationToken::new());
+        let runs = Arc::new(runs(&database));
+        runs.ensure(&connection).unwrap();
+        let lease = Lease::new("job", runs, CancellationToken::new());
         assert!(!lease.take(&connection, now, None).unwrap());
         assert!(lease.take(&connection, now + 2 * MINUTE, None).unwrap());
-        assert_eq!(book.read(&connection, "job").unwrap().unwrap().watermark, "7");
+        assert_eq!(watermarks.read(&connection, "job").unwrap().unwrap().value, "7");
     }
 }

@@ -18,7 +18,7 @@ const LARGEST: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Any other error of the work; that of its last try; [`Error::Stopping`] where the stop came in a pause.
-pub(super) fn again<T>(
+pub(super) fn retry_conflicts<T>(
     stop: &CancellationToken,
     times: u32,
     mut work: impl FnMut() -> Result<T>,
@@ -86,7 +86,7 @@ mod tests {
     async fn a_conflict_is_tried_again_after_a_pause_and_not_for_ever() {
         let tried = blocking(|| {
             let (stop, mut moments) = (CancellationToken::new(), Vec::new());
-            let ended = again(&stop, 6, || {
+            let ended = retry_conflicts(&stop, 6, || {
                 moments.push(Instant::now());
                 Err::<(), _>(conflict())
             });
@@ -103,7 +103,7 @@ mod tests {
     async fn another_error_is_the_last() {
         let tries = blocking(|| {
             let (stop, mut tries) = (CancellationToken::new(), 0);
-            let ended = again(&stop, 6, || {
+            let ended = retry_conflicts(&stop, 6, || {
                 tries += 1;
                 Err::<(), _>(if tries == 2 { Error::ReadOnly } else { conflict() })
             });
@@ -117,7 +117,7 @@ mod tests {
     async fn a_stop_ends_a_pause() {
         let ended = blocking(|| {
             let (stop, mut tries) = (CancellationToken::new(), 0);
-            let ended = again(&stop, u32::MAX, || {
+            let ended = retry_conflicts(&stop, u32::MAX, || {
                 tries += 1;
                 // Whoever waits longest is stopped in the middle of a pause.
                 if tries == 3 {

@@ -1,8 +1,8 @@
 //! Which server is at a job, and how the last run of it has ended, whichever server's that was: a table in the job's
 //! catalog.
 //!
-//! It is not the [`book`](super::book), because the two change at the same time: while the rows of a pipeline enter, which
-//! may take long and changes the book, the lease of the run is renewed here, and other jobs begin and end.
+//! It is not the [`watermarks`](super::watermarks), because the two change at the same time: while the rows of a pipeline enter, which
+//! may take long and changes the watermarks, the lease of the run is renewed here, and other jobs begin and end.
 
 use std::{
     sync::Arc,
@@ -12,9 +12,9 @@ use std::{
 use arrow_array::RecordBatch;
 
 use super::{
-    board::LastRun,
-    book::Book,
-    sheet::{Columns, Sheet, moment_at, moment_sql, number_at, number_sql, text_at, text_sql},
+    status::LastRun,
+    table::{Columns, JobTable, moment_at, moment_sql, number_at, number_sql, text_at, text_sql},
+    watermarks::Watermarks,
 };
 use crate::engine::{Result, ffi::Connection};
 
@@ -32,19 +32,19 @@ pub(super) const COLUMNS: &Columns = &[
     ("last_detail", "VARCHAR"),
     ("last_changed", "BIGINT"),
 ];
-/// Those of a [`Page`], after the job's name.
+/// Those of a [`RunRecord`], after the job's name.
 const READ: &str =
     "job, begun_at, held_until, last_begun_at, last_took, last_outcome, last_detail, last_changed";
 
 /// The table in one catalog.
-pub(super) struct Roster {
-    sheet: Sheet,
-    book: Arc<Book>,
+pub(super) struct Runs {
+    table: JobTable,
+    watermarks: Arc<Watermarks>,
 }
 
 /// What it says of a job.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct RunRecord {
     /// When it was begun last. A run that has failed takes it back, so that the next one need not wait.
     pub(super) begun_at: Option<SystemTime>,
     /// Somebody is at it until then, unless it is dead.
@@ -53,57 +53,57 @@ pub(super) struct Page {
     pub(super) last: Option<LastRun>,
 }
 
-impl Roster {
-    /// That beside a book.
-    pub(super) fn of(catalog: &str, book: Arc<Book>) -> Self {
-        Self { sheet: Sheet::of(catalog, TABLE, COLUMNS), book }
+impl Runs {
+    /// The one beside these watermarks.
+    pub(super) fn of(catalog: &str, watermarks: Arc<Watermarks>) -> Self {
+        Self { table: JobTable::of(catalog, TABLE, COLUMNS), watermarks }
     }
 
     /// The name of the catalog.
     pub(super) fn catalog(&self) -> &str {
-        &self.sheet.table().catalog
+        &self.table.name().catalog
     }
 
-    /// Makes the tables where they are not there yet. The version before had the leases in the book: those that somebody
+    /// Makes the tables where they are not there yet. The version before had the leases beside the watermarks: those that somebody
     /// may still hold are taken over.
     pub(super) fn ensure(&self, connection: &Connection) -> Result<()> {
         let fill = || {
-            let book = self.book.sheet();
-            if !book.is_there(connection)? {
+            let watermarks = self.watermarks.table();
+            if !watermarks.is_there(connection)? {
                 return Ok(String::new());
             }
             Ok(format!(
                 "INSERT INTO {} (job, changes, begun_at, held_until) SELECT job, 0, begun_at, held_until FROM {} \
                  WHERE begun_at IS NOT NULL OR held_until IS NOT NULL;",
-                self.sheet.table().sql(),
-                book.table().sql()
+                self.table.name().sql(),
+                watermarks.name().sql()
             ))
         };
-        self.sheet.ensure(connection, fill)?;
-        self.book.ensure(connection)
+        self.table.ensure(connection, fill)?;
+        self.watermarks.ensure(connection)
     }
 
     /// Reads a job's row.
-    fn read(&self, connection: &Connection, job: &str) -> Result<Page> {
-        let rows = self.sheet.rows(connection, READ, Some(job))?;
-        Ok(pages(&rows).next().map(|(_, page)| page).unwrap_or_default())
+    fn read(&self, connection: &Connection, job: &str) -> Result<RunRecord> {
+        let rows = self.table.rows(connection, READ, Some(job))?;
+        Ok(records(&rows).next().map(|(_, record)| record).unwrap_or_default())
     }
 
     /// Reads it where the table may not be there yet.
-    pub(super) fn look(&self, connection: &Connection, job: &str) -> Result<Page> {
-        match self.sheet.is_there(connection)? {
+    pub(super) fn look(&self, connection: &Connection, job: &str) -> Result<RunRecord> {
+        match self.table.is_there(connection)? {
             true => self.read(connection, job),
-            false => Ok(Page::default()),
+            false => Ok(RunRecord::default()),
         }
     }
 
     /// The last runs of all jobs; none where nobody has made the table yet.
     pub(super) fn last_runs(&self, connection: &Connection) -> Result<Vec<(String, LastRun)>> {
-        if !self.sheet.is_there(connection)? {
+        if !self.table.is_there(connection)? {
             return Ok(Vec::new());
         }
-        let rows = self.sheet.rows(connection, READ, None)?;
-        Ok(pages(&rows).filter_map(|(job, page)| Some((job, page.last?))).collect())
+        let rows = self.table.rows(connection, READ, None)?;
+        Ok(records(&rows).filter_map(|(job, record)| Some((job, record.last?))).collect())
     }
 
     /// Changes a job's row in a transaction of its own, which writes nothing where nothing changes.
@@ -111,18 +111,18 @@ impl Roster {
         &self,
         connection: &Connection,
         job: &str,
-        change: impl FnOnce(&mut Page),
+        change: impl FnOnce(&mut RunRecord),
     ) -> Result<()> {
-        self.sheet.transaction(connection, || {
+        self.table.transaction(connection, || {
             let before = self.read(connection, job)?;
-            let mut page = before.clone();
-            change(&mut page);
-            if page == before { Ok(()) } else { self.sheet.write(connection, job, &page.values()) }
+            let mut record = before.clone();
+            change(&mut record);
+            if record == before { Ok(()) } else { self.table.write(connection, job, &record.values()) }
         })
     }
 }
 
-impl Page {
+impl RunRecord {
     /// When it was begun last, also where that failed.
     pub(super) fn last_begun(&self) -> Option<SystemTime> {
         self.begun_at.max(self.last.as_ref().map(|last| last.begun))
@@ -146,15 +146,15 @@ impl Page {
 }
 
 /// The rows with the names of their jobs.
-fn pages(batches: &[RecordBatch]) -> impl Iterator<Item = (String, Page)> {
+fn records(batches: &[RecordBatch]) -> impl Iterator<Item = (String, RunRecord)> {
     let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
     rows.map(|(batch, row)| {
-        let page = Page {
+        let record = RunRecord {
             begun_at: moment_at(batch, 1, row),
             held_until: moment_at(batch, 2, row),
             last: last_run(batch, row),
         };
-        (text_at(batch, 0, row).unwrap_or_default(), page)
+        (text_at(batch, 0, row).unwrap_or_default(), record)
     })
 }
 

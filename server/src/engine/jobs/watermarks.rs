@@ -1,12 +1,12 @@
 //! How far the pipelines have come that write to a catalog: a table there, which changes in the transactions of their
 //! rows.
 
-use super::sheet::{Columns, Sheet, number_at, text_at, text_sql};
+use super::table::{Columns, JobTable, number_at, text_at, text_sql};
 use crate::engine::{Result, ffi::Connection};
 
 /// The table's name, beside the ledger.
 pub(super) const TABLE: &str = "jobs";
-/// Its columns. `begun_at` and `held_until` are what the [`roster`](super::roster) has now; servers of the version
+/// Its columns. `begun_at` and `held_until` are what the [`runs`](super::runs) table has now; servers of the version
 /// before look for them. The last two came later.
 pub(super) const COLUMNS: &Columns = &[
     ("job", "VARCHAR"),
@@ -20,18 +20,18 @@ pub(super) const COLUMNS: &Columns = &[
 
 /// How far a pipeline has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Watermark {
     /// The last value, as text.
-    pub(super) watermark: String,
+    pub(super) value: String,
     /// In what; not known of what the version before has written.
-    pub(super) course: Option<Course>,
-    /// It is another mark once it was written anew, be it with the same value.
+    pub(super) scope: Option<Scope>,
+    /// It is another one once it was written anew, be it with the same value.
     changes: Option<u64>,
 }
 
 /// What a watermark is of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Course {
+pub(super) struct Scope {
     /// The table that the rows go to, without its catalog, which may be attached under another name.
     pub(super) target: String,
     /// The column by which rows are new.
@@ -39,14 +39,14 @@ pub(super) struct Course {
 }
 
 /// The table in one catalog.
-pub(super) struct Book(Sheet);
+pub(super) struct Watermarks(JobTable);
 
-impl Book {
+impl Watermarks {
     pub(super) fn of(catalog: &str) -> Self {
-        Self(Sheet::of(catalog, TABLE, COLUMNS))
+        Self(JobTable::of(catalog, TABLE, COLUMNS))
     }
 
-    pub(super) fn sheet(&self) -> &Sheet {
+    pub(super) fn table(&self) -> &JobTable {
         &self.0
     }
 
@@ -56,20 +56,20 @@ impl Book {
     }
 
     /// How far a pipeline has come; nowhere while the table is not there.
-    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Option<Mark>> {
+    pub(super) fn read(&self, connection: &Connection, job: &str) -> Result<Option<Watermark>> {
         if !self.0.is_there(connection)? {
             return Ok(None);
         }
-        let course = match self.0.has(connection, "target, incremental")? {
+        let scope = match self.0.has(connection, "target, incremental")? {
             true => "target, incremental",
             false => "NULL::VARCHAR, NULL::VARCHAR",
         };
-        let rows = self.0.rows(connection, &format!("watermark, changes, {course}"), Some(job))?;
+        let rows = self.0.rows(connection, &format!("watermark, changes, {scope}"), Some(job))?;
         Ok(rows.iter().filter(|batch| batch.num_rows() > 0).find_map(|batch| {
-            let course = text_at(batch, 2, 0).zip(text_at(batch, 3, 0));
-            Some(Mark {
-                watermark: text_at(batch, 0, 0)?,
-                course: course.map(|(target, incremental)| Course { target, incremental }),
+            let scope = text_at(batch, 2, 0).zip(text_at(batch, 3, 0));
+            Some(Watermark {
+                value: text_at(batch, 0, 0)?,
+                scope: scope.map(|(target, incremental)| Scope { target, incremental }),
                 changes: number_at(batch, 1, 0),
             })
         }))
@@ -81,12 +81,12 @@ impl Book {
         connection: &Connection,
         job: &str,
         watermark: &str,
-        course: &Course,
+        scope: &Scope,
     ) -> Result<()> {
         let columns = [
             ("watermark", text_sql(Some(watermark))),
-            ("target", text_sql(Some(&course.target))),
-            ("incremental", text_sql(Some(&course.incremental))),
+            ("target", text_sql(Some(&scope.target))),
+            ("incremental", text_sql(Some(&scope.incremental))),
         ];
         self.0.write(connection, job, &columns)
     }
@@ -116,16 +116,16 @@ mod tests {
                       begun_at BIGINT, held_until BIGINT, watermark VARCHAR); \
                       INSERT INTO __merganser.jobs (job, changes, watermark) VALUES ('', 2, NULL), ('p', 2, '7')";
         connection.execute(before).unwrap();
-        let book = Book::of(&database.catalog);
-        let read = || book.read(&connection, "p").unwrap().unwrap();
-        let first = Mark { watermark: "7".into(), course: None, changes: Some(2) };
+        let watermarks = Watermarks::of(&database.catalog);
+        let read = || watermarks.read(&connection, "p").unwrap().unwrap();
+        let first = Watermark { value: "7".into(), scope: None, changes: Some(2) };
         assert_eq!(read(), first);
-        book.ensure(&connection).unwrap();
+        watermarks.ensure(&connection).unwrap();
         assert_eq!(read(), first);
-        let course = Course { target: "t".into(), incremental: "id".into() };
-        book.transaction(&connection, || book.write(&connection, "p", "7", &course)).unwrap();
-        assert_eq!(read(), Mark { course: Some(course), changes: Some(3), ..first });
-        book.ensure(&connection).unwrap();
-        assert_eq!(book.read(&connection, "another").unwrap(), None);
+        let scope = Scope { target: "t".into(), incremental: "id".into() };
+        watermarks.transaction(&connection, || watermarks.write(&connection, "p", "7", &scope)).unwrap();
+        assert_eq!(read(), Watermark { scope: Some(scope), changes: Some(3), ..first });
+        watermarks.ensure(&connection).unwrap();
+        assert_eq!(watermarks.read(&connection, "another").unwrap(), None);
     }
 }

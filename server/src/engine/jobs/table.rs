@@ -33,22 +33,22 @@ const JOB: &str = "job";
 pub(super) type Columns = [(&'static str, &'static str)];
 
 /// One such table. Times in it are microseconds since 1970.
-pub(super) struct Sheet {
-    table: FullName,
+pub(super) struct JobTable {
+    name: FullName,
     columns: &'static Columns,
     /// This server's transactions that change it come one after the other, so that no two of them conflict.
     changing: Mutex<()>,
 }
 
-impl Sheet {
+impl JobTable {
     pub(super) fn of(catalog: &str, table: &str, columns: &'static Columns) -> Self {
-        let table = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: table.into() };
-        Self { table, columns, changing: Mutex::default() }
+        let name = FullName { catalog: catalog.into(), schema: INTERNAL_PREFIX.into(), table: table.into() };
+        Self { name, columns, changing: Mutex::default() }
     }
 
     /// Its name.
-    pub(super) fn table(&self) -> &FullName {
-        &self.table
+    pub(super) fn name(&self) -> &FullName {
+        &self.name
     }
 
     /// Makes the table where it is not there yet, in a transaction of its own, in which the SQL of `fill` follows; adds the
@@ -69,12 +69,12 @@ impl Sheet {
         let is_there = self.is_there(connection)?;
         let sql = if is_there { self.widening(connection)? } else { self.creation(&fill()?) };
         let mut pinned = PinnedSchemas::default();
-        pinned.pin(connection, &self.table.catalog);
+        pinned.pin(connection, &self.name.catalog);
         match connection.execute(&format!("BEGIN TRANSACTION; {sql} COMMIT")) {
             Ok(_) if is_there => Ok(()),
             Ok(_) => {
                 // In any catalog but a lake this fails, and there it is not needed.
-                let _ = connection.execute(&inline_sql(&self.table));
+                let _ = connection.execute(&inline_sql(&self.name));
                 Ok(())
             }
             Err(error) => {
@@ -87,12 +87,12 @@ impl Sheet {
     /// The statements that make it.
     fn creation(&self, fill: &str) -> String {
         let columns: Vec<_> = self.columns.iter().map(|(name, sql)| format!("{name} {sql}")).collect();
-        let table = self.table.sql();
+        let table = self.name.sql();
         format!(
             "CREATE SCHEMA IF NOT EXISTS {}.{}; CREATE TABLE {table} ({}); \
              INSERT INTO {table} ({JOB}, changes) VALUES ({}, 0); {fill}",
-            quote(&self.table.catalog),
-            quote(&self.table.schema),
+            quote(&self.name.catalog),
+            quote(&self.name.schema),
             columns.join(", "),
             literal(FIRST),
         )
@@ -103,7 +103,7 @@ impl Sheet {
         let mut sql = String::new();
         for (name, data_type) in self.columns {
             if !self.has(connection, name)? {
-                sql += &format!("ALTER TABLE {} ADD COLUMN {name} {data_type}; ", self.table.sql());
+                sql += &format!("ALTER TABLE {} ADD COLUMN {name} {data_type}; ", self.name.sql());
             }
         }
         Ok(sql)
@@ -122,7 +122,7 @@ impl Sheet {
 
     /// Whether it has been made with these columns, as SQL.
     pub(super) fn has(&self, connection: &Connection, columns: &str) -> Result<bool> {
-        match connection.execute(&format!("SELECT {columns} FROM {} LIMIT 0", self.table.sql())) {
+        match connection.execute(&format!("SELECT {columns} FROM {} LIMIT 0", self.name.sql())) {
             Ok(_) => Ok(true),
             Err(DuckError { class: Class::NotFound | Class::Binder, .. }) => Ok(false),
             Err(error) => Err(error.into()),
@@ -140,7 +140,7 @@ impl Sheet {
             Some(job) => format!("= {}", literal(job)),
             None => format!("<> {}", literal(FIRST)),
         };
-        let sql = format!("SELECT {columns} FROM {} WHERE {JOB} {which}", self.table.sql());
+        let sql = format!("SELECT {columns} FROM {} WHERE {JOB} {which}", self.name.sql());
         let mut rows = connection.extract(&sql)?.prepare(0)?.execute()?;
         let mut batches = Vec::new();
         while let Some(batch) = rows.next()? {
@@ -172,11 +172,11 @@ impl Sheet {
         job: &str,
         values: &[(&'static str, String)],
     ) -> Result<()> {
-        let (table, job) = (self.table.sql(), literal(job));
+        let (table, job) = (self.name.sql(), literal(job));
         let counted = connection
             .execute(&format!("UPDATE {table} SET changes = changes + 1 WHERE {JOB} = {}", literal(FIRST)))?;
         if counted != 1 {
-            return Err(Error::Internal(format!("{} has no first row", self.table)));
+            return Err(Error::Internal(format!("{} has no first row", self.name)));
         }
         let set: Vec<_> = values.iter().map(|(column, value)| format!("{column} = {value}")).collect();
         let updated = connection.execute(&format!(
@@ -197,7 +197,7 @@ impl Sheet {
 }
 
 /// A moment as it comes back from the table.
-pub(super) fn in_sheet(moment: SystemTime) -> SystemTime {
+pub(super) fn as_stored(moment: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_micros(micros(moment).unsigned_abs())
 }
 

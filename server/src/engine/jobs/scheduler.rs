@@ -5,27 +5,36 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Job, teller::ASKED_WITHIN};
+use super::{job::Job, refresh::ASKED_WITHIN};
 use crate::engine::Engine;
 
 /// A job of which no run is known, by its schedule, runs so soon after the start.
 const FIRST_WITHIN: Duration = Duration::from_secs(10 * 60);
 
+impl Engine {
+    /// Lets the jobs that have a schedule begin to run. Call it within a runtime.
+    pub fn start_jobs(&self) {
+        for job in self.shared.jobs.jobs.iter().filter(|job| job.every.is_some()) {
+            tokio::spawn(run_by_schedule(self.clone(), Arc::clone(job)));
+        }
+    }
+}
+
 /// Runs a job whenever its time has come.
-pub(super) async fn follow(engine: Engine, job: Arc<Job>) {
+async fn run_by_schedule(engine: Engine, job: Arc<Job>) {
     let jobs = &engine.shared.jobs;
     let Some(every) = job.every else { return };
-    let mut next = first(&engine, &job, every).await;
+    let mut next = first_due(&engine, &job, every).await;
     loop {
-        if let Some(notice) = jobs.board.lock().get_mut(job.place) {
-            notice.next = Some(next);
+        if let Some(status) = jobs.statuses.lock().get_mut(job.index) {
+            status.next = Some(next);
         }
         tokio::select! {
             biased;
             () = jobs.stop.cancelled() => return,
             () = jobs.clock.reach(next) => {}
         }
-        // Its end is on the board and in the log.
+        // Its end is among the statuses and in the log.
         let _ = engine.run_job(&job, Some(every)).await;
         next = jobs.clock.now() + every;
     }
@@ -33,12 +42,12 @@ pub(super) async fn follow(engine: Engine, job: Arc<Job>) {
 
 /// When a job is to run first after the start: the schedule goes on from the last run, be it before the start or another
 /// server's, or else a server that is started again more often than that would never run it.
-async fn first(engine: &Engine, job: &Arc<Job>, every: Duration) -> SystemTime {
+async fn first_due(engine: &Engine, job: &Arc<Job>, every: Duration) -> SystemTime {
     let (asked, with) = (Arc::clone(job), engine.clone());
-    let look = move || asked.records.roster.look(&*asked.connect(&with)?, &asked.name);
+    let look = move || asked.tables.runs.look(&*asked.connect(&with)?, &asked.name);
     let last = engine.blocking(look);
     let last = match tokio::time::timeout(ASKED_WITHIN, last).await {
-        Ok(Ok(page)) => page.last_begun(),
+        Ok(Ok(record)) => record.last_begun(),
         Ok(Err(error)) => {
             tracing::debug!(job = job.name, %error, "when a job was run last is not known");
             None

@@ -3,13 +3,16 @@
 //! A run that has nothing to do is to write nothing, or else a lake at rest would get snapshots and files from its
 //! maintenance alone. So a run looks first whether the lake has changed since one that this server has ended well.
 
+mod orphans;
+
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{TABLES, again::again, orphans::Found};
+use self::orphans::Found;
+use super::{TABLES, retry::retry_conflicts};
 use crate::{
     counted::counted,
     engine::{
@@ -34,7 +37,7 @@ const ORPHANS: &str = "ducklake_delete_orphaned_files";
 
 /// What a run has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tidied {
+pub(in crate::engine::jobs) struct Tidied {
     flushed_rows: u64,
     merged_files: u64,
     expired_snapshots: u64,
@@ -45,7 +48,7 @@ pub(super) struct Tidied {
 
 impl Tidied {
     /// For people.
-    pub(super) fn told(&self) -> String {
+    pub(in crate::engine::jobs) fn summary(&self) -> String {
         format!(
             "flushed {}, merged {}, expired {}, deleted {} and {}, forgot {}",
             counted(self.flushed_rows, "row"),
@@ -58,7 +61,7 @@ impl Tidied {
     }
 
     /// How many things were moved or taken away.
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::engine::jobs) fn count(&self) -> u64 {
         self.flushed_rows
             + self.merged_files
             + self.expired_snapshots
@@ -69,7 +72,7 @@ impl Tidied {
 }
 
 /// The maintenance of one lake.
-pub(super) struct Upkeep {
+pub(in crate::engine::jobs) struct LakeMaintenance {
     catalog: AttachedCatalog,
     seen: Mutex<Seen>,
 }
@@ -90,27 +93,27 @@ impl Seen {
     }
 }
 
-impl Upkeep {
+impl LakeMaintenance {
     /// That of a catalog of type `ducklake`.
-    pub(super) fn of(catalog: AttachedCatalog) -> Self {
+    pub(in crate::engine::jobs) fn of(catalog: AttachedCatalog) -> Self {
         Self { catalog, seen: Mutex::default() }
     }
 
     /// What is maintained.
-    pub(super) fn catalog(&self) -> &AttachedCatalog {
+    pub(in crate::engine::jobs) fn catalog(&self) -> &AttachedCatalog {
         &self.catalog
     }
 
-    /// One run. `take` takes the lease of the job, which only a run needs that has something to do; where another server
+    /// One run. `take_lease` takes the lease of the job, which only a run needs that has something to do; where another server
     /// has it, there is no answer.
     ///
     /// # Errors
     /// That of the first step that failed.
-    pub(super) fn run(
+    pub(in crate::engine::jobs) fn run(
         &self,
         connection: &Connection,
         stop: &CancellationToken,
-        take: &mut dyn FnMut() -> Result<bool>,
+        take_lease: &mut dyn FnMut() -> Result<bool>,
     ) -> Result<Option<Tidied>> {
         let lake = Lake::new(connection, &self.catalog.name, stop);
         let mut seen = self.seen.lock();
@@ -130,7 +133,7 @@ impl Upkeep {
                 return Ok(Some(Tidied::default()));
             }
         }
-        if !take()? {
+        if !take_lease()? {
             return Ok(None);
         }
         let (mut tidied, swept) = tidy_up(&lake, &self.catalog)?;
@@ -173,7 +176,7 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
 
 fn prune(connection: &Connection, catalog: &str, stop: &CancellationToken) -> Result<u64> {
     let table = LedgerTable::find(connection, catalog, true)?;
-    again(stop, TRIES, || Ok(table.prune(connection, Retention::default())?))
+    retry_conflicts(stop, TRIES, || Ok(table.prune(connection, Retention::default())?))
 }
 
 fn older_than(age: Duration) -> String {
@@ -254,8 +257,10 @@ impl<'a> Lake<'a> {
     /// How many such files there are.
     fn orphans(&self, older: &str) -> Result<u64> {
         let listed = format!("{ORPHANS}({}{})", self.name, dry(older));
-        again(self.stop, TRIES, || Found::look(self.connection, self.plain, &self.metadata, &listed))?
-            .check(self.plain)
+        retry_conflicts(self.stop, TRIES, || {
+            Found::look(self.connection, self.plain, &self.metadata, &listed)
+        })?
+        .check(self.plain)
     }
 
     /// As [`older_than`], with the moment that it is now.
@@ -328,7 +333,7 @@ impl<'a> Lake<'a> {
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
-        again(self.stop, TRIES, || count(self.connection, sql))
+        retry_conflicts(self.stop, TRIES, || count(self.connection, sql))
     }
 }
 

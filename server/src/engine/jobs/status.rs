@@ -11,15 +11,15 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parking_lot::Mutex;
 
-use super::sheet::in_sheet;
+use super::table::as_stored;
 use crate::engine::clock::micros;
 
 /// All jobs, as they are shared with whoever looks.
-pub(crate) type Board = Arc<Mutex<Vec<Notice>>>;
+pub(crate) type JobStatuses = Arc<Mutex<Vec<JobStatus>>>;
 
 /// One job.
 #[derive(Debug, Clone)]
-pub(crate) struct Notice {
+pub(crate) struct JobStatus {
     pub(super) job: String,
     pub(super) kind: &'static str,
     pub(super) catalog: String,
@@ -27,7 +27,7 @@ pub(crate) struct Notice {
     /// The last run by this server since its start.
     pub(super) own: Option<LastRun>,
     /// The last run of which the catalog tells, as far as it was asked.
-    pub(super) told: Option<LastRun>,
+    pub(super) recorded: Option<LastRun>,
     pub(super) next: Option<SystemTime>,
 }
 
@@ -54,27 +54,27 @@ impl LastRun {
         self.outcome == FAILED
     }
 
-    /// As it comes back from the roster.
-    pub(super) fn in_sheet(&self) -> Self {
-        Self { begun: in_sheet(self.begun), ..self.clone() }
+    /// As it comes back from the table of runs.
+    pub(super) fn as_stored(&self) -> Self {
+        Self { begun: as_stored(self.begun), ..self.clone() }
     }
 
     /// Whether this run, which has moved nothing, tells more than an earlier one does.
     pub(super) fn is_news_after(&self, told: Option<&Self>) -> bool {
         match told {
             None => self.has_failed(),
-            Some(told) if told.begun >= in_sheet(self.begun) => false,
+            Some(told) if told.begun >= as_stored(self.begun) => false,
             Some(told) if self.has_failed() => !told.has_failed() || told.detail != self.detail,
             Some(told) => told.has_failed(),
         }
     }
 }
 
-impl Notice {
+impl JobStatus {
     /// The last run, and whether this server has done it.
     fn last(&self) -> Option<(&LastRun, bool)> {
-        match (&self.own, &self.told) {
-            (Some(own), Some(told)) if own.outcome == ELSEWHERE || in_sheet(own.begun) < told.begun => {
+        match (&self.own, &self.recorded) {
+            (Some(own), Some(told)) if own.outcome == ELSEWHERE || as_stored(own.begun) < told.begun => {
                 Some((told, false))
             }
             (Some(own), _) => Some((own, own.outcome != ELSEWHERE)),
@@ -105,22 +105,22 @@ pub(crate) fn listing_schema() -> SchemaRef {
 }
 
 /// A row a job.
-pub(crate) fn listing(notices: &[Notice]) -> RecordBatch {
-    let texts = |text: &dyn Fn(&Notice) -> Option<String>| -> ArrayRef {
-        Arc::new(notices.iter().map(text).collect::<StringArray>())
+pub(crate) fn listing(statuses: &[JobStatus]) -> RecordBatch {
+    let texts = |text: &dyn Fn(&JobStatus) -> Option<String>| -> ArrayRef {
+        Arc::new(statuses.iter().map(text).collect::<StringArray>())
     };
-    let seconds = |value: &dyn Fn(&Notice) -> Option<Duration>| -> ArrayRef {
-        Arc::new(notices.iter().map(|one| value(one).map(|it| it.as_secs_f64())).collect::<Float64Array>())
+    let seconds = |value: &dyn Fn(&JobStatus) -> Option<Duration>| -> ArrayRef {
+        Arc::new(statuses.iter().map(|one| value(one).map(|it| it.as_secs_f64())).collect::<Float64Array>())
     };
-    let times = |time: &dyn Fn(&Notice) -> Option<SystemTime>| -> ArrayRef {
-        let micros = notices.iter().map(|one| time(one).map(micros));
+    let times = |time: &dyn Fn(&JobStatus) -> Option<SystemTime>| -> ArrayRef {
+        let micros = statuses.iter().map(|one| time(one).map(micros));
         Arc::new(micros.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
     };
-    fn last(notice: &Notice) -> Option<&LastRun> {
-        notice.last().map(|(last, _)| last)
+    fn last(status: &JobStatus) -> Option<&LastRun> {
+        status.last().map(|(last, _)| last)
     }
-    let changed = notices.iter().map(|one| last(one).map(|last| last.changed));
-    let here = notices.iter().map(|one| one.last().map(|(_, here)| here));
+    let changed = statuses.iter().map(|one| last(one).map(|last| last.changed));
+    let here = statuses.iter().map(|one| one.last().map(|(_, here)| here));
     let columns = vec![
         texts(&|one| Some(one.job.clone())),
         texts(&|one| Some(one.kind.to_owned())),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_last_run_is_whosoever_was_later() {
-        let told = |second| run(second, "done").map(|last| LastRun { begun: in_sheet(last.begun), ..last });
+        let told = |second| run(second, "done").map(|last| LastRun { begun: as_stored(last.begun), ..last });
         for (own, told, expected) in [
             (None, None, None),
             (None, told(1), Some((1, "done", false))),
@@ -168,8 +168,9 @@ mod tests {
             (run(3, "elsewhere"), None, Some((3, "elsewhere", false))),
         ] {
             let (job, catalog) = ("j".into(), "c".into());
-            let notice = Notice { job, kind: "pipeline", catalog, every: None, own, told, next: None };
-            let shown = notice.last().map(|(last, here)| {
+            let status =
+                JobStatus { job, kind: "pipeline", catalog, every: None, own, recorded: told, next: None };
+            let shown = status.last().map(|(last, here)| {
                 let second = last.begun.duration_since(UNIX_EPOCH).unwrap().as_secs();
                 (second, last.outcome.as_str(), here)
             });
