@@ -78,7 +78,7 @@ pub use export::{BadDirectory, Exports};
 pub use ffi::StatementKind;
 pub use ingest::{
     Ack, Arrived, Arriving, IfExists, IfMissing, IngestRequest, Merge, NewColumns, OnConflict, PartitionKey,
-    Pending, Room, Rows, Share,
+    Pending, Reservation, Rows, Share,
 };
 pub use jobs::{JobClock, Pipeline};
 pub use lake::{

@@ -15,7 +15,7 @@ use super::{
     BatchStream, Engine, Error, Names, QueryCard, Result, Statement, check_names,
     ffi::slices,
     import::{import, imported, needs_import},
-    ingest::{Arrived, Room, Rows, bytes_of},
+    ingest::{Arrived, Reservation, Rows, bytes_of},
 };
 use crate::sql::quote;
 
@@ -28,7 +28,7 @@ pub struct Posted {
     batches: Vec<RecordBatch>,
     /// Their part of the memory for rows on their way in, given back with them.
     #[expect(dead_code, reason = "it is there to be dropped")]
-    room: Room,
+    room: Reservation,
 }
 
 /// Rows of a request while they come, within the memory for rows on their way in.
@@ -36,7 +36,7 @@ pub struct Posting {
     name: String,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
-    room: Room,
+    room: Reservation,
 }
 
 impl Posting {
@@ -44,7 +44,7 @@ impl Posting {
     ///
     /// # Errors
     /// [`Error::SchemaMismatch`] for columns that no table has; [`Error::BadName`].
-    pub fn begin(name: &str, schema: &Schema, room: Room) -> Result<Self> {
+    pub fn begin(name: &str, schema: &Schema, room: Reservation) -> Result<Self> {
         if name.is_empty() || name.len() > super::MAX_NAME_BYTES || name.contains('\0') {
             return Err(Error::BadName("the name of the posted rows cannot be that of a table".into()));
         }
@@ -55,7 +55,7 @@ impl Posting {
     }
 
     /// What it holds.
-    pub fn room(&mut self) -> &mut Room {
+    pub fn room(&mut self) -> &mut Reservation {
         &mut self.room
     }
 
@@ -90,7 +90,7 @@ impl Engine {
         mut batches: impl Stream<Item = Result<Arrived>> + Unpin,
         sender: u64,
     ) -> Result<Posted> {
-        let mut posting = Posting::begin(name, schema, self.room(sender))?;
+        let mut posting = Posting::begin(name, schema, self.reservation(sender))?;
         let mut no_room = false;
         while let Some(arrived) = self.next_arrived(&mut batches, &mut no_room).await? {
             if let Arrived::Rows(rows) = arrived {

@@ -14,7 +14,7 @@ impl Engine {
         loader: u64,
         batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin),
     ) -> Result<Collected> {
-        let mut collected = Collected::of(loader);
+        let mut collected = Collected::nothing(self.reservation(loader));
         let mut no_room = false;
         while !self.is_bulk(&collected) {
             let may_be_in_the_way = no_room && collected.rows > 0;
@@ -27,7 +27,7 @@ impl Engine {
             let Ok(next) = next else { break };
             let Some(arrived) = next? else { break };
             if let Arrived::Rows(rows) = arrived {
-                collected.add(rows, &self.shared.budget).await?;
+                collected.add(rows).await?;
             }
         }
         Ok(collected)

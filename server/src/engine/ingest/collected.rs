@@ -3,71 +3,51 @@
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 
-use super::{Budget, Rows, Share, Sharer};
+use super::{Reservation, Rows};
 use crate::engine::{Result, expansion::written_by_server};
 
-/// The rows of an upload so far, and their share of the byte budget.
+/// The rows of an upload so far, and what they hold of the byte budget.
 pub(super) struct Collected {
-    sharer: Sharer,
     pub(super) batches: Vec<RecordBatch>,
     pub(super) rows: usize,
     pub(super) bytes: usize,
-    pub(super) budget: Option<Share>,
+    pub(super) reserved: Reservation,
     /// The rest waits for room, perhaps for what this holds.
     pub(super) in_the_way: bool,
 }
 
 impl Collected {
-    /// Nothing so far, of an upload of this loader.
-    pub(super) fn of(loader: u64) -> Self {
-        Self::nothing(Sharer::new(loader))
+    /// Nothing so far, of an upload that has reserved this.
+    pub(super) fn nothing(reserved: Reservation) -> Self {
+        Self { batches: Vec::new(), rows: 0, bytes: 0, reserved, in_the_way: false }
     }
 
-    fn nothing(sharer: Sharer) -> Self {
-        Self { sharer, batches: Vec::new(), rows: 0, bytes: 0, budget: None, in_the_way: false }
-    }
-
-    /// The same rows once more; their share of the budget stays with the first copy.
+    /// The same rows once more; what they hold of the budget stays with the first copy.
     pub(super) fn copy(&self) -> Self {
-        let Self { sharer, rows, bytes, .. } = *self;
-        Self { batches: self.batches.clone(), rows, bytes, ..Self::nothing(sharer) }
+        let Self { rows, bytes, .. } = *self;
+        Self { batches: self.batches.clone(), rows, bytes, ..Self::nothing(self.reserved.beside()) }
     }
 
     /// Takes all of it out.
     pub(super) fn take(&mut self) -> Self {
-        let nothing = Self::nothing(self.sharer);
+        let nothing = Self::nothing(self.reserved.beside());
         std::mem::replace(self, nothing)
     }
 
     /// Takes a batch in the place of its message, waiting for what it needs beyond that.
-    pub(super) async fn add(&mut self, rows: Rows, budget: &Budget) -> Result<()> {
+    pub(super) async fn add(&mut self, rows: Rows) -> Result<()> {
         let Rows { batch, room } = rows;
-        let bytes = bytes_of(&batch);
-        let share = match room {
-            Some(mut share) => {
-                budget.grow(&mut share, bytes).await?;
-                share
-            }
-            None => budget.take(self.sharer, bytes).await?,
-        };
-        self.push(batch, share);
+        self.reserved.take_in(room, bytes_of(&batch)).await?;
+        self.push(batch);
         Ok(())
     }
 
     /// Takes a batch if there is room for it just now; gives it back if not.
-    pub(super) fn try_add(&mut self, rows: Rows, budget: &Budget) -> Option<Rows> {
+    pub(super) fn try_add(&mut self, rows: Rows) -> Option<Rows> {
         let Rows { batch, room } = rows;
-        let bytes = bytes_of(&batch);
-        let taken = match room {
-            Some(mut share) => match budget.try_grow(&mut share, bytes) {
-                true => Ok(share),
-                false => Err(Some(share)),
-            },
-            None => budget.try_take(self.sharer, bytes).ok_or(None),
-        };
-        match taken {
-            Ok(share) => {
-                self.push(batch, share);
+        match self.reserved.try_take_in(room, bytes_of(&batch)) {
+            Ok(()) => {
+                self.push(batch);
                 None
             }
             Err(room) => Some(Rows { batch, room }),
@@ -79,12 +59,10 @@ impl Collected {
         self.batches.extend(more.batches);
         self.rows += more.rows;
         self.bytes += more.bytes;
-        if let Some(share) = more.budget {
-            share.join(&mut self.budget);
-        }
+        self.reserved.merge(more.reserved);
     }
 
-    /// Gives the first `rows` rows, and keeps the others with their share of the budget.
+    /// Gives the first `rows` rows, and keeps the others with what they hold of the budget.
     pub(super) fn split_front(&mut self, rows: usize) -> Self {
         let mut front = self.take();
         let mut taken = 0;
@@ -103,14 +81,11 @@ impl Collected {
         }
         front.rows -= self.rows;
         front.bytes = front.bytes.saturating_sub(self.bytes);
-        self.budget = front.budget.as_mut().map(|share| share.split(self.bytes));
+        self.reserved = front.reserved.split(self.bytes);
         front
     }
 
-    fn push(&mut self, batch: RecordBatch, share: Share) {
-        // What comes without room of its own belongs to the same upload.
-        self.sharer = share.sharer();
-        share.join(&mut self.budget);
+    fn push(&mut self, batch: RecordBatch) {
         self.rows += batch.num_rows();
         self.bytes += bytes_of(&batch);
         if batch.num_rows() > 0 {

@@ -25,7 +25,6 @@ mod merge_stage;
 mod partitions;
 mod pending;
 mod pieces;
-mod room;
 mod staged;
 mod whose;
 
@@ -46,8 +45,8 @@ use super::{
     writer::{Held, Unit, WriterHandle},
 };
 pub use arrived::{Arrived, Arriving, Rows};
-pub use budget::Share;
 pub(crate) use budget::{Budget, Sharer};
+pub use budget::{Reservation, Share};
 pub(crate) use bulk::places as bulk_places;
 use collected::Collected;
 pub(crate) use collected::bytes_of;
@@ -61,7 +60,6 @@ use merge_stage::Entering;
 pub use partitions::PartitionKey;
 pub use pending::Pending;
 use pending::Refusals;
-pub use room::Room;
 pub(crate) use whose::Whose;
 
 /// What to do when the table is not there.
@@ -462,7 +460,7 @@ async fn append(
         received: Instant::now(),
         answer,
         span: tracing::Span::current(),
-        held: Held { budget: collected.budget, ..admission.held },
+        held: Held { budget: collected.reserved.into_share(), ..admission.held },
     };
     writer.append(unit).await?;
     Ok(Pending::queued(answered))

@@ -29,7 +29,7 @@ pub(super) fn append_pieces(
                 disk.check(piece.bytes as u64)?;
                 let batches = fit.apply(piece.batches)?;
                 batches.iter().try_for_each(|batch| sink.take(batch))?;
-                drop((batches, piece.budget));
+                drop((batches, piece.reserved));
             }
             Some(Step::MakeRoom) => {}
             Some(Step::Finish) => return Ok(sink.finish()?),
@@ -56,14 +56,14 @@ impl Engine {
         while let Some(arrived) = self.next_arrived(batches, &mut no_room).await? {
             // What waits here holds its share of the budget; without room it must move on first.
             let waiting = match arrived {
-                Arrived::Rows(rows) => collected.try_add(rows, &self.shared.budget),
+                Arrived::Rows(rows) => collected.try_add(rows),
                 Arrived::NoRoom => None,
             };
             if no_room || waiting.is_some() {
                 sent.make_room(&mut collected).await;
             }
             if let Some(rows) = waiting {
-                collected.add(rows, &self.shared.budget).await?;
+                collected.add(rows).await?;
             }
             if collected.bytes >= piece_bytes {
                 sent.piece(&mut collected).await;

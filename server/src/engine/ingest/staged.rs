@@ -66,7 +66,7 @@ impl Engine {
     ) -> Result<Uploaded> {
         let open = self.shared.database.writes.open(Kind::Upload);
         let (database, columns) = (Arc::clone(&self.shared.database), Arc::clone(&schema));
-        let nothing = Collected::of(request.loader);
+        let nothing = Collected::nothing(self.reservation(request.loader));
         let stage = self.blocking(move || Stage::open(&database, admission, &columns, nothing)).await?;
         let (steps, received) = mpsc::channel(1);
         let database = Arc::clone(&self.shared.database);
@@ -188,7 +188,7 @@ impl Stage {
         if rows == 0 {
             return Ok(());
         }
-        let Collected { batches, budget, .. } = self.pending.split_front(rows);
+        let Collected { batches, reserved, .. } = self.pending.split_front(rows);
         let batches = self.fit.apply(batches)?;
         let part = if rows < ROW_GROUP { rows.div_ceil(PARTS) } else { ROW_GROUP };
         let schema = Arc::clone(self.fit.schema());
@@ -196,7 +196,7 @@ impl Stage {
         let inserted =
             self.connection.execute(&format!("INSERT INTO {} FROM {}", self.table.sql(), self.view.sql()));
         self.view.withdraw();
-        drop(budget);
+        drop(reserved);
         inserted?;
         Ok(())
     }

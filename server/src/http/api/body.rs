@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::{Limits, door::Visit, problem::Problem};
-use crate::{engine::Room, failure::Kind};
+use crate::{engine::Reservation, failure::Kind};
 
 /// So much of a statement and its parameters needs no room: uploads that take all of it keep nobody from asking.
 const SMALL_BYTES: usize = 64 << 10;
@@ -18,7 +18,7 @@ const SMALL_BYTES: usize = 64 << 10;
 /// All of a body, and the memory that it takes.
 pub(super) struct Whole {
     pub(super) bytes: Bytes,
-    pub(super) room: Room,
+    pub(super) room: Reservation,
 }
 
 /// A statement, or parameters.
@@ -41,7 +41,7 @@ pub(super) async fn read_rows(visit: &Visit, body: Body) -> Result<Whole, Proble
 /// its sender's.
 async fn read_beside(visit: &Visit, body: Body, mut small: usize) -> Result<Whole, Problem> {
     let Limits { body_bytes, body_time } = visit.limits;
-    let mut room = visit.api.engine.room(visit.connection.0);
+    let mut room = visit.api.engine.reservation(visit.connection.0);
     let (mut body, mut bytes, mut left) = (Limited::new(body, body_bytes), BytesMut::new(), body_time);
     loop {
         let begun = Instant::now();

@@ -9,11 +9,15 @@
 //! first batch has the loader's share as its only bound, as has an upload that is alone. The oldest may go on to what is
 //! collected of one upload, whatever the others hold, so that one of them always completes.
 //!
+//! [`quotas`] decide that, a [`Share`] is what was given, and a [`Reservation`] all that one request has of it.
+//!
 //! The places in the queues of uploads are shared by the same rule: each is a byte of a budget of their own.
 
+mod quotas;
+mod reservation;
+mod share;
+
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    mem,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,6 +28,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use self::quotas::{Quotas, Waiting, collectable};
+pub use self::{reservation::Reservation, share::Share};
 use crate::engine::{Error, Result};
 
 /// The budget; all clones are the same one.
@@ -35,34 +41,7 @@ pub(crate) struct Budget {
 
 struct Pool {
     total: usize,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// All that there is; as in the pool, which tells it without the lock.
-    total: usize,
-    free: usize,
-    /// What each loader holds; nobody is here who holds nothing.
-    held: HashMap<u64, Held>,
-    /// Those who wait, first come first. One that fits overtakes those that do not: a large batch must not stop
-    /// everybody.
-    waiting: VecDeque<Waiting>,
-}
-
-/// What a loader holds.
-#[derive(Default)]
-struct Held {
-    bytes: usize,
-    /// The same by upload, the oldest first.
-    uploads: BTreeMap<u64, usize>,
-}
-
-struct Waiting {
-    sharer: Sharer,
-    /// What it holds already of that for which it needs more.
-    held: usize,
-    bytes: usize,
-    give: oneshot::Sender<Share>,
+    state: Mutex<Quotas>,
 }
 
 /// Who holds a share: an upload of a loader.
@@ -70,13 +49,6 @@ struct Waiting {
 pub(crate) struct Sharer {
     loader: u64,
     upload: u64,
-}
-
-/// A part of the budget; given back when dropped.
-pub struct Share {
-    pool: Arc<Pool>,
-    sharer: Sharer,
-    bytes: usize,
 }
 
 impl Sharer {
@@ -91,9 +63,7 @@ impl Budget {
     /// A budget of so many bytes, for which an upload waits for so long.
     pub(crate) fn new(bytes: usize, wait: Duration) -> Self {
         let total = bytes.max(1);
-        let (held, waiting) = (HashMap::new(), VecDeque::new());
-        let state = State { total, free: total, held, waiting };
-        Self { pool: Arc::new(Pool { total, state: Mutex::new(state) }), wait }
+        Self { pool: Arc::new(Pool { total, state: Mutex::new(Quotas::of(total)) }), wait }
     }
 
     /// Bytes that are taken.
@@ -171,161 +141,6 @@ impl Budget {
 
     fn share(&self, sharer: Sharer, bytes: usize) -> Share {
         Share { pool: Arc::clone(&self.pool), sharer, bytes }
-    }
-}
-
-impl State {
-    /// Takes so many bytes for an upload, beside what it holds for the same; false when it may not have them all.
-    fn take(&mut self, sharer: Sharer, held: usize, bytes: usize) -> bool {
-        self.give_back(sharer, held);
-        let may = self.may_take(sharer, held + bytes);
-        self.hold(sharer, if may { held + bytes } else { held });
-        may
-    }
-
-    fn may_take(&self, sharer: Sharer, bytes: usize) -> bool {
-        match self.held.get(&sharer.loader) {
-            None => bytes <= self.free,
-            Some(held) => held.may_take(sharer.upload, bytes, self.free, collectable(self.total)),
-        }
-    }
-
-    fn hold(&mut self, sharer: Sharer, bytes: usize) {
-        if bytes > 0 {
-            self.free -= bytes;
-            self.held.entry(sharer.loader).or_default().add(sharer.upload, bytes);
-        }
-    }
-
-    fn give_back(&mut self, sharer: Sharer, bytes: usize) {
-        self.free += bytes;
-        if let Some(held) = self.held.get_mut(&sharer.loader) {
-            held.remove(sharer.upload, bytes);
-            if held.bytes == 0 {
-                self.held.remove(&sharer.loader);
-            }
-        }
-    }
-
-    /// Has another upload hold what this one has held.
-    fn pass_on(&mut self, from: Sharer, to: Sharer, bytes: usize) {
-        if from != to {
-            self.give_back(from, bytes);
-            self.hold(to, bytes);
-        }
-    }
-
-    /// Takes for those who wait what they may have now.
-    fn serve(&mut self) -> Vec<Waiting> {
-        let (mut served, mut passed) = (Vec::new(), Vec::new());
-        while self.free > 0
-            && let Some(waiting) = self.waiting.pop_front()
-        {
-            if waiting.give.is_closed() {
-                continue;
-            }
-            match self.take(waiting.sharer, waiting.held, waiting.bytes) {
-                true => served.push(waiting),
-                false => passed.push(waiting),
-            }
-        }
-        passed.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
-        served
-    }
-}
-
-impl Held {
-    /// Whether an upload of this loader may have so many bytes more, where so many are free.
-    fn may_take(&self, upload: u64, bytes: usize, free: usize, collectable: usize) -> bool {
-        let loader = self.bytes + bytes;
-        if bytes > free || loader > free - bytes {
-            return false;
-        }
-        match self.uploads.get(&upload) {
-            Some(held) if held + bytes <= collectable && self.is_oldest(upload) => true,
-            Some(held) if *held < self.bytes => {
-                // The loader holds half of this at the most, as things are.
-                let share = (free + self.bytes) / 2;
-                held + bytes <= share.saturating_sub(loader)
-            }
-            // Its first batch, or an upload that is alone.
-            _ => true,
-        }
-    }
-
-    fn is_oldest(&self, upload: u64) -> bool {
-        self.uploads.first_key_value().is_some_and(|(oldest, _)| *oldest == upload)
-    }
-
-    fn add(&mut self, upload: u64, bytes: usize) {
-        self.bytes += bytes;
-        *self.uploads.entry(upload).or_default() += bytes;
-    }
-
-    fn remove(&mut self, upload: u64, bytes: usize) {
-        self.bytes -= bytes;
-        if let Some(held) = self.uploads.get_mut(&upload) {
-            *held -= bytes;
-            if *held == 0 {
-                self.uploads.remove(&upload);
-            }
-        }
-    }
-}
-
-/// The same as [`Budget::collectable`], by the whole budget.
-fn collectable(total: usize) -> usize {
-    total / 3
-}
-
-impl Share {
-    /// How large it is.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Whose it is.
-    pub(super) fn sharer(&self) -> Sharer {
-        self.sharer
-    }
-
-    /// Splits off so many bytes, or whatever is left.
-    pub(super) fn split(&mut self, bytes: usize) -> Self {
-        let bytes = bytes.min(self.bytes);
-        self.bytes -= bytes;
-        Self { pool: Arc::clone(&self.pool), sharer: self.sharer, bytes }
-    }
-
-    /// Joins what is held already: all of it is the one upload's that takes more.
-    pub(super) fn join(mut self, held: &mut Option<Self>) {
-        if let Some(before) = held.take() {
-            self.merge(before);
-        }
-        *held = Some(self);
-    }
-
-    /// Adds another share of the same loader to it, which this upload holds from now on.
-    pub(super) fn merge(&mut self, mut other: Self) {
-        let bytes = mem::take(&mut other.bytes);
-        self.pool.state.lock().pass_on(other.sharer, self.sharer, bytes);
-        self.bytes += bytes;
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
-            return;
-        }
-        let served = {
-            let mut state = self.pool.state.lock();
-            state.give_back(self.sharer, self.bytes);
-            state.serve()
-        };
-        // Outside of the lock: whoever has stopped waiting meanwhile drops the share, and so gives it on.
-        for Waiting { sharer, bytes, give, .. } in served {
-            let _ = give.send(Self { pool: Arc::clone(&self.pool), sharer, bytes });
-        }
     }
 }
 
