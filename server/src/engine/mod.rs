@@ -4,6 +4,7 @@
 //! write takes the `turn` and runs in `update`. What belongs to a session or an explicit transaction runs in
 //! its `workspace`.
 
+mod activity;
 mod answers;
 mod append;
 mod attached;
@@ -45,7 +46,6 @@ mod panics;
 mod permit;
 mod plans;
 mod posted;
-mod posted_views;
 mod quarantine;
 mod queries;
 mod reader;
@@ -91,13 +91,15 @@ pub use outage::Condition;
 pub use posted::{Posted, Posting};
 pub(crate) use queries::excerpt;
 pub use queries::{
-    Arguments, Input, NamedQuery, Page, Parameter, QueryCard, add_argument, arguments_of, page_of,
+    Arguments, Input, NamedQuery, Page, Parameter, QueryCard, add_argument, arguments_of, counted, page_of,
+    total_of,
 };
 pub use statement::{Description, Outcome, Statement};
 pub use workspace::{IdleLimits, Place, Workspace};
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use activity::{Activity, Caller, NOT_SHOWN, Registered, SessionCard, SessionDirectory, State};
 use attached::Attached;
 use catalog::Catalog;
 pub(crate) use catalog::MAX_NAME_BYTES;
@@ -226,6 +228,8 @@ struct Shared {
     reads: Arc<tokio::sync::Semaphore>,
     /// As many places for planning.
     planning: Arc<tokio::sync::Semaphore>,
+    /// Places of either kind for who looks at what goes on.
+    looking: [Arc<tokio::sync::Semaphore>; 2],
     /// Statements that go on although they were stopped.
     overdue: Arc<Overdue>,
     /// Cancelled when nobody waits for reads any longer.
@@ -237,6 +241,12 @@ struct Shared {
     /// The writers of the catalogs that the configuration attaches.
     attached: Attached,
     jobs: Jobs,
+}
+
+impl Options {
+    fn temporary_folder(&self) -> PathBuf {
+        self.temp_directory.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 impl Engine {
@@ -274,7 +284,8 @@ impl Engine {
                 overdue,
                 reads_end: CancellationToken::new(),
                 planning: Arc::new(tokio::sync::Semaphore::new(options.read_concurrency)),
-                turn: Turn::new(options.wait),
+                looking: [0, 1].map(|_| Arc::new(tokio::sync::Semaphore::new(activity::PLACES_TO_LOOK))),
+                turn: Turn::shown_by(database.activity.turn.clone(), options.wait),
                 ledger,
                 ledger_table,
                 options,
@@ -285,6 +296,11 @@ impl Engine {
                 jobs,
             }),
         })
+    }
+
+    /// Where files go that are gone with the process.
+    pub(crate) fn temporary_folder(&self) -> PathBuf {
+        self.shared.options.temporary_folder()
     }
 
     /// How long an upload may send nothing.
@@ -315,6 +331,11 @@ impl Engine {
     /// Uploads under way that are too large to be collected.
     pub fn bulk_uploads_in_progress(&self) -> usize {
         ingest::bulk_places(self.shared.options.queue_bytes) - self.shared.bulks.available_permits()
+    }
+
+    /// What goes on just now.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.shared.database.activity)
     }
 
     /// Closes the database and opens it again, as after a failure, for this reason. What runs ends with

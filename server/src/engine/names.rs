@@ -69,7 +69,8 @@ impl Engine {
     }
 }
 
-fn current(connection: &Connection) -> Result<Names> {
+/// What they mean on a connection.
+pub(crate) fn current(connection: &Connection) -> Result<Names> {
     Ok(Names {
         catalog: first_text(connection, "SELECT system.main.current_database()")?,
         schema: first_text(connection, "SELECT system.main.current_schema()")?,

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
+    activity::{self, State},
     batch_stream::CancelOnDrop,
     clock::{CommitClock, Stamp},
     database::{Database, INGEST_LISTING, JOBS_LISTING, Pooled},
@@ -74,7 +75,7 @@ impl Engine {
         statement: Statement,
         posted: Option<Posted>,
     ) -> Result<Option<BatchStream>> {
-        let permit = self.read_permit().await?;
+        let permit = self.read_permit_for(&statement.sql).await?;
         let database = Arc::clone(&self.shared.database);
         let cancel = CancelOnDrop::default();
         self.limit_read(&cancel.0);
@@ -96,9 +97,22 @@ impl Engine {
         self.place_of(&self.shared.reads).await
     }
 
+    /// The same for a statement that may be one that looks at what goes on.
+    pub(super) async fn read_permit_for(&self, sql: &str) -> Result<OwnedSemaphorePermit> {
+        let [looking, _] = &self.shared.looking;
+        self.place_of(if activity::looks(sql) { looking } else { &self.shared.reads }).await
+    }
+
+    /// The places where a statement may be planned.
+    pub(super) fn planning_places(&self, sql: &str) -> Arc<Semaphore> {
+        let [_, looking] = &self.shared.looking;
+        Arc::clone(if activity::looks(sql) { looking } else { &self.shared.planning })
+    }
+
     pub(super) async fn place_of(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
         let waited = self.shared.options.wait;
         let permits = self.shared.options.read_concurrency;
+        let _waiting = activity::enter(State::WaitsForPlace);
         permit::take(places, 1, waited, || Error::ReadBusy { permits, waited }).await
     }
 }
@@ -133,7 +147,9 @@ impl Read {
         let mut start = Some(start);
         let posted = posted.as_ref();
         let streamed = database.quarantine.guard(&self.statement.sql, || {
-            self.on_connection(database, posted, |connection| self.stream_on(connection, &mut start))
+            self.on_connection(database, posted, |connection, sql| {
+                self.stream_on(connection, sql, &mut start)
+            })
         });
         if let Err(error) = streamed {
             let error = match self.delivery.cancel.explain(error) {
@@ -148,16 +164,20 @@ impl Read {
         }
     }
 
-    /// Runs `work` on a connection of its own, where the posted rows are a view.
+    /// Runs `work` on a connection of its own, where the posted rows are a view, with the statement's text as it is to
+    /// be there.
     fn on_connection(
         &self,
         database: &Arc<Database>,
         posted: Option<&Posted>,
-        work: impl FnOnce(&mut Pooled) -> Result<()>,
+        work: impl FnOnce(&mut Pooled, &str) -> Result<()>,
     ) -> Result<()> {
+        let (names, sql) = (self.names.as_ref(), self.statement.sql.as_str());
         match posted {
-            Some(posted) => database.with_posted(posted.relation(self.names.as_ref()), posted, work),
-            None => work(&mut database.connection_with(self.names.as_ref())?),
+            Some(posted) => {
+                database.with_posted((posted, posted.relation(names)), self.clock.schemas(), sql, work)
+            }
+            None => work(&mut database.connection_with(names)?, sql),
         }
     }
 
@@ -180,9 +200,9 @@ impl Read {
     }
 
     fn run_again(&self, database: &Arc<Database>, posted: Option<&Posted>) -> Result<()> {
-        self.on_connection(database, posted, |connection| {
+        self.on_connection(database, posted, |connection, sql| {
             connection.begin_read()?;
-            let failed = self.run_for_nothing(connection);
+            let failed = self.run_for_nothing(connection, sql);
             if connection.end_read().is_err() {
                 connection.close();
             }
@@ -190,15 +210,15 @@ impl Read {
         })
     }
 
-    fn run_for_nothing(&self, connection: &Pooled) -> Result<()> {
-        let prepared = self.plan(connection)?;
+    fn run_for_nothing(&self, connection: &Pooled, sql: &str) -> Result<()> {
+        let prepared = self.plan(connection, sql)?;
         bind(&prepared, &self.statement, 0)?;
         self.delivery.cancel.while_running(prepared.interrupt(), || Ok(prepared.stream()?.discard()?))
     }
 
     /// Closes the connection where its state is not known afterwards.
-    fn stream_on(&self, connection: &mut Pooled, start: &mut Start) -> Result<()> {
-        let kept = self.clock.stamp().and_then(|now| connection.plans().take(&self.statement.sql, now));
+    fn stream_on(&self, connection: &mut Pooled, sql: &str, start: &mut Start) -> Result<()> {
+        let kept = self.clock.stamp().and_then(|now| connection.plans().take(sql, now));
         let kept = match kept {
             Some(plan) if plan.is_proven() => match self.reuse(&plan, start) {
                 Ok(Ran::Read) => {
@@ -219,9 +239,9 @@ impl Read {
         };
         let now = self.clock.stamp();
         connection.begin_read()?;
-        let outcome = self.plan_and_run(connection, kept, now, start);
+        let outcome = self.plan_and_run(connection, sql, kept, now, start);
         let ended = connection.end_read();
-        if ended.is_err() || sql::leaves_seed(&self.statement.sql) {
+        if ended.is_err() {
             connection.close();
             return outcome.map(|_| ());
         }
@@ -243,6 +263,7 @@ impl Read {
     fn plan_and_run(
         &self,
         connection: &mut Pooled,
+        sql: &str,
         described: Option<Plan>,
         now: Option<Stamp>,
         start: &mut Start,
@@ -261,7 +282,7 @@ impl Read {
                 }
             }
         }
-        let prepared = match self.plan(connection) {
+        let prepared = match self.plan(connection, sql) {
             Err(Error::SeveralSteps) => {
                 answer(start, Started::Writes);
                 return Ok(None);
@@ -277,13 +298,13 @@ impl Read {
         if matches!(ran, Ran::Writes) {
             answer(start, Started::Writes);
         }
-        let reusable = matches!(ran, Ran::Read) && is_reusable(&prepared, &self.statement.sql);
-        Ok(now.filter(|_| reusable).map(|now| Plan::new(&self.statement.sql, now, prepared).proven()))
+        let reusable = matches!(ran, Ran::Read) && is_reusable(&prepared, sql);
+        Ok(now.filter(|_| reusable).map(|now| Plan::new(sql, now, prepared).proven()))
     }
 
     /// Plans, which runs functions whose arguments are constants.
-    fn plan(&self, connection: &Pooled) -> Result<Prepared> {
-        plan_unless_stopped(connection, &self.statement.sql, &self.delivery.cancel)
+    fn plan(&self, connection: &Pooled, sql: &str) -> Result<Prepared> {
+        plan_unless_stopped(connection, sql, &self.delivery.cancel)
     }
 
     /// Runs a plan and delivers its rows, unless the clock has moved on from `made` when it starts.
@@ -312,10 +333,7 @@ impl Read {
 /// Whether a plan means the same when it runs again: one SELECT does, the last of the several statements
 /// that a PIVOT becomes does not.
 pub(super) fn is_reusable(prepared: &Prepared, sql: &str) -> bool {
-    prepared.kind() == StatementKind::Select
-        && !sql::pivots(sql)
-        && !sql::leaves_seed(sql)
-        && sql::statement_count(sql) == 1
+    prepared.kind() == StatementKind::Select && !sql::pivots(sql) && sql::statement_count(sql) == 1
 }
 
 fn answer(start: &mut Start, started: Started) {

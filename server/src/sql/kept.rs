@@ -1,10 +1,10 @@
 //! What no client takes away from the others, or puts something else in the place of: the database that is served, the
-//! catalogs that the configuration attaches, and the functions of DuckDB.
+//! catalogs that the configuration attaches, the functions and types of DuckDB, and what names mean.
 
 use super::{
-    Refusal,
+    INTERNAL_PREFIX, OWN_CATALOGS, Refusal,
     explained::behind,
-    lexer::{Token, tokens},
+    lexer::{Token, ranged, tokens},
     state::{is, starts_with},
     statements,
 };
@@ -30,24 +30,39 @@ impl Kept {
 
     /// Lets a text pass that leaves all of it as it is. The catalogs in which sources and named queries live are
     /// everybody's, and so are those that the configuration attaches: no client may take one away, or put something else
-    /// under its name. Nor may one detach the database that is served, or make its name ambiguous. `is_function` tells
-    /// whether DuckDB has a function of a name in lower case; it is asked of macros only.
+    /// under its name. Nor may one detach or replace the database that is served, or make a name ambiguous. `exists` tells
+    /// whether there is something of a name in lower case; it is asked only of names that a text gives.
     ///
     /// # Errors
-    /// [`Refusal::NotAllowed`]; those of `is_function`.
+    /// [`Refusal::NotAllowed`]; those of `exists`.
     pub(crate) fn check<E: From<Refusal>>(
         &self,
         text: &str,
-        is_function: impl Fn(&str) -> Result<bool, E>,
+        exists: impl Fn(Existing, &str) -> Result<bool, E>,
     ) -> Result<(), E> {
         let tokens = tokens(text);
         for statement in statements(&tokens).map(behind) {
+            if starts_with(statement, &["attach"]) {
+                for name in names_for_attached(text, statement)? {
+                    self.check_attached(&name)?;
+                    if exists(Existing::Schema, &name)? {
+                        return Err(ambiguous(&name, "a schema").into());
+                    }
+                }
+            }
             self.check_own(statement)?;
             check_catalogs(statement, &self.catalogs)?;
-            if let Some(name) = made_macro(statement)
-                && is_function(name)?
+            if let Some(name) = made_schema(statement)
+                && exists(Existing::Catalog, name)?
             {
-                return Err(in_place_of_function(name).into());
+                return Err(ambiguous(name, "an attached database").into());
+            }
+            for (words, existing) in [(MACROS, Existing::Function), (TYPES, Existing::Type)] {
+                if let Some(name) = made(statement, words)
+                    && exists(existing, name)?
+                {
+                    return Err(in_place_of(existing, name).into());
+                }
             }
         }
         Ok(())
@@ -69,25 +84,68 @@ impl Kept {
         }
         Ok(())
     }
+
+    /// Refuses a name that a database may not be attached by.
+    fn check_attached(&self, name: &str) -> Result<(), Refusal> {
+        if OF_SCHEMAS.contains(&name) {
+            return Err(ambiguous(name, "a schema"));
+        }
+        if name.starts_with(INTERNAL_PREFIX) {
+            return Err(Refusal::NotAllowed(format!(
+                "names that begin with {INTERNAL_PREFIX} are the server's own"
+            )));
+        }
+        let is_kept = self.own == name
+            || OWN_CATALOGS.contains(&name)
+            || self.catalogs.iter().any(|catalog| catalog == name);
+        if is_kept {
+            return Err(Refusal::NotAllowed(format!(
+                "{name} is a database of the server, which stays; say ATTACH ... AS and choose another name"
+            )));
+        }
+        Ok(())
+    }
 }
 
-/// A macro of the name of a function is called in its place, also by the server itself, and by all other clients.
-fn in_place_of_function(name: &str) -> Refusal {
+/// What a name may be of already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Existing {
+    /// A function of DuckDB or of an extension.
+    Function,
+    /// A type of theirs.
+    Type,
+    /// A schema of any catalog.
+    Schema,
+    /// A catalog.
+    Catalog,
+}
+
+const MACROS: &[&str] = &["macro", "function"];
+const TYPES: &[&str] = &["type"];
+
+/// A name that would be that of a catalog and of a schema.
+fn ambiguous(name: &str, what: &str) -> Refusal {
     Refusal::NotAllowed(format!(
-        "{name} is a function of DuckDB's own, which the macro would replace for every client; choose another name"
+        "{name} is the name of {what} already, and names that begin with it would be ambiguous for every client; choose \
+         another name"
+    ))
+}
+
+/// A macro is called in the place of a function of its name, also by the server itself, and by all other clients; and so it
+/// is with types.
+fn in_place_of(existing: Existing, name: &str) -> Refusal {
+    let (what, of) = match existing {
+        Existing::Type => ("type", "type"),
+        _ => ("function", "macro"),
+    };
+    Refusal::NotAllowed(format!(
+        "{name} is a {what} of DuckDB's own, which the {of} would replace for every client; choose another name"
     ))
 }
 
 /// Refuses to attach or detach what is kept under such a name, and to make a schema that is called so.
 pub(super) fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
     let named = taken_or_given(statement);
-    if starts_with(statement, &["attach"])
-        && let Some(name) = named.iter().find(|name| OF_SCHEMAS.contains(name))
-    {
-        return Err(Refusal::NotAllowed(format!(
-            "a database called {name} would make the schema of that name ambiguous for every client; choose another name"
-        )));
-    }
     match named.iter().find(|word| kept.iter().any(|name| name.as_ref() == **word)) {
         Some(name) => Err(Refusal::NotAllowed(format!(
             "{name} is where the server keeps what its configuration declares; choose another name"
@@ -106,7 +164,8 @@ fn taken_or_given(statement: &[Token]) -> Vec<&str> {
         })
         .collect();
     match words.first() {
-        Some(&("detach" | "attach")) => words[1..].to_vec(),
+        Some(&"detach") => words[1..].to_vec(),
+        Some(&"attach") => given_to_attached(statement).into_iter().collect(),
         // A schema inside of a catalog has its own name last.
         Some(&"create") if words.iter().take(4).any(|word| *word == "schema") => {
             words[words.len() - 1..].to_vec()
@@ -115,18 +174,56 @@ fn taken_or_given(statement: &[Token]) -> Vec<&str> {
     }
 }
 
-/// The name of the macro that a statement makes: `CREATE [OR REPLACE] [TEMPORARY] MACRO [IF NOT EXISTS] a.b.name(...)`.
-fn made_macro(statement: &[Token]) -> Option<&str> {
+/// The name that an ATTACH gives.
+fn given_to_attached(statement: &[Token]) -> Option<&str> {
+    let behind = statement.iter().position(|token| is(token, "as"))? + 1;
+    name_of(statement.get(behind)?)
+}
+
+/// The names that an ATTACH may give to a database: the one behind AS, or one of those that DuckDB may take out of the path.
+fn names_for_attached(text: &str, statement: &[Token]) -> Result<Vec<String>, Refusal> {
+    if let Some(name) = given_to_attached(statement) {
+        return Ok(vec![name.to_owned()]);
+    }
+    let literals = ranged(text).filter(|(token, _)| *token == Token::Literal).map(|(_, place)| &text[place]);
+    let mut names = Vec::new();
+    for literal in literals {
+        let path = literal.strip_prefix('\'').and_then(|path| path.strip_suffix('\''));
+        let path = path.filter(|path| !path.contains('\'')).ok_or_else(|| {
+            Refusal::NotAllowed("the path gives the database its name; say ATTACH ... AS and the name".into())
+        })?;
+        let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
+        names.extend(last.split(['.', ':', '?', '=', ' ']).map(str::to_lowercase));
+    }
+    Ok(names)
+}
+
+/// The name of the schema that a statement makes.
+fn made_schema(statement: &[Token]) -> Option<&str> {
+    let is_create = starts_with(statement, &["create"]);
+    let name = taken_or_given(statement).pop().filter(|_| is_create)?;
+    // One inside of a named catalog is told by that.
+    let is_bare = !statement.contains(&Token::Punctuation('.'));
+    is_bare.then_some(name)
+}
+
+/// The name of what a statement makes: `CREATE [OR REPLACE] [TEMPORARY] MACRO [IF NOT EXISTS] a.b.name(...)`, or
+/// `... TYPE ... name AS`.
+fn made<'a>(statement: &'a [Token], kinds: &[&str]) -> Option<&'a str> {
     const BETWEEN: [&str; 6] = ["or", "replace", "temporary", "temp", "local", "global"];
     if !starts_with(statement, &["create"]) {
         return None;
     }
-    let behind = statement[1..].iter().position(|token| !BETWEEN.iter().any(|word| is(token, word)))?;
-    if !starts_with(&statement[1 + behind..], &["macro", "function"]) {
+    let kind = 1 + statement[1..].iter().position(|token| !BETWEEN.iter().any(|word| is(token, word)))?;
+    if !kinds.iter().any(|word| is(&statement[kind], word)) {
         return None;
     }
-    let name = statement.iter().position(|token| *token == Token::Punctuation('('))?.checked_sub(1)?;
-    match statement.get(name)? {
+    let ends = |token: &Token| *token == Token::Punctuation('(') || is(token, "as");
+    name_of(&statement[statement.iter().position(ends)?.checked_sub(1)?])
+}
+
+fn name_of(token: &Token) -> Option<&str> {
+    match token {
         Token::Word(name) | Token::Quoted(name) => Some(name),
         _ => None,
     }
@@ -136,8 +233,16 @@ fn made_macro(statement: &[Token]) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// There is a schema `sales`, a catalog `side`, and functions and types of DuckDB.
     fn check(text: &str) -> Result<(), Refusal> {
-        Kept::new("Db", ["Lake"]).check(text, |name| Ok(["count", "duckdb_columns"].contains(&name)))
+        Kept::new("Db", ["Lake"]).check(text, |existing, name| {
+            Ok(match existing {
+                Existing::Function => ["count", "duckdb_columns"].contains(&name),
+                Existing::Type => name == "json",
+                Existing::Schema => name == "sales",
+                Existing::Catalog => name == "side",
+            })
+        })
     }
 
     #[test]
@@ -147,9 +252,22 @@ mod tests {
             "detach database if exists \"DB\"",
             "SELECT 1; DETACH Lake",
             "ATTACH 'x' AS lake",
+            "ATTACH OR REPLACE '/x/y.db' AS db",
+            "ATTACH OR REPLACE DATABASE '/x/y.db' AS \"DB\" (READ_ONLY)",
+            "ATTACH OR REPLACE '/x/Lake.db'",
+            "ATTACH IF NOT EXISTS 'db.x.duckdb'",
+            "ATTACH 'sqlite:lake'",
+            "ATTACH '/x/sources.db'",
+            "ATTACH E'/x/l\\x61ke.db'",
+            "ATTACH $$/x/y.db$$",
+            "ATTACH '/x/__merganser_x.db'",
+            "ATTACH '/x/information_schema.db'",
+            "ATTACH '/x/sales.db'",
+            "ATTACH ':memory:' AS Sales",
             "CREATE SCHEMA db",
             "EXPLAIN ANALYZE CREATE SCHEMA db",
             "create schema if not exists \"DB\"",
+            "CREATE SCHEMA side",
             "ATTACH ':memory:' AS information_schema",
             "ATTACH ':memory:' AS \"Main\"",
         ] {
@@ -157,8 +275,12 @@ mod tests {
         }
         for sql in [
             "DETACH other",
+            "ATTACH '/db/lake/other.db'",
+            "ATTACH OR REPLACE E'/x/y' AS other (TYPE duckdb)",
+            "ATTACH ':memory:'",
             "CREATE SCHEMA other",
             "CREATE SCHEMA db.other",
+            "CREATE SCHEMA other.side",
             "SELECT 'detach db'",
             "FROM main.t",
         ] {
@@ -167,19 +289,23 @@ mod tests {
     }
 
     #[test]
-    fn no_macro_replaces_a_function() {
+    fn nothing_of_duckdbs_is_replaced() {
         for sql in [
             "CREATE MACRO count(x) AS 7",
             "create or replace temp macro \"Count\"(x) AS 7",
             "CREATE FUNCTION main.duckdb_columns() AS TABLE SELECT 1",
             "SELECT 1; CREATE MACRO IF NOT EXISTS db.main.count() AS 7",
+            "CREATE TYPE json AS DOUBLE",
+            "create temp type if not exists main.\"JSON\" as enum ('a')",
         ] {
             assert!(matches!(check(sql), Err(Refusal::NotAllowed(_))), "{sql}");
         }
         for sql in [
             "CREATE MACRO mine(x) AS count(x)",
+            "CREATE TYPE mine AS STRUCT(json JSON)",
             "CREATE TABLE count (x INTEGER)",
             "CREATE TABLE macro (x INTEGER)",
+            "CREATE TABLE type AS SELECT 1 AS json",
         ] {
             assert_eq!(check(sql), Ok(()), "{sql}");
         }

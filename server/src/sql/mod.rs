@@ -4,22 +4,28 @@
 
 mod backup;
 mod copy;
+mod ending;
 mod exclusion;
 mod explained;
 mod job;
 mod kept;
 mod lexer;
 mod placeholder;
+mod references;
 mod state;
+mod view;
 
 pub(crate) use backup::backup;
 pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
+pub(crate) use ending::{Ending, ending};
 pub(crate) use exclusion::{Exclusion, exclusion};
 pub(crate) use job::{Job, job};
-pub(crate) use kept::Kept;
+pub(crate) use kept::{Existing, Kept};
 use lexer::{Token, ranged, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
+pub(crate) use references::{References, Spelled};
 pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
+pub(crate) use view::view_parts;
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.
 pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
@@ -113,7 +119,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
 
 /// True for a statement of this server's own, which DuckDB does not know.
 pub(crate) fn is_own(text: &str) -> bool {
-    backup(text).is_some() || job(text).is_some()
+    backup(text).is_some() || job(text).is_some() || ending(text).is_some()
 }
 
 /// How many statements a text holds, as separated by semicolons.
@@ -142,15 +148,11 @@ pub(crate) fn mentions(text: &str, word: &str) -> bool {
     mentions_any(text, &[word])
 }
 
-fn mentions_any(text: &str, words: &[&str]) -> bool {
+/// The same of any of several words.
+pub(crate) fn mentions_any(text: &str, words: &[&str]) -> bool {
     tokens(text).iter().any(
         |token| matches!(token, Token::Word(found) | Token::Quoted(found) if words.contains(&found.as_str())),
     )
-}
-
-/// True when random numbers on the connection follow from a seed afterwards.
-pub(crate) fn leaves_seed(text: &str) -> bool {
-    mentions(text, "setseed")
 }
 
 /// True when DuckDB may make types of the values of a query, and several statements of it.

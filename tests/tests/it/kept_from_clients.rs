@@ -56,6 +56,43 @@ async fn the_database_that_is_served_stays_attached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_attached_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    let served = texts(&client, "SELECT current_database()").await.unwrap().remove(0);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    client.execute("CREATE SCHEMA sales; CREATE TABLE sales.t AS SELECT 1::BIGINT AS x").await.unwrap();
+    let file = |name: &str| format!("'{}'", folder.path().join(name).display());
+    for sql in [
+        format!("ATTACH OR REPLACE {} AS {served}", file("other.db")),
+        format!("ATTACH OR REPLACE {}", file(&format!("{served}.db"))),
+        format!("ATTACH {}", file("information_schema.db")),
+        format!("ATTACH {}", file("sales.db")),
+        "ATTACH ':memory:' AS sales".into(),
+    ] {
+        is_refused(&client, &sql).await;
+    }
+    client.execute(&format!("ATTACH {}", file("side.db"))).await.unwrap();
+    is_refused(&client, "CREATE SCHEMA side").await;
+    assert_eq!(integer(&server.client().await, "SELECT x FROM sales.t").await, 1);
+    let again = put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    assert!(again.duplicate);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_type_takes_the_place_of_one_that_others_use() {
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    is_refused(&client, "CREATE TYPE json AS DOUBLE").await;
+    is_refused(&client, "CREATE TEMP TYPE main.\"JSON\" AS INTEGER").await;
+    client.execute("CREATE TYPE mood AS ENUM ('good', 'bad')").await.unwrap();
+    assert_eq!(texts(&client, "SELECT ('{\"a\": 1.50}'::JSON)::VARCHAR").await.unwrap(), ["{\"a\": 1.50}"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_the_operators() {
     let server = TestServer::start().await;
     let client = server.client().await;

@@ -11,10 +11,11 @@ use super::{INGEST_LISTING, JOBS_LISTING, pool::Idle, settings};
 use crate::{
     engine::{
         Error, Exports, Options, Result,
+        activity::{self, Activity, SESSIONS_LISTING, STATEMENTS_LISTING},
         answers::first_text,
         database_file,
         ffi::{
-            self, Connection, DuckError, Pulse, ScanRegistry, attach_views, register_listing,
+            self, Connection, DuckError, Pulse, ScanRegistry, attach_views, forbid_setseed, register_listing,
             register_read_arrow, register_recast, register_scan,
         },
         jobs::{self, JobStatuses},
@@ -22,7 +23,7 @@ use crate::{
         ledger::{self, Ledgers},
         log_head,
         names::Names,
-        posted_views::PostedViews,
+        posted::PostedViews,
         queries::{self, Queries},
         replay,
     },
@@ -60,6 +61,7 @@ impl Instance {
         scans: &Arc<ScanRegistry>,
         ledgers: &Ledgers,
         job_statuses: &JobStatuses,
+        activity: &Arc<Activity>,
     ) -> Result<(Self, HashSet<String>)> {
         if let Some(path) = &options.path {
             database_file::check(path)?;
@@ -75,9 +77,11 @@ impl Instance {
         // Views of the start-up SQL may list them, though the queries are checked after that.
         let checked = Arc::<OnceLock<Queries>>::default();
         register(&connection, scans, ledgers, job_statuses, Arc::clone(&checked))?;
+        register_activity(&connection, activity)?;
         if !options.read_only {
             attach_views(&connection)?;
         }
+        forbid_setseed(&connection)?;
         settings::pin(&connection)?;
         if !options.lake.catalogs.is_empty() {
             connection.execute(NO_SIMILAR_NAMES)?;
@@ -156,6 +160,17 @@ fn register(
     register_listing(connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
     let rows = Arc::new(move || queries::listing(checked.get().map_or(&[], |queries| queries)));
     register_listing(connection, QUERIES_LISTING, queries::listing_schema(), rows)?;
+    Ok(())
+}
+
+/// Registers the functions that list what goes on.
+fn register_activity(connection: &Connection, activity: &Arc<Activity>) -> Result<()> {
+    let listed = Arc::clone(activity);
+    let rows = Arc::new(move || activity::statements(&listed));
+    register_listing(connection, STATEMENTS_LISTING, activity::statements_schema(), rows)?;
+    let listed = Arc::clone(activity);
+    let rows = Arc::new(move || activity::sessions(&listed));
+    register_listing(connection, SESSIONS_LISTING, activity::sessions_schema(), rows)?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ pub(super) use self::instance::Instance;
 pub(crate) use self::pool::Pooled;
 use super::{
     Options, Result,
+    activity::Activity,
     answers::first_text,
     disk::DiskRoom,
     ffi::{BatchView, Connection, ScanRegistry},
@@ -22,7 +23,7 @@ use super::{
     log_head,
     open_writes::OpenWrites,
     outage::Standing,
-    posted_views::PostedViews,
+    posted::PostedViews,
     quarantine::Quarantine,
     queries::Queries,
 };
@@ -45,6 +46,8 @@ pub(crate) struct Database {
     pub(crate) ledgers: Ledgers,
     /// The jobs, as clients see them.
     pub(crate) job_statuses: JobStatuses,
+    /// What goes on just now.
+    pub(crate) activity: Arc<Activity>,
     /// The named queries.
     pub(crate) queries: Queries,
     /// Texts of clients that are refused for a while; it outlives the instance that they have failed.
@@ -64,9 +67,10 @@ impl Database {
     /// Opens the database for the first time.
     pub(crate) fn open(options: &Options) -> Result<Self> {
         let scans = Arc::default();
+        let activity = Arc::<Activity>::default();
         let (ledger, ledgers) = (SharedLedger::default(), Ledgers::default());
         let job_statuses = JobStatuses::default();
-        let (instance, attached) = Instance::open(options, &scans, &ledgers, &job_statuses)?;
+        let (instance, attached) = Instance::open(options, &scans, &ledgers, &job_statuses, &activity)?;
         ledgers.lock().insert(instance.catalog.clone(), Arc::clone(&ledger));
         Ok(Self {
             scans,
@@ -76,6 +80,7 @@ impl Database {
             ledger,
             ledgers,
             job_statuses,
+            activity,
             queries: Arc::clone(&instance.queries),
             quarantine: Arc::default(),
             attached: RwLock::new(attached),

@@ -18,7 +18,7 @@ use crate::{
         names::Names,
         plans::Plans,
     },
-    sql::{literal, mentions},
+    sql::{Existing, literal, mentions},
 };
 
 /// Connections kept open for the next statement. Connecting costs about 0.1 ms.
@@ -146,7 +146,7 @@ impl Pooled {
     /// Refuses a text that would take away what is served, or what the configuration attaches.
     pub(crate) fn keep_catalogs(&self, sql: &str) -> Result<()> {
         let instance = self.instance.upgrade().ok_or(Error::EngineDown)?;
-        instance.kept.check(sql, |name| is_function(self, name))
+        instance.kept.check(sql, |existing, name| exists(self, existing, name))
     }
 
     /// Pins the schemas of the lakes in which a text may make or change tables, for the transaction that is open here.
@@ -229,12 +229,15 @@ fn set_names(connection: &Connection, instance: &Weak<Instance>, names: Option<&
     Ok(())
 }
 
-/// Whether DuckDB, or an extension that is loaded, has a function of this name. It is asked beside the connection, whatever
-/// state its transaction is in.
-fn is_function(connection: &Connection, name: &str) -> Result<bool> {
-    let sql = format!(
-        "SELECT count(*)::VARCHAR FROM system.main.duckdb_functions() WHERE internal AND lower(function_name) = {}",
-        literal(name)
-    );
+/// Whether there is something of this name already, or DuckDB or an extension that is loaded has it. It is asked beside the
+/// connection, whatever state its transaction is in.
+fn exists(connection: &Connection, existing: Existing, name: &str) -> Result<bool> {
+    let list = match existing {
+        Existing::Function => "functions() WHERE internal AND lower(function_name)",
+        Existing::Type => "types() WHERE internal AND lower(type_name)",
+        Existing::Schema => "schemas() WHERE lower(schema_name)",
+        Existing::Catalog => "databases() WHERE lower(database_name)",
+    };
+    let sql = format!("SELECT count(*)::VARCHAR FROM system.main.duckdb_{list} = {}", literal(name));
     Ok(first_text(&connection.beside()?, &sql)? != "0")
 }

@@ -1,6 +1,6 @@
 //! A named query is checked before anybody can call it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use arrow_schema::{Schema, SchemaRef};
 
@@ -9,6 +9,7 @@ use crate::{
     engine::{
         Exports,
         ffi::{Connection, Prepared},
+        posted::Redirects,
         statement::prepare_one,
         types,
     },
@@ -37,10 +38,14 @@ pub struct QueryCard {
 /// Plans the query with typed parameters.
 pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<QueryCard> {
     check_types(query, connection)?;
+    let mut redirects = Redirects::default();
     if let Some(input) = &query.input {
         connection.execute(&input.create_sql()).map_err(|error| wrong(query, error.message))?;
+        redirects =
+            Redirects::make(connection, &input.name).map_err(|error| wrong(query, error.to_string()))?;
     }
-    let checked = plan(query, connection);
+    let checked = plan(query, connection, &redirects);
+    redirects.clear(connection)?;
     let mut input_schema = Arc::new(Schema::empty());
     if let Some(input) = &query.input {
         let table = format!("temp.main.{}", quote(&input.name));
@@ -60,13 +65,20 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
 }
 
 /// The statement and the columns of its result.
-fn plan(query: &NamedQuery, connection: &Connection) -> Result<(String, SchemaRef)> {
+fn plan(query: &NamedQuery, connection: &Connection, redirects: &Redirects) -> Result<(String, SchemaRef)> {
+    let over_rows = |sql: &str| {
+        let sql = with_examples(query, sql);
+        redirects
+            .of_query(connection, &sql)
+            .map(Cow::into_owned)
+            .map_err(|error| wrong(query, error.to_string()))
+    };
     let sql = replace_placeholders(&query.sql, |name| with_type(query, name, &format!("${name}")));
-    let prepared = reading(query, &with_examples(query, &sql), connection)?;
+    let prepared = reading(query, &over_rows(&sql)?, connection)?;
     let schema = columns_of(query, &prepared)?;
     let sql = returning(query, &sql, &schema)?;
     casts::check(query, &prepared, connection)?;
-    let schema = schema_of(query, &with_examples(query, &sql), connection)?;
+    let schema = schema_of(query, &over_rows(&sql)?, connection)?;
     Ok((sql, schema))
 }
 
@@ -149,6 +161,10 @@ fn check_types(query: &NamedQuery, connection: &Connection) -> Result<()> {
             &format!("parameter {}", parameter.name),
             &format!("CAST({value} AS {})", parameter.data_type),
         )?;
+        // The cast rounds; a caller could not give such a value.
+        parameter.default.as_ref().map_or(Ok(()), |value| {
+            parameter.checked(value.text()).map(drop).map_err(|error| wrong(query, error.to_string()))
+        })?;
     }
     for (column, data_type) in query.returns.iter().flatten() {
         check(&format!("returns {column}"), &format!("CAST(NULL AS {data_type})"))?;

@@ -1,6 +1,4 @@
--- The posted animals with what is known of their species.
--- `animals` has neither ref() nor source(): these write the name of the database before it, and then it would mean
--- the empty table and never the rows of a request.
+-- The animals with what is known of their species. Where animals are posted, the source is these.
 select
     a.name,
     a.species,
@@ -9,5 +7,5 @@ select
     s.diet,
     s.typical_kilograms,
     s.feed_grams_per_kilogram
-from animals as a
+from {{ source('zoo', 'animals') }} as a
 left join {{ ref('species') }} as s on s.species = a.species
