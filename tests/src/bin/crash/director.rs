@@ -213,10 +213,12 @@ impl Course {
             let Kills { rounds, kills, met } = self.tally.of(moment);
             println!("{:<18} {rounds:>8} {kills:>8} {met:>8}", moment.name());
         }
-        let Verdict { acknowledged, upserts, upserted_together, answers_lost, repeated, .. } = verdict;
+        let Verdict { acknowledged, streamed, upserts, upserted_together, answers_lost, repeated, .. } =
+            verdict;
         println!(
             "\n{acknowledged} units acknowledged in {:.0} s; {answers_lost} of them were committed before a crash \
              that kept their answer; {repeated} sent once more\n\
+             {streamed} of them over long streams\n\
              {upserts} of them upserts, {upserted_together} of these committed with another loader's",
             elapsed.as_secs_f64()
         );

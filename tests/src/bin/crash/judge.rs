@@ -19,7 +19,7 @@ use crate::{
     latest::{self, Latest},
     ledger::{self, Last},
     report::Question,
-    unit::{BULK_EVERY, Kind, LOADERS, Sums, TABLE, Unit},
+    unit::{Kind, LOADERS, Sums, TABLE, Unit},
     verdict::Verdict,
 };
 
@@ -40,16 +40,16 @@ pub(crate) async fn run(bench: Bench) -> Result<ExitCode, Failure> {
     let kept = Arc::new(Mutex::new(Kept::new(&bench.log)?));
     tokio::spawn(listen(listener, kept.clone()));
     println!("listening");
-    // Units of loaders that append small and large ones up to here have been compared.
-    let mut compared = [0, 0];
+    // Of each loader that appends, units up to here have been compared.
+    let mut compared = [0; LOADERS as usize];
     while let Some(question) = next_question().await? {
         let after = match serde_json::from_str(&question)? {
             Question::Compare => compared,
-            Question::CompareAll => [0, 0],
+            Question::CompareAll => [0; LOADERS as usize],
         };
         let standings = kept.lock().await.standings();
-        let rows = compare(&bench.server, after, &kept).await?;
-        compared = [Kind::Append, Kind::BulkAppend].map(|kind| least(&standings, kind));
+        let rows = compare(&bench.server, &after, &kept).await?;
+        compared = standings.map(|standing| standing.acknowledged);
         let verdict = together(rows, &kept.lock().await.answers);
         println!("{}", serde_json::to_string(&verdict)?);
     }
@@ -88,16 +88,9 @@ async fn hear(loader: impl AsyncRead + Unpin, kept: &Mutex<Kept>) -> Result<(), 
     Ok(())
 }
 
-/// The units that all loaders of a kind have had acknowledged.
-fn least(standings: &[Standing], kind: Kind) -> u64 {
-    let of_kind = (0..).zip(standings).filter(|(loader, _)| Kind::of(*loader) == kind);
-    of_kind.map(|(_, standing)| standing.acknowledged).min().unwrap_or_default()
-}
-
-/// Compares the units after these numbers, of loaders that append small and large units, and what all upserts have
-/// left. Loaders may go on meanwhile: what was acknowledged before the question was asked must be there, and whatever
+/// Compares the units after these numbers, a number for each loader that appends, and what all upserts have left. Loaders may go on meanwhile: what was acknowledged before the question was asked must be there, and whatever
 /// is there must be whole.
-async fn compare(server: &str, after: [u64; 2], kept: &Mutex<Kept>) -> Result<Verdict, Failure> {
+async fn compare(server: &str, after: &[u64], kept: &Mutex<Kept>) -> Result<Verdict, Failure> {
     let standings = kept.lock().await.standings();
     let client = Client::connect(server).await?;
     let ledger_before = ledger::last_units(&client).await?;
@@ -112,12 +105,10 @@ async fn compare(server: &str, after: [u64; 2], kept: &Mutex<Kept>) -> Result<Ve
 
     let mut verdict = Verdict::default();
     for (loader, Standing { acknowledged, .. }) in (0..).zip(standings.iter().copied()) {
-        let kind = Kind::of(loader);
-        if kind.upserts() {
+        if Kind::of(loader).upserts() {
             latest.examine(loader, acknowledged, &mut verdict);
         } else {
-            let after = after[usize::from(kind.is_bulk())];
-            verdict.expect(loader, after + 1..=acknowledged, &appended);
+            verdict.expect(loader, after[loader as usize] + 1..=acknowledged, &appended);
         }
         let [before, after] = [&ledger_before, &ledger_after].map(|ledger| ledger[loader as usize]);
         let table = tables[loader as usize];
@@ -137,11 +128,10 @@ async fn compare(server: &str, after: [u64; 2], kept: &Mutex<Kept>) -> Result<Ve
 }
 
 /// What those have left that append, unit by unit.
-async fn appended(client: &Client, [small, bulk]: [u64; 2]) -> Result<HashMap<Unit, Sums>, Failure> {
-    let is_bulk = format!("loader % {BULK_EVERY} = {}", BULK_EVERY - 1);
+async fn appended(client: &Client, after: &[u64]) -> Result<HashMap<Unit, Sums>, Failure> {
     let sql = format!(
         "SELECT loader, sequence, count(*), sum(part)::BIGINT, sum(value)::BIGINT FROM {TABLE} \
-         WHERE sequence > CASE WHEN {is_bulk} THEN {bulk} ELSE {small} END GROUP BY loader, sequence"
+         WHERE sequence > {after:?}[loader + 1] GROUP BY loader, sequence"
     );
     let batches: Vec<RecordBatch> = client.query(&sql).await?.try_collect().await?;
     let mut found = HashMap::new();
@@ -168,6 +158,7 @@ fn together(rows: Verdict, answers: &Verdict) -> Verdict {
     Verdict {
         wrong_answers: rows.wrong_answers + answers.wrong_answers,
         acknowledged: answers.acknowledged,
+        streamed: answers.streamed,
         upserts: answers.upserts,
         upserted_together: answers.upserted_together,
         answers_lost: answers.answers_lost,

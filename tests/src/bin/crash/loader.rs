@@ -1,23 +1,19 @@
 //! The loaders: each sends one unit after the other, every one until it is acknowledged, whatever becomes of the
-//! server meanwhile, and reports each acknowledgement to the judge.
+//! server meanwhile, and reports each acknowledgement to the judge. Those that are here send a unit a call.
 
 use std::{
     io::Write,
     path::PathBuf,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
 use clap::Args;
-use futures::{Stream, StreamExt, future::try_join_all, stream};
+use futures::{Stream, StreamExt, future::try_join_all};
 use merganser::{Error, IngestAck};
 use merganser_tests::put_streamed;
-use tokio::{io::AsyncWriteExt, net::UnixStream};
+use tokio::{io::AsyncWriteExt, net::UnixStream, sync::watch};
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
@@ -27,7 +23,8 @@ use crate::{
     Failure, latest,
     numbers::mixed,
     report::{Answer, Report},
-    unit::Unit,
+    stream,
+    unit::{Kind, Unit},
 };
 
 /// The header with a unit's key.
@@ -35,13 +32,13 @@ const KEY: &str = "x-merganser-ingest-key";
 /// The header with what rows are matched by.
 const MERGE_KEYS: &str = "x-merganser-merge-keys";
 /// One unit in so many is sent once more although it was acknowledged.
-const REPEAT_EVERY: u64 = 16;
+pub(crate) const REPEAT_EVERY: u64 = 16;
 /// Between two attempts. A server that was killed is back within some hundred milliseconds.
-const PAUSE: Duration = Duration::from_millis(15);
+pub(crate) const PAUSE: Duration = Duration::from_millis(15);
 /// How long a bulk upload rests in its middle, so that there is a middle in which to kill.
 const REST: Duration = Duration::from_millis(20);
 /// How long a loader that was released goes on without a server.
-const LEAVE: Duration = Duration::from_secs(10);
+pub(crate) const LEAVE: Duration = Duration::from_secs(10);
 /// An answer that takes longer never comes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,13 +58,12 @@ pub(crate) struct Assignment {
 /// The part `loader`: loads until stdin ends, and then up to the acknowledgement of the units under way. Prints a
 /// line whenever a bulk upload is in its middle.
 pub(crate) async fn run(assignment: Assignment) -> Result<ExitCode, Failure> {
-    let released = Arc::new(AtomicBool::new(false));
+    let (release, released) = watch::channel(false);
     let stdin = {
-        let released = released.clone();
         tokio::task::spawn_blocking(move || {
             // A stdin that cannot be read has no director behind it either.
             let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-            released.store(true, Ordering::Relaxed);
+            release.send_replace(true);
         })
     };
     let mut loaders = Vec::new();
@@ -81,7 +77,7 @@ pub(crate) async fn run(assignment: Assignment) -> Result<ExitCode, Failure> {
             released: released.clone(),
             interrupted: false,
         };
-        loaders.push(loader.load());
+        loaders.push(loader.load(&assignment.server));
     }
     try_join_all(loaders).await?;
     stdin.await?;
@@ -89,21 +85,28 @@ pub(crate) async fn run(assignment: Assignment) -> Result<ExitCode, Failure> {
 }
 
 /// One loader.
-struct Loader {
-    number: u64,
+pub(crate) struct Loader {
+    pub(crate) number: u64,
     flight: FlightServiceClient<Channel>,
     judge: UnixStream,
     /// Whether to begin no further unit.
-    released: Arc<AtomicBool>,
+    pub(crate) released: watch::Receiver<bool>,
     /// Whether the last unit took more than one attempt.
     interrupted: bool,
 }
 
 impl Loader {
     /// Loads until released, or until the server answers what no crash excuses.
-    async fn load(mut self) -> Result<(), Failure> {
+    async fn load(self, server: &str) -> Result<(), Failure> {
+        match Kind::of(self.number) {
+            Kind::StreamedAppend => stream::load(self, server).await,
+            _ => self.load_by_calls().await,
+        }
+    }
+
+    async fn load_by_calls(mut self) -> Result<(), Failure> {
         for sequence in 1.. {
-            if self.released.load(Ordering::Relaxed) {
+            if *self.released.borrow() {
                 break;
             }
             let unit = Unit { loader: self.number, sequence };
@@ -117,11 +120,18 @@ impl Loader {
                 mixed(self.number << 32 ^ sequence).is_multiple_of(REPEAT_EVERY).then_some(unit)
             };
             if let Some(again) = again {
-                let Some(answer) = self.settled(again).await? else { break };
-                self.report(&Report::Repeated(answer)).await?;
+                self.repeat(again).await?;
             }
         }
         Ok(())
+    }
+
+    /// Sends a unit once more that was acknowledged.
+    pub(crate) async fn repeat(&mut self, unit: Unit) -> Result<(), Failure> {
+        match self.settled(unit).await? {
+            Some(answer) => self.report(&Report::Repeated(answer)).await,
+            None => Ok(()),
+        }
     }
 
     /// Sends a unit until it is acknowledged; `None` when it is refused for good, which the
@@ -139,12 +149,10 @@ impl Loader {
                 Err(error) => error,
             };
             if !may_be_sent_again(&error) {
-                let Unit { loader, sequence } = unit;
-                let error = error.to_string();
-                self.report(&Report::Refused { loader, sequence, error }).await?;
+                self.refused(unit.sequence, &error).await?;
                 return Ok(None);
             }
-            if self.released.load(Ordering::Relaxed) && begun.elapsed() > LEAVE {
+            if *self.released.borrow() && begun.elapsed() > LEAVE {
                 return Ok(None);
             }
             self.interrupted = true;
@@ -163,7 +171,13 @@ impl Loader {
         }
     }
 
-    async fn report(&mut self, report: &Report) -> Result<(), Failure> {
+    /// Tells the judge of an answer that no crash excuses.
+    pub(crate) async fn refused(&mut self, sequence: u64, error: &Error) -> Result<(), Failure> {
+        let (loader, error) = (self.number, error.to_string());
+        self.report(&Report::Refused { loader, sequence, error }).await
+    }
+
+    pub(crate) async fn report(&mut self, report: &Report) -> Result<(), Failure> {
         let mut line = serde_json::to_vec(report)?;
         line.push(b'\n');
         Ok(self.judge.write_all(&line).await?)
@@ -173,7 +187,7 @@ impl Loader {
 /// The messages of a unit. In the middle of a bulk upload it rests, and the director is told.
 fn paced(unit: Unit, messages: Vec<FlightData>) -> impl Stream<Item = FlightData> + Send + 'static {
     let middle = if unit.kind().is_bulk() { messages.len() / 2 } else { usize::MAX };
-    stream::iter(messages).enumerate().then(move |(at, message)| async move {
+    futures::stream::iter(messages).enumerate().then(move |(at, message)| async move {
         if at == middle {
             // A director that has gone needs no word; stdin tells.
             let _ = writeln!(std::io::stdout(), "a bulk upload is under way");

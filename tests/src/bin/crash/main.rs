@@ -16,6 +16,7 @@ mod moment;
 mod numbers;
 mod report;
 mod server;
+mod stream;
 mod tally;
 mod unit;
 mod verdict;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Report {
     /// A unit was acknowledged.
     Acknowledged(Answer),
+    /// All units of a stream up to one were acknowledged.
+    AcknowledgedUpTo(UpTo),
     /// A unit that had been acknowledged was sent once more, and acknowledged again.
     Repeated(Answer),
     /// A unit was answered with what no crash excuses.
@@ -29,6 +31,17 @@ pub(crate) struct Answer {
     pub(crate) rows: u64,
     pub(crate) commit: u64,
     pub(crate) duplicate: bool,
+}
+
+/// The acknowledgement of one unit of a stream, and of those before it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct UpTo {
+    pub(crate) loader: u64,
+    pub(crate) sequence: u64,
+    /// Of the unit of this number.
+    pub(crate) commit: u64,
+    /// Acknowledgements since the last report that were of a unit which had been committed before it came.
+    pub(crate) duplicates: u64,
 }
 
 /// What the director asks of the judge.

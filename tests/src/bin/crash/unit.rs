@@ -13,10 +13,12 @@ use crate::{Failure, latest, numbers::mixed};
 pub(crate) const TABLE: &str = "units";
 /// Its columns.
 pub(crate) const COLUMNS: &str = "loader BIGINT, sequence BIGINT, part BIGINT, value BIGINT";
+/// Of all loaders: nobody takes over from one here.
+pub(crate) const EPOCH: u64 = 1;
 /// Loaders in all.
 pub(crate) const LOADERS: u64 = 32;
 /// One loader in so many appends units that are larger than [`BULK_SIZE`].
-pub(crate) const BULK_EVERY: u64 = 8;
+const BULK_EVERY: u64 = 8;
 /// The server's option `bulk-size`: above the 40 KB of a small unit, below the 240 KB of the least that is large.
 pub(crate) const BULK_SIZE: &str = "128KiB";
 /// Rows of a message.
@@ -26,6 +28,8 @@ const MESSAGE_ROWS: u64 = 2_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Append,
+    /// The same over one long stream, several units on their way at once.
+    StreamedAppend,
     BulkAppend,
     /// Its rows take the places of those with the same key. The server commits several such units together.
     Upsert,
@@ -33,12 +37,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The kind of a loader: of 32 are 20 that append, 4 that append in bulk, 6 that upsert, 2 that do so in bulk.
+    /// The kind of a loader: of 32 are 12 that append, 8 that do so over a stream, 4 that append in bulk, 6 that upsert, 2 that do so in bulk.
     pub(crate) fn of(loader: u64) -> Self {
         match loader % (2 * BULK_EVERY) {
             at if at % BULK_EVERY == BULK_EVERY - 1 => Self::BulkAppend,
             1 | 5 | 9 => Self::Upsert,
             13 => Self::BulkUpsert,
+            2 | 6 | 10 | 14 => Self::StreamedAppend,
             _ => Self::Append,
         }
     }
@@ -56,7 +61,7 @@ impl Kind {
     /// Rows of a unit.
     pub(crate) fn rows(self) -> u64 {
         match self {
-            Self::Append | Self::Upsert => 1_000,
+            Self::Append | Self::StreamedAppend | Self::Upsert => 1_000,
             Self::BulkAppend => 20_000,
             // Few enough to leave the others their turns.
             Self::BulkUpsert => 6_000,
@@ -81,9 +86,14 @@ pub(crate) struct Sums {
 }
 
 impl Unit {
-    /// As the server takes it. Nobody takes over from a loader here, so there is one epoch.
+    /// Its loader, as the server knows it.
+    pub(crate) fn name(self) -> String {
+        format!("loader-{}", self.loader)
+    }
+
+    /// As the server takes it.
     pub(crate) fn key(self) -> String {
-        format!("loader-{}/1/{}", self.loader, self.sequence)
+        format!("{}/{EPOCH}/{}", self.name(), self.sequence)
     }
 
     /// What its loader does.
@@ -109,13 +119,18 @@ impl Unit {
 
     /// Its upload, message by message: the schema, then the rows.
     pub(crate) fn messages(self) -> Result<Vec<FlightData>, Failure> {
+        let table = if self.kind().upserts() { latest::TABLE } else { TABLE };
+        Ok(messages(table, self.batches()?))
+    }
+
+    /// Its rows, one batch a message.
+    pub(crate) fn batches(self) -> Result<Vec<RecordBatch>, Failure> {
         let rows = self.kind().rows();
         let batches = (0..rows).step_by(MESSAGE_ROWS as usize).map(|start| {
             let parts = start..(start + MESSAGE_ROWS).min(rows);
             if self.kind().upserts() { latest::batch(self, parts) } else { self.batch(parts) }
         });
-        let table = if self.kind().upserts() { latest::TABLE } else { TABLE };
-        Ok(messages(table, batches.collect::<Result<_, _>>()?))
+        batches.collect()
     }
 
     fn batch(self, parts: Range<u64>) -> Result<RecordBatch, Failure> {
@@ -150,7 +165,7 @@ mod tests {
     #[test]
     fn there_are_loaders_of_every_kind() {
         let count = |kind| (0..LOADERS).filter(|loader| Kind::of(*loader) == kind).count();
-        let kinds = [Kind::Append, Kind::BulkAppend, Kind::Upsert, Kind::BulkUpsert];
-        assert_eq!(kinds.map(count), [20, 4, 6, 2]);
+        let kinds = [Kind::Append, Kind::StreamedAppend, Kind::BulkAppend, Kind::Upsert, Kind::BulkUpsert];
+        assert_eq!(kinds.map(count), [12, 8, 4, 6, 2]);
     }
 }

@@ -27,11 +27,13 @@ pub(crate) struct Verdict {
     pub(crate) ledger_differs: u64,
     /// Units that were acknowledged so far.
     pub(crate) acknowledged: u64,
-    /// Of these, how many were matched by key.
+    /// Of these, how many went over a long stream with others behind them.
+    pub(crate) streamed: u64,
+    /// Of those acknowledged, how many were matched by key.
     pub(crate) upserts: u64,
     /// Of these, how many shared a commit with one of another loader that was acknowledged just before.
     pub(crate) upserted_together: u64,
-    /// Of these, how many had been committed before a crash without their loader's knowledge.
+    /// Of those acknowledged, how many had been committed before a crash without their loader's knowledge.
     pub(crate) answers_lost: u64,
     /// Units that were sent again although they had been acknowledged.
     pub(crate) repeated: u64,
@@ -47,9 +49,12 @@ impl Verdict {
         self.lost + self.doubled + self.partial + self.wrong_answers + self.ledger_differs == 0
     }
 
-    /// What a run of so many rounds has not met although it must, if anything: where no upserts shared a commit, it has
-    /// tested nothing of that.
+    /// What a run of so many rounds has not met although it must, if anything: where no unit of a stream was
+    /// acknowledged, or no upserts shared a commit, it has tested nothing of that.
     pub(crate) fn missing(&self, rounds: u32) -> Option<&'static str> {
+        if self.streamed == 0 {
+            return Some("no unit of a stream was acknowledged");
+        }
         (rounds >= ROUNDS_TO_MEET && self.upserted_together == 0)
             .then_some("no upserts of several loaders were committed together")
     }
@@ -127,10 +132,18 @@ mod tests {
 
     #[test]
     fn a_run_of_enough_rounds_has_to_meet_upserts_that_are_committed_together() {
-        let met = |upserted_together| Verdict { upserts: 9, upserted_together, ..Verdict::default() };
+        let met =
+            |upserted_together| Verdict { streamed: 9, upserts: 9, upserted_together, ..Verdict::default() };
         assert_eq!(met(0).missing(ROUNDS_TO_MEET - 1), None);
         assert!(met(0).missing(ROUNDS_TO_MEET).is_some() && met(0).passes());
         assert_eq!(met(1).missing(ROUNDS_TO_MEET), None);
+    }
+
+    #[test]
+    fn any_run_has_to_meet_units_of_streams() {
+        let met = |streamed| Verdict { streamed, upserted_together: 1, ..Verdict::default() };
+        assert!(met(0).missing(1).is_some() && met(0).passes());
+        assert_eq!(met(1).missing(1), None);
     }
 
     #[test]
