@@ -14,7 +14,7 @@ pub(super) fn caught(thread: &str, work: impl FnOnce()) -> Option<String> {
 }
 
 /// What a panic says.
-fn text_of(panic: &(dyn Any + Send)) -> &str {
+pub(super) fn text_of(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a reason")
 }

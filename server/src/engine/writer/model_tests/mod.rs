@@ -9,6 +9,7 @@ mod second;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -45,6 +46,7 @@ use crate::engine::{
     ingest::Ack,
     insert::Target,
     ledger::{Keyed, SharedLedger},
+    panics::text_of,
 };
 use model::{Fault, Model, OpenTransaction, SharedModel};
 use second::{Second, SlowSyncer};
@@ -458,10 +460,34 @@ fn run_seeds<Y: Second>(count: u64, current: &AtomicU64) {
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
         let made = (steps(), faults()).new_tree(&mut runner).unwrap();
         let (steps, faults) = made.current();
-        if let Err(error) = run::<Y>(steps.clone(), faults.clone()) {
-            panic!("MERGANSER_SEED={seed}: {error}\nfaults: {faults:?}\nsteps: {steps:#?}");
-        }
+        judge(seed, &steps, &faults, || run::<Y>(steps.clone(), faults.clone()));
     }
+}
+
+/// Tells the seed of a case that fails, by an assertion or by a panic anywhere in the code.
+fn judge(seed: u64, steps: &[Step], faults: &[Fault], case: impl FnOnce() -> Result<(), TestCaseError>) {
+    let outcome = panic::catch_unwind(AssertUnwindSafe(case));
+    let what = match outcome {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => format!("the code has panicked: {}", text_of(panic.as_ref())),
+    };
+    panic!("MERGANSER_SEED={seed}: {what}\nfaults: {faults:?}\nsteps: {steps:#?}");
+}
+
+#[test]
+fn a_case_that_fails_or_panics_tells_its_seed() {
+    let told = |case: fn() -> Result<(), TestCaseError>| {
+        let judged = panic::catch_unwind(|| judge(17, &[Step::Land], &[Fault::Conflict], case));
+        judged.err().map(|panic| text_of(panic.as_ref()).to_owned())
+    };
+    let sequence = "\nfaults: [Conflict]\nsteps: [\n    Land,\n]";
+    let failed = told(|| Err(TestCaseError::fail("lost")));
+    assert_eq!(failed, Some(format!("MERGANSER_SEED=17: Case failed: lost{sequence}")));
+    let panicked = told(|| panic!("index out of bounds"));
+    let expected = format!("MERGANSER_SEED=17: the code has panicked: index out of bounds{sequence}");
+    assert_eq!(panicked, Some(expected));
+    assert_eq!(told(|| Ok(())), None);
 }
 
 #[test]
