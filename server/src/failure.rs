@@ -304,6 +304,14 @@ mod tests {
     }
 
     #[test]
+    fn who_met_another_transaction_is_told_so_and_may_send_again() {
+        let message = "TransactionContext Error: Conflict on tuple deletion!".to_owned();
+        let failure = Failure::from(Error::Duck { class: Class::Conflict, message });
+        assert_eq!((failure.kind(), failure.slug()), (Kind::Aborted, "CONFLICT"));
+        assert!(failure.retry_after().is_some());
+    }
+
+    #[test]
     fn what_storage_says_is_not_for_clients() {
         let message =
             "HTTP Error: HTTP GET error reading 's3://b/k' in region 'r' (HTTP 403 Forbidden)".to_owned();

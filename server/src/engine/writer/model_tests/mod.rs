@@ -4,6 +4,7 @@
 //! `MERGANSER_SEED=N cargo test -p merganser-server model` runs the sequence of operations of one seed again.
 
 mod apart;
+mod conflicts;
 mod model;
 mod second;
 

@@ -52,6 +52,11 @@ impl Model {
         Arc::new(Mutex::new(Self { faults: faults.into(), ..Self::default() }))
     }
 
+    /// How many of the faults have not happened.
+    pub(super) fn faults_left(&self) -> usize {
+        self.faults.len()
+    }
+
     fn ledger(&self) -> Ledger {
         let mut ledger = Ledger::default();
         ledger.record_all(self.entries.clone());
