@@ -77,7 +77,7 @@ pub(crate) const JOBS: Metric =
 pub(crate) const JOB_SECONDS: Metric =
     metric("merganser_job_seconds", Unit::Seconds, "Time of one run of maintenance or a pipeline, by job");
 pub(crate) const CHECKPOINTS: Metric =
-    metric("merganser_checkpoints_total", Unit::Count, "Checkpoints by the writer, by outcome");
+    metric("merganser_checkpoints_total", Unit::Count, "Checkpoints by the writer, by outcome and reason");
 pub(crate) const CHECKPOINT_SECONDS: Metric =
     metric("merganser_checkpoint_seconds", Unit::Seconds, "Time of one checkpoint that was done");
 pub(crate) const STATEMENTS: Metric =
@@ -174,15 +174,15 @@ pub(crate) fn unit_refused(slug: &str) {
     counter!(REFUSED_UNITS.name, "slug" => slug.to_owned()).increment(1);
 }
 
-/// The writer has checkpointed.
-pub(crate) fn checkpointed(took: Duration) {
-    counter!(CHECKPOINTS.name, "outcome" => "done").increment(1);
+/// The writer has checkpointed; `why` is as in the log.
+pub(crate) fn checkpointed(why: &'static str, took: Duration) {
+    counter!(CHECKPOINTS.name, "outcome" => "done", "why" => why).increment(1);
     histogram!(CHECKPOINT_SECONDS.name).record(took);
 }
 
 /// A checkpoint could not be made now.
-pub(crate) fn checkpoint_put_off() {
-    counter!(CHECKPOINTS.name, "outcome" => "put_off").increment(1);
+pub(crate) fn checkpoint_put_off(why: &'static str) {
+    counter!(CHECKPOINTS.name, "outcome" => "put_off", "why" => why).increment(1);
 }
 
 /// Maintenance or a pipeline has run.

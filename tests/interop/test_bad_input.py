@@ -114,7 +114,7 @@ class TestSql:
     def test_monstrous_text_is_refused_quickly(self, server, door, sql):
         begin = time.monotonic()
         refused(door, server, sql, codes="INVALID_ARGUMENT")
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 1
 
     @pytest.mark.parametrize(
         "sql",

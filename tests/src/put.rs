@@ -51,6 +51,12 @@ impl Put {
         self
     }
 
+    /// Inside a transaction that a driver has begun.
+    pub fn within(mut self, transaction: impl Into<bytes::Bytes>) -> Self {
+        self.command.transaction_id = Some(transaction.into());
+        self
+    }
+
     /// Sends the batches as one unit, and returns the number of rows that the server acknowledges.
     ///
     /// # Errors

@@ -2,6 +2,8 @@
 //! their way has to go.
 
 use std::{
+    io::Write,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,7 +12,9 @@ use arrow_array::RecordBatch;
 use futures::{StreamExt, TryStreamExt, future::join_all, stream};
 use merganser::{Client, Error, IngestMode, RowStream, TablePath};
 use merganser_server::Config;
-use merganser_tests::{TestServer, Upload, integer, integers, put, refused, soon, unit, until, wide};
+use merganser_tests::{
+    HttpClient, SmallDisk, TestServer, Upload, integer, integers, put, refused, soon, unit, until, wide,
+};
 use tonic::Code;
 
 const CHECKPOINT: u64 = 1 << 20;
@@ -198,5 +202,67 @@ async fn a_transaction_that_only_reads_is_rolled_back_when_its_snapshot_is_too_o
     assert_eq!(integer(&writer, "SELECT count(*) FROM held").await, 2);
     writer.execute("COMMIT").await.unwrap();
     assert_eq!(integer(&reader, "SELECT count(*) FROM held").await, 2);
+    server.shutdown().await;
+}
+
+fn with_metrics(config: &mut Config) {
+    config.network.http = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+}
+
+/// Checkpoints that were made for a reason, by the metrics: of all servers of this process.
+async fn made_for(server: &TestServer, why: &str) -> u64 {
+    let mut http = HttpClient::connect(server.http_address().unwrap()).await;
+    let told = http.send("GET", "/metrics", &[], "").await;
+    let metric = format!("merganser_checkpoints_total{{outcome=\"done\",why=\"{why}\"}} ");
+    let count = told.text().lines().find_map(|line| line.strip_prefix(&metric));
+    count.map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_has_nothing_to_do_checkpoints_a_log_that_is_below_its_size() {
+    const IDLE: u64 = 4 << 20;
+    let server = TestServer::with(with_metrics).await;
+    let (client, wal) = (server.client().await, wal_of(server.path()));
+    let before = made_for(&server, "idle").await;
+    let loading = load_until(&client, "the log is worth it", || size(&wal) > IDLE + (100 << 10));
+    loading.await;
+    // Nothing is sent any more.
+    until("the log is checkpointed", async || size(&wal) < IDLE).await;
+    until("it is counted", async || made_for(&server, "idle").await > before).await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_takes_a_good_part_of_what_is_free_is_checkpointed_under_load() {
+    const FREE: u64 = 6 << 20;
+    let Some(disk) = SmallDisk::mount(24 << 20) else {
+        // Past what the test harness keeps back of a test that passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED checkpoints::a_log_that_takes_...: it mounts a small file system, which takes root"
+        );
+        return;
+    };
+    disk.fill((24 << 20) - FREE as usize);
+    let server = TestServer::open(disk.database(), |config| {
+        with_metrics(config);
+        config.engine.disk_reserve_bytes = 0;
+    })
+    .await;
+    let (client, wal) = (server.client().await, wal_of(server.path()));
+    let before = made_for(&server, "disk").await;
+    let (mut largest, mut last) = (0, 0);
+    for number in 0.. {
+        put(&client, "loaded", wide(number * 50..(number + 1) * 50)).await.unwrap();
+        let now = size(&wal);
+        if now < last {
+            break;
+        }
+        (largest, last) = (now.max(largest), now);
+    }
+    // Too small for every other reason.
+    assert!(largest < FREE / 2, "the log grew to {largest} bytes");
+    until("it is counted", async || made_for(&server, "disk").await > before).await;
+    drop(client);
     server.shutdown().await;
 }

@@ -1,9 +1,9 @@
 //! What waits for the writer is committed together, and acknowledged after the commit.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use futures::future::join_all;
-use merganser_tests::{TestServer, integer, integers, put, unit};
+use merganser_tests::{HttpClient, Put, TestServer, integer, integers, put, soon, unit, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_one_row_puts_share_commits() {
@@ -71,5 +71,41 @@ async fn a_put_without_rows_commits_nothing_and_says_so() {
     let ack = put(&client, "t", unit(2, 0)).await.unwrap();
     assert_eq!((ack.rows, ack.commit_id), (0, 0));
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 1);
+    server.shutdown().await;
+}
+
+/// The units that wait, by the metrics of the server that was asked last: another test of this process may come in
+/// between.
+async fn waiting(http: &mut HttpClient) -> String {
+    let told = http.send("GET", "/metrics", &[], "").await;
+    let gauge = told.text().lines().find_map(|line| line.strip_prefix("merganser_queue_units "));
+    gauge.unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_cannot_be_committed_yet_show_in_the_depth_of_the_queue() {
+    const LOADERS: i64 = 5;
+    let server =
+        TestServer::with(|config| config.network.http = Some(SocketAddr::from(([127, 0, 0, 1], 0)))).await;
+    let client = server.client().await;
+    client.execute("CREATE TABLE t AS SELECT 1::BIGINT AS unit, 0::BIGINT AS part").await.unwrap();
+    let mut http = HttpClient::connect(server.http_address().unwrap()).await;
+    until("nothing waits", async || waiting(&mut http).await == "0").await;
+    // It has the turn that upserts need.
+    client.execute("BEGIN").await.unwrap();
+    client.execute("UPDATE t SET part = 1").await.unwrap();
+    let flight = server.flight().await;
+    let loaders = (0..LOADERS).map(|loader| {
+        let flight = flight.clone();
+        let upsert = Put::to("t").with("merge_keys", "unit,part");
+        tokio::spawn(async move { upsert.send(&flight, vec![unit(loader, 1)]).await })
+    });
+    let loaders: Vec<_> = loaders.collect();
+    until("all of them wait", async || waiting(&mut http).await == LOADERS.to_string()).await;
+    client.execute("ROLLBACK").await.unwrap();
+    for loader in loaders {
+        assert_eq!(soon("the answer", loader).await.unwrap().unwrap(), 1);
+    }
+    until("nothing waits any more", async || waiting(&mut http).await == "0").await;
     server.shutdown().await;
 }

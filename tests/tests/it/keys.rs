@@ -3,7 +3,8 @@
 use arrow_array::RecordBatch;
 use arrow_flight::{
     FlightData, FlightDescriptor,
-    sql::{CommandStatementUpdate, ProstMessageExt},
+    flight_service_client::FlightServiceClient,
+    sql::{CommandStatementUpdate, EndTransaction, ProstMessageExt, client::FlightSqlServiceClient},
 };
 use futures::{StreamExt, stream};
 use merganser_server::{Config, engine::Script};
@@ -301,6 +302,28 @@ async fn a_key_does_not_go_with_a_transaction_or_another_database() {
     same.do_put(stream::iter([begin])).await.unwrap();
     let sent = put_keyed(&flight, "t", "a/1/1", vec![unit(1, ROWS)]).await;
     assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("transaction"));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_does_not_go_with_a_drivers_transaction() {
+    let server = TestServer::start().await;
+    let (client, channel) = (server.client().await, server.channel().await);
+    client.execute("CREATE TABLE t (unit BIGINT, part BIGINT)").await.unwrap();
+    // A transaction belongs to the session of its connection.
+    let flight = FlightServiceClient::new(channel.clone());
+    let mut driver = FlightSqlServiceClient::new(channel);
+    let transaction = driver.begin_transaction().await.unwrap();
+    let keyed = Put::to("t").with("ingest_key", "a/1/1");
+    let sent = keyed.clone().within(transaction.clone()).send(&flight, vec![unit(1, ROWS)]).await;
+    assert!(refused(sent, Code::FailedPrecondition, "KEY_NOT_HERE").contains("transaction"));
+    let plain = Put::to("t").within(transaction.clone());
+    assert_eq!(plain.send(&flight, vec![unit(2, ROWS)]).await.unwrap(), ROWS as i64);
+    driver.end_transaction(transaction, EndTransaction::Commit).await.unwrap();
+    assert_eq!(integers(&client, "SELECT DISTINCT unit FROM t").await.unwrap(), [2]);
+    // The key is as good as new.
+    assert_eq!(keyed.send(&flight, vec![unit(1, ROWS)]).await.unwrap(), ROWS as i64);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE unit = 1").await, ROWS as i64);
     server.shutdown().await;
 }
 

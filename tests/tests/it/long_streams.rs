@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use arrow_flight::FlightData;
+use merganser::{IngestMode, Loader, LoaderOptions, OnTrouble, RetryPolicy, TablePath};
 use merganser_proto::IngestUnit;
 use merganser_tests::{
     LongStream, TestServer, ids, integer, integers, put_keyed, put_with, refused, soon, unit, wide,
 };
 use prost::Message;
+use tokio::sync::mpsc;
 use tonic::Code;
 
 const ROWS: usize = 10;
@@ -175,4 +177,75 @@ async fn a_stream_that_rests_does_not_hold_up_the_stop() {
     let (stopped, told) = tokio::join!(soon("the server stops", server.shutdown()), stream.acknowledged());
     refused(told, Code::Unavailable, "SHUTTING_DOWN");
     drop(stopped);
+}
+
+/// Quick, so that the test need not wait.
+const RETRY: RetryPolicy = RetryPolicy {
+    first: Duration::from_millis(1),
+    largest: Duration::from_millis(10),
+    ..RetryPolicy::lasting(Duration::from_secs(20))
+};
+
+/// A server that lets uploads wait hardly at all while somebody changes a table.
+async fn with_a_table_that_changes() -> (TestServer, merganser::Client) {
+    let server = TestServer::with(|config| config.engine.wait = Duration::from_millis(20)).await;
+    let changing = server.client().await;
+    changing.execute("CREATE TABLE t (unit BIGINT, part BIGINT)").await.unwrap();
+    changing.execute("BEGIN").await.unwrap();
+    changing.execute("ALTER TABLE t ADD COLUMN more INTEGER").await.unwrap();
+    (server, changing)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loader_that_is_told_aborted_sends_again_until_it_is_not() {
+    let (server, changing) = with_a_table_that_changes().await;
+    let client = server.client().await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let options = LoaderOptions {
+        retry: RETRY,
+        on_trouble: Some(OnTrouble::new(move |error| tell.send(error.to_string()).unwrap())),
+        ..LoaderOptions::new("a")
+    };
+    let mut loader = Loader::open(&client, &TablePath::new("t"), options).await.unwrap();
+    for number in 1..=3 {
+        loader.send(vec![unit(number, ROWS)]).await.unwrap();
+    }
+    let trouble = soon("it is aborted", told.recv()).await.unwrap();
+    assert!(trouble.starts_with("TABLE_CHANGING: "), "{trouble}");
+    assert_eq!(loader.acknowledged().units, 0);
+    changing.execute("COMMIT").await.unwrap();
+    let acknowledged = soon("all are acknowledged", loader.finish()).await.unwrap();
+    assert_eq!((acknowledged.units, acknowledged.duplicates), (3, 0));
+    assert!(acknowledged.retries > 0);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE more IS NULL").await, 30);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_without_a_key_that_is_told_aborted_is_sent_again_and_stored_once() {
+    let (server, changing) = with_a_table_that_changes().await;
+    let client = server.client().await;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let sending = tokio::spawn({
+        let client = client.clone();
+        async move {
+            // Nothing was written, so that it does no harm to send it again.
+            RETRY
+                .run(&client, false, || async {
+                    let rows = futures::stream::iter([Ok::<_, merganser::Error>(unit(1, ROWS))]);
+                    let schema = unit(1, ROWS).schema();
+                    let sent = client.ingest(&TablePath::new("t"), IngestMode::Append, schema, rows).await;
+                    sent.inspect_err(|error| tell.send(error.slug().map(str::to_owned)).unwrap())
+                })
+                .await
+        }
+    });
+    for _ in 0..2 {
+        let slug = soon("it is aborted", told.recv()).await.unwrap();
+        assert_eq!(slug.as_deref(), Some("TABLE_CHANGING"));
+    }
+    changing.execute("ROLLBACK").await.unwrap();
+    assert_eq!(soon("the answer", sending).await.unwrap().unwrap().rows, ROWS as u64);
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, ROWS as i64);
+    server.shutdown().await;
 }

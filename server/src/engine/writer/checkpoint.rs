@@ -53,15 +53,22 @@ pub(super) enum Why {
     Stop,
 }
 
-impl fmt::Display for Why {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
+impl Why {
+    /// As the log and the metrics call it.
+    fn name(self) -> &'static str {
+        match self {
             Self::Idle => "idle",
             Self::Size => "size",
             Self::Disk => "disk",
             Self::Limit => "limit",
             Self::Stop => "stop",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 
@@ -167,7 +174,7 @@ impl Checkpoints {
         match outcome {
             Ok(_) => {
                 let took = started.elapsed();
-                metrics::checkpointed(took);
+                metrics::checkpointed(why.name(), took);
                 tell(why, wal, took);
                 self.blocked = None;
                 if self.database.writes.admit(true) {
@@ -217,7 +224,7 @@ impl Checkpoints {
 
     /// Tries again later, and says why once it lasts.
     fn put_off(&mut self, why: Why, obstacle: &str) {
-        metrics::checkpoint_put_off();
+        metrics::checkpoint_put_off(why.name());
         let now = Instant::now();
         let blocked =
             self.blocked.get_or_insert(Blocked { since: now, tried: now, pause: FIRST_PAUSE / 2, told: now });

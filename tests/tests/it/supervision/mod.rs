@@ -6,11 +6,15 @@ mod storage;
 
 use std::{collections::BTreeSet, time::Duration};
 
-use arrow_flight::sql::{EndTransaction, client::FlightSqlServiceClient};
+use arrow_flight::{
+    FlightDescriptor,
+    sql::{CommandStatementQuery, EndTransaction, ProstMessageExt, client::FlightSqlServiceClient},
+};
 use futures::StreamExt;
 use merganser::{Client, Error, IngestMode};
-use merganser_server::engine::Condition;
-use merganser_tests::{TestServer, Upload, ids, integer, put, refused, soon, unit, until};
+use merganser_server::engine::{Condition, Script};
+use merganser_tests::{Pipe, TestServer, Upload, ids, integer, put, refused, soon, unit, until};
+use prost::Message;
 use tonic::Code;
 
 /// Rows that no client reads to their end by accident.
@@ -211,5 +215,62 @@ async fn a_drivers_transaction_that_is_lost_can_be_rolled_back_and_not_committed
         driver.execute_update(insert, None).await.unwrap();
     }
     assert_eq!(integer(&server.client().await, "SELECT count(*) FROM t").await, 2);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_down_everybody_is_told_when_to_come_again() {
+    let server = TestServer::start().await;
+    let (client, mut flight) = (server.client().await, server.flight().await);
+    put(&client, "t", unit(1, 7)).await.unwrap();
+    // A read that hears no interrupt keeps the instance from being closed.
+    let pipe = Pipe::within(server.path().parent().unwrap());
+    let (reader, sql) = (server.client().await, pipe.read_sql());
+    let hung = tokio::spawn(async move { read(&reader, &sql).await });
+    let silent = pipe.read_by_somebody().await;
+    let mut condition = server.engine().condition();
+    condition.borrow_and_update();
+    server.engine().reopen("a test wants it");
+    soon("the database is down", condition.changed()).await.unwrap();
+
+    let query = CommandStatementQuery { query: "FROM t".into(), transaction_id: None };
+    let query = FlightDescriptor::new_cmd(query.as_any().encode_to_vec());
+    let status = flight.get_flight_info(query).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().starts_with("ENGINE_DOWN: "), "{status}");
+    let asked: u64 =
+        status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap().parse().unwrap();
+    assert!((1..=10_000).contains(&asked), "{asked} ms");
+    // As our own client reads it; so it is with uploads.
+    let wanted = Some(Duration::from_millis(asked));
+    let read = read(&client, "FROM t").await.unwrap_err();
+    let sent = put(&client, "t", unit(2, 7)).await.unwrap_err();
+    assert_eq!((read.retry_after(), sent.retry_after()), (wanted, wanted), "{read} {sent}");
+    down(Err::<(), _>(read));
+    down(Err::<(), _>(sent));
+
+    drop(silent);
+    soon("the read fails", hung).await.unwrap().unwrap_err();
+    soon("the database is open", condition.wait_for(|now| *now == Condition::Open)).await.unwrap();
+    assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 7);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_up_script_runs_again_when_the_database_is_opened_again() {
+    let sql = "ATTACH ':memory:' AS started; CREATE TABLE started.words AS SELECT 'hello' AS word; \
+               CREATE TABLE IF NOT EXISTS starts (begun TIMESTAMPTZ); \
+               INSERT INTO starts VALUES (now())";
+    let server = TestServer::with(|config| {
+        config.engine.init_sql = Some(Script { name: "start-up".into(), sql: sql.into() });
+    })
+    .await;
+    let client = server.client().await;
+    for starts in 1..4 {
+        assert_eq!(integer(&client, "SELECT count(*) FROM starts").await, starts);
+        // What was attached went with the instance; nobody but the script has made it anew.
+        assert_eq!(integer(&client, "SELECT count(*) FROM started.words WHERE word = 'hello'").await, 1);
+        reopen(&server).await;
+    }
     server.shutdown().await;
 }
