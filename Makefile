@@ -38,10 +38,11 @@ test: .duckdb ## Unit, integration and interop tests
 	CARGO="$(CARGO)" scripts/interop-env
 	.venv/bin/python -m pytest tests/interop
 
-check: .duckdb ## Format, lints, dependency direction, documentation
+check: .duckdb ## Format, lints, dependency direction, promises and their tests, documentation
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/check-dependencies
+	scripts/check-promises
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 bench: build ## Compare with the peers, side by side (arguments in ARGS)
