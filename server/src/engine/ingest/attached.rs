@@ -11,8 +11,8 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 
 use super::{
-    Ack, Admission, Arrived, Collected, Entry, Hashing, IngestRequest, Pending, append, bulk::Uploaded,
-    merge::Staged, merge_stage::MergeStage, partitions::partition_sql,
+    Ack, Admission, Arrived, Collected, Entry, Hashing, IngestRequest, Pending, bulk::Uploaded,
+    merge::Staged, merge_stage::MergeStage, partitions::partition_sql, queue::append,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
