@@ -4,21 +4,19 @@
 mod column_types;
 mod dialect;
 mod keys;
+mod known;
 mod listing;
 mod out_of_reach;
 mod reachable;
 mod table_keys;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arrow_array::{RecordBatch, cast::AsArray};
 use arrow_schema::DataType;
 use parking_lot::Mutex;
 
+use known::Known;
 use reachable::Reachable;
 
 use super::{
@@ -161,12 +159,6 @@ pub(crate) struct Catalog {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
-struct Known {
-    at: u64,
-    tables: HashMap<FullName, (Instant, Arc<TableInfo>)>,
-}
-
 impl Catalog {
     pub(crate) fn new(database: Arc<Database>, clock: Arc<CommitClock>) -> Self {
         Self { database, clock, known: Mutex::default() }
@@ -174,10 +166,9 @@ impl Catalog {
 
     /// The description of a table if it is known without asking DuckDB.
     pub(crate) fn known(&self, name: &FullName) -> Option<Arc<TableInfo>> {
-        let known = self.known.lock();
-        let (since, info) = known.tables.get(name).filter(|_| known.at == self.clock.schemas())?;
+        let (age, info) = self.known.lock().get(name, self.clock.schemas())?;
         let is_own = name.catalog == self.database.catalog;
-        (is_own || since.elapsed() < MAX_AGE).then(|| Arc::clone(info))
+        (is_own || age < MAX_AGE).then_some(info)
     }
 
     /// The description of a table; `None` when it does not exist. Asks DuckDB: call it where blocking is allowed.
@@ -188,13 +179,7 @@ impl Catalog {
             return Ok(None);
         };
         let info = Arc::new(info);
-        let mut known = self.known.lock();
-        if known.at < at {
-            *known = Known { at, tables: HashMap::new() };
-        }
-        if known.at == at {
-            known.tables.insert(name.clone(), (Instant::now(), Arc::clone(&info)));
-        }
+        self.known.lock().keep(at, name.clone(), Arc::clone(&info));
         Ok(Some(info))
     }
 
