@@ -59,6 +59,8 @@ impl BatchView {
         // `duckdb_arrow_scan` does not say what it dislikes about a schema; this does.
         ArrowImport::new(&connection, schema)?;
         connection.execute(&format!("USE {VIEWS_DATABASE}"))?;
+        // What may fail comes before the stream, which nothing would free.
+        let c_name = super::c_string(&name)?;
         let schema = FFI_ArrowSchema::try_from(schema)
             .map_err(|error| DuckError::new(Class::Binder, error.to_string()))?;
         let source = Arc::new(Source { schema, batches: Mutex::default() });
@@ -69,7 +71,6 @@ impl BatchView {
             release: None,
             private_data: Arc::as_ptr(&source).cast_mut().cast(),
         }));
-        let c_name = super::c_string(&name)?;
         // SAFETY: the connection is live. DuckDB keeps the pointer to the stream in the view, and the stream
         // lives until the view is dropped.
         let state =
