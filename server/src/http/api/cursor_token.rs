@@ -6,6 +6,7 @@
 //! tells that from garbage.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use subtle::ConstantTimeEq;
 use twox_hash::XxHash3_128;
 
 use crate::session::{Keyed, Principal};
@@ -67,7 +68,8 @@ impl CursorTokens {
             return Err(NoCursor::OfBefore);
         }
         let (handle, signature) = content.split_first_chunk().ok_or(NoCursor::Bad)?;
-        match same(signature, &self.signature(handle, query, who)) {
+        // In the same time whatever the first difference is.
+        match signature.ct_eq(&self.signature(handle, query, who)).into() {
             true => Ok(*handle),
             false => Err(NoCursor::Bad),
         }
@@ -80,12 +82,6 @@ impl CursorTokens {
         let hash = self.key.hash(&[handle, query.as_bytes(), &named, who.name().as_bytes()]);
         std::array::from_fn(|at| hash[at])
     }
-}
-
-/// Told in the same time whatever the first difference is.
-fn same(one: &[u8], other: &[u8]) -> bool {
-    let differences = one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other));
-    one.len() == other.len() && differences == 0
 }
 
 fn sum(bytes: &[u8]) -> [u8; SUM] {
