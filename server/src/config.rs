@@ -12,6 +12,7 @@ mod security;
 
 use std::{
     ffi::OsString,
+    mem,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
@@ -185,125 +186,45 @@ impl Config {
 }
 
 impl Merged {
-    fn validate(self) -> Result<Config, ConfigError> {
-        let tls = TlsFiles {
+    /// Checks all of it.
+    fn validate(mut self) -> Result<Config, ConfigError> {
+        let tls = self.tls()?;
+        let network = self.network(tls.is_some())?;
+        let path = self.path()?;
+        self.check_numbers()?;
+        self.check_sizes()?;
+        let log = self.log()?;
+        let security = self.security(tls)?;
+        let lake = self.lake(path.as_deref())?;
+        Ok(Config { sessions: self.sessions(), engine: self.engine(path, lake)?, network, security, log })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>, ConfigError> {
+        let files = TlsFiles {
             certificate: self.tls_cert.clone(),
             key: self.tls_key.clone(),
             client_ca: self.tls_client_ca.clone(),
         };
-        let tls = tls.read()?;
-        let listen = self.address("listen", &self.listen, tls.is_some())?;
+        files.read()
+    }
+
+    fn network(&self, encrypted: bool) -> Result<Network, ConfigError> {
         let http = self.http.as_deref();
-        let http = http.map(|address| self.address("http", address, tls.is_some())).transpose()?;
         let is_name = |host: &&String| !host.is_empty() && !host.contains([':', '/']);
         if let Some(other) = self.http_hosts.iter().find(|host| !is_name(host)) {
             let reason = format!("{other:?} is no name of a host; give it without scheme and port");
             return Err(invalid("http_hosts", &reason));
         }
-        let database = self
-            .database
-            .as_deref()
-            .ok_or_else(|| invalid("database", "give the database file, or \":memory:\""))?;
-        for (option, zero) in [
-            ("threads", self.threads == Some(0)),
-            ("queue_units", self.queue_units == 0),
-            ("read_concurrency", self.read_concurrency == 0),
-            ("max_connections", self.max_connections == 0),
-            ("max_streams", self.max_streams == 0),
-        ] {
-            if zero {
-                return Err(invalid(option, "must be at least 1"));
-            }
-        }
-        for (option, size, least) in [
-            ("queue_bytes", self.queue_bytes, ByteSize::mib(1)),
-            ("max_message_size", self.max_message_size, ByteSize::kib(64)),
-            ("memory_limit", self.memory_limit.unwrap_or(ByteSize::gib(1)), ByteSize::mib(64)),
-        ] {
-            if size < least {
-                return Err(invalid(option, &format!("must be at least {least}")));
-            }
-        }
-        if self.wal_limit <= self.checkpoint_size {
-            return Err(invalid("wal_limit", "must be larger than checkpoint_size"));
-        }
-        if self.bulk_size > self.queue_bytes {
-            return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
-        }
-        if self.token_idle < Duration::from_secs(1) {
-            return Err(invalid("token_idle", "must be at least 1s"));
-        }
-        log_filter::check(&self.log_level)?;
-        let secrets = lake::secrets(self.secret)?;
-        let catalogs = catalogs::catalogs(self.catalog, &secrets)?;
-        let reads = lake::reads(self.read_directories, &catalogs)?;
-        let path = (database != ":memory:").then(|| PathBuf::from(database));
-        if path.is_some() {
-            engine::check_path(database).map_err(|reason| {
-                invalid("database", &format!("{reason}, or \":memory:\" to keep nothing"))
-            })?;
-        }
-        let init_sql = self.init_sql.as_deref().map(read_init_sql).transpose()?;
-        let lake = engine::Lake {
-            extension_directory: lake::extension_directory(self.extension_directory)?,
-            extension_repository: lake::extension_repository(self.extension_repository)?,
-            extensions: lake::extensions(self.extensions)?,
-            secrets,
-            catalogs,
-            sources: lake::sources(self.source)?,
-            exports: lake::exports(&self.export_directories, path.as_deref())?,
-            reads,
-        };
-        // A server that is read-only maintains no lake.
-        if !self.read_only {
-            catalogs::apart(&lake)?;
-        }
-        Ok(Config {
-            engine: engine::Options {
-                read_only: self.read_only,
-                memory_limit: self.memory_limit.map(|size| size.as_u64()),
-                threads: self.threads,
-                temp_directory: self.temp_directory,
-                init_sql,
-                read_concurrency: self.read_concurrency,
-                wait: self.read_wait,
-                query_timeout: (!self.query_timeout.is_zero()).then_some(self.query_timeout),
-                queue_units: self.queue_units,
-                queue_bytes: self.queue_bytes.as_u64() as usize,
-                bulk_bytes: self.bulk_size.as_u64() as usize,
-                stall_timeout: self.stall_timeout,
-                checkpoint_bytes: self.checkpoint_size.as_u64(),
-                wal_limit_bytes: self.wal_limit.as_u64(),
-                disk_reserve_bytes: self.disk_reserve.as_u64(),
-                read_age: (!self.read_age.is_zero()).then_some(self.read_age),
-                lake,
-                path,
-                queries: queries::queries(self.query)?,
-                pipelines: pipelines::pipelines(self.pipeline)?,
-                overdue_grace: engine::OVERDUE_GRACE,
-                job_clock: engine::JobClock::default(),
-            },
-            sessions: SessionLimits {
-                count: self.max_sessions,
-                idle: self.session_idle,
-                transactions: IdleLimits {
-                    while_wanted: self.transaction_yield,
-                    at_all: self.transaction_idle,
-                },
-            },
-            network: Network {
-                listen,
-                max_message_bytes: self.max_message_size.as_u64() as usize,
-                max_connections: self.max_connections,
-                begin_within: BEGIN_WITHIN,
-                http,
-                http_hosts: self.http_hosts,
-                max_streams: self.max_streams,
-                keepalive: Keepalive::default(),
-                drain_timeout: self.drain_timeout,
-            },
-            security: Security { users: security::users(self.user)?, token_idle: self.token_idle, tls },
-            log: Log { format: self.log_format, level: self.log_level, slow_query: self.slow_query },
+        Ok(Network {
+            listen: self.address("listen", &self.listen, encrypted)?,
+            max_message_bytes: self.max_message_size.as_u64() as usize,
+            max_connections: self.max_connections,
+            begin_within: BEGIN_WITHIN,
+            http: http.map(|address| self.address("http", address, encrypted)).transpose()?,
+            http_hosts: self.http_hosts.clone(),
+            max_streams: self.max_streams,
+            keepalive: Keepalive::default(),
+            drain_timeout: self.drain_timeout,
         })
     }
 
@@ -319,6 +240,123 @@ impl Merged {
             ));
         }
         Ok(address)
+    }
+
+    /// The database's file; `None` is in memory.
+    fn path(&self) -> Result<Option<PathBuf>, ConfigError> {
+        let database = self
+            .database
+            .as_deref()
+            .ok_or_else(|| invalid("database", "give the database file, or \":memory:\""))?;
+        if database == ":memory:" {
+            return Ok(None);
+        }
+        engine::check_path(database)
+            .map_err(|reason| invalid("database", &format!("{reason}, or \":memory:\" to keep nothing")))?;
+        Ok(Some(database.into()))
+    }
+
+    fn check_numbers(&self) -> Result<(), ConfigError> {
+        let zeros = [
+            ("threads", self.threads == Some(0)),
+            ("queue_units", self.queue_units == 0),
+            ("read_concurrency", self.read_concurrency == 0),
+            ("max_connections", self.max_connections == 0),
+            ("max_streams", self.max_streams == 0),
+        ];
+        match zeros.iter().find(|(_, is_zero)| *is_zero) {
+            Some((option, _)) => Err(invalid(option, "must be at least 1")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_sizes(&self) -> Result<(), ConfigError> {
+        for (option, size, least) in [
+            ("queue_bytes", self.queue_bytes, ByteSize::mib(1)),
+            ("max_message_size", self.max_message_size, ByteSize::kib(64)),
+            ("memory_limit", self.memory_limit.unwrap_or(ByteSize::gib(1)), ByteSize::mib(64)),
+        ] {
+            if size < least {
+                return Err(invalid(option, &format!("must be at least {least}")));
+            }
+        }
+        if self.wal_limit <= self.checkpoint_size {
+            return Err(invalid("wal_limit", "must be larger than checkpoint_size"));
+        }
+        if self.bulk_size > self.queue_bytes {
+            return Err(invalid("bulk_size", "must not be larger than queue_bytes"));
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> Result<Log, ConfigError> {
+        log_filter::check(&self.log_level)?;
+        Ok(Log { format: self.log_format, level: self.log_level.clone(), slow_query: self.slow_query })
+    }
+
+    fn security(&mut self, tls: Option<Tls>) -> Result<Security, ConfigError> {
+        if self.token_idle < Duration::from_secs(1) {
+            return Err(invalid("token_idle", "must be at least 1s"));
+        }
+        let users = security::users(mem::take(&mut self.user))?;
+        Ok(Security { users, token_idle: self.token_idle, tls })
+    }
+
+    fn sessions(&self) -> SessionLimits {
+        SessionLimits {
+            count: self.max_sessions,
+            idle: self.session_idle,
+            transactions: IdleLimits { while_wanted: self.transaction_yield, at_all: self.transaction_idle },
+        }
+    }
+
+    /// What is read and written beside the database at `path`.
+    fn lake(&mut self, path: Option<&Path>) -> Result<engine::Lake, ConfigError> {
+        let secrets = lake::secrets(mem::take(&mut self.secret))?;
+        let catalogs = catalogs::catalogs(mem::take(&mut self.catalog), &secrets)?;
+        let reads = lake::reads(self.read_directories.take(), &catalogs)?;
+        let lake = engine::Lake {
+            extension_directory: lake::extension_directory(self.extension_directory.take())?,
+            extension_repository: lake::extension_repository(self.extension_repository.take())?,
+            extensions: lake::extensions(mem::take(&mut self.extensions))?,
+            secrets,
+            catalogs,
+            sources: lake::sources(mem::take(&mut self.source))?,
+            exports: lake::exports(&self.export_directories, path)?,
+            reads,
+        };
+        // A server that is read-only maintains no lake.
+        if !self.read_only {
+            catalogs::apart(&lake)?;
+        }
+        Ok(lake)
+    }
+
+    fn engine(self, path: Option<PathBuf>, lake: engine::Lake) -> Result<engine::Options, ConfigError> {
+        Ok(engine::Options {
+            read_only: self.read_only,
+            memory_limit: self.memory_limit.map(|size| size.as_u64()),
+            threads: self.threads,
+            temp_directory: self.temp_directory,
+            init_sql: self.init_sql.as_deref().map(read_init_sql).transpose()?,
+            read_concurrency: self.read_concurrency,
+            wait: self.read_wait,
+            query_timeout: (!self.query_timeout.is_zero()).then_some(self.query_timeout),
+            queue_units: self.queue_units,
+            queue_bytes: self.queue_bytes.as_u64() as usize,
+            bulk_bytes: self.bulk_size.as_u64() as usize,
+            stall_timeout: self.stall_timeout,
+            checkpoint_bytes: self.checkpoint_size.as_u64(),
+            wal_limit_bytes: self.wal_limit.as_u64(),
+            disk_reserve_bytes: self.disk_reserve.as_u64(),
+            read_age: (!self.read_age.is_zero()).then_some(self.read_age),
+            lake,
+            path,
+            queries: queries::queries(self.query)?,
+            pipelines: pipelines::pipelines(self.pipeline)?,
+            overdue_grace: engine::OVERDUE_GRACE,
+            job_clock: engine::JobClock::default(),
+        })
     }
 }
 
