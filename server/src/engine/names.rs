@@ -58,9 +58,9 @@ impl Engine {
     /// # Errors
     /// DuckDB's.
     pub async fn names_of(&self, workspace: &Arc<Workspace>) -> Result<Names> {
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         self.blocking(move || {
-            let connection = &taken.seat().connection;
+            let connection = &guard.pinned().connection;
             let names = current(connection)?;
             connection.has_used(&names)?;
             Ok(names)

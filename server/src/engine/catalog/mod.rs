@@ -329,12 +329,12 @@ impl CatalogView {
                 self.engine.blocking(move || look(&*database.connection()?)).await
             }
             Place::Own(workspace) => {
-                let mut taken = workspace.take(self.engine.seat_wait()).await?;
+                let mut guard = workspace.take(self.engine.pinned_wait()).await?;
                 self.engine
                     .blocking(move || {
-                        let seat = taken.seat();
-                        seat.check_not_lost()?;
-                        look(&seat.connection)
+                        let pinned = guard.pinned();
+                        pinned.check_not_lost()?;
+                        look(&pinned.connection)
                     })
                     .await
             }

@@ -12,11 +12,11 @@ use crate::{
     engine::{
         Error, Exports, Result,
         answers::first_text,
-        brackets::Brackets,
         ffi::{Connection, DuckError, Pulse},
         lake::PinnedSchemas,
         names::Names,
         plans::Plans,
+        transaction_statements::TransactionStatements,
     },
     sql::{Existing, literal, mentions},
 };
@@ -27,7 +27,7 @@ const IDLE_CONNECTIONS: usize = 64;
 /// A connection and what it has planned.
 pub(super) struct Idle {
     plans: Plans,
-    reading: Brackets,
+    reading: TransactionStatements,
     /// What USE has set; plans are of statements with these names.
     names: Option<Names>,
     connection: Connection,
@@ -36,7 +36,7 @@ pub(super) struct Idle {
 impl Idle {
     /// A connection on which names have their default meaning.
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, plans: Plans::default(), reading: Brackets::of_read(), names: None }
+        Self { connection, plans: Plans::default(), reading: TransactionStatements::of_read(), names: None }
     }
 }
 

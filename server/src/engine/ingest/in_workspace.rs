@@ -24,7 +24,7 @@ use crate::{
         ffi::Connection,
         insert::Target,
         open_writes::unless,
-        workspace::{Taken, Workspace},
+        workspace::{ConnectionGuard, Workspace},
     },
     sql::Exclusion,
 };
@@ -68,20 +68,20 @@ impl Engine {
             true => FullName::temporary(&request.table.table),
             false => self.full_name(&request),
         };
-        let taken = workspace.take(self.seat_wait()).await?;
-        let (mut taken, table) = self.look_up_in(taken, name.clone()).await?;
+        let guard = workspace.take(self.pinned_wait()).await?;
+        let (mut guard, table) = self.look_up_in(guard, name.clone()).await?;
         let entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
         if entry.needs_turn() && !request.temporary {
             let changed = table.as_ref().filter(|_| entry.create.is_some());
             let changed = changed.map(|_| Exclusion::of_table(&name.table));
-            self.give_turn(&mut taken, changed.unwrap_or_else(Exclusion::nothing)).await?;
+            self.give_turn(&mut guard, changed.unwrap_or_else(Exclusion::nothing)).await?;
         }
         if !request.temporary {
             self.shared.database.disk.check(collected.bytes as u64)?;
-            self.begin_to_write(&mut taken).await?;
+            self.begin_to_write(&mut guard).await?;
         }
-        let committed = taken.seat().transaction.is_none();
-        let ended = taken.seat().has_to_end();
+        let committed = guard.pinned().transaction.is_none();
+        let ended = guard.pinned().has_to_end();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let is_there = table.is_some() && (entry.create.is_none() || entry.widens);
         let database = Arc::clone(&self.shared.database);
@@ -89,7 +89,7 @@ impl Engine {
         // Gone together with whoever waits for the answer.
         let waiting = Arc::new(());
         let listener = Arc::downgrade(&waiting);
-        let appending = self.blocking(move || appender.run(taken, received, &listener));
+        let appending = self.blocking(move || appender.run(guard, received, &listener));
         let feeding = unless(ended, self.feed(PIECE_BYTES, collected, &mut batches, steps));
         let (fed, appended) = tokio::join!(feeding, appending);
         // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
@@ -103,30 +103,34 @@ impl Engine {
     }
 
     /// What the workspace knows of a table: its transaction may have made it.
-    async fn look_up_in(&self, mut taken: Taken, name: FullName) -> Result<(Taken, Option<TableInfo>)> {
+    async fn look_up_in(
+        &self,
+        mut guard: ConnectionGuard,
+        name: FullName,
+    ) -> Result<(ConnectionGuard, Option<TableInfo>)> {
         self.blocking(move || {
-            let seat = taken.seat();
-            seat.check_not_lost()?;
-            if name.catalog != TEMPORARY && seat.transaction.is_none() {
+            let pinned = guard.pinned();
+            pinned.check_not_lost()?;
+            if name.catalog != TEMPORARY && pinned.transaction.is_none() {
                 return Err(Error::TransactionState(
                     "the transaction ended while the upload was arriving; nothing was written",
                 ));
             }
-            if name.catalog != TEMPORARY && seat.transaction.as_ref().is_some_and(|open| open.read_only) {
+            if name.catalog != TEMPORARY && pinned.transaction.as_ref().is_some_and(|open| open.read_only) {
                 return Err(Error::Duck {
                     class: Class::ReadOnly,
                     message: "the transaction was begun as READ ONLY".into(),
                 });
             }
-            let table = catalog::describe(&seat.connection, &name)?;
-            Ok((taken, table))
+            let table = catalog::describe(&pinned.connection, &name)?;
+            Ok((guard, table))
         })
         .await
     }
 
     /// Takes the turn for a transaction that has none, and keeps appends away from what it replaces.
-    async fn give_turn(&self, taken: &mut Taken, replaced: Exclusion) -> Result<()> {
-        let Some(open) = taken.seat().transaction.as_mut().filter(|open| !open.read_only) else {
+    async fn give_turn(&self, guard: &mut ConnectionGuard, replaced: Exclusion) -> Result<()> {
+        let Some(open) = guard.pinned().transaction.as_mut().filter(|open| !open.read_only) else {
             return Ok(());
         };
         if open.turn.is_none() {
@@ -148,40 +152,45 @@ struct Appender {
 }
 
 impl Appender {
-    fn run(self, mut taken: Taken, mut steps: mpsc::Receiver<Step>, listener: &Weak<()>) -> Result<()> {
-        let seat = taken.seat();
-        let own = seat.transaction.is_none();
+    fn run(
+        self,
+        mut guard: ConnectionGuard,
+        mut steps: mpsc::Receiver<Step>,
+        listener: &Weak<()>,
+    ) -> Result<()> {
+        let pinned = guard.pinned();
+        let own = pinned.transaction.is_none();
         if own {
-            seat.begin(false)?;
+            pinned.begin(false)?;
         }
         let creates = self.entry.create.is_some() && self.name.catalog != TEMPORARY;
-        if let Some(open) = &mut seat.transaction {
+        if let Some(open) = &mut pinned.transaction {
             open.forget_plan();
             if creates {
-                seat.connection.pin_schema(&mut open.pinned, &self.name.catalog);
+                pinned.connection.pin_schema(&mut open.pinned, &self.name.catalog);
             }
         }
-        let outcome = self.append(&mut taken, &mut steps);
-        let seat = taken.seat();
-        if let Some(open) = &mut seat.transaction {
+        let outcome = self.append(&mut guard, &mut steps);
+        let pinned = guard.pinned();
+        if let Some(open) = &mut pinned.transaction {
             open.schemas |= creates;
         }
         match (own, &outcome) {
-            (true, Ok(())) => seat.commit_temporary()?,
-            (true, Err(_)) => seat.roll_back()?,
+            (true, Ok(())) => pinned.commit_temporary()?,
+            (true, Err(_)) => pinned.roll_back()?,
             (false, Ok(())) if listener.strong_count() == 0 => {
-                seat.doom("an upload in the transaction was cancelled, so it was rolled back; begin again");
+                pinned.doom("an upload in the transaction was cancelled, so it was rolled back; begin again");
             }
             (false, Ok(())) => {}
             (false, Err(_)) => {
-                seat.doom("an upload in the transaction failed, so it was rolled back; begin again")
+                pinned.doom("an upload in the transaction failed, so it was rolled back; begin again")
             }
         }
         outcome
     }
 
-    fn append(self, taken: &mut Taken, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
-        let connection = &taken.seat().connection;
+    fn append(self, guard: &mut ConnectionGuard, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
+        let connection = &guard.pinned().connection;
         // Whatever the client has set: without it readers see rows before they are committed.
         connection.execute("SET SESSION preserve_insertion_order = true")?;
         if self.entry.matching.is_some() {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Taken, Workspace};
+use super::{ConnectionGuard, Workspace};
 use crate::engine::{
     Engine, Error, Result,
     open_writes::{Kind, OpenWrite, ended},
@@ -36,10 +36,10 @@ impl Workspace {
             while !gone.is_cancelled() {
                 let Some(workspace) = Weak::upgrade(&workspace) else { return };
                 workspace.stop_because(ended());
-                let Ok(mut taken) = workspace.take(AGAIN).await else { continue };
+                let Ok(mut guard) = workspace.take(AGAIN).await else { continue };
                 let lose = move || {
-                    if taken.seat().writes_as() == Some(number) {
-                        taken.seat().lose(ended().to_string());
+                    if guard.pinned().writes_as() == Some(number) {
+                        guard.pinned().lose(ended().to_string());
                     }
                 };
                 if let Err(error) = tokio::task::spawn_blocking(lose).await {
@@ -57,7 +57,7 @@ impl Workspace {
     }
 }
 
-impl Taken {
+impl ConnectionGuard {
     /// What runs next may write as `write`: it ends when that has to, and is too old for nothing else.
     pub(super) fn lets_write(&self, write: &OpenWrite) {
         self.workspace.end_with(write);
@@ -67,16 +67,16 @@ impl Taken {
 
 impl Engine {
     /// Counts a transaction among the open writes from its first one on. New ones may have to wait.
-    pub(in crate::engine) async fn begin_to_write(&self, taken: &mut Taken) -> Result<()> {
+    pub(in crate::engine) async fn begin_to_write(&self, guard: &mut ConnectionGuard) -> Result<()> {
         let writes = &self.shared.database.writes;
-        let open = taken.seat().transaction.as_ref();
+        let open = guard.pinned().transaction.as_ref();
         if open.is_none_or(|open| open.read_only || open.write.is_some()) {
             return Ok(());
         }
         writes.admitted().await?;
         let write = writes.open(Kind::Transaction);
-        taken.lets_write(&write);
-        if let Some(open) = &mut taken.seat().transaction {
+        guard.lets_write(&write);
+        if let Some(open) = &mut guard.pinned().transaction {
             open.write = Some(write);
         }
         Ok(())
@@ -90,13 +90,13 @@ impl Engine {
             "the transaction has kept its snapshot for {}, longer than the server can, so it was rolled back; begin again",
             humantime::format_duration(age)
         );
-        let Ok(seat) = Arc::clone(&workspace.seat).try_lock_owned() else {
+        let Ok(pinned) = Arc::clone(&workspace.pinned).try_lock_owned() else {
             // Rolled back as soon as the statement has stopped.
             return workspace.stop_because(Error::TransactionLost(reason));
         };
-        let mut taken = Taken { seat, workspace: Arc::clone(workspace) };
+        let mut guard = ConnectionGuard { pinned, workspace: Arc::clone(workspace) };
         let rolled_back = self.blocking(move || {
-            taken.seat().lose(reason);
+            guard.pinned().lose(reason);
             Ok(())
         });
         if let Err(error) = rolled_back.await {

@@ -5,8 +5,8 @@
 //! statement on a DuckDB connection closes the stream of the first.
 
 mod ending;
+mod pinned;
 mod run;
-mod seat;
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ use super::{
     batch_stream::{Cancel, WeakCancel},
     wanted::{Wanted, Watch},
 };
-pub(crate) use seat::Seat;
+pub(crate) use pinned::PinnedConnection;
 
 /// Where a statement runs.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ pub struct IdleLimits {
 
 /// One connection and the transaction that may be open on it.
 pub struct Workspace {
-    seat: Arc<tokio::sync::Mutex<Seat>>,
+    pinned: Arc<tokio::sync::Mutex<PinnedConnection>>,
     wanted: Wanted,
     standing: Mutex<Standing>,
     running: Mutex<Option<WeakCancel>>,
@@ -52,7 +52,7 @@ pub struct Workspace {
     failure: CancellationToken,
 }
 
-/// What can be seen without taking the seat.
+/// What can be seen without taking the connection.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     used: Instant,
@@ -68,10 +68,10 @@ struct Standing {
 }
 
 impl Workspace {
-    fn new(seat: Seat) -> Self {
+    fn new(pinned: PinnedConnection) -> Self {
         Self {
-            failure: seat.connection.pulse().failed().clone(),
-            seat: Arc::new(tokio::sync::Mutex::new(seat)),
+            failure: pinned.connection.pulse().failed().clone(),
+            pinned: Arc::new(tokio::sync::Mutex::new(pinned)),
             wanted: Wanted::default(),
             standing: Mutex::new(Standing {
                 used: Instant::now(),
@@ -86,12 +86,12 @@ impl Workspace {
     }
 
     /// Waits until no other statement runs here, and asks an open result to make room.
-    pub(crate) async fn take(self: &Arc<Self>, wait: Duration) -> Result<Taken> {
+    pub(crate) async fn take(self: &Arc<Self>, wait: Duration) -> Result<ConnectionGuard> {
         let _waiting = self.wanted.wait();
-        let seat = tokio::time::timeout(wait, Arc::clone(&self.seat).lock_owned())
+        let pinned = tokio::time::timeout(wait, Arc::clone(&self.pinned).lock_owned())
             .await
             .map_err(|_| Error::SessionBusy(wait))?;
-        Ok(Taken { seat, workspace: Arc::clone(self) })
+        Ok(ConnectionGuard { pinned, workspace: Arc::clone(self) })
     }
 
     /// True while an explicit transaction is open, as far as is known between statements.
@@ -130,18 +130,18 @@ impl Workspace {
     }
 }
 
-/// The seat of a workspace, taken by one statement.
-pub(crate) struct Taken {
-    seat: OwnedMutexGuard<Seat>,
+/// The connection of a workspace, taken by one statement.
+pub(crate) struct ConnectionGuard {
+    pinned: OwnedMutexGuard<PinnedConnection>,
     workspace: Arc<Workspace>,
 }
 
-impl Taken {
-    pub(crate) fn seat(&mut self) -> &mut Seat {
-        &mut self.seat
+impl ConnectionGuard {
+    pub(crate) fn pinned(&mut self) -> &mut PinnedConnection {
+        &mut self.pinned
     }
 
-    /// Tells when somebody else wants the seat.
+    /// Tells when somebody else wants the connection.
     pub(crate) fn watch(&self) -> Watch {
         self.workspace.wanted.watch()
     }
@@ -152,21 +152,21 @@ impl Taken {
     }
 }
 
-impl Taken {
+impl ConnectionGuard {
     /// Makes known where the transaction stands. Before a client is answered, because it may vanish at once.
     pub(crate) fn publish(&self) {
         *self.workspace.standing.lock() = Standing {
             used: Instant::now(),
-            in_transaction: self.seat.in_transaction(),
-            open: self.seat.transaction.is_some(),
-            has_turn: self.seat.has_turn(),
-            writes: self.seat.writes_as().is_some(),
-            snapshot: self.seat.transaction.as_ref().and_then(|open| open.snapshot),
+            in_transaction: self.pinned.in_transaction(),
+            open: self.pinned.transaction.is_some(),
+            has_turn: self.pinned.has_turn(),
+            writes: self.pinned.writes_as().is_some(),
+            snapshot: self.pinned.transaction.as_ref().and_then(|open| open.snapshot),
         };
     }
 }
 
-impl Drop for Taken {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.publish();
     }
@@ -182,7 +182,7 @@ impl Engine {
         self.blocking(move || {
             let mut connection = database.private_connection()?;
             connection.use_names(names.as_ref())?;
-            Ok(Arc::new(Workspace::new(Seat::new(connection))))
+            Ok(Arc::new(Workspace::new(PinnedConnection::new(connection))))
         })
         .await
     }
@@ -192,8 +192,8 @@ impl Engine {
     /// # Errors
     /// [`Error::TransactionState`] when one is open here already.
     pub async fn begin(&self, workspace: &Arc<Workspace>) -> Result<()> {
-        let mut taken = workspace.take(self.seat_wait()).await?;
-        self.blocking(move || taken.seat().begin(false)).await
+        let mut guard = workspace.take(self.pinned_wait()).await?;
+        self.blocking(move || guard.pinned().begin(false)).await
     }
 
     /// Ends the explicit transaction: commits it, or undoes it.
@@ -202,9 +202,9 @@ impl Engine {
     /// [`Error::TransactionLost`] when it had been rolled back already; whatever COMMIT says;
     /// [`Error::TransactionState`] when none is open.
     pub async fn end(&self, workspace: &Arc<Workspace>, commit: bool) -> Result<()> {
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         let clock = Arc::clone(&self.shared.clock);
-        self.blocking(move || if commit { taken.seat().commit(&clock) } else { taken.seat().roll_back() })
+        self.blocking(move || if commit { guard.pinned().commit(&clock) } else { guard.pinned().roll_back() })
             .await
     }
 
@@ -213,9 +213,9 @@ impl Engine {
     /// # Errors
     /// [`Error::SessionBusy`].
     pub async fn lose(&self, workspace: &Arc<Workspace>, why: &'static str) -> Result<()> {
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         self.blocking(move || {
-            taken.seat().lose(format!("the transaction was rolled back, because {why}; begin again"));
+            guard.pinned().lose(format!("the transaction was rolled back, because {why}; begin again"));
             Ok(())
         })
         .await
@@ -226,13 +226,13 @@ impl Engine {
     /// # Errors
     /// DuckDB's.
     pub async fn use_names(&self, workspace: &Arc<Workspace>, names: Names) -> Result<()> {
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         self.blocking(move || {
-            let seat = taken.seat();
-            if let Some(open) = &mut seat.transaction {
+            let pinned = guard.pinned();
+            if let Some(open) = &mut pinned.transaction {
                 open.forget_plan();
             }
-            seat.connection.set_names(&names)
+            pinned.connection.set_names(&names)
         })
         .await
     }
@@ -242,10 +242,10 @@ impl Engine {
         self.roll_back_if_old(workspace).await;
         let Some(limit) = workspace.overdue(limits, self.shared.turn.is_wanted()) else { return };
         // A statement that has just begun is a sign of life.
-        let Ok(seat) = Arc::clone(&workspace.seat).try_lock_owned() else { return };
-        let mut taken = Taken { seat, workspace: Arc::clone(workspace) };
+        let Ok(pinned) = Arc::clone(&workspace.pinned).try_lock_owned() else { return };
+        let mut guard = ConnectionGuard { pinned, workspace: Arc::clone(workspace) };
         let rolled_back = self.blocking(move || {
-            taken.seat().lose(format!(
+            guard.pinned().lose(format!(
                 "the transaction did nothing for {}, so it was rolled back; begin again",
                 humantime::format_duration(limit)
             ));
@@ -257,7 +257,7 @@ impl Engine {
     }
 
     /// How long a statement waits for the one before it on the same connection.
-    pub(super) fn seat_wait(&self) -> Duration {
+    pub(super) fn pinned_wait(&self) -> Duration {
         self.shared.options.query_timeout.unwrap_or(Duration::MAX / 4)
     }
 }

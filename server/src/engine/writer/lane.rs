@@ -12,37 +12,37 @@ use super::{
 };
 use crate::engine::{
     Result,
-    brackets::Brackets,
     clock::CommitClock,
     database::{Database, Pooled},
     ffi::{DuckError, ScanRegistry},
     insert::Inserts,
     ledger::{Entry, LedgerTable},
+    transaction_statements::TransactionStatements,
 };
 
 /// A connection and what is planned on it.
 pub(super) struct Lane {
     pub(super) connection: Pooled,
     inserts: Inserts,
-    brackets: Brackets,
+    statements: TransactionStatements,
     /// The number of schema changes before which its statements were planned.
     planned_at: u64,
 }
 
 impl Lane {
     pub(super) fn open(database: &Arc<Database>) -> Result<Self> {
-        let (inserts, brackets) = (Inserts::default(), Brackets::of_write());
-        Ok(Self { connection: database.private_connection()?, inserts, brackets, planned_at: 0 })
+        let (inserts, statements) = (Inserts::default(), TransactionStatements::of_write());
+        Ok(Self { connection: database.private_connection()?, inserts, statements, planned_at: 0 })
     }
 
     /// Lets go of what the plans hold of the instance.
     pub(super) fn forget_plans(&mut self) {
         self.inserts = Inserts::default();
-        self.brackets = Brackets::of_write();
+        self.statements = TransactionStatements::of_write();
     }
 
     pub(super) fn begin(&mut self) -> Result<(), DuckError> {
-        self.brackets.begin(&self.connection)
+        self.statements.begin(&self.connection)
     }
 
     /// Inserts the rows of all units; who creates a table does so first. After a change of a schema DuckDB would plan
@@ -76,7 +76,7 @@ impl Lane {
 
     /// Ends the transaction that [`Lane::begin`] began, with success or not.
     pub(super) fn commit(&self) -> Result<(), Failure> {
-        self.brackets.end().map_err(|error| {
+        self.statements.end().map_err(|error| {
             self.roll_back();
             Failure::whole(commit_error(error.into()))
         })

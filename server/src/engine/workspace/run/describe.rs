@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Seat, Workspace};
+use super::{PinnedConnection, Workspace};
 use crate::{
     engine::{
         Description, Engine, Error, Result,
@@ -20,24 +20,24 @@ impl Engine {
         sql: &str,
     ) -> Result<Description> {
         let sql = sql::localise(sql)?.into_owned();
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         let quarantine = Arc::clone(&self.shared.database.quarantine);
         self.planning(move |cancel| {
-            let seat = taken.seat();
-            quarantine.guard(&sql, || describe_on(seat, &sql, cancel))
+            let pinned = guard.pinned();
+            quarantine.guard(&sql, || describe_on(pinned, &sql, cancel))
         })
         .await
     }
 }
 
 /// Plans a statement, in the transaction where one is open, and keeps the plan there.
-fn describe_on(seat: &mut Seat, sql: &str, cancel: &Cancel) -> Result<Description> {
-    seat.check_not_lost()?;
-    if let Some(open) = &mut seat.transaction {
+fn describe_on(pinned: &mut PinnedConnection, sql: &str, cancel: &Cancel) -> Result<Description> {
+    pinned.check_not_lost()?;
+    if let Some(open) = &mut pinned.transaction {
         open.reads();
         let planned = match open.take_plan(sql) {
             Some(prepared) => Ok(prepared),
-            None => plan_unless_stopped(&seat.connection, sql, cancel),
+            None => plan_unless_stopped(&pinned.connection, sql, cancel),
         };
         if let Err(Error::SeveralSteps) = planned {
             return of_several_steps(Error::SeveralSteps);
@@ -48,10 +48,10 @@ fn describe_on(seat: &mut Seat, sql: &str, cancel: &Cancel) -> Result<Descriptio
         open.keep_plan(sql, prepared);
         return Ok(described);
     }
-    seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-    let described = plan_unless_stopped(&seat.connection, sql, cancel)
+    pinned.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+    let described = plan_unless_stopped(&pinned.connection, sql, cancel)
         .and_then(|prepared| description(&prepared, sql))
         .or_else(of_several_steps);
-    seat.connection.execute("ROLLBACK")?;
+    pinned.connection.execute("ROLLBACK")?;
     described
 }

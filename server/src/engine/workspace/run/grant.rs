@@ -1,6 +1,6 @@
 //! What a statement may need before it can write: the turn, and the tables that it changes to itself.
 
-use super::{Run, Seat, Taken};
+use super::{ConnectionGuard, PinnedConnection, Run};
 use crate::{
     engine::{
         Engine, Error, Result, StatementKind,
@@ -21,28 +21,28 @@ pub(super) struct Grant {
 }
 
 impl Engine {
-    /// Waits for whatever the statement lacks, unless the instance fails: the seat is a part of it, so that none is
+    /// Waits for whatever the statement lacks, unless the instance fails: the connection is a part of it, so that none is
     /// opened in its place while somebody waits here.
-    pub(super) async fn grant(&self, taken: &mut Taken, sql: &str) -> Result<Grant> {
-        self.shared.database.while_open(self.granted(taken, sql)).await
+    pub(super) async fn grant(&self, guard: &mut ConnectionGuard, sql: &str) -> Result<Grant> {
+        self.shared.database.while_open(self.granted(guard, sql)).await
     }
 
-    async fn granted(&self, taken: &mut Taken, sql: &str) -> Result<Grant> {
+    async fn granted(&self, guard: &mut ConnectionGuard, sql: &str) -> Result<Grant> {
         if self.read_only() {
             return Err(Error::ReadOnly);
         }
         self.check_disk(sql)?;
-        let (turn, write) = if taken.seat().has_turn() {
+        let (turn, write) = if guard.pinned().has_turn() {
             (None, None)
         } else {
-            let in_transaction = taken.seat().transaction.is_some();
+            let in_transaction = guard.pinned().transaction.is_some();
             let kind = if in_transaction { Kind::Transaction } else { Kind::Statement };
             let (turn, write) = self.writing_turn(sql, kind).await?;
-            taken.lets_write(&write);
+            guard.lets_write(&write);
             (Some(turn), Some(write))
         };
         let nothing = Excluding::default();
-        let held = taken.seat().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
+        let held = guard.pinned().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
         let excluding = self.shared.turn.exclude(&sql::exclusion(sql), held).await?;
         Ok(Grant { excluding, turn, write })
     }
@@ -50,17 +50,17 @@ impl Engine {
 
 impl Run {
     /// True when the statement writes and lacks the turn, or changes a table to which others may append.
-    pub(super) fn must_wait(&self, seat: &Seat, prepared: &Prepared, text: &str) -> bool {
-        let Some(open) = &seat.transaction else { return false };
+    pub(super) fn must_wait(&self, pinned: &PinnedConnection, prepared: &Prepared, text: &str) -> bool {
+        let Some(open) = &pinned.transaction else { return false };
         if self.grant.is_some() || open.read_only || !self.can_write {
             return false;
         }
-        writes(prepared.kind(), text) && !seat.may_write(&sql::exclusion(text))
+        writes(prepared.kind(), text) && !pinned.may_write(&sql::exclusion(text))
     }
 
     /// The transaction keeps what its write was granted until it ends.
-    pub(super) fn accept_grant(&mut self, seat: &mut Seat) {
-        if let (Some(open), Some(grant)) = (&mut seat.transaction, self.grant.take()) {
+    pub(super) fn accept_grant(&mut self, pinned: &mut PinnedConnection) {
+        if let (Some(open), Some(grant)) = (&mut pinned.transaction, self.grant.take()) {
             open.turn = open.turn.take().or(grant.turn);
             open.write = open.write.take().or(grant.write);
             open.excluding.extend(grant.excluding);
@@ -68,8 +68,8 @@ impl Run {
     }
 
     /// A script goes on after the transaction in it: what that was granted serves the rest.
-    pub(super) fn take_back_grant(&mut self, seat: &mut Seat) {
-        if let Some(open) = &mut seat.transaction
+    pub(super) fn take_back_grant(&mut self, pinned: &mut PinnedConnection) {
+        if let Some(open) = &mut pinned.transaction
             && let Some(turn) = open.turn.take()
         {
             let (excluding, write) = (std::mem::take(&mut open.excluding), open.write.take());
@@ -123,15 +123,15 @@ mod tests {
             Obstacle::Turn => (None, Some(turn.take().await.unwrap())),
         };
         let workspace = engine.workspace(None).await.unwrap();
-        let mut taken = workspace.take(LONG).await.unwrap();
-        let mut waiting = Box::pin(engine.grant(&mut taken, "ALTER TABLE t ADD COLUMN c INTEGER"));
+        let mut guard = workspace.take(LONG).await.unwrap();
+        let mut waiting = Box::pin(engine.grant(&mut guard, "ALTER TABLE t ADD COLUMN c INTEGER"));
         assert!((&mut waiting).now_or_never().is_none(), "{obstacle:?}");
 
         let mut condition = engine.condition();
         engine.reopen("a test");
         let ended = timeout(LONG, waiting).await.expect("it waits for ever");
         assert!(matches!(ended, Err(Error::EngineDown)), "{obstacle:?}");
-        drop((taken, workspace));
+        drop((guard, workspace));
         let opened =
             condition.wait_for(|now| *now == Condition::Open && engine.shared.database.generation() == 2);
         timeout(LONG, opened).await.expect("the database is opened again").unwrap();

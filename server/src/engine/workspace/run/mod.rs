@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use grant::Grant;
 
-use super::{Seat, Taken, Workspace};
+use super::{ConnectionGuard, PinnedConnection, Workspace};
 use crate::{
     engine::{
         BatchStream, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
@@ -45,8 +45,8 @@ const HALF_DONE: &str = "a statement in the transaction failed half way, so it w
 enum Started {
     Rows(SchemaRef),
     Done(Spooled),
-    /// It writes, and has not run: it needs the turn. The seat comes back.
-    NeedsTurn(Taken),
+    /// It writes, and has not run: it needs the turn. The connection comes back.
+    NeedsTurn(ConnectionGuard),
 }
 
 /// Where the news goes.
@@ -62,11 +62,11 @@ impl Engine {
     ) -> Result<Outcome> {
         let sql = sql::localise(&statement.sql)?.into_owned();
         let statement = Statement { sql, ..statement };
-        let mut taken = workspace.take(self.seat_wait()).await?;
+        let mut guard = workspace.take(self.pinned_wait()).await?;
         let mut grant = None;
         loop {
             let cancel = CancelOnDrop::default();
-            taken.running(&cancel.0);
+            guard.running(&cancel.0);
             let (start, started) = oneshot::channel();
             let (delivery, batches) = self.delivery(&cancel.0);
             let run = Run {
@@ -80,7 +80,7 @@ impl Engine {
                 watched: execution.is_watched(),
                 quarantine: Arc::clone(&self.shared.database.quarantine),
             };
-            let reads = run.grant.is_none() && taken.seat().writes_as().is_none();
+            let reads = run.grant.is_none() && guard.pinned().writes_as().is_none();
             if reads {
                 self.limit_read(&cancel.0);
             } else {
@@ -88,7 +88,7 @@ impl Engine {
             }
             execution.begins(&cancel.0);
             let span = tracing::Span::current();
-            tokio::task::spawn_blocking(move || span.in_scope(|| run.run(taken, start)));
+            tokio::task::spawn_blocking(move || span.in_scope(|| run.run(guard, start)));
             let started = async {
                 started.await.map_err(|_| Error::Internal("the statement ended without an answer".into()))?
             };
@@ -98,11 +98,11 @@ impl Engine {
                     return Ok(Outcome::Rows(BatchStream::running(schema, batches, cancel)));
                 }
                 Started::Done(spooled) => return Ok(spooled.into()),
-                Started::NeedsTurn(back) => taken = back,
+                Started::NeedsTurn(back) => guard = back,
             }
             // This attempt is over: an execution that is stopped while it waits is given up.
             drop(cancel);
-            grant = Some(self.grant(&mut taken, &statement.sql).await?);
+            grant = Some(self.grant(&mut guard, &statement.sql).await?);
         }
     }
 }
@@ -131,28 +131,28 @@ enum Ran {
 }
 
 impl Run {
-    fn run(mut self, mut taken: Taken, start: oneshot::Sender<Result<Started>>) {
+    fn run(mut self, mut guard: ConnectionGuard, start: oneshot::Sender<Result<Started>>) {
         let mut start = Some(start);
         let quarantine = Arc::clone(&self.quarantine);
         let text = self.statement.sql.clone();
-        let ran = quarantine.guard(&text, || self.on_seat(&mut taken, &mut start));
+        let ran = quarantine.guard(&text, || self.on_connection(&mut guard, &mut start));
         if let Ok(Ran::NeedsTurn) = ran {
-            answer(&mut start, Ok(Started::NeedsTurn(taken)));
+            answer(&mut start, Ok(Started::NeedsTurn(guard)));
             return;
         }
         if let Ok(Ran::Done(spooled)) = ran {
-            taken.publish();
+            guard.publish();
             let told = start.is_some_and(|start| start.send(Ok(Started::Done(spooled))).is_ok());
             if !told {
                 // Its client believes that it failed; a later COMMIT must not keep it.
-                taken
-                    .seat()
+                guard
+                    .pinned()
                     .doom("a statement in the transaction was cancelled, so it was rolled back; begin again");
             }
             return;
         }
         // From here on the next statement may run.
-        drop(taken);
+        drop(guard);
         self.permit = None;
         let sent = match ran {
             Ok(Ran::Sent(Some(spool))) => self.delivery.send_spooled(spool),
@@ -169,32 +169,32 @@ impl Run {
         }
     }
 
-    fn on_seat(&mut self, taken: &mut Taken, start: &mut Start) -> Result<Ran> {
-        let mut watch = taken.watch();
-        let seat = taken.seat();
+    fn on_connection(&mut self, guard: &mut ConnectionGuard, start: &mut Start) -> Result<Ran> {
+        let mut watch = guard.watch();
+        let pinned = guard.pinned();
         let controls = sql::controls(&self.statement.sql);
         if controls.first() != Some(&Some(Control::Rollback))
             && controls.first() != Some(&Some(Control::Commit))
         {
-            seat.check_not_lost()?;
+            pinned.check_not_lost()?;
         }
-        if let Some(open) = &mut seat.transaction {
+        if let Some(open) = &mut pinned.transaction {
             open.reads();
         }
         // DuckDB lets a READ ONLY transaction detach what it does not write to.
-        seat.connection.keep_catalogs(&self.statement.sql)?;
+        pinned.connection.keep_catalogs(&self.statement.sql)?;
         // Where it cannot be counted, nobody is told how far the statement is.
-        let _counting = self.watched.then(|| seat.connection.count_progress());
+        let _counting = self.watched.then(|| pinned.connection.count_progress());
         let ran = if controls.len() > 1 || controls.iter().any(Option::is_some) {
-            self.script(seat, &controls)
-        } else if seat.transaction.is_some() {
-            self.in_transaction(seat, &mut watch, start)
+            self.script(pinned, &controls)
+        } else if pinned.transaction.is_some() {
+            self.in_transaction(pinned, &mut watch, start)
         } else if self.grant.is_some() {
-            self.with_turn(seat).map(Ran::Done)
+            self.with_turn(pinned).map(Ran::Done)
         } else {
-            self.read_only_first(seat, &mut watch, start)
+            self.read_only_first(pinned, &mut watch, start)
         };
-        if let Some(open) = &mut seat.transaction {
+        if let Some(open) = &mut pinned.transaction {
             open.troubled |= ran.is_err();
             // It may have begun in this very text.
             if controls.len() > 1 {
@@ -205,16 +205,21 @@ impl Run {
     }
 
     /// Plans, which runs functions whose arguments are constants.
-    fn plan(&self, seat: &Seat) -> Result<Prepared> {
-        plan_unless_stopped(&seat.connection, &self.statement.sql, &self.delivery.cancel)
+    fn plan(&self, pinned: &PinnedConnection) -> Result<Prepared> {
+        plan_unless_stopped(&pinned.connection, &self.statement.sql, &self.delivery.cancel)
     }
 
     /// A statement outside a transaction, in a READ ONLY one.
-    fn read_only_first(&self, seat: &mut Seat, watch: &mut super::Watch, start: &mut Start) -> Result<Ran> {
-        seat.connection.execute("BEGIN TRANSACTION READ ONLY")?;
-        let ran = self.plan(seat).and_then(|prepared| self.perform(&prepared, watch, start, false));
+    fn read_only_first(
+        &self,
+        pinned: &mut PinnedConnection,
+        watch: &mut super::Watch,
+        start: &mut Start,
+    ) -> Result<Ran> {
+        pinned.connection.execute("BEGIN TRANSACTION READ ONLY")?;
+        let ran = self.plan(pinned).and_then(|prepared| self.perform(&prepared, watch, start, false));
         let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = seat.connection.execute(end);
+        let ended = pinned.connection.execute(end);
         match ran {
             Err(error) if tells_of_write(&error) && start.is_some() => Ok(Ran::NeedsTurn),
             ran => {
@@ -226,7 +231,7 @@ impl Run {
     }
 
     /// A statement outside a transaction that writes.
-    fn with_turn(&self, seat: &Seat) -> Result<Spooled> {
+    fn with_turn(&self, pinned: &PinnedConnection) -> Result<Spooled> {
         let write = Write {
             statement: self.statement.clone(),
             cancel: self.delivery.cancel.clone(),
@@ -234,40 +239,40 @@ impl Run {
             check: StatementKind::check_pragma,
             watched: false,
         };
-        write.run(&seat.connection)
+        write.run(&pinned.connection)
     }
 
     /// A statement inside the open transaction.
     fn in_transaction(
         &mut self,
-        seat: &mut Seat,
+        pinned: &mut PinnedConnection,
         watch: &mut super::Watch,
         start: &mut Start,
     ) -> Result<Ran> {
-        let planned = seat.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
+        let planned = pinned.transaction.as_mut().and_then(|open| open.take_plan(&self.statement.sql));
         let prepared = match planned {
             Some(prepared) => prepared,
-            None => match self.plan(seat) {
-                Err(Error::SeveralSteps) => return self.script(seat, &[None]),
+            None => match self.plan(pinned) {
+                Err(Error::SeveralSteps) => return self.script(pinned, &[None]),
                 planned => planned?,
             },
         };
-        if self.must_wait(seat, &prepared, &self.statement.sql) {
+        if self.must_wait(pinned, &prepared, &self.statement.sql) {
             return Ok(Ran::NeedsTurn);
         }
-        self.accept_grant(seat);
-        self.note_schemas(seat, &prepared);
-        if let Some(open) = &mut seat.transaction
+        self.accept_grant(pinned);
+        self.note_schemas(pinned, &prepared);
+        if let Some(open) = &mut pinned.transaction
             && !prepared.kind().may_read()
         {
             open.forget_plan();
         }
         let ran = self.perform(&prepared, watch, start, true);
         if ran.is_err() && self.times() > 1 {
-            seat.doom(HALF_DONE);
+            pinned.doom(HALF_DONE);
         }
         let ran = ran?;
-        if let Some(open) = &mut seat.transaction {
+        if let Some(open) = &mut pinned.transaction {
             open.keep_plan(&self.statement.sql, prepared);
         }
         Ok(ran)
@@ -304,9 +309,9 @@ impl Run {
         self.statement.parameters.as_ref().map_or(1, RecordBatch::num_rows)
     }
 
-    fn note_schemas(&self, seat: &mut Seat, prepared: &Prepared) {
+    fn note_schemas(&self, pinned: &mut PinnedConnection, prepared: &Prepared) {
         let kind = prepared.kind();
-        let Seat { connection, transaction: Some(open), .. } = seat else { return };
+        let PinnedConnection { connection, transaction: Some(open), .. } = pinned else { return };
         if !kind.keeps_schemas() && !kind.may_read() && kind != StatementKind::Set {
             open.schemas = true;
             connection.pin_schemas(&mut open.pinned, &self.statement.sql);

@@ -4,13 +4,13 @@
 use super::ffi::{Class, Connection, DuckError, Prepared};
 
 /// The two statements; planned when they are needed first.
-pub(crate) struct Brackets {
+pub(crate) struct TransactionStatements {
     begin: &'static str,
     end: &'static str,
     planned: Option<(Prepared, Prepared)>,
 }
 
-impl Brackets {
+impl TransactionStatements {
     /// Of a transaction that ends with COMMIT.
     pub(crate) fn of_write() -> Self {
         Self { begin: "BEGIN TRANSACTION", end: "COMMIT", planned: None }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Who has it may run statements on the connection.
-pub(crate) struct Seat {
+pub(crate) struct PinnedConnection {
     pub(crate) connection: Pooled,
     pub(crate) transaction: Option<OpenTransaction>,
     /// Why the transaction that the client believes in is no more. Until the client ends it, nothing runs:
@@ -31,7 +31,7 @@ pub(crate) struct OpenTransaction {
     planned: Option<(String, Prepared)>,
     /// The tables that it has altered, dropped or replaced.
     pub(crate) excluding: Excluding,
-    /// Taken by its first write, kept until its end.
+    /// ConnectionGuard by its first write, kept until its end.
     pub(crate) turn: Option<TurnPermit>,
     /// One of the open writes from its first one on.
     pub(crate) write: Option<OpenWrite>,
@@ -70,7 +70,7 @@ impl OpenTransaction {
     }
 }
 
-impl Seat {
+impl PinnedConnection {
     pub(super) fn new(connection: Pooled) -> Self {
         Self { connection, transaction: None, lost: None }
     }
