@@ -306,7 +306,11 @@ impl Merged {
         SessionLimits {
             count: self.max_sessions,
             idle: self.session_idle,
-            transactions: IdleLimits { while_wanted: self.transaction_yield, at_all: self.transaction_idle },
+            transactions: IdleLimits {
+                while_wanted: self.transaction_yield,
+                at_all: self.transaction_idle,
+                turn: self.transaction_limit,
+            },
         }
     }
 

@@ -15,7 +15,7 @@ const MAX_TEXT: usize = 1_500;
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
 /// Aborted, and to be begun anew or not at all: sending the same again is no use.
-const NOT_AGAIN: [&str; 3] = ["FENCED", "SESSION_LOST", "TRANSACTION_LOST"];
+const NOT_AGAIN: [&str; 4] = ["FENCED", "SESSION_CLOSED", "SESSION_LOST", "TRANSACTION_LOST"];
 
 /// What a failure is to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +142,11 @@ impl From<Error> for Failure {
             Error::DiskFull => (Kind::Exhausted, "DISK_FULL"),
             Error::EngineDown => (Kind::Unavailable, "ENGINE_DOWN"),
             Error::SessionLost => (Kind::Aborted, "SESSION_LOST"),
+            Error::SessionClosed => (Kind::Aborted, "SESSION_CLOSED"),
+            Error::EndedByOperator => (Kind::Cancelled, "CANCELLED"),
+            Error::StatementMissing(_) => (Kind::NotFound, "STATEMENT_NOT_FOUND"),
+            Error::StatementCommits(_) => (Kind::Precondition, "STATEMENT_COMMITS"),
+            Error::SessionMissing(_) => (Kind::NotFound, "SESSION_NOT_FOUND"),
             Error::Stalled(_) | Error::NotTaken(_) => (Kind::Aborted, "STALLED"),
             Error::Quarantined { .. } => (Kind::Precondition, "QUARANTINED"),
             Error::CauseLost => (Kind::Unknown, "CAUSE_LOST"),

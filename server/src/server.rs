@@ -151,7 +151,7 @@ impl Server {
         warn_of_risks(&config);
         let server = Self {
             sessions: Arc::new(Sessions::new(engine.clone(), config.sessions)),
-            log: Arc::new(StatementLog::new(config.log.slow_query)),
+            log: Arc::new(StatementLog::new(engine.activity(), config.log.slow_query)),
             places: Places::new(config.network.max_connections),
             engine,
             authenticator,

@@ -1,52 +1,69 @@
 //! One line for each statement when it ends: an id, its kind, rows, bytes, milliseconds and how it ended; and a warning
 //! with the text of one that was slow.
 
-use std::{
-    fmt::Display,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use futures::{Stream, StreamExt, stream};
 
 use crate::{
-    engine::{Class, Error},
+    engine::{Activity, Arrived, Caller, Class, Error, NOT_SHOWN, Registered, State},
     metrics,
-    session::SessionError,
+    session::{Session, SessionError},
     sql::may_hold_secrets,
 };
 
 /// Characters of a slow statement's text that the log shows.
-const TEXT_SHOWN: usize = 500;
+const TEXT_LOGGED: usize = 500;
+/// Bytes of a statement's text that are shown while it runs.
+const TEXT_SHOWN: usize = 4_096;
+/// The kind of an upload, whose rows come before anything runs.
+pub(crate) const INGEST: &str = "ingest";
+/// That of a statement of which a client asks what it would give.
+const PLAN: &str = "plan";
 
-/// Gives out ids and knows what is slow.
+/// Knows what runs and what is slow.
 pub(crate) struct StatementLog {
-    next: AtomicU64,
+    activity: Arc<Activity>,
     slow: Duration,
 }
 
 impl StatementLog {
-    pub(crate) fn new(slow: Duration) -> Self {
-        Self { next: AtomicU64::new(1), slow }
+    /// Everybody sees in `activity` what has begun and not ended.
+    pub(crate) fn new(activity: Arc<Activity>, slow: Duration) -> Self {
+        Self { activity, slow }
     }
 
-    /// A statement begins.
-    pub(crate) fn begin(self: &Arc<Self>, kind: &'static str, text: &str) -> Entry {
-        Entry {
-            log: Arc::clone(self),
-            id: self.next.fetch_add(1, Ordering::Relaxed),
-            kind,
-            text: (!may_hold_secrets(text)).then(|| text.chars().take(TEXT_SHOWN).collect()),
-            started: Instant::now(),
-            rows: 0,
-            bytes: 0,
-            end: None,
-        }
+    /// A statement begins in a session.
+    pub(crate) fn begin(self: &Arc<Self>, session: &Session, kind: &'static str, text: &str) -> Entry {
+        self.begin_for(session.caller(), kind, text)
     }
+
+    /// Plans a statement, which everybody sees meanwhile, and an operator may end. It has no line of its own.
+    pub(crate) async fn plan<T, E: From<Error>>(
+        &self,
+        session: &Session,
+        text: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.activity.begin(session.caller(), PLAN, shown(text), State::Running).run(work).await
+    }
+
+    fn begin_for(self: &Arc<Self>, caller: Caller, kind: &'static str, text: &str) -> Entry {
+        let shown = shown(text);
+        let state = if kind == INGEST { State::Receiving } else { State::Running };
+        let statement = self.activity.begin(caller, kind, shown, state);
+        Entry { log: Arc::clone(self), statement, bytes: 0, end: None }
+    }
+}
+
+/// As much of a text as anybody may see.
+fn shown(text: &str) -> Option<Box<str>> {
+    if may_hold_secrets(text) {
+        return None;
+    }
+    let end = (0..=TEXT_SHOWN.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    Some(text[..end.unwrap_or(0)].into())
 }
 
 /// How a statement has ended.
@@ -69,7 +86,8 @@ pub(crate) trait Reason: Display {
 
 impl Reason for Error {
     fn is_cancel(&self) -> bool {
-        matches!(self, Self::Stopping | Self::Disconnected) || self.class() == Some(Class::Interrupted)
+        matches!(self, Self::Stopping | Self::Disconnected | Self::EndedByOperator)
+            || self.class() == Some(Class::Interrupted)
     }
 }
 
@@ -81,26 +99,49 @@ impl Reason for SessionError {
 
 impl Reason for &str {}
 
-/// One statement's line; written when dropped, so that no way out goes without it.
+/// One statement's line; written when dropped, so that no way out goes without it. Until then everybody sees that it
+/// runs.
 pub(crate) struct Entry {
     log: Arc<StatementLog>,
-    id: u64,
-    kind: &'static str,
-    /// Its beginning, unless it may hold a password.
-    text: Option<String>,
-    started: Instant,
-    rows: u64,
+    statement: Registered,
     bytes: u64,
     /// Absent while it goes on; at the end, where nobody has waited for that.
     end: Option<End>,
 }
 
 impl Entry {
+    /// Does what the statement asks for; or gives the news that an operator has ended it. Why it has failed is kept for
+    /// its line.
+    pub(crate) async fn run<T, E: From<Error> + Reason>(
+        &mut self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        self.statement.run(work).await.inspect_err(|error| self.failed(error))
+    }
+
+    /// Counts the rows of an upload as they come.
+    pub(crate) fn receive<S: Stream<Item = Result<Arrived, Error>> + Unpin + Send>(
+        &self,
+        rows: S,
+    ) -> impl Stream<Item = Result<Arrived, Error>> + Unpin + Send + use<S> {
+        let statement = Arc::clone(&self.statement);
+        rows.inspect(move |arrived| {
+            if let Ok(Arrived::Rows(rows)) = arrived {
+                statement.add_rows(rows.batch.num_rows() as u64);
+            }
+        })
+    }
+
+    /// An upload is complete: from here on it is committed or refused, and nobody ends it.
+    pub(crate) fn commits(&self) {
+        self.statement.set_state(State::Committing);
+    }
+
     /// Counts a batch that goes out, or remembers why none does.
     pub(crate) fn saw(&mut self, batch: &Result<RecordBatch, Error>) {
         match batch {
             Ok(batch) => {
-                self.rows += batch.num_rows() as u64;
+                self.statement.add_rows(batch.num_rows() as u64);
                 self.bytes += batch.get_array_memory_size() as u64;
             }
             Err(error) => self.failed(error),
@@ -126,7 +167,7 @@ impl Entry {
 
     /// The statement is done, and has written so many rows.
     pub(crate) fn rows(&mut self, rows: u64) {
-        self.rows += rows;
+        self.statement.set_rows(rows);
         self.done();
     }
 
@@ -159,20 +200,25 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let elapsed = self.started.elapsed();
+        let statement = &self.statement;
+        let elapsed = statement.started().elapsed();
         let (outcome, error) = self.outcome();
-        metrics::statement_ended(self.kind, outcome, elapsed);
+        let (query_id, kind, rows, bytes) = (statement.id(), statement.kind(), statement.rows(), self.bytes);
+        metrics::statement_ended(kind, outcome, elapsed);
         let milliseconds = elapsed.as_millis() as u64;
-        let Self { id, kind, rows, bytes, text, .. } = &*self;
+        let Caller { session, user, .. } = statement.caller();
+        let user = user.as_deref();
         // DuckDB's messages quote the statement.
-        let error = error.map(|error| if text.is_some() { error } else { "(not shown)" });
-        let text = text.as_deref().unwrap_or("(not shown: it may hold a password)");
+        let error = error.map(|error| if statement.text().is_some() { error } else { "(not shown)" });
         if elapsed >= self.log.slow {
+            let text: String = statement.text().unwrap_or(NOT_SHOWN).chars().take(TEXT_LOGGED).collect();
             tracing::warn!(
-                query_id = *id,
+                query_id,
+                session,
+                user,
                 kind,
-                rows = *rows,
-                bytes = *bytes,
+                rows,
+                bytes,
                 milliseconds,
                 outcome,
                 error,
@@ -181,10 +227,12 @@ impl Drop for Entry {
             );
         } else {
             tracing::debug!(
-                query_id = *id,
+                query_id,
+                session,
+                user,
                 kind,
-                rows = *rows,
-                bytes = *bytes,
+                rows,
+                bytes,
                 milliseconds,
                 outcome,
                 error,
@@ -199,7 +247,11 @@ mod tests {
     use super::*;
 
     fn entry() -> Entry {
-        Arc::new(StatementLog::new(Duration::MAX)).begin("read", "SELECT 1")
+        Arc::new(StatementLog::new(Arc::default(), Duration::MAX)).begin_for(
+            Caller::default(),
+            "read",
+            "SELECT 1",
+        )
     }
 
     #[test]
@@ -210,6 +262,7 @@ mod tests {
             (interrupted, "cancelled"),
             (Error::Stopping, "cancelled"),
             (Error::Disconnected, "cancelled"),
+            (Error::EndedByOperator, "cancelled"),
             (Error::Timeout(Duration::from_secs(1)), "error"),
             (Error::EngineDown, "error"),
         ] {

@@ -1,5 +1,6 @@
 //! The command line: arguments, exit codes, Ctrl-C. Each subcommand has a file of its own.
 
+mod activity;
 mod backup;
 mod execute;
 mod human;
@@ -90,6 +91,14 @@ enum Command {
     Maintain(jobs::MaintainArgs),
     /// Run a pipeline of the server's configuration now
     Promote(jobs::PromoteArgs),
+    /// List the statements that run or wait just now, of all clients
+    Statements,
+    /// List the sessions of all clients: their transactions, and who has the turn to write
+    Sessions,
+    /// End a statement of any client
+    Cancel(activity::CancelArgs),
+    /// End the statements of a session, roll its transactions back, and drop its temporary tables
+    CloseSession(activity::CloseSessionArgs),
 }
 
 /// Runs the command line of this process.
@@ -125,6 +134,10 @@ async fn execute(cli: Cli) -> Result<ExitCode, Error> {
         Command::Backup(args) => backup::run(args, connection).await,
         Command::Maintain(args) => jobs::maintain(args, connection).await,
         Command::Promote(args) => jobs::promote(args, connection).await,
+        Command::Statements => activity::statements(connection).await,
+        Command::Sessions => activity::sessions(connection).await,
+        Command::Cancel(args) => activity::cancel(args, connection).await,
+        Command::CloseSession(args) => activity::close_session(args, connection).await,
     };
     match result {
         // It may never have been a connection to a server like ours.

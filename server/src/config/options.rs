@@ -169,6 +169,11 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_TRANSACTION_YIELD", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     pub(super) transaction_yield: Option<Duration>,
+    /// One that has had the turn to write for so long in all is rolled back while another write waits for it [default:
+    /// 10min].
+    #[arg(long, env = "MERGANSER_TRANSACTION_LIMIT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    pub(super) transaction_limit: Option<Duration>,
     /// How long requests under way may take after a signal to stop [default: 30s].
     #[arg(long, env = "MERGANSER_DRAIN_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
@@ -254,6 +259,8 @@ pub(super) struct Merged {
     #[serde(with = "humantime_serde")]
     pub(super) transaction_yield: Duration,
     #[serde(with = "humantime_serde")]
+    pub(super) transaction_limit: Duration,
+    #[serde(with = "humantime_serde")]
     pub(super) drain_timeout: Duration,
     pub(super) log_format: LogFormat,
     pub(super) log_level: String,
@@ -309,6 +316,7 @@ impl Default for Merged {
             session_idle: sessions.idle,
             transaction_idle: sessions.transactions.at_all,
             transaction_yield: sessions.transactions.while_wanted,
+            transaction_limit: sessions.transactions.turn,
             drain_timeout: Duration::from_secs(30),
             log_format: LogFormat::Text,
             log_level: "info".into(),

@@ -1,6 +1,6 @@
 //! From a query's thread to its client: fetch, coalesce, send, and wait for room on the way.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use arrow_array::RecordBatch;
 use tokio::{runtime::Handle, sync::mpsc};
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Engine, Error, Result,
+    activity::{self, RunningStatement, State, StateOf},
     batch_stream::Cancel,
     coalesce::Coalescer,
     error::Class,
@@ -27,6 +28,8 @@ pub(crate) struct Delivery {
     failure: CancellationToken,
     /// How long the client may take nothing before it loses its place.
     patience: Duration,
+    /// What the rows are of, where anybody can look at it.
+    statement: Option<Arc<RunningStatement>>,
 }
 
 /// What became of a batch that was to be sent.
@@ -46,6 +49,7 @@ impl Engine {
             runtime: Handle::current(),
             failure: self.shared.database.failure(),
             patience: self.shared.options.stall_timeout,
+            statement: activity::current(),
         };
         (delivery, batches)
     }
@@ -96,7 +100,12 @@ impl Delivery {
                 give(large)?;
             }
         }
-        coalescer.finish()?.map_or(Ok(()), give)
+        coalescer.finish()?.map_or(Ok(()), give)?;
+        // All of them are computed, and some may still wait for the client.
+        if let Some(statement) = &self.statement {
+            statement.set_state(State::Sending);
+        }
+        Ok(())
     }
 
     /// Hands a batch to the network, and waits for room there unless the read is to stop.
@@ -123,6 +132,7 @@ impl Delivery {
     /// The same, unless something else comes first.
     fn send_unless(&self, batch: RecordBatch, first: impl Future<Output = ()>) -> Result<Sent> {
         let Some(batch) = self.try_send(batch)? else { return Ok(Sent::Yes) };
+        let _sending = StateOf::of(self.statement.clone(), State::Sending);
         self.runtime.block_on(async {
             tokio::select! {
                 room = self.room() => {

@@ -103,7 +103,7 @@ pub enum Error {
     BadParameter(String),
     /// Another write kept the turn.
     #[error(
-        "another statement, transaction or upload has had the turn to write for {held:?}, and has not given it up in the {waited:?} \
+        "{holder} has had the turn to write for {held:?}, and has not given it up in the {waited:?} \
          that this one waited; try again. A transaction that rests gives it up by itself after a while (transaction-yield)"
     )]
     WriteBusy {
@@ -111,6 +111,8 @@ pub enum Error {
         waited: Duration,
         /// For how long the other one has had it.
         held: Duration,
+        /// Which it is.
+        holder: String,
     },
     /// Uploads kept a table to themselves.
     #[error(
@@ -225,6 +227,28 @@ pub enum Error {
         "the database was opened again after a failure; temporary tables, settings and open transactions of this session are gone, begin again"
     )]
     SessionLost,
+    /// Somebody has ended the statement who may.
+    #[error(
+        "an operator has ended this statement, or closed its session; nothing of it was committed. Ask before you send it \
+         again"
+    )]
+    EndedByOperator,
+    /// What the session had left on its connection is gone, because somebody has closed it who may.
+    #[error(
+        "an operator has closed this session; its temporary tables, settings and open transactions are gone, begin again"
+    )]
+    SessionClosed,
+    /// No statement has this id.
+    #[error("no statement {0} runs; merganser_statements() shows those that do")]
+    StatementMissing(u64),
+    /// An upload is complete, and nobody can tell any more whether it is committed.
+    #[error(
+        "statement {0} is an upload that is being committed, which cannot be ended any more; it soon is by itself"
+    )]
+    StatementCommits(u64),
+    /// No session has this number.
+    #[error("there is no session {0}; merganser_sessions() shows those that there are")]
+    SessionMissing(u64),
     /// The upload sent nothing for too long.
     #[error("the upload sent nothing for {0:?}; nothing was written, send it again")]
     Stalled(Duration),

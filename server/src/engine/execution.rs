@@ -24,19 +24,58 @@ pub struct Execution {
 struct Shared {
     stop: CancellationToken,
     watched: bool,
-    /// Present from the moment when it may do something.
-    attempt: Mutex<Option<WeakCancel>>,
+    attempt: Attempt,
+}
+
+/// What of a statement may do something just now: there is none before it has all that it needs.
+#[derive(Default)]
+pub(super) struct Attempt(Mutex<Option<WeakCancel>>);
+
+impl Attempt {
+    /// From here on it may do something, until `cancel` is gone.
+    pub(super) fn begins(&self, cancel: &Cancel) {
+        *self.0.lock() = Some(cancel.downgrade());
+    }
+
+    pub(super) fn get(&self) -> Option<Cancel> {
+        self.0.lock().as_ref().and_then(WeakCancel::upgrade)
+    }
+
+    /// What `running` gives; `None` where it was given up because of `stop`. A statement that has begun is stopped and
+    /// then waited for, because it may have committed just before; one that waits for something is given up.
+    pub(super) async fn unless_given_up<T>(
+        &self,
+        stop: &CancellationToken,
+        stop_it: impl Fn(&Cancel),
+        running: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => return Some(ended),
+            () = stop.cancelled() => {}
+        }
+        while let Some(attempt) = self.get() {
+            if !attempt.is_cancelled() {
+                stop_it(&attempt);
+            }
+            drop(attempt);
+            if let Ok(ended) = tokio::time::timeout(LOOK_AGAIN, &mut running).await {
+                return Some(ended);
+            }
+        }
+        None
+    }
 }
 
 impl Execution {
     /// One whose progress DuckDB keeps count of, and that `stop` stops.
     pub fn watched(stop: CancellationToken) -> Self {
-        Self { shared: Arc::new(Shared { stop, watched: true, attempt: Mutex::default() }) }
+        Self { shared: Arc::new(Shared { stop, watched: true, attempt: Attempt::default() }) }
     }
 
     /// How far it is, from 0 to 1; `None` while it does not run, and where DuckDB cannot tell.
     pub fn progress(&self) -> Option<f64> {
-        self.attempt()?.progress()
+        self.shared.attempt.get()?.progress()
     }
 
     pub(crate) fn is_watched(&self) -> bool {
@@ -45,30 +84,13 @@ impl Execution {
 
     /// From here on it may do something, until `cancel` is gone.
     pub(crate) fn begins(&self, cancel: &Cancel) {
-        *self.shared.attempt.lock() = Some(cancel.downgrade());
+        self.shared.attempt.begins(cancel);
     }
 
-    fn attempt(&self) -> Option<Cancel> {
-        self.shared.attempt.lock().as_ref().and_then(WeakCancel::upgrade)
-    }
-
-    /// What `running` gives, or the news that it was stopped. A statement that has begun is interrupted and
-    /// then waited for, because it may have committed just before; one that waits for its turn is given up.
+    /// What `running` gives, or the news that it was stopped; see [`Attempt::unless_given_up`].
     pub(crate) async fn or_stopped<T>(&self, running: impl Future<Output = Result<T>>) -> Result<T> {
-        tokio::pin!(running);
-        tokio::select! {
-            ended = &mut running => return ended,
-            () = self.shared.stop.cancelled() => {}
-        }
-        while let Some(attempt) = self.attempt() {
-            if !attempt.is_cancelled() {
-                attempt.cancel();
-            }
-            drop(attempt);
-            if let Ok(ended) = tokio::time::timeout(LOOK_AGAIN, &mut running).await {
-                return ended;
-            }
-        }
-        Err(cancelled())
+        let Shared { stop, attempt, .. } = &*self.shared;
+        let ended = attempt.unless_given_up(stop, Cancel::cancel, running).await;
+        ended.unwrap_or_else(|| Err(cancelled()))
     }
 }

@@ -6,7 +6,7 @@
 use std::{future, time::Duration};
 
 use super::{
-    Engine, Error, Result,
+    Engine, Error, Result, activity,
     batch_stream::Cancel,
     open_writes::{Kind, OpenWrite},
     overdue::Holds,
@@ -29,6 +29,7 @@ impl Engine {
     }
 
     fn limit_snapshot(&self, cancel: &Cancel, holds: Holds) {
+        activity::begins(cancel);
         cancel.watch(&self.shared.overdue, holds);
         let options = &self.shared.options;
         let limit = match (options.query_timeout, options.read_age) {
@@ -54,6 +55,7 @@ impl Engine {
 
     /// Stops any other statement once its time is over.
     pub(super) fn limit_write(&self, cancel: &Cancel) {
+        activity::begins(cancel);
         cancel.watch(&self.shared.overdue, Holds::Other);
         let timeout = self.timeout();
         if timeout.is_some() {

@@ -17,7 +17,11 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, Result, batch_stream::Cancel};
+use super::{
+    Error, Result,
+    activity::{self, State},
+    batch_stream::Cancel,
+};
 
 /// One that was ended and is still there after so long (an interrupt is no deadline) does not keep the next
 /// oldest from being ended.
@@ -85,6 +89,10 @@ impl OpenWrites {
     /// [`Error::WalFull`] when they are not in time.
     pub(crate) async fn admitted(&self) -> Result<()> {
         let mut admits = self.admits.subscribe();
+        if *admits.borrow() {
+            return Ok(());
+        }
+        let _waiting = activity::enter(State::WaitsForLog);
         match tokio::time::timeout(self.wait, admits.wait_for(|admits| *admits)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) => Err(Error::Stopping),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
+use tokio::sync::Semaphore;
 
 use super::{
     BatchStream, Class, Engine, Error, Exports, Place, Result,
@@ -249,13 +250,17 @@ impl Engine {
         if let Some(job) = sql::job(sql) {
             return job.map(|_| Description::of_own()).map_err(Error::from);
         }
+        if let Some(ending) = sql::ending(sql) {
+            return ending.map(|_| Description::of_own()).map_err(Error::from);
+        }
         let names = match place {
             Place::Shared(names) => names.clone(),
             Place::Own(workspace) => return self.describe_in(workspace, sql).await,
         };
         let (database, clock) = (Arc::clone(&self.shared.database), Arc::clone(&self.shared.clock));
         let sql = sql.to_owned();
-        self.planning(move |cancel| {
+        let places = self.planning_places(&sql);
+        self.planning(&places, move |cancel| {
             let connection = database.connection_with(names.as_ref())?;
             database.quarantine.guard(&sql, || describe_pooled(connection, &clock, &sql, cancel))
         })
@@ -267,9 +272,10 @@ impl Engine {
     /// client learns what it would get also where it has to wait for that.
     pub(super) async fn planning<T: Send + 'static>(
         &self,
+        places: &Arc<Semaphore>,
         work: impl FnOnce(&Cancel) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let permit = self.place_of(&self.shared.planning).await?;
+        let permit = self.place_of(places).await?;
         let cancel = CancelOnDrop::default();
         self.limit_plan(&cancel.0);
         let stop = cancel.0.clone();

@@ -119,14 +119,19 @@ fn wait_until_gone(database: &Database, pulse: &Pulse, path: &Path) -> Result<()
 fn open_again(database: &Database) -> Result<Instance, String> {
     let started = Instant::now();
     loop {
-        let error =
-            match Instance::open(&database.options, &database.scans, &database.ledgers, &database.job_statuses) {
-                Ok((instance, attached)) => {
-                    database.are_attached(attached);
-                    return Ok(instance);
-                }
-                Err(error) => error,
-            };
+        let error = match Instance::open(
+            &database.options,
+            &database.scans,
+            &database.ledgers,
+            &database.job_statuses,
+            &database.activity,
+        ) {
+            Ok((instance, attached)) => {
+                database.are_attached(attached);
+                return Ok(instance);
+            }
+            Err(error) => error,
+        };
         if started.elapsed() >= OPEN_WITHIN || matches!(error, Error::WalUnreadable(_)) {
             return Err(error.to_string());
         }

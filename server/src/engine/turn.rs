@@ -2,6 +2,7 @@
 //! at a time, first come first served, so that they never conflict with each other.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use tokio::{
 
 use super::{
     Error, Result,
+    activity::{self, RunningStatement, State},
     catalog::FullName,
     gates::{Appending, Excluding, Gates},
     permit,
@@ -27,30 +29,83 @@ pub(crate) struct Turn {
     gates: Gates,
     wanted: Wanted,
     wait: Duration,
-    /// When whoever has the turn has got it.
-    taken: Arc<Mutex<Option<Instant>>>,
+    holder: TurnHolder,
+}
+
+/// Who has the turn, for whoever looks. Clones are the same one.
+#[derive(Clone, Default)]
+pub(crate) struct TurnHolder(Arc<Mutex<Option<Held>>>);
+
+/// That somebody has it.
+#[derive(Clone)]
+pub(crate) struct Held {
+    pub(crate) since: Instant,
+    /// What it was taken for; a transaction keeps it when that has ended. `None` is what no client waits for, such as a
+    /// pipeline.
+    by: Option<Arc<RunningStatement>>,
 }
 
 /// The turn, until dropped.
 pub(crate) struct TurnPermit {
-    taken: Arc<Mutex<Option<Instant>>>,
+    holder: TurnHolder,
+    since: Instant,
     _permit: OwnedSemaphorePermit,
+}
+
+impl TurnPermit {
+    /// Since when it has been taken.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
 }
 
 impl Drop for TurnPermit {
     fn drop(&mut self) {
-        *self.taken.lock() = None;
+        *self.holder.0.lock() = None;
+    }
+}
+
+impl TurnHolder {
+    /// Who has it just now, if anybody.
+    pub(crate) fn held(&self) -> Option<Held> {
+        self.0.lock().clone()
+    }
+}
+
+impl Held {
+    /// The session that has it, if one has.
+    pub(crate) fn session(&self) -> Option<u64> {
+        self.by.as_ref()?.caller().session
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(statement) = &self.by else { return formatter.write_str("an upload or a job") };
+        match statement.caller().session {
+            Some(session) => write!(formatter, "session {session} (by its statement {}", statement.id())?,
+            None => write!(formatter, "statement {} (over HTTP", statement.id())?,
+        }
+        match &statement.caller().user {
+            Some(user) => write!(formatter, ", user {user})"),
+            None => formatter.write_str(")"),
+        }
     }
 }
 
 impl Turn {
     pub(crate) fn new(wait: Duration) -> Self {
+        Self::shown_by(TurnHolder::default(), wait)
+    }
+
+    /// One of which `holder` tells who has it.
+    pub(crate) fn shown_by(holder: TurnHolder, wait: Duration) -> Self {
         Self {
             turn: Arc::new(Semaphore::new(1)),
             gates: Gates::default(),
             wanted: Wanted::default(),
             wait,
-            taken: Arc::default(),
+            holder,
         }
     }
 
@@ -61,17 +116,20 @@ impl Turn {
 
     /// Waits for the turn, within a bound of the caller's.
     pub(crate) async fn take_within(&self, wait: Duration) -> Result<TurnPermit> {
-        let _waiting = self.wanted.wait();
-        let busy = || Error::WriteBusy { waited: wait, held: self.held() };
-        let permit = permit::take(&self.turn, 1, wait, busy).await?;
-        *self.taken.lock() = Some(Instant::now());
-        Ok(TurnPermit { taken: Arc::clone(&self.taken), _permit: permit })
+        let _waiting = (self.wanted.wait(), activity::enter(State::WaitsForTurn));
+        let permit = permit::take(&self.turn, 1, wait, || self.busy(wait)).await?;
+        let since = Instant::now();
+        *self.holder.0.lock() = Some(Held { since, by: activity::current() });
+        Ok(TurnPermit { holder: self.holder.clone(), since, _permit: permit })
     }
 
-    /// For how long whoever has it has had it, in whole seconds.
-    fn held(&self) -> Duration {
-        let held = self.taken.lock().map_or(Duration::ZERO, |since| since.elapsed());
-        Duration::from_secs(held.as_secs())
+    /// Why somebody who has waited for so long has not got it.
+    fn busy(&self, waited: Duration) -> Error {
+        let held = self.holder.held();
+        // In whole seconds.
+        let since = held.as_ref().map_or(0, |held| held.since.elapsed().as_secs());
+        let holder = held.map_or_else(|| "another write".into(), |held| held.to_string());
+        Error::WriteBusy { waited, held: Duration::from_secs(since), holder }
     }
 
     /// True while somebody waits for it, or for a table that its holder keeps to itself.
@@ -85,7 +143,7 @@ impl Turn {
         if let Some(appending) = self.gates.try_append(&table.table) {
             return Ok(appending);
         }
-        let _waiting = self.wanted.wait();
+        let _waiting = (self.wanted.wait(), activity::enter(State::WaitsForTable));
         timeout(wait, self.gates.append(&table.table))
             .await
             .map_err(|_| Error::TableChanging { table: table.to_string(), waited: wait })
@@ -104,6 +162,7 @@ impl Turn {
         held: &Excluding,
         wait: Duration,
     ) -> Result<Excluding> {
+        let _waiting = activity::enter(State::WaitsForTable);
         timeout(wait, self.gates.exclude(what, held)).await.map_err(|_| Error::TableBusy(wait))
     }
 }
@@ -113,6 +172,7 @@ mod tests {
     use futures::FutureExt;
 
     use super::*;
+    use crate::engine::activity::{Activity, Caller};
 
     fn table(name: &str) -> FullName {
         FullName { catalog: "c".into(), schema: "s".into(), table: name.into() }
@@ -122,12 +182,32 @@ mod tests {
     async fn who_waits_in_vain_learns_for_how_long_the_turn_has_been_taken() {
         let turn = Turn::new(Duration::ZERO);
         let permit = turn.take().await.unwrap();
-        *turn.taken.lock() = Instant::now().checked_sub(Duration::from_millis(7_500));
+        let since = Instant::now().checked_sub(Duration::from_millis(7_500)).unwrap();
+        *turn.holder.0.lock() = Some(Held { since, by: None });
         let error = turn.take().await.err().unwrap();
-        assert!(error.to_string().contains("the turn to write for 7s"), "{error}");
+        assert!(error.to_string().contains("an upload or a job has had the turn to write for 7s"), "{error}");
         drop(permit);
-        assert_eq!(turn.held(), Duration::ZERO);
+        assert!(turn.holder.held().is_none());
         turn.take().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_waits_in_vain_learns_who_has_the_turn() {
+        let turn = Turn::new(Duration::ZERO);
+        let activity = Arc::<Activity>::default();
+        for (session, user, who) in [
+            (Some(7), None, "session 7 (by its statement 1)"),
+            (Some(7), Some("ana"), "session 7 (by its statement 2, user ana)"),
+            (None, Some("ana"), "statement 3 (over HTTP, user ana)"),
+        ] {
+            let caller = Caller { session, user: user.map(Into::into), ..Caller::default() };
+            let statement = activity.begin(caller, "write", None, State::Running);
+            let permit = statement.run(turn.take()).await.unwrap();
+            let told = turn.take().await.err().unwrap().to_string();
+            assert!(told.starts_with(&format!("{who} has had the turn to write for 0ns, ")), "{told}");
+            assert_eq!(turn.holder.held().unwrap().session(), session);
+            drop(permit);
+        }
     }
 
     #[tokio::test]

@@ -69,6 +69,9 @@ impl Engine {
                 if let Some(job) = sql::job(&statement.sql) {
                     return self.run_asked(job?).await;
                 }
+                if let Some(ending) = sql::ending(&statement.sql) {
+                    return self.end_asked(ending?);
+                }
                 match place {
                     Place::Shared(names) if sql::is_export(&statement.sql) => {
                         self.export(names.clone(), statement, execution).await

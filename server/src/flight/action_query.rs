@@ -27,12 +27,13 @@ impl Flight {
         session: &Session,
         sql: String,
     ) -> Reply<Answers<arrow_flight::Result>> {
-        let mut entry = self.log.begin("action", &sql);
+        let mut entry = self.log.begin(session, "action", &sql);
         let is_script = statement_count(&sql) > 1;
         let statement = Statement::new(sql);
-        let outcome =
-            if is_script { session.write(&[], statement).await } else { session.run(&[], statement).await };
-        match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
+        let outcome = entry.run(async {
+            if is_script { session.write(&[], statement).await } else { session.run(&[], statement).await }
+        });
+        match outcome.await.map_err(session_status)? {
             Outcome::Rows(rows) => Ok(ipc_bodies(rows, entry)),
             Outcome::Changed(count) => {
                 entry.rows(count);

@@ -19,6 +19,12 @@ const COOKIE: &str = "merganser_session";
 impl Flight {
     /// The session of a request: by its token, its cookie, or its connection.
     pub(super) fn session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
+        let session = self.find_session(request)?;
+        session.is_heard_from(request.extensions().get::<Peer>().and_then(|peer| peer.address));
+        Ok(session)
+    }
+
+    fn find_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
         let connection = connection_of(request);
         let Identity { principal, token } = request
             .extensions()

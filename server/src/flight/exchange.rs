@@ -80,9 +80,9 @@ impl Flight {
             }
             Exchange::Sql { table, sql } => (Statement::new(sql), self.posted(&table, upload, sender).await),
         };
-        let mut entry = self.log.begin("exchange", &statement.sql);
+        let mut entry = self.log.begin(session, "exchange", &statement.sql);
         let rows = match posted.map_err(SessionError::from) {
-            Ok(posted) => session.read_posted(statement, posted).await,
+            Ok(posted) => entry.run(session.read_posted(statement, posted)).await,
             Err(error) => Err(error),
         };
         stream::rows(rows.inspect_err(|error| entry.failed(error)).map_err(session_status)?, entry)

@@ -77,8 +77,9 @@ impl Flight {
                 }
             },
         };
-        let described =
-            session.describe(&query.transaction, &query.statement.sql).await.map_err(session_status)?;
+        let sql = &query.statement.sql;
+        let described = self.log.plan(session, sql, session.describe(&query.transaction, sql)).await;
+        let described = described.map_err(session_status)?;
         if described.kind.runs_at_once() {
             return Ok(Planned::RunsAtOnce(query));
         }
@@ -121,9 +122,9 @@ impl Flight {
         descriptor: FlightDescriptor,
         execution: &Execution,
     ) -> Result<FlightInfo, Status> {
-        let mut entry = self.log.begin("write", &query.statement.sql);
-        let outcome = session.write_watched(&query.transaction, query.statement, execution).await;
-        match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
+        let mut entry = self.log.begin(session, "write", &query.statement.sql);
+        let outcome = entry.run(session.write_watched(&query.transaction, query.statement, execution)).await;
+        match outcome.map_err(session_status)? {
             Outcome::Changed(rows) => {
                 entry.rows(rows);
                 let ticket = self.tickets.result(self.results.keep_empty(), session.id());
@@ -161,7 +162,8 @@ impl Flight {
                 command => return schema_result(&metadata::schema(&command)?),
             },
         };
-        let described = session.describe(&transaction, &sql).await.map_err(session_status)?;
+        let described = self.log.plan(session, &sql, session.describe(&transaction, &sql)).await;
+        let described = described.map_err(session_status)?;
         schema_result(&described.schema)
     }
 

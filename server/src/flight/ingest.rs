@@ -20,6 +20,7 @@ use crate::{
     engine::{Ack, IfExists, IfMissing, IngestKey, IngestRequest, TableRef},
     metrics,
     session::{Session, SessionError},
+    statement_log::INGEST,
 };
 
 /// Where the rows of a DoPut go.
@@ -77,15 +78,17 @@ impl Flight {
     ) -> Reply<Answers<PutResult>> {
         let RowsAsked { request, transaction } = rows;
         let key = request.key.clone();
-        let mut entry = self.log.begin("ingest", &request.table.table);
-        let ack = match session.begin_ingest(&transaction, request, schema, OneUnit(upload)).await {
-            Ok(pending) => pending.committed().await.map_err(SessionError::from),
+        let mut entry = self.log.begin(session, INGEST, &request.table.table);
+        let begun = session.begin_ingest(&transaction, request, schema, entry.receive(OneUnit(upload)));
+        let ack = match entry.run(begun).await {
+            Ok(pending) => {
+                entry.commits();
+                let ack = pending.committed().await.map_err(SessionError::from);
+                ack.inspect_err(|error| entry.failed(error))
+            }
             Err(error) => Err(error),
         };
-        let ack = ack
-            .inspect_err(|error| entry.failed(error))
-            .map_err(session_status)
-            .inspect_err(count_refusal)?;
+        let ack = ack.map_err(session_status).inspect_err(count_refusal)?;
         entry.rows(ack.rows);
         entry.bytes(ack.bytes);
         Ok(stream::one(put_result(&acknowledgement(&ack, key.as_ref(), 1))))

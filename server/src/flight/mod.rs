@@ -46,7 +46,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     engine::Engine,
-    session::{Authenticator, PreparedStatements, Results, Sessions},
+    session::{Authenticator, Directory, PreparedStatements, Results, Sessions},
     statement_log::StatementLog,
 };
 use asked::TicketFor;
@@ -86,10 +86,12 @@ impl Flight {
         authenticator: Arc<Authenticator>,
         stopping: CancellationToken,
     ) -> Self {
+        let prepared = Arc::default();
+        engine.activity().ask_for_sessions(Directory::of(&sessions, &prepared));
         Self {
             engine,
             sessions,
-            prepared: Arc::default(),
+            prepared,
             results: Arc::default(),
             tickets: Arc::default(),
             running: Arc::default(),

@@ -36,7 +36,9 @@ impl Flight {
         if statement_count(&request.query) > 1 {
             return self.prepare_script(session, request.query, transaction).await;
         }
-        let described = session.describe(&transaction, &request.query).await.map_err(session_status)?;
+        let sql = &request.query;
+        let described = self.log.plan(session, sql, session.describe(&transaction, sql)).await;
+        let described = described.map_err(session_status)?;
         let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: self.remember(session, request.query, transaction)?,
             dataset_schema: ipc_schema(&described.schema)?.to_vec(),

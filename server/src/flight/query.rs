@@ -19,9 +19,9 @@ impl Flight {
     /// Runs a statement and streams its rows. A ticket may be used any number of times; each time the
     /// statement is planned anew, in the transaction that it runs in.
     pub(super) async fn stream_query(&self, session: &Session, query: Query) -> Reply<Answers<FlightData>> {
-        let mut entry = self.log.begin("read", &query.statement.sql);
-        let outcome = session.run(&query.transaction, query.statement).await;
-        match outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)? {
+        let mut entry = self.log.begin(session, "read", &query.statement.sql);
+        let outcome = entry.run(session.run(&query.transaction, query.statement)).await;
+        match outcome.map_err(session_status)? {
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
                 if query.schema != 0 && self.tickets.fingerprint(&schema) != query.schema {

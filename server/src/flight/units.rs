@@ -26,7 +26,7 @@ use super::{
 use crate::{
     engine::{Arrived, Error, IngestKey, IngestRequest, Pending},
     session::{Session, SessionError},
-    statement_log::Entry,
+    statement_log::{Entry, INGEST},
 };
 
 /// Units of one stream that may wait for their commit; then nothing more is read.
@@ -133,12 +133,13 @@ impl Flight {
             };
             let Some(unit) = unit else { return Ok(()) };
             let key = unit.key.clone();
-            let mut entry = self.log.begin("ingest", &to.rows.request.table.table);
+            let mut entry = self.log.begin(&to.session, INGEST, &to.rows.request.table.table);
             let request = IngestRequest { key: Some(key.clone()), ..to.rows.request.clone() };
             let schema = Arc::clone(&to.schema);
-            let begun = to.session.begin_ingest(&to.rows.transaction, request, schema, unit).await;
-            let begun = begun.inspect_err(|error| entry.failed(error));
+            let unit = entry.receive(unit);
+            let begun = entry.run(to.session.begin_ingest(&to.rows.transaction, request, schema, unit)).await;
             let pending = begun.map_err(|error| refused(&key, error))?;
+            entry.commits();
             // Nobody takes it any more when a unit before it has failed.
             let _ = queue.send(Queued { key, pending, entry }).await;
         }

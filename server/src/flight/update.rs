@@ -107,9 +107,9 @@ impl Flight {
     }
 
     async fn update(&self, session: &Session, query: Query) -> Reply<Answers<PutResult>> {
-        let mut entry = self.log.begin("write", &query.statement.sql);
-        let outcome = session.write(&query.transaction, query.statement).await;
-        let outcome = outcome.inspect_err(|error| entry.failed(error)).map_err(session_status)?;
+        let mut entry = self.log.begin(session, "write", &query.statement.sql);
+        let outcome = entry.run(session.write(&query.transaction, query.statement)).await;
+        let outcome = outcome.map_err(session_status)?;
         let record_count = match outcome {
             Outcome::Changed(rows) => {
                 entry.rows(rows);

@@ -91,6 +91,13 @@ impl<V: Clone> Expiring<V> {
         Ok(true)
     }
 
+    /// Looks at all that have not expired.
+    pub(crate) fn each(&self, mut look: impl FnMut(&V)) {
+        let entries = self.entries.lock();
+        let living = entries.by_handle.values().filter(|entry| entry.used.elapsed() < self.idle);
+        living.for_each(|entry| look(&entry.value));
+    }
+
     pub(crate) fn remove(&self, handle: &[u8]) {
         self.entries.lock().remove(handle);
     }

@@ -5,6 +5,7 @@
 mod attempts;
 mod authenticator;
 mod credentials;
+mod directory;
 mod error;
 mod expiring;
 mod keyed;
@@ -20,6 +21,7 @@ mod weight;
 
 pub(crate) use authenticator::{AuthError, Authenticator, Sender};
 pub(crate) use credentials::Offered;
+pub(crate) use directory::Directory;
 pub(crate) use error::SessionError;
 pub(crate) use expiring::Expiring;
 pub(crate) use keyed::Keyed;

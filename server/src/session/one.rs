@@ -2,8 +2,10 @@
 //! live, and its transactions.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
+    net::SocketAddr,
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use arrow_schema::SchemaRef;
@@ -15,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
-        Arrived, BatchStream, CatalogView, Description, Engine, Error, Execution, IdleLimits, IngestRequest,
-        Names, Outcome, Pending, Place, Posted, Statement, Workspace,
+        Arrived, BatchStream, Caller, CatalogView, Description, Engine, Error, Execution, IdleLimits,
+        IngestRequest, Names, Outcome, Pending, Place, Posted, SessionCard, Statement, Workspace,
     },
     sql,
 };
@@ -30,6 +32,11 @@ const MAX_BACKGROUND: usize = 16;
 /// connection.
 pub(crate) struct Session {
     id: Vec<u8>,
+    /// By which people name it; `None` where it ends with its request.
+    number: Option<u64>,
+    opened: SystemTime,
+    /// Where its client was heard from last.
+    peer: Mutex<Option<SocketAddr>>,
     principal: Principal,
     engine: Engine,
     state: Mutex<State>,
@@ -48,9 +55,27 @@ struct State {
     stateful: bool,
     transactions: HashMap<Vec<u8>, Arc<Workspace>>,
     /// What it had is gone, and it has not been told yet.
-    lost: bool,
+    lost: Option<Loss>,
     /// The handles of transactions that are gone: their clients may still want to roll them back.
-    lost_transactions: HashSet<Vec<u8>>,
+    lost_transactions: HashMap<Vec<u8>, Loss>,
+}
+
+/// Why something of a session is gone.
+#[derive(Debug, Clone, Copy)]
+enum Loss {
+    /// The instance of the database has failed.
+    Failure,
+    /// An operator has closed the session.
+    Closed,
+}
+
+impl From<Loss> for SessionError {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Failure => Error::SessionLost.into(),
+            Loss::Closed => Error::SessionClosed.into(),
+        }
+    }
 }
 
 impl State {
@@ -71,14 +96,21 @@ impl State {
 
     /// Lets go of what was lost together with the database's instance.
     fn let_go(&mut self) {
-        if let Some(own) = self.own.take_if(|own| own.is_lost()) {
-            self.lost |= self.stateful || own.in_transaction();
+        self.let_go_of(Loss::Failure, |workspace| workspace.is_lost());
+    }
+
+    /// Lets go of some of what there is.
+    fn let_go_of(&mut self, loss: Loss, is_lost: impl Fn(&Workspace) -> bool) {
+        if let Some(own) = self.own.take_if(|own| is_lost(own)) {
+            if self.stateful || own.in_transaction() {
+                self.lost = Some(loss);
+            }
             self.stateful = false;
             own.interrupt();
         }
-        for (handle, workspace) in self.transactions.extract_if(|_, workspace| workspace.is_lost()) {
-            self.lost = true;
-            self.lost_transactions.insert(handle);
+        for (handle, workspace) in self.transactions.extract_if(|_, workspace| is_lost(workspace)) {
+            self.lost = Some(loss);
+            self.lost_transactions.insert(handle, loss);
             workspace.interrupt();
         }
     }
@@ -91,9 +123,17 @@ impl State {
 }
 
 impl Session {
-    pub(super) fn new(id: Vec<u8>, principal: Principal, engine: Engine) -> Self {
+    pub(super) fn new(id: Vec<u8>, number: u64, principal: Principal, engine: Engine) -> Self {
+        Self { id, number: Some(number), ..Self::of_one_request(principal, None, engine) }
+    }
+
+    /// One that nobody finds again.
+    pub(super) fn of_one_request(principal: Principal, peer: Option<SocketAddr>, engine: Engine) -> Self {
         Self {
-            id,
+            id: Vec::new(),
+            number: None,
+            opened: SystemTime::now(),
+            peer: Mutex::new(peer),
             principal,
             engine,
             state: Mutex::default(),
@@ -106,6 +146,48 @@ impl Session {
     /// Random, so that nobody can guess it.
     pub(crate) fn id(&self) -> &[u8] {
         &self.id
+    }
+
+    /// By which people name it; `None` where it ends with its request.
+    pub(super) fn number(&self) -> Option<u64> {
+        self.number
+    }
+
+    /// A request of its client comes from there.
+    pub(crate) fn is_heard_from(&self, peer: Option<SocketAddr>) {
+        *self.peer.lock() = peer;
+    }
+
+    /// Who sends what comes now, for whoever looks at it while it runs.
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            session: self.number,
+            user: self.principal.user().cloned(),
+            protocol: if self.number.is_some() { "flight" } else { "http" },
+            peer: *self.peer.lock(),
+            catalog: self.catalog_name(),
+        }
+    }
+
+    /// The session as people see it.
+    pub(super) fn card(&self, unused: Duration, prepared: usize) -> SessionCard {
+        let workspaces = self.state.lock().workspaces();
+        SessionCard {
+            number: self.number.unwrap_or_default(),
+            user: self.principal.user().cloned(),
+            peer: *self.peer.lock(),
+            opened: self.opened,
+            unused,
+            transaction: workspaces.iter().filter_map(|workspace| workspace.open_since()).min(),
+            is_pinned: !workspaces.is_empty(),
+            prepared,
+            catalog: self.catalog_name(),
+        }
+    }
+
+    fn catalog_name(&self) -> String {
+        let state = self.state.lock();
+        state.names.as_ref().map_or_else(|| self.engine.default_catalog(), |names| &names.catalog).to_owned()
     }
 
     /// Whose it is.
@@ -262,10 +344,10 @@ impl Session {
         let workspace = {
             let mut state = self.state.lock();
             state.let_go();
-            if state.lost_transactions.remove(handle) {
+            if let Some(loss) = state.lost_transactions.remove(handle) {
                 // With this answer the client knows; a rollback has what it wants.
-                state.lost = false;
-                return if commit { Err(Error::SessionLost.into()) } else { Ok(()) };
+                state.lost = None;
+                return if commit { Err(loss.into()) } else { Ok(()) };
             }
             state.transactions.remove(handle)
         };
@@ -369,12 +451,18 @@ impl Session {
     fn tell_loss(&self) -> Result<(), SessionError> {
         let mut state = self.state.lock();
         state.let_go();
-        if std::mem::take(&mut state.lost) { Err(Error::SessionLost.into()) } else { Ok(()) }
+        state.lost.take().map_or(Ok(()), |loss| Err(loss.into()))
     }
 
     /// Lets go of what was lost together with the database's instance, which cannot go before.
     pub(super) fn let_go(&self) {
         self.state.lock().let_go();
+    }
+
+    /// Lets go of everything, because an operator wants it so: what runs is interrupted, open transactions are rolled
+    /// back, and the connections are closed.
+    pub(super) fn empty(&self) {
+        self.state.lock().let_go_of(Loss::Closed, |_| true);
     }
 
     pub(super) fn has_workspaces(&self) -> bool {

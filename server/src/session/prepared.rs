@@ -7,6 +7,7 @@ use arrow_array::RecordBatch;
 
 use super::{
     SessionError,
+    directory::CountBySession,
     expiring::{Expiring, Full},
     new_handle,
     weight::bytes_kept,
@@ -75,6 +76,18 @@ impl PreparedStatements {
         let Some(mut prepared) = self.get(handle, session) else { return Ok(false) };
         prepared.statement.parameters = parameters;
         self.statements.replace(handle, prepared).map_err(|Full| SessionError::ParametersFull(self.bytes))
+    }
+
+    /// How many each session has.
+    pub(super) fn count_by_session(&self) -> CountBySession {
+        let mut counts = CountBySession::new();
+        self.statements.each(|prepared| match counts.get_mut(&prepared.session) {
+            Some(count) => *count += 1,
+            None => {
+                counts.insert(prepared.session.clone(), 1);
+            }
+        });
+        counts
     }
 
     /// Forgets a statement of the session.

@@ -22,6 +22,11 @@ impl Principal {
         Self { name: Some(name.into()) }
     }
 
+    /// The name, where somebody has proven one.
+    pub(crate) fn user(&self) -> Option<&Arc<str>> {
+        self.name.as_ref()
+    }
+
     /// The name, as the log shows it.
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("anonymous")

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,8 +14,8 @@ use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Principal, Session, SessionError, TokenId, new_handle};
-use crate::engine::{Condition, Engine, IdleLimits};
+use super::{Principal, Session, SessionError, TokenId, directory::CountBySession, new_handle};
+use crate::engine::{Condition, Engine, IdleLimits, SessionCard};
 
 /// A session may still open a connection at the moment of the failure, so it is looked for again.
 const LET_GO_AGAIN: Duration = Duration::from_millis(50);
@@ -65,6 +66,7 @@ impl Default for SessionLimits {
             transactions: IdleLimits {
                 while_wanted: Duration::from_secs(30),
                 at_all: Duration::from_secs(600),
+                turn: Duration::from_secs(600),
             },
         }
     }
@@ -74,6 +76,8 @@ impl Default for SessionLimits {
 pub(crate) struct Sessions {
     engine: Engine,
     limits: SessionLimits,
+    /// How many there have been.
+    last: AtomicU64,
     known: Mutex<Known>,
 }
 
@@ -94,7 +98,7 @@ struct Entry {
 
 impl Sessions {
     pub(crate) fn new(engine: Engine, limits: SessionLimits) -> Self {
-        Self { engine, limits, known: Mutex::default() }
+        Self { engine, limits, last: AtomicU64::new(0), known: Mutex::default() }
     }
 
     /// How many there are.
@@ -119,7 +123,9 @@ impl Sessions {
                 return Err(SessionError::TooManySessions(self.limits.count));
             }
             None => {
-                let session = Arc::new(Session::new(new_handle()?, principal.clone(), self.engine.clone()));
+                let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+                let session = Session::new(new_handle()?, number, principal.clone(), self.engine.clone());
+                let session = Arc::new(session);
                 let entry = Entry {
                     session: Arc::clone(&session),
                     keys: vec![key.clone()],
@@ -140,8 +146,32 @@ impl Sessions {
 
     /// A session of one request, which ends with it. It is not kept here, so that it takes nobody's place; nothing
     /// may be left in it (see [`Session::run_once`]), because nothing here would let go of that.
-    pub(crate) fn of_one_request(&self, principal: Principal) -> Session {
-        Session::new(Vec::new(), principal, self.engine.clone())
+    pub(crate) fn of_one_request(&self, principal: Principal, peer: Option<SocketAddr>) -> Session {
+        Session::of_one_request(principal, peer, self.engine.clone())
+    }
+
+    /// All of them, as people see them.
+    pub(super) fn cards(&self, prepared: &CountBySession) -> Vec<SessionCard> {
+        let sessions: Vec<_> = {
+            let known = self.known.lock();
+            known.by_id.values().map(|entry| (Arc::clone(&entry.session), entry.used)).collect()
+        };
+        let prepared = |session: &Session| prepared.get(session.id()).copied().unwrap_or_default();
+        sessions.iter().map(|(session, used)| session.card(used.elapsed(), prepared(session))).collect()
+    }
+
+    /// Takes from a session all that it has, for an operator; false where there is none of that number. Its client is
+    /// told, and may begin again: a session that was merely gone would have the rest of a transaction run by itself.
+    pub(super) fn empty(&self, number: u64) -> bool {
+        let session = {
+            let known = self.known.lock();
+            known
+                .by_id
+                .values()
+                .find(|entry| entry.session.number() == Some(number))
+                .map(|entry| Arc::clone(&entry.session))
+        };
+        session.inspect(|session| session.empty()).is_some()
     }
 
     /// The session whose id a client presents as a cookie. From now on it outlives its first connection.

@@ -90,6 +90,25 @@ impl Engine {
             "the transaction has kept its snapshot for {}, longer than the server can, so it was rolled back; begin again",
             humantime::format_duration(age)
         );
+        self.end_because(workspace, reason).await;
+    }
+
+    /// Rolls back the transaction of a workspace that has had the turn for longer than the limit while somebody else waits:
+    /// one that is never at rest would keep all others from writing for ever.
+    pub(super) async fn take_back_turn(&self, workspace: &Arc<Workspace>, limit: Duration) {
+        let turn = workspace.standing.lock().turn;
+        if !turn.is_some_and(|since| since.elapsed() >= limit) || !self.shared.turn.is_wanted() {
+            return;
+        }
+        let reason = format!(
+            "the transaction has had the turn to write for {}, and others wait for it, so it was rolled back; begin again, and \
+             commit more often",
+            humantime::format_duration(limit)
+        );
+        self.end_because(workspace, reason).await;
+    }
+
+    async fn end_because(&self, workspace: &Arc<Workspace>, reason: String) {
         let Ok(pinned) = Arc::clone(&workspace.pinned).try_lock_owned() else {
             // Rolled back as soon as the statement has stopped.
             return workspace.stop_because(Error::TransactionLost(reason));
@@ -100,7 +119,7 @@ impl Engine {
             Ok(())
         });
         if let Err(error) = rolled_back.await {
-            tracing::warn!(%error, "an old transaction could not be rolled back");
+            tracing::warn!(%error, "a transaction could not be rolled back that has gone on for too long");
         }
     }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Engine, Error, Names, Result,
+    activity::{self, State},
     batch_stream::{Cancel, WeakCancel},
     wanted::{Wanted, Watch},
 };
@@ -40,6 +41,8 @@ pub struct IdleLimits {
     pub while_wanted: Duration,
     /// In any case.
     pub at_all: Duration,
+    /// How long one may have the turn in all, busy or not, while somebody else waits for it.
+    pub turn: Duration,
 }
 
 /// One connection and the transaction that may be open on it.
@@ -60,7 +63,10 @@ struct Standing {
     in_transaction: bool,
     /// and it is open indeed.
     open: bool,
-    has_turn: bool,
+    /// When it began,
+    begun: Option<Instant>,
+    /// and since when it has the turn.
+    turn: Option<Instant>,
     /// It has written, or is about to.
     writes: bool,
     /// Since when it has a snapshot.
@@ -77,7 +83,8 @@ impl Workspace {
                 used: Instant::now(),
                 in_transaction: false,
                 open: false,
-                has_turn: false,
+                begun: None,
+                turn: None,
                 writes: false,
                 snapshot: None,
             }),
@@ -87,7 +94,7 @@ impl Workspace {
 
     /// Waits until no other statement runs here, and asks an open result to make room.
     pub(crate) async fn take(self: &Arc<Self>, wait: Duration) -> Result<ConnectionGuard> {
-        let _waiting = self.wanted.wait();
+        let _waiting = (self.wanted.wait(), activity::enter(State::WaitsForSession));
         let pinned = tokio::time::timeout(wait, Arc::clone(&self.pinned).lock_owned())
             .await
             .map_err(|_| Error::SessionBusy(wait))?;
@@ -102,6 +109,11 @@ impl Workspace {
     /// True while a transaction is open indeed: it has not been rolled back meanwhile.
     pub fn is_open(&self) -> bool {
         self.standing.lock().open
+    }
+
+    /// When the transaction began that is open, as far as is known between statements.
+    pub(crate) fn open_since(&self) -> Option<Instant> {
+        self.standing.lock().begun
     }
 
     /// True when the instance under it has failed: what lived here is gone.
@@ -123,9 +135,12 @@ impl Workspace {
 
     /// The reason to roll back, when the open transaction has rested for too long.
     fn overdue(&self, limits: IdleLimits, turn_is_wanted: bool) -> Option<Duration> {
-        let Standing { used, open, has_turn, .. } = *self.standing.lock();
-        let limit =
-            if has_turn && turn_is_wanted { limits.while_wanted.min(limits.at_all) } else { limits.at_all };
+        let Standing { used, open, turn, .. } = *self.standing.lock();
+        let limit = if turn.is_some() && turn_is_wanted {
+            limits.while_wanted.min(limits.at_all)
+        } else {
+            limits.at_all
+        };
         (open && used.elapsed() >= limit).then_some(limit)
     }
 }
@@ -159,7 +174,8 @@ impl ConnectionGuard {
             used: Instant::now(),
             in_transaction: self.pinned.in_transaction(),
             open: self.pinned.transaction.is_some(),
-            has_turn: self.pinned.has_turn(),
+            begun: self.pinned.transaction.as_ref().map(|open| open.begun),
+            turn: self.pinned.has_turn_since(),
             writes: self.pinned.writes_as().is_some(),
             snapshot: self.pinned.transaction.as_ref().and_then(|open| open.snapshot),
         };
@@ -240,6 +256,7 @@ impl Engine {
     /// Rolls back the transaction of a workspace if it has rested for too long, or its snapshot is too old.
     pub async fn roll_back_if_idle(&self, workspace: &Arc<Workspace>, limits: IdleLimits) {
         self.roll_back_if_old(workspace).await;
+        self.take_back_turn(workspace, limits.turn).await;
         let Some(limit) = workspace.overdue(limits, self.shared.turn.is_wanted()) else { return };
         // A statement that has just begun is a sign of life.
         let Ok(pinned) = Arc::clone(&workspace.pinned).try_lock_owned() else { return };

@@ -24,6 +24,7 @@ pub(crate) struct PinnedConnection {
 
 /// An explicit transaction.
 pub(crate) struct OpenTransaction {
+    pub(super) begun: Instant,
     /// It said READ ONLY, and never takes the turn.
     pub(crate) read_only: bool,
     /// The SELECT that was planned last, and its text. Within the transaction's snapshot it stays true until
@@ -80,7 +81,12 @@ impl PinnedConnection {
     }
 
     pub(crate) fn has_turn(&self) -> bool {
-        self.transaction.as_ref().is_some_and(|open| open.turn.is_some())
+        self.has_turn_since().is_some()
+    }
+
+    /// Since when, if it has.
+    pub(crate) fn has_turn_since(&self) -> Option<Instant> {
+        self.transaction.as_ref()?.turn.as_ref().map(TurnPermit::since)
     }
 
     /// Which of the open writes the transaction is, if it has written.
@@ -120,6 +126,7 @@ impl PinnedConnection {
             "BEGIN TRANSACTION"
         })?;
         self.transaction = Some(OpenTransaction {
+            begun: Instant::now(),
             read_only,
             excluding: Excluding::default(),
             turn: None,

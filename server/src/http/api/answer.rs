@@ -35,9 +35,8 @@ pub(super) async fn to_statement(
     statement: Statement,
     format: Format,
 ) -> Result<Response, Problem> {
-    let mut entry = visit.api.log.begin("http", &statement.sql);
-    let outcome = visit.session.run_once(statement).await;
-    match outcome.inspect_err(|error| entry.failed(error))? {
+    let mut entry = visit.api.log.begin(&visit.session, "http", &statement.sql);
+    match entry.run(visit.session.run_once(statement)).await? {
         Outcome::Rows(rows) => respond(rows, format, entry, visit.open).await,
         Outcome::Changed(rows) => {
             entry.rows(rows);

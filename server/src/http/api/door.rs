@@ -71,7 +71,7 @@ async fn visit(
         host?;
     }
     let identity = api.authenticator.identify(offered, sender).await?;
-    let session = Arc::new(api.sessions.of_one_request(identity.principal));
+    let session = Arc::new(api.sessions.of_one_request(identity.principal, sender.address));
     Ok(Visit { api, session, connection, limits: shared.limits, open })
 }
 

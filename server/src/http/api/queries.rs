@@ -173,8 +173,8 @@ async fn answer_call(
         }
         _ => None,
     };
-    let mut entry = visit.api.log.begin("query", &card.name);
-    let rows = run(&visit, statement, posted).await.inspect_err(|error| entry.failed(error))?;
+    let mut entry = visit.api.log.begin(&visit.session, "query", &card.name);
+    let rows = entry.run(run(&visit, statement, posted)).await?;
     let answer = if begins_cursor {
         let cursor = Cursor::new(rows, card, visit.session.principal());
         let encoder = cursor.encoder(format).inspect_err(|failure| entry.failed(&failure.text()))?;
@@ -194,8 +194,8 @@ async fn page(
     limit: u64,
     format: Format,
 ) -> Result<Response, Problem> {
-    let mut entry = visit.api.log.begin("query", cursor.name());
-    let page = cursor.page(limit).await.inspect_err(|error| entry.failed(error))?;
+    let mut entry = visit.api.log.begin(&visit.session, "query", cursor.name());
+    let page = entry.run(cursor.page(limit)).await?;
     let PageOf { rows, rest } = page;
     let mut response = answer::respond_by(encoder, rows, format, entry, visit.open).await?;
     if let Some(rest) = rest {

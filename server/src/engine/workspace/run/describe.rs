@@ -22,7 +22,8 @@ impl Engine {
         let sql = sql::localise(sql)?.into_owned();
         let mut guard = workspace.take(self.pinned_wait()).await?;
         let quarantine = Arc::clone(&self.shared.database.quarantine);
-        self.planning(move |cancel| {
+        let places = self.planning_places(&sql);
+        self.planning(&places, move |cancel| {
             let pinned = guard.pinned();
             quarantine.guard(&sql, || describe_on(pinned, &sql, cancel))
         })

@@ -72,7 +72,11 @@ impl Engine {
             let run = Run {
                 statement: statement.clone(),
                 delivery,
-                permit: if grant.is_none() { Some(self.read_permit().await?) } else { None },
+                permit: if grant.is_none() {
+                    Some(self.read_permit_for(&statement.sql).await?)
+                } else {
+                    None
+                },
                 grant: grant.take(),
                 clock: Arc::clone(&self.shared.clock),
                 folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
