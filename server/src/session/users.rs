@@ -30,6 +30,8 @@ const REMEMBERED_COUNT: usize = 1_000;
 /// The users, and what keeps guessing their passwords slow and cheap for the server.
 pub(crate) struct Users {
     hashes: HashMap<String, PasswordHash>,
+    /// All of them, for names that nobody has.
+    decoys: Vec<PasswordHash>,
     keyed: Keyed,
     remembered: Expiring<Principal>,
     attempts: Attempts,
@@ -56,8 +58,10 @@ impl Users {
     pub(crate) fn new(
         users: impl IntoIterator<Item = (String, PasswordHash)>,
     ) -> Result<Self, getrandom::Error> {
+        let hashes: HashMap<_, _> = users.into_iter().collect();
         Ok(Self {
-            hashes: users.into_iter().collect(),
+            decoys: hashes.values().cloned().collect(),
+            hashes,
             keyed: Keyed::random()?,
             remembered: Expiring::new(REMEMBERED_COUNT, REMEMBERED),
             attempts: Attempts::default(),
@@ -113,12 +117,10 @@ impl Users {
         }
     }
 
-    /// An unknown user is checked against somebody else's hash, so that the time it takes does not tell
-    /// which users there are.
     async fn check(&self, name: &str, password: &str, run: OwnedSemaphorePermit) -> bool {
-        let theirs = self.hashes.get(name);
-        let known = theirs.is_some() && password.len() <= MAX_PASSWORD_BYTES;
-        let Some(hash) = theirs.or_else(|| self.hashes.values().next()).cloned() else { return false };
+        let Some((hash, theirs)) = self.hash_for(name) else { return false };
+        let hash = hash.clone();
+        let known = theirs && password.len() <= MAX_PASSWORD_BYTES;
         let password: String =
             if password.len() <= MAX_PASSWORD_BYTES { password.into() } else { String::new() };
         let matches = task::spawn_blocking(move || {
@@ -127,6 +129,18 @@ impl Users {
             hash.matches(&password)
         });
         matches.await.unwrap_or(false) && known
+    }
+
+    /// The hash that a password is checked against, and whether it is that of the user. An unknown user is checked
+    /// against somebody else's, so that the time it takes does not tell which users there are. Hashes may differ in what
+    /// they cost: each unknown name has one of them for good, as each user has.
+    fn hash_for(&self, name: &str) -> Option<(&PasswordHash, bool)> {
+        if let Some(hash) = self.hashes.get(name) {
+            return Some((hash, true));
+        }
+        let [first, second, ..] = self.keyed.hash(&[b"decoy", name.as_bytes()]);
+        let chosen = usize::from(u16::from_le_bytes([first, second])) % self.decoys.len().max(1);
+        self.decoys.get(chosen).map(|hash| (hash, false))
     }
 }
 
@@ -157,6 +171,30 @@ mod tests {
         }
         let long = "x".repeat(MAX_PASSWORD_BYTES + 1);
         assert_eq!(users.log_in("ana", &long, HERE).await, Err(LoginError::Wrong));
+    }
+
+    #[test]
+    fn an_unknown_user_costs_what_some_user_does_and_always_the_same() {
+        let two = ["ana", "bea"].map(|name| (name.to_owned(), PasswordHash::of(name).unwrap()));
+        let users = Users::new(two).unwrap();
+        let of = |name: &str| users.hash_for(name).map(|(hash, theirs)| (hash.to_string(), theirs)).unwrap();
+        assert!(of("ana").1 && of("bea").1);
+        let strangers: Vec<_> = (0..100).map(|number| of(&format!("stranger {number}"))).collect();
+        for decoy in [of("ana").0, of("bea").0] {
+            assert!(strangers.contains(&(decoy, false)), "both hashes stand in for strangers");
+        }
+        assert!((0..100).all(|number| of(&format!("stranger {number}")) == strangers[number]));
+        assert!(Users::new([]).unwrap().hash_for("ana").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_password_of_nobody_is_checked_as_long() {
+        let users = users();
+        let _all = Arc::clone(&users.runs).acquire_many_owned(RUNS as u32).await.unwrap();
+        for name in ["ana", "nobody", ""] {
+            let mut asked = std::pin::pin!(users.log_in(name, "guess", HERE));
+            assert!(futures::poll!(&mut asked).is_pending(), "{name} waits for a place to be checked in");
+        }
     }
 
     #[tokio::test]

@@ -181,7 +181,7 @@ async fn a_handshake_takes_user_and_password_in_its_body() {
     let token = Bytes::copy_from_slice(&bearer.as_bytes()["Bearer ".len()..]);
     request.metadata_mut().insert_bin("auth-token-bin", tonic::metadata::MetadataValue::from_bytes(&token));
     flight.do_get(request).await.unwrap();
-    unauthenticated(handshake(&mut flight, payload("wrong")).await);
+    assert_eq!(unauthenticated(handshake(&mut flight, payload("wrong")).await), "wrong user or password");
     let nonsense = HandshakeRequest { protocol_version: 0, payload: Bytes::from_static(b"\xff") };
     unauthenticated(handshake(&mut flight, Request::new(nonsense)).await);
     server.shutdown().await;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use arrow_flight::Ticket;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use merganser_server::config::{Config, PasswordHash, Tls, User};
-use merganser_tests::{Authority, HttpClient, Signed, TestServer};
+use merganser_tests::{Authority, HttpClient, Signed, TestServer, configure};
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
@@ -16,7 +17,20 @@ use tonic::Request;
 
 use super::server_with;
 
+/// What the API answers, and what it would answer if it were there.
+const EVERYTHING: [(&str, &str); 8] = [
+    ("POST", "/v1/sql"),
+    ("GET", "/v1/tables"),
+    ("GET", "/v1/queries"),
+    ("GET", "/v1/queries/q"),
+    ("POST", "/v1/queries/q"),
+    ("GET", "/v1/queries/no_such_query"),
+    ("GET", "/v1/queries/q?cursor=x"),
+    ("GET", "/v1/openapi.json"),
+];
+
 fn with_ana(config: &mut Config) {
+    configure(config, "[[query]]\nname = 'q'\nsql = 'SELECT 1 AS n'");
     config.security.users = vec![User { name: "ana".into(), password: PasswordHash::of("secret").unwrap() }];
 }
 
@@ -32,10 +46,10 @@ async fn status(client: &mut HttpClient, authorization: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_comes_in_without_a_password_or_a_token() {
     let (server, mut client) = server_with(with_ana).await;
-    for (method, path) in [("POST", "/v1/sql"), ("GET", "/v1/tables")] {
+    for (method, path) in EVERYTHING {
         let refused = client.send(method, path, &[], "SELECT 1").await;
-        assert_eq!(refused.problem(), (401, "UNAUTHENTICATED".into()));
-        assert_eq!(refused.header("www-authenticate"), Some(r#"Basic realm="merganser""#));
+        assert_eq!(refused.problem(), (401, "UNAUTHENTICATED".into()), "{path}");
+        assert_eq!(refused.header("www-authenticate"), Some(r#"Basic realm="merganser""#), "{path}");
     }
     for open in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(client.send("GET", open, &[], "").await.status, 200, "{open}");
@@ -43,6 +57,56 @@ async fn nobody_comes_in_without_a_password_or_a_token() {
     assert_eq!(status(&mut client, &basic("ana", "secret")).await, 200);
     for wrong in [basic("ana", "wrong"), basic("eva", "secret"), "Bearer x".into(), "Basic !".into()] {
         assert_eq!(status(&mut client, &wrong).await, 401, "{wrong}");
+    }
+    server.shutdown().await;
+}
+
+/// What is told to somebody who shows this.
+async fn told(client: &mut HttpClient, method: &str, path: &str, authorization: &str) -> (String, String) {
+    let answer = client.send(method, path, &[("authorization", authorization)], "SELECT 1").await;
+    let problem = answer.json();
+    let text = |member: &str| problem[member].as_str().unwrap_or_default().to_owned();
+    (text("slug"), text("detail"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_told_whether_the_user_or_the_password_was_wrong() {
+    let (server, mut client) = server_with(with_ana).await;
+    let long = "x".repeat(5_000);
+    let wrong = ("UNAUTHENTICATED".to_owned(), "wrong user or password".to_owned());
+    for (user, guess) in [("ana", "wrong"), ("ana", ""), ("ana", &*long), ("eva", "secret"), ("", "")] {
+        let guess = basic(user, guess);
+        assert_eq!(told(&mut client, "GET", "/v1/queries/q", &guess).await, wrong, "{user}");
+        // Over Flight they are told the same, by a call and by both ways to shake hands.
+        let mut flight = server.flight().await;
+        let mut request = Request::new(Ticket::new("SELECT 1"));
+        request.metadata_mut().insert("authorization", guess.parse().unwrap());
+        let mut handshake = Request::new(futures::stream::empty());
+        handshake.metadata_mut().insert("authorization", guess.parse().unwrap());
+        for status in [
+            flight.do_get(request).await.map(drop).unwrap_err(),
+            flight.handshake(handshake).await.map(drop).unwrap_err(),
+        ] {
+            assert_eq!(status.message(), "UNAUTHENTICATED: wrong user or password", "{user}");
+        }
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guessing_is_stopped_at_every_path_and_counts_wherever_it_was() {
+    let (server, mut client) = server_with(with_ana).await;
+    for user in ["ana", "nobody"] {
+        for (guess, (method, path)) in (0..10).zip(EVERYTHING.iter().cycle()) {
+            let guess = basic(user, &format!("guess {guess}"));
+            let (slug, _) = told(&mut client, method, path, &guess).await;
+            assert_eq!(slug, "UNAUTHENTICATED", "{user} {path}");
+        }
+        for (method, path) in EVERYTHING {
+            let answer =
+                client.send(method, path, &[("authorization", &basic(user, "secret"))], "SELECT 1").await;
+            assert_eq!(answer.problem(), (403, "TOO_MANY_LOGINS".into()), "{user} {path}");
+        }
     }
     server.shutdown().await;
 }
