@@ -116,11 +116,7 @@ impl Engine {
         let ran = self.blocking(move || {
             let _held = (excluding, turn, open);
             let connection = database.connection_with(names.as_ref())?;
-            let ran = database.quarantine.guard(&job.statement.sql, || job.run(&connection));
-            if sql::leaves_seed(&job.statement.sql) {
-                connection.discard();
-            }
-            ran
+            database.quarantine.guard(&job.statement.sql, || job.run(&connection))
         });
         // A stopped write is waited for: it may have committed just before.
         ran.await.map(Outcome::from).map_err(|error| cancel.0.explain(error))

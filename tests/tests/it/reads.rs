@@ -6,7 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_flight::FlightDescriptor;
 use futures::{StreamExt, TryStreamExt};
 use merganser::{Client, Error, RowStream};
-use merganser_tests::{TestServer, ids, integer, put, refused, soon, until};
+use merganser_tests::{TestServer, ids, integer, put, refused, soon, texts, until};
 use tonic::Code;
 
 /// Rows without end, of which the first come at once.
@@ -133,17 +133,29 @@ async fn a_long_result_arrives_whole_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_inherits_the_seed_of_anothers_random_numbers() {
+async fn nobody_seeds_the_random_numbers_of_others() {
     let server = TestServer::start().await;
     let client = server.client().await;
-    client.execute("CREATE TABLE t (x DOUBLE)").await.unwrap();
-    let mut drawn = std::collections::HashSet::new();
-    for _ in 0..3 {
-        integer(&client, "SELECT 1 FROM (SELECT setseed(0.5))").await;
-        let number = merganser_tests::texts(&client, "SELECT random()::VARCHAR").await.unwrap();
-        client.execute("INSERT INTO t SELECT random() FROM (SELECT setseed(0.5))").await.unwrap();
-        drawn.extend([number, merganser_tests::texts(&client, "SELECT random()::VARCHAR").await.unwrap()]);
+    for sql in [
+        "CREATE MACRO seed(x) AS setseed(x)",
+        "CREATE VIEW seeded AS SELECT setseed(0.5) AS s",
+        "CREATE TABLE seeding (id BIGINT, s INTEGER DEFAULT (CASE WHEN setseed(0.5) IS NULL THEN 1 END))",
+        "CREATE TABLE numbers (id BIGINT, u VARCHAR DEFAULT uuid()::VARCHAR)",
+    ] {
+        client.execute(sql).await.unwrap();
     }
-    assert_eq!(drawn.len(), 6);
+    const ROUNDS: i64 = 3;
+    for round in 0..ROUNDS {
+        for sql in ["SELECT setseed(0.5)", "SELECT seed(0.5)", "FROM seeded"] {
+            refused(texts(&client, sql).await, Code::PermissionDenied, "PERMISSION");
+            client.execute("INSERT INTO numbers (id) SELECT count(*) FROM numbers").await.unwrap();
+        }
+        let write = "INSERT INTO numbers (id) SELECT 1 WHERE seed(0.5) IS NULL";
+        refused(client.execute(write).await, Code::PermissionDenied, "PERMISSION");
+        client.execute("INSERT INTO numbers (id) VALUES (1)").await.unwrap();
+        refused(put(&client, "seeding", ids(0..1)).await, Code::PermissionDenied, "PERMISSION");
+        put(&client, "numbers", ids(round..round + 1)).await.unwrap();
+    }
+    assert_eq!(integer(&client, "SELECT count(DISTINCT u) FROM numbers").await, 5 * ROUNDS);
     server.shutdown().await;
 }

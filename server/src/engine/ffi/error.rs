@@ -77,8 +77,8 @@ impl DuckError {
     pub(crate) fn from_message(message: String) -> Self {
         let message = without_stack(plain(message));
         let message = message.strip_prefix("Failed to append: ").map(str::to_owned).unwrap_or(message);
-        if let Some(of_files) = of_files(&message) {
-            return of_files;
+        if let Some(error) = of_own_functions(&message) {
+            return error;
         }
         let class = classify(&message);
         Self { class, message: in_english(message) }
@@ -156,8 +156,8 @@ fn in_english(message: String) -> String {
     }
 }
 
-/// An error of the server's own reader of files, in front of which DuckDB puts a head of its own.
-fn of_files(message: &str) -> Option<DuckError> {
+/// An error of the server's own functions, in front of which DuckDB puts a head of its own.
+fn of_own_functions(message: &str) -> Option<DuckError> {
     let heads = ["Binder Error: ", "Invalid Input Error: "];
     let inner = heads.iter().find_map(|head| message.strip_prefix(head))?;
     let class = match (inner.split_once(" Error: ")?.0, classify(inner)) {

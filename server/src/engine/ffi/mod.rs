@@ -22,6 +22,7 @@ mod recast;
 mod rows;
 mod sample;
 mod scan;
+mod setseed;
 mod statement;
 mod table_function;
 mod value;
@@ -39,6 +40,7 @@ pub(crate) use pulse::Pulse;
 pub(crate) use recast::register_recast;
 pub(crate) use rows::Rows;
 pub(crate) use scan::{Offer, SCAN_FUNCTION, ScanRegistry, register_scan, slices};
+pub(crate) use setseed::forbid_setseed;
 pub use statement::StatementKind;
 pub(crate) use statement::{Prepared, Statements};
 
