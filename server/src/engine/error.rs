@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 pub use super::ffi::Class;
-use super::{ffi::DuckError, queries::without_unused};
+use super::{
+    ffi::DuckError,
+    queries::{refusal, without_unused},
+};
 
 /// An error of the engine.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -331,7 +334,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {
-        Self::Duck { class: error.class, message: without_unused(error.message) }
+        match refusal(&error.message) {
+            Some(text) => Self::BadParameter(text),
+            None => {
+                Self::Duck { class: error.class, message: without_own_names(without_unused(error.message)) }
+            }
+        }
+    }
+}
+
+/// A text of DuckDB without the advice to use what is the server's own.
+fn without_own_names(message: String) -> String {
+    let is_of_own =
+        |line: &&str| line.starts_with("Did you mean") && line.contains(crate::sql::INTERNAL_PREFIX);
+    match message.lines().any(|line| is_of_own(&line)) {
+        true => message.lines().filter(|line| !is_of_own(line)).collect::<Vec<_>>().join("\n"),
+        false => message,
     }
 }
 

@@ -65,6 +65,7 @@ mod text_files;
 mod tls;
 mod unknown_commits;
 mod upserts;
+mod whole_parameters;
 
 /// The binary under test, for [`merganser_tests::Process`].
 const SERVER: &str = env!("CARGO_BIN_EXE_merganser-server-under-test");

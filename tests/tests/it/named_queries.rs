@@ -157,6 +157,10 @@ async fn a_wrong_one_stops_the_start_and_is_named() {
         ("sql = 'SELECT 1 AS a'\nreturns = { a = 'BIGGINT' }", "BIGGINT"),
         ("sql = 'SELECT $x AS a'\nparams.x = { type = 'DATE', default = 'soon' }", "parameter x"),
         ("sql = 'SELECT $x AS a'\nparams.x = { type = 'DAY' }", "parameter x"),
+        (
+            "sql = 'SELECT $x AS a'\nparams.x = { type = 'INT4', default = 1.5 }",
+            "parameter x is of type INT4",
+        ),
     ] {
         let told = refusal(&format!("[[query]]\nname = 'wrong'\n{rest}")).await;
         assert!(told.contains("query wrong") && told.contains(expected), "{rest}: {told}");

@@ -28,7 +28,8 @@ pub(crate) fn publish(
         .tempdir()
         .map_err(|error| problem(format!("no temporary folder: {error}")))?;
     let file = literal(&folder.path().join(format!("{name}.db")).to_string_lossy());
-    connection.execute(&format!("ATTACH {file} AS {name} (READ_WRITE)"))?;
+    // Older forms of the file know no macros whose parameters have types.
+    connection.execute(&format!("ATTACH {file} AS {name} (READ_WRITE, STORAGE_VERSION 'v1.4.0')"))?;
     fill()?;
     connection.execute(&format!("DETACH {name}"))?;
     connection.execute(&format!("ATTACH {file} AS {name} (READ_ONLY)"))?;

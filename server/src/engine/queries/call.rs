@@ -155,7 +155,7 @@ impl Parameter {
     }
 
     /// Refuses what is plainly not of its type; see [`values`](super::values) for the rest.
-    fn checked(&self, text: String) -> Result<String> {
+    pub(super) fn checked(&self, text: String) -> Result<String> {
         match verdict(&self.data_type, &text) {
             Verdict::DoesNot => Err(Error::BadParameter(self.is_not(&text))),
             Verdict::Fits | Verdict::Unknown => Ok(text),

@@ -11,6 +11,7 @@
 use super::{
     NamedQuery, QUERIES, QueryCard, Result,
     check::{example, with_type},
+    whole::{self, whole_type},
     wrong,
 };
 use crate::{
@@ -64,6 +65,9 @@ pub(super) fn create_refusal(query: &NamedQuery, card: &QueryCard, connection: &
 
 /// Makes both macros of a query.
 pub(super) fn create(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
+    for whole in query.parameters.iter().filter_map(|parameter| whole_type(&parameter.data_type)) {
+        connection.execute(&whole::macro_sql(whole)).map_err(|error| wrong(query, error.message))?;
+    }
     let mut reason = String::new();
     for form in FORMS {
         match try_form(query, card, connection, form) {
@@ -112,9 +116,19 @@ fn inner(query: &NamedQuery, card: &QueryCard, form: fn(String) -> String) -> St
     let parameters: Vec<_> =
         query.parameters.iter().map(|parameter| inner_parameter(&parameter.name)).collect();
     // The checked statement has the casts around `$name` already.
-    let body = replace_placeholders(&card.sql, |name| form(inner_parameter(name)));
+    let body = replace_placeholders(&card.sql, |name| form(exact(query, name)));
     let body = body.trim_end().trim_end_matches(';');
     format!("CREATE OR REPLACE MACRO {}({}) AS TABLE {body}", inner_name(query), parameters.join(", "))
+}
+
+/// A parameter as the body mentions it: a whole number is never a rounded one.
+fn exact(query: &NamedQuery, name: &str) -> String {
+    let value = inner_parameter(name);
+    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
+    match parameter.and_then(|parameter| whole_type(&parameter.data_type)) {
+        Some(whole) => whole::call(whole, name, &value),
+        None => value,
+    }
 }
 
 fn outer(query: &NamedQuery, card: &QueryCard) -> String {

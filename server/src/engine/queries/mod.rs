@@ -11,6 +11,7 @@ mod definition;
 mod listing;
 mod macros;
 mod values;
+mod whole;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
 pub(crate) use listing::{listing, listing_schema};
 pub(super) use macros::without_unused;
+pub(super) use whole::refusal;
 
 use super::{
     Error, Result,

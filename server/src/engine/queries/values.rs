@@ -5,7 +5,7 @@
 
 use arrow_array::{Array, RecordBatch, cast::AsArray};
 
-use super::{Arguments, Error, Page, Parameter, QueryCard, Result, excerpt};
+use super::{Arguments, Error, Page, Parameter, QueryCard, Result, excerpt, whole::whole_type};
 use crate::engine::{
     Class, Engine, Statement,
     ffi::Connection,
@@ -98,11 +98,12 @@ impl Parameter {
 pub(super) fn verdict(data_type: &str, text: &str) -> Verdict {
     // DuckDB, too, takes spaces around a number, and only those of ASCII.
     let number = text.trim_ascii();
-    let fits = match data_type.to_uppercase().as_str() {
+    let data_type = data_type.to_uppercase();
+    let fits = match whole_type(&data_type).unwrap_or(&data_type) {
         "VARCHAR" | "TEXT" | "STRING" => true,
         "TINYINT" => number.parse::<i8>().is_ok(),
         "SMALLINT" => number.parse::<i16>().is_ok(),
-        "INTEGER" | "INT" => number.parse::<i32>().is_ok(),
+        "INTEGER" => number.parse::<i32>().is_ok(),
         "BIGINT" => number.parse::<i64>().is_ok(),
         "HUGEINT" => number.parse::<i128>().is_ok(),
         "UTINYINT" => number.parse::<u8>().is_ok(),
