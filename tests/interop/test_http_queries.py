@@ -224,6 +224,28 @@ class TestPostedRows:
         rows = http.post("/v1/queries/heavy", json.dumps(ANIMALS), "application/json", limit=1).rows
         assert [row["name"] for row in rows] == ["cow"]
 
+    def test_a_total_is_counted_over_the_same_rows(self, http):
+        for limit in (1, 0, 10):
+            answer = http.post(
+                "/v1/queries/heavy", json.dumps(ANIMALS), "application/json", limit=limit, offset=1, total="true"
+            )
+            assert (len(answer.rows), answer.headers["x-total-count"]) == (min(limit, 1), "2")
+        answer = http.post("/v1/queries/heavy", "[]", "application/json", total="true")
+        assert (answer.rows, answer.headers["x-total-count"]) == ([], "0")
+        assert "x-total-count" not in http.post("/v1/queries/heavy", "[]", "application/json").headers
+
+    def test_a_cursor_goes_on_over_them_after_the_request(self, http):
+        rows = json.dumps([{"name": f"n{number:03}", "grams": 2_000} for number in range(100)])
+        answer = http.post("/v1/queries/heavy", rows, "application/json", cursor="", limit=40, total="true")
+        assert answer.headers["x-total-count"] == "100"
+        # Others post theirs meanwhile.
+        assert http.post("/v1/queries/heavy", json.dumps(ANIMALS), "application/json").status == 200
+        names = [row["name"] for row in answer.rows]
+        while cursor := answer.headers.get("x-next-cursor"):
+            answer = http.get("/v1/queries/heavy", cursor=cursor, limit=40)
+            names += [row["name"] for row in answer.rows]
+        assert names == [f"n{number:03}" for number in range(100)]
+
     def test_many_at_once_never_see_each_others(self, http):
         def ask(number):
             grams = 2_000 + number * 1_000
@@ -264,6 +286,8 @@ def test_the_document_has_every_query(http):
     parameters = {it["name"]: it for it in document["paths"]["/v1/queries/since"]["get"]["parameters"]}
     assert parameters["day"]["required"] and not parameters["limit"].get("required")
     assert "post" in document["paths"]["/v1/queries/heavy"]
+    heavy = {it["name"] for it in document["paths"]["/v1/queries/heavy"]["post"]["parameters"]}
+    assert {"least", "limit", "offset", "cursor", "total"} <= heavy
 
 
 def test_a_stop_with_open_cursors_is_clean(tmp_path):

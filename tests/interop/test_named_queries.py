@@ -98,8 +98,23 @@ class TestByPath:
         assert get(named, "by_region", "limit=1", "offset=1").to_pydict() == {"region": ["r1"], "total": [12]}
 
     @pytest.mark.parametrize(
+        "parts, total",
+        [
+            (["by_region"], -1),
+            (["by_region", "total=false"], -1),
+            (["by_region", "total=true"], 3),
+            (["by_region", "total=1", "limit=1", "offset=1", "min_total=10"], 2),
+            (["by_region", "total=true", "region=nowhere"], 0),
+        ],
+    )
+    def test_the_number_of_all_rows_where_it_is_asked_for(self, named, parts, total):
+        assert named.client.get_flight_info(path("queries", *parts)).total_records == total
+
+    @pytest.mark.parametrize(
         "parts, slug, text",
         [
+            (["by_region", "total=perhaps"], "BAD_PARAMETER", "true or false"),
+            (["by_region", "min_total=many", "total=true"], "BAD_PARAMETER", "min_total is of type BIGINT"),
             (["nothing"], "QUERY_NOT_FOUND", "nothing"),
             (["by_region", "min_total=many"], "BAD_PARAMETER", "min_total is of type BIGINT"),
             (["by_region", "colour=red"], "BAD_PARAMETER", "min_total"),
@@ -257,6 +272,7 @@ class TestPostedRows:
             (path("queries", "nothing"), ANIMALS, "QUERY_NOT_FOUND"),
             (path("queries", "by_region"), ANIMALS, "BAD_PARAMETER"),
             (path("queries", "heavy", "least=much"), ANIMALS, "BAD_PARAMETER"),
+            (path("queries", "heavy", "total=true"), ANIMALS, "BAD_PARAMETER"),
             (path("queries", "heavy"), pa.table({"wings": [2]}), "SCHEMA_MISMATCH"),
             (path("queries", "heavy"), pa.table({"grams": ["many"]}), "CONVERSION"),
             (path("posted", "zoo", "INSERT INTO sales SELECT name, grams, today() FROM zoo"), ANIMALS, "NOT_ALLOWED"),

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::error::{bad_request, engine_status};
 use crate::engine::{
-    Arguments, Engine, Error, QUERIES, QueryCard, Statement, TableRef, arguments_of, page_of,
+    Arguments, Engine, Error, QUERIES, QueryCard, Statement, TableRef, arguments_of, page_of, total_of,
 };
 
 /// The type URLs of Flight SQL begin so; SQL text that happens to parse as protobuf does not.
@@ -48,10 +48,17 @@ impl Call {
         Ok(Some(Self { name: name.clone(), arguments }))
     }
 
-    /// The statement that answers it.
-    pub(super) async fn statement(mut self, engine: &Engine, card: &QueryCard) -> Result<Statement, Error> {
+    /// The statement that answers it, and the one that counts all rows where the call wants to know.
+    pub(super) async fn statements(
+        mut self,
+        engine: &Engine,
+        card: &QueryCard,
+    ) -> Result<(Statement, Option<Statement>), Error> {
         let page = page_of(&mut self.arguments)?;
-        engine.call(card, self.arguments, page).await
+        let total = total_of(&mut self.arguments)?;
+        let statement = engine.call(card, self.arguments.clone(), page).await?;
+        let count = total.then(|| card.count_statement(self.arguments)).transpose()?;
+        Ok((statement, count))
     }
 }
 

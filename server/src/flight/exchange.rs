@@ -23,6 +23,10 @@ use crate::{
 /// The first part of the path of a query that brings its SQL along.
 const POSTED: &str = "posted";
 
+/// FlightInfo is where a total is told, and a DoExchange has none.
+const NO_TOTAL: &str =
+    "a DoExchange tells no total; read all rows, or post them over HTTP, where total=true counts them";
+
 /// What is to be answered from the rows.
 enum Exchange {
     Named(Call),
@@ -73,7 +77,10 @@ impl Flight {
         let (statement, posted) = match asked {
             Exchange::Named(call) => {
                 let card = self.engine.query(&call.name).map_err(engine_status)?;
-                let statement = call.statement(&self.engine, card).await.map_err(engine_status)?;
+                let (statement, count) = call.statements(&self.engine, card).await.map_err(engine_status)?;
+                if count.is_some() {
+                    return Err(engine_status(Error::BadParameter(NO_TOTAL.into())));
+                }
                 let posted =
                     self.posted(&card.name, upload, sender).await.and_then(|rows| rows.as_input_of(card));
                 (statement, posted)

@@ -22,8 +22,8 @@ use super::{
     ticket::expiration,
 };
 use crate::{
-    engine::{Description, Execution, Outcome, QUERIES, QueryCard, Statement, TableRef},
-    session::Session,
+    engine::{Description, Error, Execution, Outcome, QUERIES, QueryCard, Statement, TableRef, counted},
+    session::{Session, SessionError},
     sql::quote,
 };
 
@@ -108,10 +108,28 @@ impl Flight {
                 "this query answers from rows that are sent with it; call it by DoExchange",
             ));
         }
-        let statement = call.statement(&self.engine, card).await.map_err(engine_status)?;
+        let (statement, count) = call.statements(&self.engine, card).await.map_err(engine_status)?;
+        let total = match count {
+            Some(count) => self.count(session, count).await.map_err(session_status)?,
+            None => -1,
+        };
         let query = Query { schema: self.tickets.fingerprint(&card.schema), ..Query::new(statement) };
         let ticket = self.tickets.query(query, session.id())?;
-        flight_info(Some(&card.schema), ticket, descriptor.clone(), -1)
+        flight_info(Some(&card.schema), ticket, descriptor.clone(), total)
+    }
+
+    /// Runs a statement that counts.
+    async fn count(&self, session: &Session, statement: Statement) -> Result<i64, SessionError> {
+        let mut entry = self.log.begin(session, "read", &statement.sql);
+        let counting = async {
+            match session.run(&[], statement).await? {
+                Outcome::Rows(rows) => Ok::<_, SessionError>(counted(rows).await?),
+                Outcome::Changed(_) => Err(Error::Refused("a count reads, and nothing else".into()).into()),
+            }
+        };
+        let total = entry.run(counting).await?;
+        entry.done();
+        Ok(total)
     }
 
     /// Runs a statement for its effect.

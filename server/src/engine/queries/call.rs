@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, RecordBatch, StringArray, cast::AsArray, types::Int64Type};
 use arrow_schema::{DataType, Field, Schema};
+use futures::StreamExt;
 
 use super::{
     Error, Parameter, QueryCard, Result,
     values::{Verdict, verdict},
 };
 use crate::{
-    engine::{Engine, Statement},
+    engine::{BatchStream, Engine, Statement},
     sql::as_subquery,
 };
 
@@ -38,6 +39,20 @@ pub fn page_of(arguments: &mut Arguments) -> Result<Page> {
         }),
     };
     Ok(Page { limit: number("limit")?, offset: number("offset")?.unwrap_or(0) })
+}
+
+/// Takes out whether a call wants to know how many rows there are in all.
+///
+/// # Errors
+/// [`Error::BadParameter`].
+pub fn total_of(arguments: &mut Arguments) -> Result<bool> {
+    match arguments.remove("total").flatten().as_deref() {
+        Some("" | "true" | "1") => Ok(true),
+        None | Some("false" | "0") => Ok(false),
+        Some(other) => {
+            Err(Error::BadParameter(format!("total is true or false; {:?} is neither", excerpt(other))))
+        }
+    }
 }
 
 /// `name=value` as arguments; the value may be empty.
@@ -107,7 +122,7 @@ impl QueryCard {
         Ok(Statement { sql: self.paged(page), parameters: bound(names.zip(values))?, by_name: true })
     }
 
-    /// The statement that counts all rows of a call.
+    /// The statement that counts all rows of a call; [`counted`] reads its answer.
     ///
     /// # Errors
     /// [`Error::BadParameter`].
@@ -124,6 +139,15 @@ impl QueryCard {
         let limit = page.limit.map_or(String::new(), |limit| format!(" LIMIT {limit}"));
         format!("FROM {}{limit} OFFSET {}", as_subquery(&self.sql), page.offset)
     }
+}
+
+/// The number that a statement counts.
+///
+/// # Errors
+/// Those of the query.
+pub async fn counted(mut rows: BatchStream) -> Result<i64> {
+    let batch = rows.next().await.transpose()?;
+    Ok(batch.map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0)))
 }
 
 /// The values as one row of texts, which DuckDB casts; `None` where there are none.

@@ -16,7 +16,7 @@ mod whole;
 use std::sync::Arc;
 
 pub(crate) use call::excerpt;
-pub use call::{Arguments, Page, add_argument, arguments_of, page_of};
+pub use call::{Arguments, Page, add_argument, arguments_of, counted, page_of, total_of};
 pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
 pub(crate) use listing::{listing, listing_schema};

@@ -158,14 +158,12 @@ fn query(card: &QueryCard) -> Value {
         "description": "Empty begins a cursor; else the x-next-cursor of the page before, with limit alone.",
         "schema": { "type": "string" },
     }));
-    if card.input.is_none() {
-        parameters.push(json!({
-            "name": "total",
-            "in": "query",
-            "description": "Whether x-total-count tells the number of all rows.",
-            "schema": { "type": "boolean" },
-        }));
-    }
+    parameters.push(json!({
+        "name": "total",
+        "in": "query",
+        "description": "Whether x-total-count tells the number of all rows.",
+        "schema": { "type": "boolean" },
+    }));
     let columns: Vec<_> = card.schema.fields().iter().map(|field| field.name().as_str()).collect();
     let row = format!("#/components/schemas/{}", row_name(card));
     let answer = schemas::document(&json!({ "$ref": row }));

@@ -11,7 +11,6 @@ use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header::ALLOW},
     response::{IntoResponse, Response},
 };
-use futures::StreamExt;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -27,11 +26,12 @@ use super::{
 use crate::{
     engine::{
         Arguments, BatchStream, Error, OptionValue, Outcome, Page, Parameter, Posted, QueryCard, Statement,
-        add_argument, excerpt, page_of, type_name,
+        add_argument, counted, page_of, total_of, type_name,
     },
     failure::{Failure, Kind},
     http::format::{Encode, Format},
     session::SessionError,
+    statement_log::Entry,
 };
 
 /// Where an answer tells how many rows there are in all.
@@ -136,7 +136,8 @@ pub(super) async fn call(
             ));
         }
         let (cursor, encoder) = visit.api.cursors.take(&token, &name, visit.session.principal(), format)?;
-        return page(visit, cursor, encoder, limit, format).await;
+        let entry = visit.api.log.begin(&visit.session, "query", cursor.name());
+        return page(visit, cursor, encoder, limit, format, entry).await;
     }
     let engine = visit.api.engine.clone();
     let card = engine.query(&name)?;
@@ -162,23 +163,21 @@ async fn answer_call(
     format: Format,
 ) -> Result<Response, Problem> {
     let page_asked = page_of(&mut asked.arguments)?;
+    let wants_total = total_of(&mut asked.arguments)?;
     let begins_cursor = asked.cursor.is_some();
     let limit = if begins_cursor { page_limit(page_asked.limit)? } else { 0 };
     let page_wanted = if begins_cursor { Page { limit: None, ..page_asked } } else { page_asked };
     let statement = visit.api.engine.call(card, asked.arguments.clone(), page_wanted).await?;
-    let total = match (asked.total, &posted) {
-        (Some(true), None) => Some(count(&visit, card.count_statement(asked.arguments)?).await?),
-        (Some(true), Some(_)) => {
-            return Err(Problem::bad_request("BAD_PARAMETER", "a query over posted rows has no total"));
-        }
-        _ => None,
+    let total = match wants_total {
+        true => Some(count(&visit, card, asked.arguments, posted.clone()).await?),
+        false => None,
     };
     let mut entry = visit.api.log.begin(&visit.session, "query", &card.name);
     let rows = entry.run(run(&visit, statement, posted)).await?;
     let answer = if begins_cursor {
         let cursor = Cursor::new(rows, card, visit.session.principal());
         let encoder = cursor.encoder(format).inspect_err(|failure| entry.failed(&failure.text()))?;
-        page(visit, cursor, encoder, limit, format).await?
+        page(visit, cursor, encoder, limit, format, entry).await?
     } else {
         answer::respond(rows, format, entry, visit.open).await?
     };
@@ -193,8 +192,8 @@ async fn page(
     encoder: Box<dyn Encode>,
     limit: u64,
     format: Format,
+    mut entry: Entry,
 ) -> Result<Response, Problem> {
-    let mut entry = visit.api.log.begin(&visit.session, "query", cursor.name());
     let page = entry.run(cursor.page(limit)).await?;
     let PageOf { rows, rest } = page;
     let mut response = answer::respond_by(encoder, rows, format, entry, visit.open).await?;
@@ -221,11 +220,19 @@ async fn run(
     }
 }
 
-async fn count(visit: &Visit, statement: Statement) -> Result<i64, Problem> {
-    use arrow_array::{cast::AsArray, types::Int64Type};
-    let mut rows = run(visit, statement, None).await?;
-    let batch = rows.next().await.transpose()?;
-    Ok(batch.map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0)))
+/// How many rows a call has in all: a query of its own, over the same posted rows.
+async fn count(
+    visit: &Visit,
+    card: &QueryCard,
+    arguments: Arguments,
+    posted: Option<Posted>,
+) -> Result<i64, Problem> {
+    let statement = card.count_statement(arguments)?;
+    let mut entry = visit.api.log.begin(&visit.session, "query", &card.name);
+    let counting = async { Ok::<_, SessionError>(counted(run(visit, statement, posted).await?).await?) };
+    let total = entry.run(counting).await?;
+    entry.done();
+    Ok(total)
 }
 
 fn with_total(mut response: Response, total: Option<i64>) -> Result<Response, Problem> {
@@ -249,8 +256,6 @@ struct Asked {
     arguments: Arguments,
     /// Present, and empty, where a cursor is to begin.
     cursor: Option<String>,
-    /// Whether all rows are to be counted, where it says so.
-    total: Option<bool>,
 }
 
 impl Asked {
@@ -262,7 +267,6 @@ impl Asked {
                 // Of the form the accepting has seen to.
                 "format" => {}
                 "cursor" => asked.cursor = Some(value),
-                "total" => asked.total = Some(truth(&value)?),
                 _ => add_argument(&mut asked.arguments, &name, Some(value))?,
             }
         }
@@ -271,8 +275,7 @@ impl Asked {
 
     /// The rows of a next page, for which nothing else can be said any more.
     fn limit_alone(&mut self) -> Result<u64, Problem> {
-        let argument = self.arguments.keys().map(String::as_str).find(|name| *name != "limit");
-        if let Some(other) = argument.or(self.total.map(|_| "total")) {
+        if let Some(other) = self.arguments.keys().find(|name| *name != "limit") {
             let text = format!("a next page takes its cursor and limit; {other:?} was said with the first");
             return Err(Problem::bad_request("BAD_PARAMETER", &text));
         }
@@ -304,15 +307,4 @@ impl Asked {
 
 fn is_blank(body: &[u8]) -> bool {
     body.iter().all(u8::is_ascii_whitespace)
-}
-
-fn truth(text: &str) -> Result<bool, Problem> {
-    match text {
-        "" | "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        other => {
-            let text = format!("total is true or false; {:?} is neither", excerpt(other));
-            Err(Problem::bad_request("BAD_PARAMETER", &text))
-        }
-    }
 }
