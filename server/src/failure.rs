@@ -265,6 +265,7 @@ impl From<SessionError> for Failure {
             SessionError::TooManyPolls(_) => (Kind::Exhausted, "TOO_MANY_POLLS"),
             SessionError::ParametersFull(_) => (Kind::Exhausted, "PARAMETERS_FULL"),
             SessionError::TooManySessions(_) => (Kind::Exhausted, "TOO_MANY_SESSIONS"),
+            SessionError::ResultsFull => (Kind::Exhausted, "RESULTS_FULL"),
         };
         Self::new(kind, slug, &text)
     }

@@ -23,8 +23,8 @@ UNIT = pa.table({"id": [1, 2, 3]})
 STATUS_THAT_PASSES = r"RESOURCE_EXHAUSTED|UNAVAILABLE|ABORTED"
 # Refused with such a status too, but no put with a key outside of a transaction is, or it is of no use again.
 NOT_OF_A_KEYED_PUT = {
-    "FENCED", "JOB_BUSY", "PARAMETERS_FULL", "READS_BUSY", "SESSION_BUSY", "SESSION_LOST", "TOO_MANY_POLLS",
-    "TOO_MANY_TRANSACTIONS", "TRANSACTION_LOST",
+    "FENCED", "JOB_BUSY", "PARAMETERS_FULL", "READS_BUSY", "RESULTS_FULL", "SESSION_BUSY", "SESSION_CLOSED", "SESSION_LOST",
+    "TOO_MANY_POLLS", "TOO_MANY_TRANSACTIONS", "TRANSACTION_LOST",
 }  # fmt: skip
 
 

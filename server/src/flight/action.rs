@@ -1,5 +1,7 @@
 //! DoAction and ListActions.
 
+use std::sync::Arc;
+
 use arrow_flight::{
     Action, ActionType, CancelFlightInfoRequest, RenewFlightEndpointRequest,
     sql::{
@@ -73,7 +75,7 @@ impl Flight {
     /// DoAction.
     pub(super) async fn act(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         action: Action,
     ) -> Reply<Answers<arrow_flight::Result>> {
         let body = &action.body;
@@ -107,7 +109,7 @@ impl Flight {
             }
             RENEW_ENDPOINT => {
                 let request: RenewFlightEndpointRequest = decode(body)?;
-                Ok(one(&self.renew_endpoint(request.endpoint.unwrap_or_default())?))
+                Ok(one(&self.renew_endpoint(session, request.endpoint.unwrap_or_default())?))
             }
             SET_OPTIONS => {
                 let request: SetSessionOptionsRequest = decode(body)?;

@@ -19,8 +19,9 @@ use tonic::{Response, Status};
 
 use super::{
     Answers, Flight, Reply,
-    error::{bad_request, cancelled},
-    info::endpoint,
+    asked::TicketFor,
+    error::{bad_request, cancelled, result_expired},
+    info::{endpoint, kept_endpoint},
 };
 use crate::session::{Expiring, Session};
 
@@ -157,12 +158,13 @@ impl Flight {
     /// statement that the info is of.
     pub(super) async fn cancel_flight_info(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         info: &FlightInfo,
     ) -> Result<CancelFlightInfoResult, Status> {
         let tickets: Vec<_> = info.endpoint.iter().filter_map(|endpoint| endpoint.ticket.as_ref()).collect();
-        for ticket in &tickets {
-            self.running.cancel(&self.tickets.cancel_key(&ticket.ticket, session.id()));
+        let keys = tickets.iter().map(|ticket| self.cancel_key(&ticket.ticket, session));
+        for key in keys.collect::<Result<Vec<_>, _>>()? {
+            self.running.cancel(&key);
         }
         let status = if tickets.is_empty() {
             self.cancel_polled(session, info).await?.unwrap_or(CancelStatus::NotCancellable)
@@ -175,7 +177,7 @@ impl Flight {
     /// CancelQuery, the older form of the same.
     pub(super) async fn cancel_query(
         &self,
-        session: &Session,
+        session: &Arc<Session>,
         request: &ActionCancelQueryRequest,
     ) -> Result<ActionCancelQueryResult, Status> {
         let info = FlightInfo::decode(request.info.clone())
@@ -185,15 +187,36 @@ impl Flight {
         Ok(ActionCancelQueryResult { result })
     }
 
+    /// By what a fetch of a ticket is cancelled, where whoever asks may fetch it.
+    fn cancel_key(&self, ticket: &Bytes, session: &Arc<Session>) -> Result<CancelKey, Status> {
+        let made_in = match self.tickets.read(ticket) {
+            Ok(TicketFor::Query(_, id)) => id,
+            _ => Vec::new(),
+        };
+        self.session_of_ticket(&made_in, session)?;
+        Ok(CancelKey::of(ticket.clone(), &made_in, session.id()))
+    }
+
     /// RenewFlightEndpoint: the same ticket with its whole time before it.
-    pub(super) fn renew_endpoint(&self, old: FlightEndpoint) -> Result<FlightEndpoint, Status> {
+    pub(super) fn renew_endpoint(
+        &self,
+        session: &Arc<Session>,
+        old: FlightEndpoint,
+    ) -> Result<FlightEndpoint, Status> {
         let Some(Ticket { ticket }) = old.ticket else {
             return Err(bad_request("BAD_TICKET", "the endpoint has no ticket"));
         };
-        Ok(FlightEndpoint {
-            location: old.location,
-            app_metadata: old.app_metadata,
-            ..endpoint(self.tickets.renew(&ticket)?)
-        })
+        let renewed = match self.tickets.read(&ticket)? {
+            TicketFor::Query(_, id) => {
+                self.session_of_ticket(&id, session)?;
+                endpoint(self.tickets.renew(&ticket)?)
+            }
+            TicketFor::Result(handle) if self.results.renew(&handle, session.principal()) => {
+                kept_endpoint(ticket)
+            }
+            TicketFor::Result(_) => return Err(result_expired()),
+            TicketFor::Command(_) => endpoint(ticket),
+        };
+        Ok(FlightEndpoint { location: old.location, app_metadata: old.app_metadata, ..renewed })
     }
 }

@@ -67,6 +67,15 @@ pub(super) fn unknown_handle() -> Status {
     not_found("UNKNOWN_HANDLE", "the handle is unknown, closed or expired; prepare the statement again")
 }
 
+/// What a statement has returned and nobody can have any more. Whoever made a new FlightInfo would run it again.
+pub(super) fn result_expired() -> Status {
+    not_found(
+        "RESULT_EXPIRED",
+        "the statement of this ticket has run, and must not be sent again: what it changed stands, unless its transaction was \
+         rolled back; only the rows that it returned are gone, because nobody asked for them in time; read them from the table",
+    )
+}
+
 fn status(failure: &Failure) -> Status {
     let mut status = Status::new(code(failure.kind()), format!("{}: {}", failure.slug(), failure.text()));
     if let Some(after) = failure.retry_after() {

@@ -26,7 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn ticket(bytes: &[u8]) -> bool {
     let bytes = Bytes::copy_from_slice(bytes);
     let codec = Codec::default();
-    let _ = codec.cancel_key(&bytes, b"");
     let _ = codec.polled(&bytes);
     let _ = codec.renew(&bytes);
     let _ = Asked::of(&FlightDescriptor::new_cmd(bytes.clone()));

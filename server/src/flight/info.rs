@@ -3,7 +3,10 @@
 //! A statement that is run for its effect runs here, exactly once: clients send DDL through
 //! GetFlightInfo and never come back for the rows.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use arrow_array::RecordBatch;
 use arrow_flight::{
@@ -19,12 +22,12 @@ use super::{
     asked::{Asked, Call, Query},
     error::{bad_request, engine_status, internal, session_status},
     metadata, stream,
-    ticket::expiration,
+    ticket::LIFETIME,
 };
 use crate::{
     engine::{Description, Error, Execution, Outcome, QUERIES, QueryCard, Statement, TableRef, counted},
-    session::{Session, SessionError},
-    sql::quote,
+    session::{RESULT_IDLE, Session, SessionError},
+    sql::{has_returning, quote},
 };
 
 /// What GetFlightInfo has to do.
@@ -140,6 +143,8 @@ impl Flight {
         descriptor: FlightDescriptor,
         execution: &Execution,
     ) -> Result<FlightInfo, Status> {
+        let returns = has_returning(&query.statement.sql);
+        let reserved = returns.then(|| self.results.admit(session)).transpose().map_err(session_status)?;
         let mut entry = self.log.begin(session, "write", &query.statement.sql);
         let outcome = entry.run(session.write_watched(&query.transaction, query.statement, execution)).await;
         match outcome.map_err(session_status)? {
@@ -150,9 +155,11 @@ impl Flight {
             }
             Outcome::Rows(rows) => {
                 let schema = rows.schema();
-                let handle = self.results.keep(rows).await.map_err(engine_status)?;
+                let handle = self.results.keep(reserved, session, rows).await.map_err(session_status)?;
                 entry.done();
-                flight_info(Some(&schema), self.tickets.result(handle, session.id()), descriptor, -1)
+                let ticket = self.tickets.result(handle, session.id());
+                let info = flight_info(Some(&schema), ticket.clone(), descriptor, -1)?;
+                Ok(FlightInfo { endpoint: vec![kept_endpoint(ticket)], ..info })
             }
         }
     }
@@ -260,8 +267,17 @@ fn flight_info(
 
 /// An endpoint that any client of this connection may fetch, until its ticket expires.
 pub(super) fn endpoint(ticket: Bytes) -> FlightEndpoint {
+    endpoint_for(LIFETIME, ticket)
+}
+
+/// One of rows that are kept, until nobody has asked for them for too long.
+pub(super) fn kept_endpoint(ticket: Bytes) -> FlightEndpoint {
+    endpoint_for(RESULT_IDLE, ticket)
+}
+
+fn endpoint_for(time: Duration, ticket: Bytes) -> FlightEndpoint {
     FlightEndpoint {
-        expiration_time: Some(expiration()),
+        expiration_time: Some((SystemTime::now() + time).into()),
         ..FlightEndpoint::new().with_ticket(Ticket::new(ticket))
     }
 }

@@ -88,11 +88,12 @@ impl Flight {
     ) -> Self {
         let prepared = Arc::default();
         engine.activity().ask_for_sessions(Directory::of(&sessions, &prepared));
+        let results = Arc::new(Results::new(engine.temporary_folder()));
         Self {
             engine,
             sessions,
             prepared,
-            results: Arc::default(),
+            results,
             tickets: Arc::default(),
             running: Arc::default(),
             polls: Arc::default(),
@@ -149,7 +150,7 @@ impl FlightService for Flight {
                 let session = self.session_of_ticket(&id, &session)?;
                 cancel.or_cancelled(self.stream_query(&session, query)).await
             }
-            TicketFor::Result(handle) => self.stream_result(&handle),
+            TicketFor::Result(handle) => self.stream_result(&session, &handle).await,
             TicketFor::Command(command) => self.stream_command(&session, *command).await,
         }
     }

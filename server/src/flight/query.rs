@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::{
     Answers, Flight, Reply,
     asked::Query,
-    error::{engine_status, session_status, unknown_handle},
+    error::{engine_status, result_expired, session_status},
     stream,
 };
 use crate::{
@@ -38,9 +38,9 @@ impl Flight {
     }
 
     /// What a statement returned that ran when its FlightInfo was made.
-    pub(super) fn stream_result(&self, handle: &[u8]) -> Reply<Answers<FlightData>> {
-        let (schema, batches) = self.results.get(handle).ok_or_else(unknown_handle)?;
-        stream::ready(schema, batches)
+    pub(super) async fn stream_result(&self, session: &Session, handle: &[u8]) -> Reply<Answers<FlightData>> {
+        let kept = self.results.get(handle, session.principal()).await.map_err(engine_status)?;
+        Ok(stream::kept(kept.ok_or_else(result_expired)?))
     }
 
     /// DoGet with a Flight SQL command as its own ticket.

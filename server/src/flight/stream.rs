@@ -11,6 +11,7 @@ use tonic::{Response, Status};
 use super::{Answers, Reply, error::engine_status};
 use crate::{
     engine::{BatchStream, Error},
+    session::Fetched,
     statement_log::Entry,
 };
 
@@ -26,6 +27,11 @@ pub(super) fn rows(batches: BatchStream, entry: Entry) -> Reply<Answers<FlightDa
 /// A DoGet answer of batches that are there already.
 pub(super) fn ready(schema: SchemaRef, batches: Vec<RecordBatch>) -> Reply<Answers<FlightData>> {
     Ok(encode(schema, futures::stream::iter(batches.into_iter().map(Ok))))
+}
+
+/// A DoGet answer of what a statement returned that has run before.
+pub(super) fn kept(rows: Fetched) -> Response<Answers<FlightData>> {
+    encode(rows.schema(), rows.batches())
 }
 
 fn encode(

@@ -16,13 +16,12 @@ use tonic::Status;
 
 use super::{
     asked::{Query, TicketFor, command, sql_text},
-    cancel::CancelKey,
     error::{bad_request, internal, not_found},
 };
 use crate::engine::Statement;
 
 /// How long a ticket works, unless it is renewed.
-const LIFETIME: Duration = Duration::from_secs(3600);
+pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
 /// Bytes of the seal in front of a ticket's content.
 const SEAL: usize = 8;
 
@@ -46,15 +45,6 @@ impl Codec {
     /// A ticket for the kept rows of a statement that ran already.
     pub(super) fn result(&self, handle: Vec<u8>, session: &[u8]) -> Bytes {
         self.seal(proto::ticket::What::Result(handle), session)
-    }
-
-    /// By what a fetch of a ticket is cancelled.
-    pub(super) fn cancel_key(&self, ticket: &Bytes, caller: &[u8]) -> CancelKey {
-        let made_in = match self.read(ticket) {
-            Ok(TicketFor::Query(_, session)) => session,
-            _ => Vec::new(),
-        };
-        CancelKey::of(ticket.clone(), &made_in, caller)
     }
 
     /// The command of a descriptor that asks after a statement under way.
@@ -114,7 +104,9 @@ impl Codec {
             return Err(bad_ticket());
         }
         let ticket = proto::Ticket::decode(content).map_err(|_| bad_ticket())?;
-        if ticket.expires < now() {
+        // Kept rows have a time of their own, which each use makes longer.
+        let is_result = matches!(ticket.what, Some(proto::ticket::What::Result(_)));
+        if ticket.expires < now() && !is_result {
             return Err(not_found("TICKET_EXPIRED", "the ticket has expired; ask for a new FlightInfo"));
         }
         Ok(ticket)
@@ -146,11 +138,6 @@ fn unpack(ticket: proto::Ticket) -> Result<TicketFor, Status> {
     }
 }
 
-/// When a ticket that is made now expires.
-pub(super) fn expiration() -> prost_types::Timestamp {
-    (SystemTime::now() + LIFETIME).into()
-}
-
 /// Seconds since 1970.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -164,7 +151,8 @@ fn looks_like_any(ticket: &[u8]) -> bool {
 fn bad_ticket() -> Status {
     bad_request(
         "BAD_TICKET",
-        "this ticket was not made by this server, or was changed; ask for a new FlightInfo",
+        "this ticket was not made by this server since its start, or was changed; ask for a new FlightInfo, unless its statement \
+         writes: that has run already",
     )
 }
 

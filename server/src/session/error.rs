@@ -27,6 +27,10 @@ pub(crate) enum SessionError {
         "prepared statements and their parameters have {0} bytes already; close some, or try again in a moment"
     )]
     ParametersFull(usize),
+    #[error(
+        "rows that writes have returned (RETURNING), and that nobody has fetched, take all the room there is for them, so the statement has not run; fetch those, or try again in a moment"
+    )]
+    ResultsFull,
     #[error("no more than {} may be open; close some, or try again later", counted(*.0, "session"))]
     TooManySessions(usize),
 }

@@ -16,6 +16,7 @@ mod principal;
 mod results;
 mod sessions;
 mod tokens;
+mod stored;
 mod users;
 mod weight;
 
@@ -29,7 +30,7 @@ pub(crate) use one::Session;
 pub use password::{PasswordError, PasswordHash};
 pub(crate) use prepared::{IDLE as PREPARED_IDLE, Prepared, PreparedStatements};
 pub(crate) use principal::{Identity, Principal};
-pub(crate) use results::{IDLE as RESULT_IDLE, Results};
+pub(crate) use results::{Fetched, IDLE as RESULT_IDLE, Results};
 pub use sessions::SessionLimits;
 pub(crate) use sessions::{ConnectionId, SessionKey, Sessions};
 pub(crate) use tokens::{TokenId, Tokens};

@@ -76,7 +76,7 @@ impl Reachable {
 }
 
 fn folder_of(database: &Database) -> Result<TempDir> {
-    let parent = database.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir);
+    let parent = database.options.temporary_folder();
     // DuckDB makes its folder only when it needs it.
     std::fs::create_dir_all(&parent)
         .and_then(|()| TempDir::with_prefix_in("merganser-list-", parent))
