@@ -18,13 +18,16 @@ use tokio::{
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::server::Connected;
 
-use crate::{greeting::Greeting, session::ConnectionId};
+use crate::{
+    greeting::Greeting,
+    session::{ConnectionId, Line},
+};
 
 /// The other end of a connection, as requests see it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     /// Unlike the address, never used twice.
-    pub(crate) connection: ConnectionId,
+    pub(crate) connection: Line,
     /// Where it comes from.
     pub(crate) address: Option<SocketAddr>,
 }
@@ -73,10 +76,9 @@ pub(crate) fn accept(
     TcpListenerStream::new(listener).filter_map(move |accepted| {
         let connection = accepted.map(|stream| {
             let place = places.take(&stream)?;
-            let connection = ConnectionId::next();
-            let peer = Peer { connection, address: stream.peer_addr().ok() };
+            let peer = Peer { connection: Line::open(), address: stream.peer_addr().ok() };
             let address = peer.address.map(tracing::field::display);
-            tracing::debug!(connection = connection.0, address, "accepted");
+            tracing::debug!(connection = peer.connection.id().0, address, "accepted");
             let greeting = Some(Greeting::within(patience));
             Some(Connection { stream, greeting, peer, closed: closed.clone(), _place: place })
         });
@@ -98,15 +100,17 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        tracing::debug!(connection = self.peer.connection.0, "closed");
+        let line = &self.peer.connection;
+        line.close();
+        tracing::debug!(connection = line.id().0, "closed");
         // During shutdown nobody listens any more.
-        let _ = self.closed.send(self.peer.connection);
+        let _ = self.closed.send(line.id());
     }
 }
 

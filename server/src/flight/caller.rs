@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     network::Peer,
-    session::{ConnectionId, Identity, Session, SessionKey},
+    session::{ConnectionId, Identity, Line, Session, SessionKey},
 };
 
 /// The cookie by which clients that keep cookies are recognised on another connection.
@@ -25,7 +25,7 @@ impl Flight {
     }
 
     fn find_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
-        let connection = connection_of(request);
+        let line = request.extensions().get::<Peer>().map(|peer| &peer.connection);
         let Identity { principal, token } = request
             .extensions()
             .get::<Identity>()
@@ -33,16 +33,16 @@ impl Flight {
             .ok_or_else(|| internal(&"a request passed the door without an identity"))?;
         let by_cookie = || {
             let id = cookie(request.metadata())?;
-            self.sessions.of_cookie(&id, &principal, connection)
+            self.sessions.of_cookie(&id, &principal, line)
         };
         let key = match token {
             Some(token) => SessionKey::Token(token),
             None => match by_cookie() {
                 Some(session) => return Ok(session),
-                None => SessionKey::Connection(connection.unwrap_or(ConnectionId(0)), principal.clone()),
+                None => SessionKey::Connection(line.map_or(ConnectionId(0), Line::id), principal.clone()),
             },
         };
-        self.sessions.of(key, &principal, connection).map_err(session_status)
+        self.sessions.of(key, &principal, line).map_err(session_status)
     }
 
     /// The session that a ticket was made in; an empty id means the caller's.
@@ -61,7 +61,7 @@ impl Flight {
 
 /// A number for the client's connection.
 pub(super) fn connection_of<T>(request: &Request<T>) -> Option<ConnectionId> {
-    request.extensions().get::<Peer>().map(|peer| peer.connection)
+    request.extensions().get::<Peer>().map(|peer| peer.connection.id())
 }
 
 /// The value of `set-cookie` that names a session.

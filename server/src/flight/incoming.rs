@@ -38,7 +38,7 @@ const UPLOADS: [&str; 2] =
 
 /// Lets the messages of a request in as there is room for them. Those over `largest` are refused behind this.
 pub(crate) fn let_in(engine: &Engine, largest: usize, mut request: Request<Body>) -> Request<Body> {
-    let sender = request.extensions().get::<Peer>().map_or(0, |peer| peer.connection.0);
+    let sender = request.extensions().get::<Peer>().map_or(0, |peer| peer.connection.id().0);
     let (arriving, patience) = (engine.arriving(sender), Patience::of(engine.stall_timeout()));
     let holder = match request.uri().path() {
         path if UPLOADS.contains(&path) => {

@@ -14,7 +14,7 @@ use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Principal, Session, SessionError, TokenId, directory::CountBySession, new_handle};
+use super::{Line, Principal, Session, SessionError, TokenId, directory::CountBySession, new_handle};
 use crate::engine::{Condition, Engine, IdleLimits, SessionCard};
 
 /// A session may still open a connection at the moment of the failure, so it is looked for again.
@@ -114,11 +114,17 @@ impl Sessions {
         &self,
         key: SessionKey,
         principal: &Principal,
-        connection: Option<ConnectionId>,
+        line: Option<&Line>,
     ) -> Result<Arc<Session>, SessionError> {
         let mut known = self.known.lock();
+        // Looked at under the lock, under which what it leaves is let go of afterwards.
+        let connection = line.filter(|line| line.is_open()).map(Line::id);
         let session = match known.by_key.get(&key) {
             Some(session) => Arc::clone(session),
+            // Nobody would come back to it, or end it.
+            None if line.is_some() && connection.is_none() => {
+                return Ok(Arc::new(self.of_one_request(principal.clone(), None)));
+            }
             None if known.by_id.len() >= self.limits.count => {
                 return Err(SessionError::TooManySessions(self.limits.count));
             }
@@ -179,9 +185,10 @@ impl Sessions {
         &self,
         id: &[u8],
         principal: &Principal,
-        connection: Option<ConnectionId>,
+        line: Option<&Line>,
     ) -> Option<Arc<Session>> {
         let mut known = self.known.lock();
+        let connection = line.filter(|line| line.is_open()).map(Line::id);
         let Known { by_key, by_id } = &mut *known;
         let entry = by_id.get_mut(id).filter(|entry| entry.session.principal() == principal)?;
         let key = SessionKey::Cookie(id.to_vec());
@@ -337,6 +344,26 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Looking up a password takes longer than many a connection lasts.
+    #[tokio::test]
+    async fn a_request_whose_connection_has_gone_leaves_no_session() {
+        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        let sessions = Sessions::new(engine.clone(), SessionLimits::default());
+        let ana = Principal::named("ana");
+        let ask = |line: &Line| {
+            sessions.of(SessionKey::Connection(line.id(), ana.clone()), &ana, Some(line)).unwrap()
+        };
+        let line = Line::open();
+        let session = ask(&line);
+        assert_eq!((sessions.count(), ask(&line).id()), (1, session.id()));
+        line.close();
+        sessions.connection_closed(line.id());
+        assert_eq!(sessions.count(), 0);
+        ask(&line);
+        assert_eq!(sessions.count(), 0);
+        engine.shutdown().await;
+    }
 
     #[tokio::test]
     async fn what_hangs_keeps_no_other_from_its_end() {
