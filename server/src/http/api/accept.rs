@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, StatusCode, Uri, header::ACCEPT};
 
-use super::problem::Problem;
+use super::{address, problem::Problem};
 use crate::{failure::Kind, http::format::Format};
 
 /// Other names of what there is.
@@ -14,10 +14,16 @@ const ALIASES: [(&str, Format); 3] = [
 
 /// The form that `?format=` names, else the one that `Accept` likes best, else JSON.
 pub(super) fn format(uri: &Uri, headers: &HeaderMap) -> Result<Format, Problem> {
-    let pairs = uri.query().unwrap_or_default().split('&');
-    if let Some(name) = pairs.filter_map(|pair| pair.strip_prefix("format=")).next_back() {
+    let mut asked = None;
+    for pair in address::pairs(uri.query().unwrap_or_default()) {
+        let (name, value) = pair?;
+        if name == "format" && asked.replace(value).is_some() {
+            return Err(address::twice(&name));
+        }
+    }
+    if let Some(name) = asked {
         let named = Format::ALL.into_iter().find(|format| format.name() == name);
-        return named.ok_or_else(|| not_acceptable(name));
+        return named.ok_or_else(|| not_acceptable(&name));
     }
     let accept: Vec<_> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
     let accept = accept.join(",");
@@ -91,6 +97,8 @@ mod tests {
     fn the_address_goes_before_the_header() {
         assert_eq!(asked("/v1/sql", None), Some(Format::Json));
         assert_eq!(asked("/v1/sql?a=b&format=parquet", Some("text/csv")), Some(Format::Parquet));
+        assert_eq!(asked("/v1/sql?form%61t=arr%6fw", Some("text/csv")), Some(Format::Arrow));
         assert_eq!(asked("/v1/sql?format=xml", Some("text/csv")), None);
+        assert_eq!(asked("/v1/sql?format=csv&format=csv", None), None, "which one was meant?");
     }
 }

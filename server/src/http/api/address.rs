@@ -36,6 +36,11 @@ pub(super) fn only(uri: &Uri, known: &[&str]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// That somebody has said the same thing twice, and perhaps not meant the same.
+pub(super) fn twice(name: &str) -> Problem {
+    Problem::bad_request("BAD_PARAMETER", &format!("the parameter {name:?} is there twice"))
+}
+
 /// That something in the address is no text.
 pub(super) fn bad_text(what: &str) -> Problem {
     Problem::bad_request("BAD_PARAMETER", &format!("{what} is not UTF-8, percent-encoded; send it so"))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     http::{HeaderMap, StatusCode, header::CONTENT_TYPE},
 };
 use bytes::BytesMut;
@@ -41,6 +41,10 @@ pub(super) async fn read_rows(visit: &Visit, body: Body) -> Result<Whole, Proble
 /// its sender's.
 async fn read_beside(visit: &Visit, body: Body, mut small: usize) -> Result<Whole, Problem> {
     let Limits { body_bytes, body_time } = visit.limits;
+    // What says that it is too large need not come to be refused.
+    if body.size_hint().lower() > body_bytes as u64 {
+        return Err(too_large(body_bytes));
+    }
     let mut room = visit.api.engine.reservation(visit.connection.0);
     let (mut body, mut bytes, mut left) = (Limited::new(body, body_bytes), BytesMut::new(), body_time);
     loop {
@@ -61,10 +65,14 @@ async fn read_beside(visit: &Visit, body: Body, mut small: usize) -> Result<Whol
 
 fn refusal(error: &(dyn std::error::Error + Send + Sync + 'static), body_bytes: usize) -> Problem {
     if error.is::<LengthLimitError>() {
-        let text = format!("the body is larger than {body_bytes} bytes");
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Kind::BadRequest, "MESSAGE_TOO_LARGE", &text);
+        return too_large(body_bytes);
     }
     Problem::bad_request("DISCONNECTED", "the request broke off")
+}
+
+fn too_large(body_bytes: usize) -> Problem {
+    let text = format!("the body is larger than {body_bytes} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Kind::BadRequest, "MESSAGE_TOO_LARGE", &text)
 }
 
 fn stalled(limits: Limits) -> Problem {

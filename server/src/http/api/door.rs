@@ -14,7 +14,7 @@ use axum::{
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Api, Limits, problem::Problem};
+use super::{Api, Limits, head, problem::Problem};
 use crate::{
     engine::Error,
     failure::{Failure, Kind},
@@ -41,7 +41,9 @@ pub(super) async fn admit(State(shared): State<Shared>, mut request: Request, ne
     // The body cannot be looked at from several threads, so that only what is asked of the request goes on.
     let sender = request.extensions().get::<Sender>().cloned().unwrap_or_default();
     let connection = request.extensions().get().copied().unwrap_or_else(ConnectionId::next);
-    let allowed = check_version(request.version()).and_then(|()| check_origin(request.headers()));
+    let allowed = check_version(request.version())
+        .and_then(|()| head::check(request.headers()))
+        .and_then(|()| check_origin(request.headers()));
     let offered = allowed.map(|()| Offered::in_headers(request.headers()));
     let host = check_host(request.headers(), &shared.hosts);
     let mut response = match visit(&shared, offered, host, &sender, connection).await {

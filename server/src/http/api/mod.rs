@@ -14,6 +14,7 @@ mod cursor_token;
 mod cursors;
 mod door;
 mod double;
+mod head;
 mod json_objects;
 mod json_rows;
 mod openapi;

@@ -28,6 +28,12 @@ impl Problem {
         Self { status, failure: Failure::new(kind, slug, text) }
     }
 
+    /// By which programs tell it.
+    #[cfg(test)]
+    pub(super) fn slug(&self) -> &'static str {
+        self.failure.slug()
+    }
+
     /// A request that makes no sense.
     pub(super) fn bad_request(slug: &'static str, text: &str) -> Self {
         Failure::new(Kind::BadRequest, slug, text).into()

@@ -127,6 +127,10 @@ pub(super) async fn call(
     let format = accept::format(request.uri(), request.headers())?;
     let mut asked = Asked::of(request.uri().query().unwrap_or_default())?;
     let (head, body) = request.into_parts();
+    if head.method == Method::HEAD && asked.cursor.is_some() {
+        let text = "a HEAD would use the page up without its rows; GET it";
+        return Ok(other_method("METHOD_NOT_ALLOWED", text, "GET, POST"));
+    }
     if let Some(token) = asked.cursor.take_if(|token| !token.is_empty()) {
         let limit = asked.limit_alone()?;
         if !is_blank(&body::read(&visit, body).await?.bytes) {
@@ -142,7 +146,10 @@ pub(super) async fn call(
     let engine = visit.api.engine.clone();
     let card = engine.query(&name)?;
     let posted = match &card.input {
-        Some(_) if head.method != Method::POST => return Ok(wants_rows()),
+        Some(_) if head.method != Method::POST => {
+            let text = "this query answers from rows that are sent with it; send them by POST";
+            return Ok(other_method("ROWS_WANTED", text, "POST"));
+        }
         Some(_) => {
             let body = body::read_rows(&visit, body).await?;
             Some(rows::read(card, &head.headers, body).await?)
@@ -242,11 +249,10 @@ fn with_total(mut response: Response, total: Option<i64>) -> Result<Response, Pr
     Ok(response)
 }
 
-fn wants_rows() -> Response {
-    let text = "this query answers from rows that are sent with it; send them by POST";
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, Kind::BadRequest, "ROWS_WANTED", text);
+fn other_method(slug: &'static str, text: &str, allowed: &'static str) -> Response {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, Kind::BadRequest, slug, text);
     let mut response = problem.into_response();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
@@ -266,6 +272,7 @@ impl Asked {
             match &*name {
                 // Of the form the accepting has seen to.
                 "format" => {}
+                "cursor" if asked.cursor.is_some() => return Err(address::twice(&name)),
                 "cursor" => asked.cursor = Some(value),
                 _ => add_argument(&mut asked.arguments, &name, Some(value))?,
             }

@@ -127,6 +127,19 @@ async fn a_cursor_that_is_over_says_so_and_what_to_do() {
     assert_eq!(page(&mut client, "numbers", &used).await, expired);
     // There is room for eight at the most.
     let pushed_out = first_page(&mut client).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_uses_no_page_up() {
+    let (server, mut client) = queries().await;
+    let cursor = first_page(&mut client).await;
+    for cursor in ["", &cursor] {
+        let answer = client.send("HEAD", &format!("/v1/queries/numbers?cursor={cursor}"), &[], "").await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("GET, POST")));
+    }
+    assert_eq!(page(&mut client, "numbers", &cursor).await.unwrap(), "n 4 5 ");
+    assert_eq!(client.send("HEAD", "/v1/queries/numbers", &[], "").await.status, 200);
+    server.shutdown().await;
+}
+
     for _ in 0..8 {
         first_page(&mut client).await;
     }

@@ -1,7 +1,11 @@
 //! What is asked: statements, parameters, tables; and what is refused, with which status and slug.
 
-use merganser_tests::integer;
+use merganser_tests::{TestServer, integer, soon};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{server, server_with};
 
@@ -59,6 +63,56 @@ async fn what_is_misspelt_in_an_address_is_refused() {
         assert_eq!(refused.problem(), (400, "BAD_PARAMETER".into()), "{address}");
     }
     server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_twice_is_refused() {
+    let (server, mut client) = server().await;
+    for address in ["/v1/sql?format=csv&format=json", "/v1/sql?format=csv&form%61t=csv"] {
+        let refused = client.send("POST", address, &[], "SELECT 42 AS a").await;
+        assert_eq!(refused.problem(), (400, "BAD_PARAMETER".into()), "{address}");
+    }
+    let hosts = [("host", "localhost"), ("host", "127.0.0.1")];
+    let refused = client.send("POST", "/v1/sql", &hosts, "SELECT 42 AS a").await;
+    assert_eq!(refused.problem(), (400, "BAD_HOST".into()));
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_packed_is_refused() {
+    let (server, mut client) = server().await;
+    let packed = [("content-encoding", "gzip")];
+    let refused = client.send("POST", "/v1/sql", &packed, "SELECT 42 AS a").await;
+    assert_eq!(refused.problem(), (415, "UNSUPPORTED_ENCODING".into()));
+    let plain = [("content-encoding", "identity")];
+    assert_eq!(client.send("POST", "/v1/sql", &plain, "SELECT 42 AS a").await.status, 200);
+    let request = "POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    let answer = answer_to(&server, request).await;
+    assert!(answer.starts_with("HTTP/1.1 501 ") && answer.contains("UNSUPPORTED_ENCODING"), "{answer}");
+    server.shutdown().await;
+}
+
+/// Of a body that is announced to be too large, nothing need come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_would_be_too_large_is_refused_at_once() {
+    let (server, _) = server().await;
+    let request =
+        "POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nContent-Length: 70368744177664\r\n\r\nSELECT 1";
+    let answer = answer_to(&server, request).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("MESSAGE_TOO_LARGE"), "{answer}");
+    server.shutdown().await;
+}
+
+/// What comes of a request, up to the end of the problem that it meets.
+async fn answer_to(server: &TestServer, request: &str) -> String {
+    let mut stream = TcpStream::connect(server.http_address().unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        let read = soon("an answer", stream.read_buf(&mut answer)).await.unwrap();
+        assert_ne!(read, 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8(answer).unwrap()
 }
 
 /// What curl sends with `-d` and nothing else.
