@@ -82,65 +82,31 @@ pub(super) fn apart(lake: &Lake) -> Result<(), ConfigError> {
     lake.check_apart().map_err(|error| invalid("catalog.data_path", &format!("of {:?} {error}", error.lake)))
 }
 
+/// The key that is wrong, and what is wrong with it.
+type Wrong = (&'static str, String);
+
 fn catalog(
     entry: CatalogEntry,
     names: &mut HashSet<String>,
     secrets: &[Secret],
 ) -> Result<AttachedCatalog, ConfigError> {
-    let CatalogEntry { name, kind, metadata, data_path, path, secret, read_only, required, maintenance } =
-        entry;
-    let name = checked_name("catalog", name, names)?;
+    let name = checked_name("catalog", entry.name.clone(), names)?;
     let wrong =
-        |key: &str, reason: &str| invalid(&format!("catalog.{key}"), &format!("of {name:?} {reason}"));
+        |(key, reason): (&str, String)| invalid(&format!("catalog.{key}"), &format!("of {name:?} {reason}"));
     if ["system", "temp", "memory", "sources", "queries"].contains(&name.to_lowercase().as_str()) {
-        return Err(wrong("name", "is a catalog of DuckDB's or the server's own"));
+        return Err(wrong(("name", "is a catalog of DuckDB's or the server's own".into())));
     }
-    let is_lake = kind == "ducklake";
-    let kind = match kind.as_str() {
-        "ducklake" => CatalogKind::DuckLake { data_path: data_path.clone() },
-        "duckdb" => CatalogKind::DuckDb,
-        "postgres" => CatalogKind::Postgres,
-        "sqlite" => CatalogKind::Sqlite,
-        other => {
-            return Err(wrong("type", &format!("{other:?} is none of ducklake, duckdb, postgres, sqlite")));
-        }
-    };
-    for (key, given) in [
-        ("metadata", metadata.is_some() && !is_lake),
-        ("data_path", data_path.is_some() && !is_lake),
-        ("maintenance", maintenance.is_some() && !is_lake),
-        ("path", path.is_some() && is_lake),
-    ] {
-        if given {
-            return Err(wrong(key, "does not go with its type"));
-        }
-    }
-    let key = if is_lake { "metadata" } else { "path" };
-    let location = match metadata.or(path) {
-        Some(location) => location,
-        // A secret says all that there is to say of a server.
-        None if kind == CatalogKind::Postgres && secret.is_some() => String::new(),
-        None => return Err(wrong(key, "is missing")),
-    };
-    if kind == CatalogKind::Sqlite && location.trim().is_empty() {
-        return Err(wrong(key, "is empty"));
-    }
-    // Any client may ask DuckDB how a catalog is attached.
-    if location.to_lowercase().contains("password") || location.contains("://") {
-        let reason = "is shown to every client; write it as words (host=... dbname=...) and put the password \
-                      into a [[secret]] of type postgres";
-        return Err(wrong(key, reason));
-    }
+    let kind = kind(&entry).map_err(wrong)?;
+    let location = location(&entry, &kind).map_err(wrong)?;
+    let CatalogEntry { secret, read_only, required, maintenance, .. } = entry;
     if let Some(secret) = &secret {
-        let of_postgres = |known: &&Secret| known.name == *secret && known.kind == SecretKind::Postgres;
-        if !secrets.iter().any(|known| of_postgres(&known)) {
-            return Err(wrong("secret", &format!("{secret:?} is no [[secret]] of type postgres")));
-        }
+        check_secret(secret, secrets).map_err(wrong)?;
     }
     let maintenance = maintenance
         .unwrap_or_default()
         .checked()
-        .map_err(|(key, reason)| wrong(&format!("maintenance.{key}"), reason))?;
+        .map_err(|(key, reason)| wrong((&format!("maintenance.{key}"), reason.into())))?;
+    let key = location_key(&kind);
     let catalog = AttachedCatalog { kind, location, secret, read_only, required, maintenance, name };
     if let Some(file) = catalog.duckdb_file() {
         engine::check_path(file).map_err(|reason| {
@@ -148,6 +114,63 @@ fn catalog(
         })?;
     }
     Ok(catalog)
+}
+
+/// What is attached, where the keys go with that.
+fn kind(entry: &CatalogEntry) -> Result<CatalogKind, Wrong> {
+    let CatalogEntry { kind, metadata, data_path, path, maintenance, .. } = entry;
+    let kind = match kind.as_str() {
+        "ducklake" => CatalogKind::DuckLake { data_path: data_path.clone() },
+        "duckdb" => CatalogKind::DuckDb,
+        "postgres" => CatalogKind::Postgres,
+        "sqlite" => CatalogKind::Sqlite,
+        other => return Err(("type", format!("{other:?} is none of ducklake, duckdb, postgres, sqlite"))),
+    };
+    let is_lake = matches!(kind, CatalogKind::DuckLake { .. });
+    let given = [
+        ("metadata", metadata.is_some() && !is_lake),
+        ("data_path", data_path.is_some() && !is_lake),
+        ("maintenance", maintenance.is_some() && !is_lake),
+        ("path", path.is_some() && is_lake),
+    ];
+    match given.into_iter().find(|(_, is_given)| *is_given) {
+        Some((key, _)) => Err((key, "does not go with its type".into())),
+        None => Ok(kind),
+    }
+}
+
+/// The key that says where it is.
+fn location_key(kind: &CatalogKind) -> &'static str {
+    if matches!(kind, CatalogKind::DuckLake { .. }) { "metadata" } else { "path" }
+}
+
+/// Where it is, which every client may read.
+fn location(entry: &CatalogEntry, kind: &CatalogKind) -> Result<String, Wrong> {
+    let key = location_key(kind);
+    let location = match entry.metadata.as_ref().or(entry.path.as_ref()) {
+        Some(location) => location.clone(),
+        // A secret says all that there is to say of a server.
+        None if *kind == CatalogKind::Postgres && entry.secret.is_some() => String::new(),
+        None => return Err((key, "is missing".into())),
+    };
+    if *kind == CatalogKind::Sqlite && location.trim().is_empty() {
+        return Err((key, "is empty".into()));
+    }
+    // Any client may ask DuckDB how a catalog is attached.
+    if location.to_lowercase().contains("password") || location.contains("://") {
+        let reason = "is shown to every client; write it as words (host=... dbname=...) and put the password \
+                      into a [[secret]] of type postgres";
+        return Err((key, reason.into()));
+    }
+    Ok(location)
+}
+
+fn check_secret(secret: &str, secrets: &[Secret]) -> Result<(), Wrong> {
+    let is_there = secrets.iter().any(|known| known.name == secret && known.kind == SecretKind::Postgres);
+    match is_there {
+        true => Ok(()),
+        false => Err(("secret", format!("{secret:?} is no [[secret]] of type postgres"))),
+    }
 }
 
 impl MaintenanceEntry {
