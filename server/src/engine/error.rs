@@ -106,8 +106,10 @@ pub enum Error {
     BadParameter(String),
     /// Another write kept the turn.
     #[error(
-        "{holder} has had the turn to write for {held:?}, and has not given it up in the {waited:?} \
-         that this one waited; try again. A transaction that rests gives it up by itself after a while (transaction-yield)"
+        "{holder} has had the turn to write for {}, and this one waited {}; try again. A transaction that rests gives it \
+         up by itself after a while (transaction-yield)",
+        so_long(*held),
+        so_long(*waited)
     )]
     WriteBusy {
         /// How long this one waited.
@@ -275,6 +277,30 @@ pub enum Error {
     /// The statement ran for longer than it may.
     #[error("the statement ran for longer than {0:?} and was stopped")]
     Timeout(Duration),
+    /// Rows took too long to enter their table.
+    #[error(
+        "it took longer than {limit:?} to append to table {table}, so it was stopped, and nothing of it was written; see whether a \
+         DEFAULT, a CHECK, a generated column or an index of the table takes so long, send fewer rows at once, or have the \
+         operator raise ingest-timeout"
+    )]
+    IngestTimeout {
+        /// The table.
+        table: String,
+        /// How long it may take.
+        limit: Duration,
+    },
+    /// The same of late and several times.
+    #[error(
+        "it took too long several times to append to table {table}, which held up everybody else, so uploads to it are refused \
+         for {seconds} more seconds; nothing was written. See whether a DEFAULT, a CHECK, a generated column or an index of \
+         the table takes so long"
+    )]
+    TableSlow {
+        /// The table.
+        table: String,
+        /// It may be tried again in so many seconds.
+        seconds: u64,
+    },
     /// The snapshot of a read has become too old.
     #[error(
         "the read went on for longer than {0:?}, after which its snapshot is too old to be kept, and was stopped; read less at once, or faster"
@@ -331,6 +357,10 @@ pub enum Error {
 
 /// The engine's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn so_long(time: Duration) -> String {
+    if time.is_zero() { "less than a second".into() } else { format!("{time:?}") }
+}
 
 impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {

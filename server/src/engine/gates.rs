@@ -22,8 +22,48 @@ pub(super) struct Gates {
     all: Arc<RwLock<()>>,
 }
 
-/// The gates that somebody has passed or waits at; the others need no room.
-type Tables = HashMap<String, Gate>;
+#[derive(Default)]
+struct Tables {
+    /// The gates that somebody has passed or waits at; the others need no room.
+    gates: HashMap<String, Gate>,
+    appended: Appended,
+}
+
+/// Which tables were appended to last, told by a count of appends.
+#[derive(Default)]
+struct Appended {
+    count: u64,
+    last: HashMap<String, u64>,
+    /// What is known of no table is not older than this.
+    forgotten: u64,
+}
+
+/// Tables of which it is known when they were appended to; beyond so many all are forgotten.
+const TABLES_KNOWN: usize = 10_000;
+
+impl Appended {
+    fn note(&mut self, table: &str) {
+        self.count += 1;
+        if let Some(last) = self.last.get_mut(table) {
+            *last = self.count;
+            return;
+        }
+        if self.last.len() == TABLES_KNOWN {
+            self.last.clear();
+            self.forgotten = self.count;
+        }
+        self.last.insert(table.to_owned(), self.count);
+    }
+
+    fn since(&self, moment: u64, what: &Exclusion) -> bool {
+        match what {
+            Exclusion::Everything => self.count > moment,
+            Exclusion::Tables(tables) => {
+                tables.iter().any(|table| *self.last.get(table).unwrap_or(&self.forgotten) > moment)
+            }
+        }
+    }
+}
 
 #[derive(Default)]
 struct Gate {
@@ -32,11 +72,18 @@ struct Gate {
 }
 
 /// An append under way, until dropped.
-#[expect(dead_code, reason = "the fields are there to be dropped, the lease last")]
+#[expect(dead_code, reason = "the gates are there to be dropped, before the lease")]
 pub(crate) struct Appending {
     all: OwnedRwLockReadGuard<()>,
     table: OwnedRwLockReadGuard<()>,
     lease: Lease,
+}
+
+impl Drop for Appending {
+    /// Before the gate is open for who waits to shut it.
+    fn drop(&mut self) {
+        self.lease.tables.lock().appended.note(&self.lease.table);
+    }
 }
 
 /// Nobody appends to what is excluded, until dropped. The default excludes nothing.
@@ -104,9 +151,19 @@ impl Gates {
         shut
     }
 
+    /// The present moment, for [`Gates::appended_since`].
+    pub(super) fn moment(&self) -> u64 {
+        self.tables.lock().appended.count
+    }
+
+    /// Whether an append has ended since a moment to what is excluded.
+    pub(super) fn appended_since(&self, moment: u64, what: &Exclusion) -> bool {
+        self.tables.lock().appended.since(moment, what)
+    }
+
     fn lease(&self, table: String) -> (Lease, Arc<RwLock<()>>) {
         let mut tables = self.tables.lock();
-        let gate = tables.entry(table.clone()).or_default();
+        let gate = tables.gates.entry(table.clone()).or_default();
         gate.users += 1;
         (Lease { tables: Arc::clone(&self.tables), table }, Arc::clone(&gate.lock))
     }
@@ -121,7 +178,7 @@ struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let table = std::mem::take(&mut self.table);
-        if let Entry::Occupied(mut gate) = self.tables.lock().entry(table) {
+        if let Entry::Occupied(mut gate) = self.tables.lock().gates.entry(table) {
             gate.get_mut().users -= 1;
             if gate.get().users == 0 {
                 gate.remove();
@@ -248,14 +305,42 @@ mod tests {
         for number in 0..1_000 {
             drop(gates.try_append(&format!("t{number}")).unwrap());
         }
-        assert!(gates.tables.lock().is_empty());
+        assert!(gates.tables.lock().gates.is_empty());
 
         let held = excluding(&gates, "DROP TABLE a", &Excluding::default());
         assert!(gates.append("a").now_or_never().is_none());
         let refused = gates.try_append("a");
         assert!(refused.is_none());
-        assert_eq!(gates.tables.lock().get("a").map(|gate| gate.users), Some(1));
+        assert_eq!(gates.tables.lock().gates.get("a").map(|gate| gate.users), Some(1));
         drop(held);
-        assert!(gates.tables.lock().is_empty());
+        assert!(gates.tables.lock().gates.is_empty());
+    }
+
+    #[test]
+    fn it_is_known_what_was_appended_to_since() {
+        let gates = Gates::default();
+        drop(gates.try_append("A").unwrap());
+        let moment = gates.moment();
+        let a = Exclusion::of_table("a");
+        assert!(!gates.appended_since(moment, &a));
+        let under_way = gates.try_append("A").unwrap();
+        assert!(!gates.appended_since(moment, &a));
+        drop(under_way);
+        assert!(gates.appended_since(moment, &a) && gates.appended_since(moment, &Exclusion::Everything));
+        assert!(!gates.appended_since(moment, &Exclusion::of_table("b")));
+        assert!(!gates.appended_since(gates.moment(), &Exclusion::Everything));
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_appended_to() {
+        let gates = Gates::default();
+        let moment = gates.moment();
+        for number in 0..=TABLES_KNOWN {
+            drop(gates.try_append(&format!("t{number}")).unwrap());
+        }
+        let first = Exclusion::of_table("t0");
+        assert!(gates.appended_since(moment, &first));
+        assert!(!gates.appended_since(gates.moment(), &first));
+        assert!(gates.tables.lock().appended.last.len() <= TABLES_KNOWN);
     }
 }

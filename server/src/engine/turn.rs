@@ -137,6 +137,16 @@ impl Turn {
         self.wanted.by_somebody()
     }
 
+    /// The present moment, for [`Turn::appended_since`].
+    pub(crate) fn moment(&self) -> u64 {
+        self.gates.moment()
+    }
+
+    /// Whether an append has ended since a moment to what is excluded.
+    pub(crate) fn appended_since(&self, moment: u64, what: &Exclusion) -> bool {
+        self.gates.appended_since(moment, what)
+    }
+
     /// Announces an append; waits within a bound while a statement or transaction excludes appends to its
     /// table.
     pub(crate) async fn appending_within(&self, table: &FullName, wait: Duration) -> Result<Appending> {
@@ -204,7 +214,10 @@ mod tests {
             let statement = activity.begin(caller, "write", None, State::Running);
             let permit = statement.run(turn.take()).await.unwrap();
             let told = turn.take().await.err().unwrap().to_string();
-            assert!(told.starts_with(&format!("{who} has had the turn to write for 0ns, ")), "{told}");
+            assert!(
+                told.starts_with(&format!("{who} has had the turn to write for less than a second, ")),
+                "{told}"
+            );
             assert_eq!(turn.holder.held().unwrap().session(), session);
             drop(permit);
         }

@@ -43,8 +43,8 @@ pub(crate) struct Export {
 enum Source {
     /// The text between the parentheses.
     Query(String),
-    /// A table, with columns if any.
-    Table(String),
+    /// A table, and its columns between parentheses, if they are named.
+    Table(String, Option<String>),
 }
 
 impl Export {
@@ -53,17 +53,41 @@ impl Export {
     pub(crate) fn query(&self) -> Option<&str> {
         match &self.source {
             Source::Query(query) => Some(query),
-            Source::Table(_) => None,
+            Source::Table(_, _) => None,
         }
+    }
+
+    /// A query for the same rows.
+    pub(crate) fn rows(&self) -> String {
+        match &self.source {
+            Source::Query(query) => query.clone(),
+            Source::Table(table, columns) => {
+                format!("SELECT {} FROM {table}", columns.as_deref().unwrap_or("*"))
+            }
+        }
+    }
+
+    /// Whether the files are to be Parquet.
+    pub(crate) fn is_parquet(&self) -> bool {
+        self.options.iter().any(|option| options::is_parquet(option))
     }
 
     /// The statement, written anew, with this target.
     pub(crate) fn sql(&self, target: &str) -> String {
-        let source = match &self.source {
-            // A comment at its end would swallow the parenthesis.
-            Source::Query(query) => format!("({query}\n)"),
-            Source::Table(table) => table.clone(),
-        };
+        match &self.source {
+            Source::Query(query) => self.sql_of(query, target),
+            Source::Table(table, None) => self.copy(table, target),
+            Source::Table(table, Some(columns)) => self.copy(&format!("{table} ({columns})"), target),
+        }
+    }
+
+    /// The same of another query, which is one statement by itself.
+    pub(crate) fn sql_of(&self, query: &str, target: &str) -> String {
+        // A comment at its end would swallow the parenthesis.
+        self.copy(&format!("({query}\n)"), target)
+    }
+
+    fn copy(&self, source: &str, target: &str) -> String {
         format!("COPY {source} TO {} ({})", literal(target), self.options.join(", "))
     }
 }
@@ -118,7 +142,7 @@ fn copy(cursor: &mut Cursor<'_>) -> Piece {
     }
     let Some(source) = source(cursor) else { return not_understood() };
     match (cursor.word(), source) {
-        (Some("from"), Source::Table(_)) => Piece::Harmless,
+        (Some("from"), Source::Table(_, _)) => Piece::Harmless,
         (Some("to"), source) => match export(cursor, source) {
             Ok(export) => Piece::Export(export),
             Err(refused) => refused,
@@ -141,17 +165,14 @@ fn source(cursor: &mut Cursor<'_>) -> Option<Source> {
         table.push('.');
         table.push_str(cursor.identifier()?);
     }
-    if cursor.punctuation('(') {
-        let mut columns = vec![cursor.identifier()?];
-        while cursor.punctuation(',') {
-            columns.push(cursor.identifier()?);
-        }
-        if !cursor.punctuation(')') {
-            return None;
-        }
-        table.push_str(&format!(" ({})", columns.join(", ")));
+    if !cursor.punctuation('(') {
+        return Some(Source::Table(table, None));
     }
-    Some(Source::Table(table))
+    let mut columns = vec![cursor.identifier()?];
+    while cursor.punctuation(',') {
+        columns.push(cursor.identifier()?);
+    }
+    cursor.punctuation(')').then(|| Source::Table(table, Some(columns.join(", "))))
 }
 
 /// What follows TO.
@@ -243,6 +264,19 @@ mod tests {
             ),
         ] {
             assert_eq!(rewritten(text), sql, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_export_tells_its_rows_and_whether_they_become_parquet() {
+        for (text, rows, parquet) in [
+            ("COPY s.t TO '/o/x.parquet'", "SELECT * FROM s.t", true),
+            ("COPY t (a, \"B\") TO '/o/x' (FORMAT 'PARQUET')", "SELECT a, \"B\" FROM t", true),
+            ("COPY (FROM t) TO '/o/x' (HEADER, format Parquet)", "FROM t", true),
+            ("COPY (FROM t) TO '/o/parquet.csv'", "FROM t", false),
+        ] {
+            let Piece::Export(export) = one(text) else { panic!("{text}") };
+            assert_eq!((export.rows().as_str(), export.is_parquet()), (rows, parquet), "{text}");
         }
     }
 

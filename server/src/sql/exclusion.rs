@@ -49,6 +49,24 @@ pub(crate) fn exclusion(text: &str) -> Exclusion {
     statements(&tokens).map(of_statement).fold(Exclusion::nothing(), Exclusion::and)
 }
 
+/// The tables that a text takes away from under their names: it drops, replaces or renames them. What is done to a whole
+/// schema or catalog is meant for all that is in it, and is left out.
+pub(crate) fn taken_away(text: &str) -> Exclusion {
+    let tokens = tokens(text);
+    let taken = statements(&tokens).map(behind).filter(|statement| {
+        let renames = statement.windows(2).any(|pair| words(pair) == ["rename", "to"]);
+        match statement.first().and_then(word) {
+            Some("drop" | "create") => true,
+            Some("alter") => renames,
+            _ => false,
+        }
+    });
+    taken
+        .map(of_statement)
+        .filter(|tables| *tables != Exclusion::Everything)
+        .fold(Exclusion::nothing(), Exclusion::and)
+}
+
 /// What changes tables and is not understood excludes everything.
 fn of_statement(statement: &[Token]) -> Exclusion {
     // `EXPLAIN ANALYZE ALTER` alters.
@@ -173,6 +191,22 @@ mod tests {
 
     fn tables(names: &[&str]) -> Exclusion {
         Exclusion::Tables(names.iter().map(|&name| name.into()).collect())
+    }
+
+    #[test]
+    fn a_table_is_taken_away_by_name() {
+        for (text, names) in [
+            ("DROP TABLE a; CREATE OR REPLACE TABLE b AS FROM a", &["a", "b"][..]),
+            ("ALTER TABLE s.A RENAME TO b", &["a"]),
+            ("EXPLAIN ANALYZE DROP TABLE a", &["a"]),
+            (
+                "ALTER TABLE a ADD COLUMN c INT; ALTER TABLE a RENAME COLUMN c TO d; DROP SCHEMA s CASCADE",
+                &[],
+            ),
+            ("CREATE TABLE a AS FROM b; TRUNCATE a; INSERT INTO a FROM b", &[]),
+        ] {
+            assert_eq!(taken_away(text), tables(names), "{text}");
+        }
     }
 
     #[test]

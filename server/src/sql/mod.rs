@@ -18,7 +18,7 @@ mod view;
 pub(crate) use backup::backup;
 pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
 pub(crate) use ending::{Ending, ending};
-pub(crate) use exclusion::{Exclusion, exclusion};
+pub(crate) use exclusion::{Exclusion, exclusion, taken_away};
 pub(crate) use job::{Job, job};
 pub(crate) use kept::{Existing, Kept};
 use lexer::{Token, ranged, tokens};
@@ -32,6 +32,10 @@ pub(crate) const MAX_SQL_BYTES: usize = 1 << 20;
 
 /// Deeper nesting is refused: the parser recurses on it.
 const MAX_NESTING: usize = 1000;
+
+/// More queries put together are refused: what their plan takes of memory, which no limit of DuckDB knows, grows with the
+/// square of their number, and no interrupt reaches the planner.
+const MAX_SET_OPERATIONS: usize = 5_000;
 
 /// What begins so is the server's own (how uploads enter) and not for clients.
 pub(crate) const INTERNAL_PREFIX: &str = "__merganser";
@@ -49,8 +53,11 @@ const LAKE_METADATA: &str = "__ducklake_metadata";
 /// Functions that run, or read from, what a text names.
 const OF_A_TEXT: [&str; 3] = ["query", "query_table", "json_execute_serialized_sql"];
 
-/// What writes down, for every client and into whatever file it is told, what others do, or stops that.
-const TELLING: [&str; 8] = [
+/// What changes settings of every client: it writes down, into whatever file it is told, what others do, or stops that, or
+/// has texts read by another parser, which finds other statements in them than the rules do.
+const FOR_EVERYBODY: [&str; 10] = [
+    "enable_peg_parser",
+    "disable_peg_parser",
     "enable_logging",
     "disable_logging",
     "truncate_duckdb_logs",
@@ -102,6 +109,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
     }
     let tokens = tokens(text);
     check_nesting(&tokens)?;
+    check_set_operations(&tokens)?;
     for statement in statements(&tokens) {
         explained::check(statement)?;
         let statement = explained::behind(statement);
@@ -201,6 +209,18 @@ fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {
         if depth > MAX_NESTING {
             return Err(Refusal::Malformed(format!("the SQL text nests deeper than {MAX_NESTING} levels")));
         }
+    }
+    Ok(())
+}
+
+fn check_set_operations(tokens: &[Token]) -> Result<(), Refusal> {
+    let is_one = |token: &&Token| ["union", "intersect", "except"].iter().any(|word| state::is(token, word));
+    let count = tokens.iter().filter(is_one).count();
+    if count > MAX_SET_OPERATIONS {
+        return Err(Refusal::Malformed(format!(
+            "the SQL text puts {count} queries together by UNION, INTERSECT or EXCEPT; at most {MAX_SET_OPERATIONS} are taken; \
+             use VALUES, or a table"
+        )));
     }
     Ok(())
 }
@@ -358,10 +378,10 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
                      attach that server as a [[catalog]] and use its tables"
                 )));
             }
-            Token::Word(name) | Token::Quoted(name) if TELLING.contains(&name.as_str()) => {
+            Token::Word(name) | Token::Quoted(name) if FOR_EVERYBODY.contains(&name.as_str()) => {
                 return Err(Refusal::NotAllowed(format!(
-                    "{name} is about DuckDB's own logs and profiles, which are one for all clients; only the operator \
-                     turns them on"
+                    "{name} changes DuckDB's own logs, profiles or parser, which are one for all clients; only the \
+                     operator changes them"
                 )));
             }
             Token::Word(name) | Token::Quoted(name) if OPERATORS_ALONE.contains(&name.as_str()) => {
@@ -444,6 +464,8 @@ mod tests {
             "USE system",
             "use \"Temp\".main",
             "CALL enable_logging(storage := 'file')",
+            "FROM enable_peg_parser()",
+            "SELECT * FROM \"Disable_Peg_Parser\"()",
             "CREATE SECRET (TYPE s3)",
             "create or replace /* x */ temporary secret if not exists s (TYPE s3)",
             "DROP PERSISTENT SECRET s",
@@ -457,7 +479,14 @@ mod tests {
 
     #[test]
     fn what_no_parser_should_see_is_refused() {
-        for sql in ["SELECT '\0'".into(), "(".repeat(100_000), "x".repeat(MAX_SQL_BYTES + 1)] {
+        let union = |others| format!("SELECT 1{}", " UNION ALL SELECT 1".repeat(others));
+        assert_eq!(gate(&union(MAX_SET_OPERATIONS)), Ok(()));
+        for sql in [
+            "SELECT '\0'".into(),
+            "(".repeat(100_000),
+            "x".repeat(MAX_SQL_BYTES + 1),
+            union(MAX_SET_OPERATIONS + 1),
+        ] {
             assert!(matches!(gate(&sql), Err(Refusal::Malformed(_))));
         }
     }

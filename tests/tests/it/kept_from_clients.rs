@@ -56,6 +56,42 @@ async fn the_database_that_is_served_stays_attached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_advice_leads_to_the_ledger() {
+    let server = TestServer::start().await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    put_keyed(&flight, "t", "a/1/1", vec![unit(1, 10)]).await.unwrap();
+    let text = client.execute("FROM ingest_units").await.unwrap_err().to_string();
+    assert!(text.contains("ingest_units does not exist") && text.contains("LINE 1"), "{text}");
+    assert!(!text.contains("__merganser"), "{text}");
+    server.shutdown().await;
+}
+
+/// Whatever table functions DuckDB has or gets: those that change a setting of others have to be known to the rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_function_changes_a_setting_of_others() {
+    let server = TestServer::start().await;
+    let (client, other) = (server.client().await, server.client().await);
+    let settings = "SELECT name || ' = ' || coalesce(value, '') FROM duckdb_settings() ORDER BY name";
+    let before = texts(&other, settings).await.unwrap();
+    let functions = "SELECT DISTINCT function_name FROM duckdb_functions() \
+                     WHERE function_type IN ('table', 'pragma', 'table_macro') AND internal ORDER BY 1";
+    let functions = texts(&client, functions).await.unwrap();
+    assert!(functions.iter().any(|name| name == "enable_peg_parser"), "DuckDB has it no more");
+    for name in functions {
+        for arguments in ["", "'x'", "1"] {
+            for call in
+                [format!("SELECT * FROM {name}({arguments}) LIMIT 1"), format!("CALL {name}({arguments})")]
+            {
+                // Most fail or read something.
+                let _ = client.execute(&call).await;
+                assert_eq!(texts(&other, settings).await.unwrap(), before, "{call}");
+            }
+        }
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_attached_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let server = TestServer::start().await;

@@ -45,6 +45,7 @@ impl Engine {
             let admission = Admission::new(name.clone(), Entry::of_key_alone(), None, Held::nothing());
             return append(&site.writer, admission, collected, keyed, request.loader).await;
         }
+        let appending = self.shared.turn.appending_within(name, self.shared.options.wait).await?;
         let (entry, turn) = match self.entry_in_turn(site, name, request, &schema).await {
             Ok(entered) => entered,
             Err(error) => return site.repeated(keyed.as_ref(), collected.bytes, error).await,
@@ -52,7 +53,8 @@ impl Engine {
         if collected.rows == 0 && entry.create.is_none() && keyed.is_none() {
             return Ok(Pending::nothing());
         }
-        let admission = Admission::new(name.clone(), entry, None, Held { turn, ..Held::nothing() });
+        let held = Held { appending: Some(appending), turn, ..Held::nothing() };
+        let admission = Admission::new(name.clone(), entry, None, held);
         append(&site.writer, admission, collected, keyed, request.loader).await
     }
 
@@ -86,7 +88,8 @@ impl Engine {
         let creates = entering.create.is_some();
         let merges = request.merge.is_some();
         let enter = Enter { merges, run: Box::new(move |connection| entering.run(&stage, connection)) };
-        let held = Held { place: Some(place), ..Held::nothing() };
+        let appending = self.shared.turn.appending_within(name, self.shared.options.wait).await?;
+        let held = Held { place: Some(place), appending: Some(appending), ..Held::nothing() };
         let uploaded = Uploaded { connection, enter: Some(enter), rows, bytes, creates, held };
         let loader = request.in_order_of();
         self.commit_upload(&site.writer, uploaded, name, loader, batches.finish(request)).await

@@ -81,8 +81,10 @@ impl Engine {
     ) -> Result<()> {
         let Shape { rows, merges, creates } = shape;
         let enter = Some(Enter { merges, run: Box::new(enter) });
-        let uploaded = Uploaded { connection, enter, rows, bytes: 0, creates, held: Held::nothing() };
         let committed = async {
+            let appending = self.shared.turn.appending_within(name, self.shared.options.wait).await?;
+            let held = Held { appending: Some(appending), ..Held::nothing() };
+            let uploaded = Uploaded { connection, enter, rows, bytes: 0, creates, held };
             let pending = self.commit_upload(&site.writer, uploaded, name, None, None).await?;
             pending.committed().await.map(|_| ())
         };

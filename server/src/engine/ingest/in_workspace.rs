@@ -108,6 +108,7 @@ impl Engine {
         mut guard: ConnectionGuard,
         name: FullName,
     ) -> Result<(ConnectionGuard, Option<TableInfo>)> {
+        let moment = self.shared.turn.moment();
         self.blocking(move || {
             let pinned = guard.pinned();
             pinned.check_not_lost()?;
@@ -121,6 +122,10 @@ impl Engine {
                     class: Class::ReadOnly,
                     message: "the transaction was begun as READ ONLY".into(),
                 });
+            }
+            if let Some(open) = &mut pinned.transaction {
+                open.reads(moment);
+                open.has_run = true;
             }
             let table = catalog::describe(&pinned.connection, &name)?;
             Ok((guard, table))

@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::HashSet};
 use arrow_array::{Array, RecordBatch, cast::AsArray};
 
 use crate::{
-    engine::{Class, Error, Names, Result, answers::first_text, ffi::Connection, names::current},
+    engine::{Error, Names, Result, answers::first_text, ffi::Connection, lake::SOURCES, names::current},
     sql::{References, Spelled, literal, quote, view_parts},
 };
 
@@ -48,10 +48,10 @@ impl Redirects {
     /// [`Error::Refused`] for a stored view that cannot be made anew; DuckDB's.
     pub(in crate::engine) fn make(connection: &Connection, rows: &str) -> Result<Self> {
         let names = current(connection)?;
-        let table = Place::of(&names.catalog, &names.schema, rows);
-        if !exists(connection, &table)? {
+        let places = [Place::of(&names.catalog, &names.schema, rows), Place::of(SOURCES, MAIN, rows)];
+        let Some(table) = places.into_iter().find(|place| exists(connection, place)) else {
             return Ok(Self::default());
-        }
+        };
         let mut lists = Lists::read(connection)?;
         let mut found =
             Self { names: Some(names), views: Vec::new(), stored: std::mem::take(&mut lists.stored) };
@@ -280,13 +280,11 @@ fn references(connection: &Connection, query: &str) -> Result<Option<References>
     Ok(References::of(query, &first_text(connection, &sql)?).ok())
 }
 
-fn exists(connection: &Connection, table: &Place) -> Result<bool> {
+fn exists(connection: &Connection, table: &Place) -> bool {
     let name = [&table.catalog, &table.schema, &table.name].map(|part| quote(part)).join(".");
-    match connection.extract(&format!("FROM {name} LIMIT 0"))?.prepare(0) {
-        Err(error) if error.class == Class::NotFound => Ok(false),
-        // One that is there and of no use now may be so again before the query runs.
-        _ => Ok(true),
-    }
+    let planned = connection.extract(&format!("FROM {name} LIMIT 0")).and_then(|text| text.prepare(0));
+    // One that fails otherwise is there, and may be of use again before the query runs.
+    planned.map_or_else(|error| !error.message.contains("does not exist"), |_| true)
 }
 
 #[cfg(test)]
@@ -429,6 +427,21 @@ mod tests {
         }
         redirects.clear(&connection).unwrap();
         assert_eq!(answer(&connection, &Redirects::default(), "FROM full_name"), [Some(1)]);
+    }
+
+    #[test]
+    fn a_source_is_found_as_well() {
+        let connection = with_views();
+        for sql in [
+            "ATTACH ':memory:' AS sources",
+            "CREATE VIEW sources.main.readings AS SELECT 3 AS a",
+            "CREATE VIEW of_source AS FROM sources.readings",
+            "CREATE TEMP VIEW readings AS SELECT 4 AS a",
+        ] {
+            connection.execute(sql).unwrap();
+        }
+        let redirects = Redirects::make(&connection, "readings").unwrap();
+        assert_eq!(answer(&connection, &redirects, "FROM of_source"), [Some(4)]);
     }
 
     #[test]

@@ -123,3 +123,35 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::engine::{IdleLimits, Options, Place, Statement};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_turn_is_taken_back_at_its_limit_where_somebody_waits_for_it_and_only_there() {
+        let long = Duration::from_secs(3600);
+        let engine = Engine::open(Options { wait: long, ..Options::default() }).unwrap();
+        let (workspace, shared) = (engine.workspace(None).await.unwrap(), Place::Shared(None));
+        let own = Place::Own(Arc::clone(&workspace));
+        engine.run(&own, Statement::new("BEGIN")).await.unwrap();
+        engine.run(&own, Statement::new("CREATE TABLE t (i INTEGER)")).await.unwrap();
+        let limits = |turn| IdleLimits { while_wanted: long, at_all: long, turn };
+        engine.roll_back_if_idle(&workspace, limits(Duration::ZERO)).await;
+        assert!(workspace.is_open(), "nobody waits");
+
+        let mut waiting = Box::pin(engine.write(&shared, Statement::new("CREATE TABLE u (i INTEGER)")));
+        assert!((&mut waiting).now_or_never().is_none());
+        engine.roll_back_if_idle(&workspace, limits(long)).await;
+        assert!(workspace.is_open(), "it may have it for longer");
+        engine.roll_back_if_idle(&workspace, limits(Duration::ZERO)).await;
+        assert!(!workspace.is_open());
+        waiting.await.unwrap();
+        let told = engine.run(&own, Statement::new("SELECT 1")).await.err().unwrap().to_string();
+        assert!(told.contains("has had the turn to write for 0s, and others wait for it"), "{told}");
+        engine.shutdown().await;
+    }
+}

@@ -38,6 +38,10 @@ pub(crate) struct OpenTransaction {
     pub(crate) write: Option<OpenWrite>,
     /// When it read first: about then its snapshot was taken.
     pub(crate) snapshot: Option<Instant>,
+    /// The moment before that, by which the turn tells what was appended since.
+    pub(crate) moment: Option<u64>,
+    /// A statement or an upload has run in it, so that it cannot begin anew.
+    pub(crate) has_run: bool,
     /// It has changed what tables there are.
     pub(crate) schemas: bool,
     /// Those of lakes in which it has.
@@ -60,9 +64,10 @@ impl OpenTransaction {
         self.planned = is_reusable(&prepared, sql).then(|| (sql.to_owned(), prepared));
     }
 
-    /// Says that it reads, so that it has a snapshot from now on at the latest.
-    pub(crate) fn reads(&mut self) {
+    /// Says that it reads, so that it has a snapshot from now on at the latest; `moment` was before.
+    pub(crate) fn reads(&mut self, moment: u64) {
         self.snapshot.get_or_insert_with(Instant::now);
+        self.moment.get_or_insert(moment);
     }
 
     /// Says that the transaction is about to write.
@@ -132,6 +137,8 @@ impl PinnedConnection {
             turn: None,
             write: None,
             snapshot: None,
+            moment: None,
+            has_run: false,
             schemas: false,
             pinned: PinnedSchemas::default(),
             planned: None,
@@ -139,6 +146,17 @@ impl PinnedConnection {
             troubled: false,
         });
         Ok(())
+    }
+
+    /// Begins the transaction anew, in which nothing has run yet: with a snapshot of what was committed while it waited.
+    pub(crate) fn begin_anew(&mut self) -> Result<()> {
+        let Some(open) = self.transaction.as_mut().filter(|open| open.snapshot.is_some()) else {
+            return Ok(());
+        };
+        open.forget_plan();
+        (open.snapshot, open.moment) = (None, None);
+        self.end("ROLLBACK")?;
+        self.end("BEGIN TRANSACTION").inspect_err(|_| self.transaction = None)
     }
 
     pub(crate) fn commit(&mut self, clock: &CommitClock) -> Result<()> {

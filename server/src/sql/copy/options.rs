@@ -82,17 +82,23 @@ pub(super) fn read(cursor: &mut Cursor<'_>, target: &str) -> Result<Vec<String>,
     Ok(options)
 }
 
+/// Whether an option, as [`read`] gives it, is the format Parquet.
+pub(super) fn is_parquet(option: &str) -> bool {
+    option.strip_prefix("FORMAT ").is_some_and(|value| format_named(value) == "parquet")
+}
+
+fn format_named(value: &str) -> String {
+    unquoted(value).unwrap_or_else(|| value.to_owned()).to_lowercase()
+}
+
 fn check(name: &str, value: &str) -> Result<(), Piece> {
     let refused =
         |reason: &str| Err(Piece::Refused(format!("the option {} of COPY {reason}", name.to_uppercase())));
     match name {
-        "format" => {
-            let format = unquoted(value).unwrap_or_else(|| value.to_owned()).to_lowercase();
-            match FORMATS.contains(&format.as_str()) {
-                true => Ok(()),
-                false => refused("is to be csv, json or parquet here"),
-            }
-        }
+        "format" => match FORMATS.contains(&format_named(value).as_str()) {
+            true => Ok(()),
+            false => refused("is to be csv, json or parquet here"),
+        },
         "filename_pattern" | "file_extension" => match unquoted(value).filter(|value| is_part_of_name(value))
         {
             Some(_) => Ok(()),

@@ -23,8 +23,12 @@ impl Engine {
         let mut guard = workspace.take(self.pinned_wait()).await?;
         let quarantine = Arc::clone(&self.shared.database.quarantine);
         let places = self.planning_places(&sql);
+        let moment = self.shared.turn.moment();
         self.planning(&places, move |cancel| {
             let pinned = guard.pinned();
+            if let Some(open) = &mut pinned.transaction {
+                open.reads(moment);
+            }
             quarantine.guard(&sql, || describe_on(pinned, &sql, cancel))
         })
         .await
@@ -35,7 +39,6 @@ impl Engine {
 fn describe_on(pinned: &mut PinnedConnection, sql: &str, cancel: &Cancel) -> Result<Description> {
     pinned.check_not_lost()?;
     if let Some(open) = &mut pinned.transaction {
-        open.reads();
         let planned = match open.take_plan(sql) {
             Some(prepared) => Ok(prepared),
             None => plan_unless_stopped(&pinned.connection, sql, cancel),

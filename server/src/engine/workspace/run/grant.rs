@@ -18,6 +18,8 @@ pub(super) struct Grant {
     excluding: Excluding,
     turn: Option<TurnPermit>,
     write: Option<OpenWrite>,
+    /// Rows were stored in a table that the statement takes away, after its transaction had read first.
+    outdated: bool,
 }
 
 impl Engine {
@@ -43,8 +45,12 @@ impl Engine {
         };
         let nothing = Excluding::default();
         let held = guard.pinned().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
-        let excluding = self.shared.turn.exclude(&sql::exclusion(sql), held).await?;
-        Ok(Grant { excluding, turn, write })
+        let exclusion = sql::exclusion(sql);
+        let excluding = self.shared.turn.exclude(&exclusion, held).await?;
+        let read = guard.pinned().transaction.as_ref().and_then(|open| open.moment);
+        let outdated =
+            read.is_some_and(|moment| self.shared.turn.appended_since(moment, &sql::taken_away(sql)));
+        Ok(Grant { excluding, turn, write, outdated })
     }
 }
 
@@ -56,6 +62,24 @@ impl Run {
             return false;
         }
         writes(prepared.kind(), text) && !pinned.may_write(&sql::exclusion(text))
+    }
+
+    /// Gives the transaction a snapshot in which all is that was committed while its statement waited. DuckDB lets a
+    /// transaction drop or replace a table with rows that it does not see, which were acknowledged: where it has read
+    /// before, so that it must keep its snapshot, it is rolled back.
+    pub(super) fn renew_snapshot(&self, pinned: &mut PinnedConnection) -> Result<()> {
+        let (Some(grant), Some(open)) = (&self.grant, &pinned.transaction) else { return Ok(()) };
+        if !open.has_run {
+            return pinned.begin_anew();
+        }
+        if !grant.outdated {
+            return Ok(());
+        }
+        let reason = "rows were stored in the table after the transaction had read first, and its statement would lose them";
+        pinned.lose(format!("the transaction was rolled back, because {reason}; begin again"));
+        Err(Error::conflict(format!(
+            "{reason}; the transaction was rolled back. Send its statements as one text, and uploads wait for it"
+        )))
     }
 
     /// The transaction keeps what its write was granted until it ends.
@@ -73,7 +97,7 @@ impl Run {
             && let Some(turn) = open.turn.take()
         {
             let (excluding, write) = (std::mem::take(&mut open.excluding), open.write.take());
-            self.grant = Some(Grant { excluding, turn: Some(turn), write });
+            self.grant = Some(Grant { excluding, turn: Some(turn), write, outdated: false });
         }
     }
 }

@@ -79,7 +79,8 @@ impl Engine {
                 },
                 grant: grant.take(),
                 clock: Arc::clone(&self.shared.clock),
-                folder: self.shared.options.temp_directory.clone().unwrap_or_else(std::env::temp_dir),
+                moment: self.shared.turn.moment(),
+                folder: self.temporary_folder(),
                 can_write: !self.read_only(),
                 watched: execution.is_watched(),
                 quarantine: Arc::clone(&self.shared.database.quarantine),
@@ -118,6 +119,8 @@ struct Run {
     permit: Option<OwnedSemaphorePermit>,
     grant: Option<Grant>,
     clock: Arc<CommitClock>,
+    /// When it began, as the turn counts.
+    moment: u64,
     /// Where a result that makes room goes when it is large.
     folder: PathBuf,
     can_write: bool,
@@ -182,8 +185,9 @@ impl Run {
         {
             pinned.check_not_lost()?;
         }
+        self.renew_snapshot(pinned)?;
         if let Some(open) = &mut pinned.transaction {
-            open.reads();
+            open.reads(self.moment);
         }
         // DuckDB lets a READ ONLY transaction detach what it does not write to.
         pinned.connection.keep_catalogs(&self.statement.sql)?;
@@ -202,8 +206,10 @@ impl Run {
             open.troubled |= ran.is_err();
             // It may have begun in this very text.
             if controls.len() > 1 {
-                open.reads();
+                open.reads(self.moment);
             }
+            open.has_run |=
+                !matches!(ran, Ok(Ran::NeedsTurn)) && (controls.len() > 1 || open.snapshot.is_some());
         }
         ran.map_err(name_global_setting)
     }
