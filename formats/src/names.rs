@@ -6,7 +6,7 @@ use arrow_schema::{Schema, SchemaRef};
 
 /// The columns' names; one that was there before gets the first of `_2`, `_3` ... that makes it new. The name that a
 /// column was given by itself is never another's.
-pub(super) fn distinct(schema: &Schema) -> Vec<String> {
+pub fn distinct(schema: &Schema) -> Vec<String> {
     let given: HashSet<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut taken = HashSet::new();
     let name = |field: &Arc<arrow_schema::Field>| {
@@ -26,7 +26,7 @@ pub(super) fn distinct(schema: &Schema) -> Vec<String> {
 }
 
 /// The same columns under such names.
-pub(super) fn with_distinct(schema: &SchemaRef) -> SchemaRef {
+pub fn with_distinct(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().zip(distinct(schema));
     let fields = fields.map(|(field, name)| field.as_ref().clone().with_name(name));
     Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))

@@ -2,30 +2,26 @@
 //! write otherwise than promised is here: times beyond their calendar, binary as base64, maps with any key, unions,
 //! and lists whose items are of an extension type.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use arrow_array::{
-    Array, ArrowPrimitiveType, MapArray, PrimitiveArray, UnionArray,
-    cast::AsArray,
-    types::{
-        Date32Type, IntervalMonthDayNanoType, Time32MillisecondType, Time32SecondType, Time64MicrosecondType,
-        Time64NanosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-        TimestampSecondType,
-    },
-};
+use arrow_array::{Array, MapArray, UnionArray, cast::AsArray};
 use arrow_json::{
     Encoder, EncoderFactory, EncoderOptions,
     writer::{NullableEncoder, make_encoder},
 };
-use arrow_schema::{ArrowError, DataType, FieldRef, IntervalUnit, TimeUnit};
+use arrow_schema::{ArrowError, DataType, FieldRef};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
-use super::clock;
-use crate::engine::Extension;
+use super::temporal::temporal;
 
 /// What every encoder of a result is made with.
-pub(super) fn options() -> EncoderOptions {
-    EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(std::sync::Arc::new(Ours))
+pub fn options() -> EncoderOptions {
+    EncoderOptions::default().with_explicit_nulls(true).with_encoder_factory(json_values())
+}
+
+/// For writers of JSON that make their encoders themselves.
+pub fn json_values() -> Arc<dyn EncoderFactory> {
+    Arc::new(Ours)
 }
 
 /// Ours where we have one.
@@ -42,11 +38,11 @@ impl EncoderFactory for Ours {
         options: &'a EncoderOptions,
     ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
         let made = match array.data_type() {
-            DataType::FixedSizeBinary(_) if Extension::of(field) == Some(Extension::Uuid) => {
+            DataType::FixedSizeBinary(16) if field.extension_type_name() == Some("arrow.uuid") => {
                 Some(uuid(array))
             }
             data_type if is_binary(data_type) => binary(array),
-            data_type if data_type.is_temporal() => temporal(array),
+            data_type if data_type.is_temporal() => temporal(array).map(plain),
             DataType::List(_)
             | DataType::LargeList(_)
             | DataType::FixedSizeList(_, _)
@@ -108,51 +104,6 @@ fn binary(array: &dyn Array) -> Option<Made<'_>> {
         DataType::FixedSizeBinary(_) => of!(array.as_fixed_size_binary()),
         _ => return None,
     })
-}
-
-fn temporal(array: &dyn Array) -> Option<Made<'_>> {
-    Some(match array.data_type() {
-        DataType::Date32 => {
-            let array = array.as_primitive::<Date32Type>();
-            plain(move |index, out| clock::date(array.value(index), out))
-        }
-        DataType::Time32(TimeUnit::Second) => time::<Time32SecondType>(array, 1),
-        DataType::Time32(_) => time::<Time32MillisecondType>(array, 1_000),
-        DataType::Time64(TimeUnit::Nanosecond) => time::<Time64NanosecondType>(array, 1_000_000_000),
-        DataType::Time64(_) => time::<Time64MicrosecondType>(array, 1_000_000),
-        DataType::Timestamp(unit, zone) => match unit {
-            TimeUnit::Second => timestamp::<TimestampSecondType>(array, 1, zone.is_some()),
-            TimeUnit::Millisecond => timestamp::<TimestampMillisecondType>(array, 1_000, zone.is_some()),
-            TimeUnit::Microsecond => timestamp::<TimestampMicrosecondType>(array, 1_000_000, zone.is_some()),
-            TimeUnit::Nanosecond => {
-                timestamp::<TimestampNanosecondType>(array, 1_000_000_000, zone.is_some())
-            }
-        },
-        DataType::Interval(IntervalUnit::MonthDayNano) => {
-            let array = array.as_primitive::<IntervalMonthDayNanoType>();
-            plain(move |index, out| {
-                let value = array.value(index);
-                clock::interval(value.months, value.days, value.nanoseconds, out);
-            })
-        }
-        _ => return None,
-    })
-}
-
-fn time<'a, T>(array: &'a dyn Array, per_second: i64) -> Made<'a>
-where
-    T: ArrowPrimitiveType<Native: Into<i64>>,
-{
-    let array: &'a PrimitiveArray<T> = array.as_primitive();
-    plain(move |index, out| clock::time(array.value(index).into(), per_second, out))
-}
-
-fn timestamp<'a, T>(array: &'a dyn Array, per_second: i64, utc: bool) -> Made<'a>
-where
-    T: ArrowPrimitiveType<Native = i64>,
-{
-    let array: &'a PrimitiveArray<T> = array.as_primitive();
-    plain(move |index, out| clock::timestamp(array.value(index), per_second, utc, out))
 }
 
 fn nested<'a>(array: &'a dyn Array, options: &'a EncoderOptions) -> Result<Option<Made<'a>>, ArrowError> {
@@ -277,7 +228,7 @@ impl Encoder for Union<'_> {
 }
 
 /// A value that may be null.
-pub(super) fn value(encoder: &mut NullableEncoder<'_>, index: usize, out: &mut Vec<u8>) {
+pub fn value(encoder: &mut NullableEncoder<'_>, index: usize, out: &mut Vec<u8>) {
     if encoder.is_null(index) {
         out.extend_from_slice(b"null");
     } else {
@@ -286,7 +237,7 @@ pub(super) fn value(encoder: &mut NullableEncoder<'_>, index: usize, out: &mut V
 }
 
 /// A text with its quotes and escapes.
-pub(super) fn text(text: &str, out: &mut Vec<u8>) {
+pub fn text(text: &str, out: &mut Vec<u8>) {
     // Writing a text to memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }

@@ -6,12 +6,7 @@ use arrow_array::RecordBatchWriter;
 use futures::TryStreamExt;
 use merganser::Error;
 
-use super::{
-    Connection,
-    pretty::TableWriter,
-    terminal,
-    zones::{WithOffsets, with_offsets},
-};
+use super::{Connection, pretty::TableWriter, terminal};
 
 /// Which statement.
 #[derive(Debug, clap::Args)]
@@ -53,8 +48,7 @@ pub(crate) async fn close_session(args: CloseSessionArgs, connection: Connection
 
 async fn print(connection: Connection, sql: &str) -> Result<ExitCode, Error> {
     let mut rows = connection.open().await?.query(sql).await?;
-    let table = TableWriter::new(io::stdout(), with_offsets(&rows.schema()), usize::MAX);
-    let mut table = WithOffsets(table);
+    let mut table = TableWriter::new(io::stdout(), rows.schema(), usize::MAX);
     while let Some(batch) = rows.try_next().await? {
         table.write(&batch)?;
     }

@@ -15,7 +15,6 @@ mod sql;
 mod tables;
 mod terminal;
 mod text;
-mod zones;
 
 use std::{
     io::{self, ErrorKind, IsTerminal},

@@ -12,19 +12,17 @@ use arrow_json::{
     WriterBuilder as JsonWriterBuilder,
     writer::{JsonArray, LineDelimited},
 };
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_schema::{ArrowError, FieldRef, Schema, SchemaRef};
 use clap::ValueEnum;
 use merganser::Error;
+use merganser_formats::{csv_header, csv_lines, json_values, parquet_has};
 use parquet::arrow::ArrowWriter;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     task::JoinHandle,
 };
 
-use super::{
-    pretty::TableWriter,
-    zones::{WithOffsets, with_offsets},
-};
+use super::pretty::TableWriter;
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -66,6 +64,18 @@ impl RowFormat {
                  give --format",
                 path.display()
             ))),
+        }
+    }
+
+    /// Refuses columns that the format has no place for, before there is a file.
+    pub(crate) fn check(self, schema: &Schema) -> Result<(), Error> {
+        let lacks = |field: &&FieldRef| self == Self::Parquet && !parquet_has(field.data_type());
+        match schema.fields().iter().find(lacks) {
+            Some(field) => Err(Error::Usage(format!(
+                "column {:?} has no place in Parquet: cast it to VARCHAR, or give another --format",
+                field.name()
+            ))),
+            None => Ok(()),
         }
     }
 
@@ -135,30 +145,39 @@ impl Output {
         max_rows: usize,
         pieces: Receiver<Piece>,
     ) -> Result<(), Error> {
-        let json = JsonWriterBuilder::new().with_explicit_nulls(true);
+        let json = JsonWriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(json_values());
         match format {
-            RowFormat::Table => {
-                let table = TableWriter::new(self, with_offsets(&schema), max_rows);
-                drain(WithOffsets(table), pieces)
-            }
+            RowFormat::Table => drain(TableWriter::new(self, schema, max_rows), pieces),
             RowFormat::Csv => {
-                let mut csv = arrow_csv::Writer::new(self);
-                // The header comes with the first batch, and has to come without rows, too.
-                csv.write(&RecordBatch::new_empty(with_offsets(&schema)))?;
-                drain(WithOffsets(csv), pieces)
+                // The header has to come without rows, too.
+                self.write_all(&csv_header(&schema))?;
+                drain(CsvWriter(self), pieces)
             }
             RowFormat::Json => {
-                drain(WithOffsets(json.build::<_, JsonArray>(&mut *self)), pieces)?;
+                drain(json.build::<_, JsonArray>(&mut *self), pieces)?;
                 // The array ends without one, and a shell's prompt would stand behind it.
                 Ok(self.write_all(b"\n")?)
             }
-            RowFormat::Ndjson => drain(WithOffsets(json.build::<_, LineDelimited>(self)), pieces),
+            RowFormat::Ndjson => drain(json.build::<_, LineDelimited>(self), pieces),
             RowFormat::Arrow => drain(StreamWriter::try_new(self, &schema)?, pieces),
             RowFormat::Parquet => {
                 let parquet = ArrowWriter::try_new(self, schema, None).map_err(ArrowError::from)?;
                 drain(parquet, pieces)
             }
         }
+    }
+}
+
+/// Writes rows as lines.
+struct CsvWriter<W>(W);
+
+impl<W: Write> RecordBatchWriter for CsvWriter<W> {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        Ok(self.0.write_all(&csv_lines(batch)?)?)
+    }
+
+    fn close(self) -> Result<(), ArrowError> {
+        Ok(())
     }
 }
 

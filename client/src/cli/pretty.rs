@@ -5,11 +5,15 @@ use std::{
     io::{self, Write},
 };
 
-use arrow_array::{RecordBatch, RecordBatchWriter};
-use arrow_cast::{display::FormatOptions, pretty::pretty_format_batches_with_options};
-use arrow_schema::{ArrowError, SchemaRef};
+use arrow_array::{Array, RecordBatch, RecordBatchWriter};
+use arrow_cast::{
+    display::{ArrayFormatter, ArrayFormatterFactory, DisplayIndex, FormatOptions, FormatResult},
+    pretty::pretty_format_batches_with_options,
+};
+use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 use indicatif::HumanCount;
 use merganser::Error;
+use merganser_formats::temporal;
 
 use super::human;
 
@@ -71,17 +75,52 @@ pub(crate) fn print(batch: RecordBatch) -> Result<(), Error> {
     Ok(())
 }
 
-/// The errors of single values are shown in their place, so that one bad value hides no others.
 fn format(batches: &[RecordBatch]) -> Result<impl Display + use<>, ArrowError> {
-    let options = FormatOptions::default().with_display_error(true).with_null("NULL");
-    pretty_format_batches_with_options(batches, &options)
+    // A text in the place of a value that could not be shown would pass for the value.
+    let options = FormatOptions::default().with_display_error(false).with_null("NULL");
+    pretty_format_batches_with_options(batches, &options.with_formatter_factory(Some(&Moments)))
+}
+
+/// Shows days and moments of every age, for which the calendar of the Arrow library is too short.
+#[derive(Debug)]
+struct Moments;
+
+impl ArrayFormatterFactory for Moments {
+    fn create_array_formatter<'a>(
+        &self,
+        array: &'a dyn Array,
+        options: &FormatOptions<'a>,
+        _: Option<&'a Field>,
+    ) -> Result<Option<ArrayFormatter<'a>>, ArrowError> {
+        let is_moment = matches!(array.data_type(), DataType::Date32 | DataType::Timestamp(_, _));
+        let write = temporal(array).filter(|_| is_moment);
+        let shown = |write| Shown { array, null: options.null(), write };
+        Ok(write.map(|write| ArrayFormatter::new(Box::new(shown(write)), options.safe())))
+    }
+}
+
+struct Shown<'a> {
+    array: &'a dyn Array,
+    null: &'a str,
+    write: merganser_formats::Write<'a>,
+}
+
+impl DisplayIndex for Shown<'_> {
+    fn write(&self, index: usize, out: &mut dyn std::fmt::Write) -> FormatResult {
+        if self.array.is_null(index) {
+            return Ok(out.write_str(self.null)?);
+        }
+        let mut text = Vec::new();
+        (self.write)(index, &mut text);
+        Ok(out.write_str(&String::from_utf8_lossy(&text))?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::{ArrayRef, Int64Array};
+    use arrow_array::{ArrayRef, Date32Array, Int64Array, StructArray, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -114,6 +153,26 @@ mod tests {
         let text = render(1000, &[rows.clone(), rows.clone()], rows.schema());
         assert_eq!(text.lines().filter(|line| line.contains("| 1 |")).count(), 1000);
         assert!(text.contains("800 more rows (of 1,800)"), "{text}");
+    }
+
+    #[test]
+    fn moments_of_every_age_are_shown() {
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(200_000_000), Some(-800_000_000), None]));
+        let times = TimestampMicrosecondArray::from(vec![9_089_278_617_600_000_000, 0, 1]);
+        let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
+        let nested: ArrayRef = Arc::new(StructArray::try_from(vec![("at", Arc::clone(&times))]).unwrap());
+        let rows = RecordBatch::try_from_iter_with_nullable([
+            ("days", days, true),
+            ("times", times, true),
+            ("nested", nested, true),
+        ]);
+        let rows = rows.unwrap();
+        let text = render(10, std::slice::from_ref(&rows), rows.schema());
+        for shown in
+            ["+549551-", "-2188403-", "NULL", "| +290000-01-01T00:00:00Z |", "{at: +290000-01-01T00:00:00Z}"]
+        {
+            assert!(text.contains(shown), "{shown}: {text}");
+        }
     }
 
     #[test]

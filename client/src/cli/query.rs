@@ -64,6 +64,7 @@ pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
 
+    format.check(&rows.schema())?;
     // The file is created only now, so that a statement which fails at once does not empty it.
     let output = Output::open(args.output.as_deref())?;
     let (pieces, writer) = output.start(format, rows.schema(), args.max_rows());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use merganser_server::config::{Config, Tls};
-use merganser_tests::{Authority, Signed, TestServer, integer, soon};
+use merganser_tests::{Authority, Signed, TestServer, integer, soon, texts};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -67,6 +67,38 @@ async fn what_goes_into_a_file_is_whole_and_in_the_format_of_its_ending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_value_is_written_as_it_is_or_the_command_fails() {
+    const SQL: &str = "SELECT TIMESTAMP '290000-01-01' AS at, DATE '300000-02-03' AS day, {'t': TIMESTAMPTZ \
+                       '2024-01-01 00:00:00+00'} AS s, MAP {1: 'a'} AS m, '' AS e, NULL::VARCHAR AS n";
+    let server = TestServer::start().await;
+    let (url, folder) = (server.address().to_string(), tempfile::tempdir().unwrap());
+    let object = "{\"at\":\"+290000-01-01T00:00:00\",\"day\":\"+300000-02-03\",\"s\":{\"t\":\"2024-01-01T00:00:00Z\"},\
+                  \"m\":{\"1\":\"a\"},\"e\":\"\",\"n\":null}";
+    let line = "+290000-01-01T00:00:00,+300000-02-03,\"{\"\"t\"\":\"\"2024-01-01T00:00:00Z\"\"}\",\"{\"\"1\"\":\"\"a\"\"}\",\"\",\n";
+    for (format, expected) in [
+        ("ndjson", format!("{object}\n")),
+        ("json", format!("[{object}]\n")),
+        ("csv", format!("at,day,s,m,e,n\n{line}")),
+    ] {
+        let file = folder.path().join("rows");
+        let (code, said) = ended(command(&url, &["query", "-f", format, "-o", text(&file), SQL])).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), expected, "{format}");
+    }
+    let (code, said) = ended(command(&url, &["query", SQL])).await;
+    assert_eq!(code, Some(0), "{said}");
+    for shown in ["| +290000-01-01T00:00:00 | +300000-02-03 |", "{t: 2024-01-01T00:00:00Z}"] {
+        assert!(said.contains(shown), "{said}");
+    }
+    let file = folder.path().join("a.parquet");
+    let union = "SELECT CAST(1 AS UNION(i INTEGER, s VARCHAR)) AS u";
+    let (code, said) = ended(command(&url, &["query", "-o", text(&file), union])).await;
+    assert_eq!((code, file.exists()), (Some(64), false), "{said}");
+    assert!(said.contains("column \"u\" has no place in Parquet"), "{said}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_script_runs_as_a_whole_or_not_at_all() {
     let server = TestServer::start().await;
     let (url, folder) = (server.address().to_string(), tempfile::tempdir().unwrap());
@@ -98,6 +130,51 @@ async fn a_script_runs_as_a_whole_or_not_at_all() {
         let (code, said) = ended(command(&url, wrong)).await;
         assert_eq!(code, Some(64), "{said}");
     }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_files_are_matched_by_their_keys_and_may_bring_columns() {
+    let server = TestServer::start().await;
+    let (url, folder, client) =
+        (server.address().to_string(), tempfile::tempdir().unwrap(), server.client().await);
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY, v VARCHAR)").await.unwrap();
+    let load = async |rows: &str, options: &[&str]| {
+        let file = folder.path().join("rows.csv");
+        std::fs::write(&file, rows).unwrap();
+        let arguments = [&["load", "-t", "t", "--retry-for", "0s"], options, &[text(&file)]].concat();
+        ended(command(&url, &arguments)).await
+    };
+    let stored = async |columns: &str| {
+        let sql = format!("SELECT concat_ws(' ', {columns}) FROM t ORDER BY id");
+        texts(&client, &sql).await.unwrap()
+    };
+    let loaded = async |rows: &str, options: &[&str]| {
+        let (code, said) = load(rows, options).await;
+        assert_eq!(code, Some(0), "{options:?}: {said}");
+    };
+    let refused = async |rows: &str, options: &[&str], slug: &str| {
+        let (code, said) = load(rows, options).await;
+        assert_eq!((code, said.contains(slug)), (Some(1), true), "{options:?}: {said}");
+    };
+    loaded("id,v\n1,a\n2,a\n", &[]).await;
+    refused("id,v\n2,b\n3,b\n", &[], "DUPLICATE_KEY").await;
+    assert_eq!(stored("id, v").await, ["1 a", "2 a"]);
+    loaded("id,v\n2,b\n3,b\n", &["--key", "id"]).await;
+    assert_eq!(stored("id, v").await, ["1 a", "2 b", "3 b"]);
+    loaded("id,v\n3,c\n4,c\n", &["--key", "id", "--on-conflict", "ignore"]).await;
+    assert_eq!(stored("id, v").await, ["1 a", "2 b", "3 b", "4 c"]);
+    // Without columns to match by, those of the primary key.
+    loaded("id,v\n4,d\n5,d\n", &["--on-conflict", "update"]).await;
+    assert_eq!(stored("id, v").await, ["1 a", "2 b", "3 b", "4 d", "5 d"]);
+    refused("id,v,w\n5,e,1\n", &["--key", "id"], "SCHEMA_MISMATCH").await;
+    loaded("id,v,w\n5,e,1\n", &["--key", "id", "--add-columns"]).await;
+    assert_eq!(stored("id, v, w").await, ["1 a", "2 b", "3 b", "4 d", "5 e 1"]);
+    refused("id,v\n,e\n", &["--key", "id"], "SCHEMA_MISMATCH").await;
+    refused("id,v\n9,e\n", &["--key", "nothing"], "SCHEMA_MISMATCH").await;
+    let (code, said) = load("id,v\n9,e\n", &["--on-conflict", "perhaps"]).await;
+    assert_eq!(code, Some(64), "{said}");
+    assert_eq!(stored("id").await.len(), 5);
     server.shutdown().await;
 }
 

@@ -5,12 +5,9 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_json::{EncoderOptions, writer::make_encoder};
 use arrow_schema::SchemaRef;
+use merganser_formats::{distinct, options, text, value};
 
-use super::{
-    Encode,
-    names::distinct,
-    values::{self, options},
-};
+use super::Encode;
 use crate::engine::{Error, type_name};
 
 /// `{"columns":[...],"rows":[...]}`.
@@ -31,9 +28,9 @@ impl Encode for Document {
         let mut out = b"{\"columns\":[".to_vec();
         for (at, (name, field)) in distinct(&self.schema).iter().zip(self.schema.fields()).enumerate() {
             out.extend_from_slice(if at == 0 { b"{\"name\":" } else { b",{\"name\":" });
-            values::text(name, &mut out);
+            text(name, &mut out);
             out.extend_from_slice(b",\"type\":");
-            values::text(&type_name(field), &mut out);
+            text(&type_name(field), &mut out);
             out.push(b'}');
         }
         out.extend_from_slice(b"],\"rows\":[");
@@ -94,7 +91,7 @@ impl Objects {
     fn new(schema: &SchemaRef) -> Self {
         let before = distinct(schema).into_iter().enumerate().map(|(at, name)| {
             let mut out = vec![if at == 0 { b'{' } else { b',' }];
-            values::text(&name, &mut out);
+            text(&name, &mut out);
             out.push(b':');
             out
         });
@@ -117,7 +114,7 @@ impl Objects {
             let mut object = |out: &mut Vec<u8>| {
                 for (before, encoder) in self.before.iter().zip(&mut encoders) {
                     out.extend_from_slice(before);
-                    values::value(encoder, row, out);
+                    value(encoder, row, out);
                 }
                 out.push(b'}');
             };

@@ -2,12 +2,9 @@
 //! knows of requests, and what has no exact form is refused before the first byte.
 
 mod arrow;
-mod clock;
 mod csv;
 mod json;
-mod names;
 mod parquet;
-mod values;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -71,7 +68,7 @@ impl Format {
         Ok(match self {
             Self::Json => Box::new(json::Document::new(schema)),
             Self::Ndjson => Box::new(json::Lines::new(schema)),
-            Self::Csv => Box::new(csv::Csv::new(schema)),
+            Self::Csv => Box::new(csv::Csv(SchemaRef::clone(schema))),
             Self::Arrow => Box::new(arrow::Stream::new(schema)?),
             Self::Parquet => Box::new(parquet::File::new(schema)?),
         })

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{DataType, IntervalUnit, SchemaRef};
+use arrow_schema::SchemaRef;
+use merganser_formats::{parquet_has, with_distinct};
 use parquet::{
     arrow::ArrowWriter, basic::Compression, errors::ParquetError, file::properties::WriterProperties,
 };
 
-use super::{Encode, names::with_distinct};
+use super::Encode;
 use crate::{
     engine::{Error, type_name},
     failure::{Failure, Kind},
@@ -28,7 +29,7 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn new(schema: &SchemaRef) -> Result<Self, Failure> {
-        if let Some(field) = schema.fields().iter().find(|field| !has_place(field.data_type())) {
+        if let Some(field) = schema.fields().iter().find(|field| !parquet_has(field.data_type())) {
             let text = format!(
                 "column {:?}: {} has no place in Parquet; cast it to VARCHAR, or ask for another format",
                 field.name(),
@@ -75,25 +76,10 @@ fn bug(error: ParquetError) -> Error {
     Error::Internal(error.to_string())
 }
 
-/// Whether the writer takes a type.
-fn has_place(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Union(_, _) | DataType::Interval(IntervalUnit::MonthDayNano) => false,
-        DataType::Struct(fields) => {
-            !fields.is_empty() && fields.iter().all(|field| has_place(field.data_type()))
-        }
-        DataType::List(item)
-        | DataType::LargeList(item)
-        | DataType::FixedSizeList(item, _)
-        | DataType::Map(item, _) => has_place(item.data_type()),
-        _ => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow_array::{ArrayRef, Int64Array, StringArray};
-    use arrow_schema::{Field, Schema};
+    use arrow_schema::{DataType, Field, IntervalUnit, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;
