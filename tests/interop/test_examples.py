@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BINARY, ENVIRONMENT, Server
+from harness import BINARY, CLIENT, ENVIRONMENT, Server
 from http_client import Http
 from programs import ROOT
 
@@ -18,7 +18,6 @@ NAMED_QUERY = ROOT / "examples/named-query"
 POSTED_ANIMALS = ROOT / "examples/posted-animals"
 TAXI_LAKE = ROOT / "examples/taxi-lake"
 EVENTS_TO_LAKE = ROOT / "examples/events-to-lake"
-CLIENT = BINARY.parent / "merganser-under-test"
 
 
 def run(example, *command):

@@ -1,16 +1,20 @@
 """What an upload into a lake may do: match rows by key, add columns, make and replace tables, be large."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 import wire
 from client import Client, call_options
 from harness import refused
-from loaders import count, put
+from loaders import count, put, put_with
 
 SMALL, BULK = 10, 100_000  # rows; the second is above --bulk-size
 T = ("lake", "main", "t")
+LOADERS, UNITS = 8, 10
 
 pytestmark = pytest.mark.usefixtures("no_lake_table_left_over")
 
@@ -129,6 +133,29 @@ def test_not_null_and_defaults_are_kept(server, size):
     refused(put, server, nulls, T, key=f"nulls {size}/1/1", codes="INVALID_ARGUMENT", slug="CONSTRAINT")
     assert count(server, "lake.t") == size
     assert not put(server, rows([1]), T, key=f"nulls {size}/1/1").duplicate  # the key stayed free
+
+
+@pytest.mark.parametrize("keyed", [False, True], ids=["plain", "keyed"])
+def test_small_units_of_several_loaders_are_committed_together(server, keyed):
+    put(server, rows([-1], v="first"), T)
+    snapshots = lambda: server.rows("SELECT count(*) FROM lake.snapshots()")[0][0]  # noqa: E731
+    before = snapshots()
+
+    def load(loader):
+        with flight.connect(server.uri) as to:
+            key = (lambda number: f"together {loader}/1/{number}") if keyed else (lambda number: None)
+            sent = [rows(range(SMALL), v=f"{loader}") for _ in range(UNITS)]
+            return [put_with(to, table, T, key(number)) for number, table in enumerate(sent, 1)]
+
+    with ThreadPoolExecutor(LOADERS) as pool:
+        acks = [ack for acks in pool.map(load, range(LOADERS)) for ack in acks]
+    assert not any(ack.duplicate for ack in acks)
+    assert counts(server) == [*((f"{loader}", UNITS * SMALL) for loader in range(LOADERS)), ("first", 1)]
+    # Each loader waits for its answer, so that a group has at most a unit of each.
+    commits = len({ack.commit_id for ack in acks})
+    assert UNITS <= commits <= LOADERS * UNITS / 2
+    # The ledger's own tables are made by the first with keys.
+    assert commits <= snapshots() - before <= commits + 3
 
 
 def test_a_large_upload_is_stored_once(server):

@@ -7,7 +7,16 @@ import pytest
 
 import harness
 from harness import Server, refused, run_to_exit
-from object_storage import KEY_ID, SCHEMES, SECRET, DiskStorage, Storage, extension_directory
+from loaders import count, put, unit
+from object_storage import (
+    KEY_ID,
+    SCHEMES,
+    SECRET,
+    DiskStorage,
+    Storage,
+    extension_directory,
+    extension_folder,
+)
 
 TRIPS = """
 [[source]]
@@ -211,6 +220,45 @@ def test_a_delta_table(start, tmp_path):
     file.write_text(f'[[source]]\nname = "events"\nformat = "delta"\npath = "{tmp_path}/events"\n')
     server = start(":memory:", "--config", file, "--extension-directory", extension_directory("delta"))
     assert server.rows("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind") == [("a", 2), ("b", 1)]
+
+
+def test_a_delta_table_in_the_storage(storage, start, tmp_path):
+    rows = pa.table({"id": [1, 2, 3], "kind": ["a", "b", "a"]})
+    deltalake.write_deltalake(tmp_path / "events", rows, partition_by=["kind"])
+    deltalake.write_deltalake(tmp_path / "events", rows.slice(0, 1), mode="append")
+    for file in (tmp_path / "events").rglob("*"):
+        if file.is_file():
+            storage.upload(file, f"delta/events/{file.relative_to(tmp_path / 'events')}")
+    source = '[[source]]\nname = "events"\nformat = "delta"\npath = "s3://lake/delta/events"\n'
+    file = tmp_path / "merganser.toml"
+    file.write_text(storage.secret() + source)
+    extensions = extension_folder(tmp_path / "extensions", "httpfs", "delta")
+    server = start(":memory:", "--read-only", "--config", file, "--extension-directory", extensions)
+    assert server.rows("SELECT kind, count(*) FROM events GROUP BY kind ORDER BY kind") == [("a", 3), ("b", 1)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES["gcs"])
+def test_a_lake_whose_files_are_behind_a_secret_of_gcs(scheme, storage, start, tmp_path):
+    file = tmp_path / "merganser.toml"
+    file.write_text(
+        f'''{storage.secret("gcs")}
+[[catalog]]
+name = "lake"
+type = "ducklake"
+metadata = "sqlite:{tmp_path}/lake.sqlite"
+data_path = "{scheme}://lake/lake-by-{scheme}/"
+'''
+    )
+    extensions = extension_folder(tmp_path / "extensions", "httpfs", "ducklake", "sqlite_scanner")
+    options = ["--config", file, "--extension-directory", extensions]
+    server = start(tmp_path / "db.duckdb", *options)
+    for number in (1, 2):
+        assert not put(server, unit(number, 1000), key=f"a/1/{number}").duplicate
+    assert count(server) == 2000
+    assert len(keys(storage, f"lake-by-{scheme}/main/events/")) == 2
+    server.stop()
+    server = start(tmp_path / "db.duckdb", *options)
+    assert put(server, unit(2, 1000), key="a/1/2").duplicate and count(server) == 2000
 
 
 def test_an_extension_that_is_nowhere_is_named(configured):

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use merganser::{Client, ClientOptions, Credentials, Error};
 use merganser_server::config::{Config, PasswordHash, User};
-use merganser_tests::{TestServer, ids, integer, put, refused, until};
+use merganser_tests::{TestServer, configure, ids, integer, put, refused, until};
 use tonic::{Code, Request, Status, Streaming, metadata::MetadataMap, transport::Channel};
 
 const SELECT: &str = "SELECT 42";
@@ -211,6 +211,31 @@ async fn guessing_is_stopped_for_one_user_and_nobody_else() {
     assert_eq!(status.code(), Code::PermissionDenied);
     assert!(status.message().starts_with("TOO_MANY_LOGINS: "), "{status}");
     get(&mut flight, &basic("eva", "evaeva")).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_ticket_is_good_for_its_user_and_for_nobody_else() {
+    let query = "[[query]]\nname = 'q'\nsql = 'SELECT $n AS n'\nparams.n = { type = 'BIGINT', default = 1 }";
+    let server = server_with_users(|config| configure(config, query)).await;
+    let mut flight = server.flight().await;
+    let mut token = async |user: &str| {
+        let asked = with(&basic(user, &user.repeat(2)), HandshakeRequest::default());
+        handshake(&mut flight, asked).await.unwrap()
+    };
+    let (ana, eva) = (token("ana").await, token("eva").await);
+    let named = FlightDescriptor::new_path(["queries", "q", "n=7"].map(str::to_owned).to_vec());
+    for descriptor in [FlightDescriptor::new_cmd(SELECT), named] {
+        let info = flight.get_flight_info(with(&ana, descriptor)).await.unwrap().into_inner();
+        let ticket = info.endpoint[0].ticket.clone().unwrap();
+        let status = flight.do_get(with(&eva, ticket.clone())).await.map(drop).unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{status}");
+        assert!(status.message().starts_with("SESSION_ENDED: "), "{status}");
+        unauthenticated(flight.do_get(Request::new(ticket.clone())).await.map(drop));
+        // The same user may fetch it from another connection.
+        let rows = server.flight().await.do_get(with(&ana, ticket)).await.unwrap().into_inner();
+        assert!(!rows.try_collect::<Vec<_>>().await.unwrap().is_empty());
+    }
     server.shutdown().await;
 }
 

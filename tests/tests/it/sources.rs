@@ -215,14 +215,50 @@ async fn a_missing_source_stops_the_start_and_is_named() {
     assert!(told.contains("source gone") && told.contains("/nowhere/*.parquet"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_clash_of_names_stops_the_start() {
+/// How a start over a database in which somebody has done this ends.
+async fn start_over(sql: &str, toml: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     let mut config = config(path.to_str().unwrap(), "");
-    config.engine.init_sql = Some(Script { name: "init.sql".into(), sql: "CREATE SCHEMA queries".into() });
+    config.engine.init_sql = Some(Script { name: "init.sql".into(), sql: sql.into() });
     Server::start(config).await.unwrap().run(async {}).await.unwrap();
-    let query = "[[query]]\nname = 'one'\nsql = 'SELECT 1 AS one'";
-    let told = start(path.to_str().unwrap(), query).await.err().unwrap().to_string();
-    assert!(told.contains("\"queries\"") && told.contains("rename"), "{told}");
+    start(path.to_str().unwrap(), toml).await.err().expect("a clash").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clash_of_names_stops_the_start() {
+    let folder = files().await;
+    let at = folder.path().display();
+    let source = format!("[[source]]\nname = 'names'\nformat = 'csv'\npath = '{at}/names.csv'\n");
+    let query = "[[query]]\nname = 'one'\nsql = 'SELECT 1 AS one'\n";
+    let called = |name: &str| format!("a catalog or schema called {name:?}");
+    for (sql, toml, name) in [
+        ("CREATE SCHEMA queries", query, "queries"),
+        ("CREATE SCHEMA \"Queries\"", query, "queries"),
+        ("CREATE SCHEMA sources", &source, "sources"),
+    ] {
+        let told = start_over(sql, toml).await;
+        assert!(told.contains(&called(name)) && told.contains("rename one of the two"), "{sql}: {told}");
+    }
+    for name in ["sources", "queries", "Queries"] {
+        let file = folder.path().join("catalog.toml");
+        let catalog = format!("[[catalog]]\nname = '{name}'\ntype = 'duckdb'\npath = '{at}/other.db'\n");
+        std::fs::write(&file, catalog).unwrap();
+        let told = Config::from_arguments([
+            "--database".as_ref(),
+            ":memory:".as_ref(),
+            Path::new("--config"),
+            &file,
+        ])
+        .unwrap_err()
+        .to_string();
+        assert!(told.contains(&format!("{name:?}")), "{told}");
+    }
+    // As the name of a source it is a view's, and in nobody's way.
+    let toml = format!("{}{query}", source.replace("'names'", "'queries'"));
+    let server = TestServer::with(|config| configure(config, &toml)).await;
+    let client = server.client().await;
+    assert_eq!(texts(&client, "SELECT name FROM sources.queries").await.unwrap(), ["a;b"]);
+    assert_eq!(integer(&client, "SELECT one::BIGINT FROM queries.one()").await, 1);
+    server.shutdown().await;
 }

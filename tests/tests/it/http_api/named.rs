@@ -1,5 +1,7 @@
 //! Named queries over HTTP: what their parameters and cursors may be.
 
+use std::time::Duration;
+
 use merganser_tests::{HttpClient, TestServer, configure};
 
 use super::server_with;
@@ -27,6 +29,10 @@ const QUERIES: &str = "
     sql = '''SELECT range AS n, repeat('x', 4_000_000) AS blob FROM range(20) ORDER BY n'''
 
     [[query]]
+    name = 'many'
+    sql = 'SELECT range AS n FROM range(3_000_000)'
+
+    [[query]]
     name = 'spans'
     sql = 'SELECT range::INTEGER * INTERVAL 1 DAY AS span FROM range(4)'
 
@@ -37,6 +43,9 @@ const QUERIES: &str = "
     name = 'rows_of_it'
     columns = { i = 'INTEGER[]', d = 'DECIMAL(9,2)[]', p = 'DOUBLE[2]', s = 'STRUCT(day DATE, n BIGINT)', m = 'MAP(VARCHAR, BIGINT)', b = 'BLOB[]' }
 ";
+
+/// The rows of `many`.
+const MANY: usize = 3_000_000;
 
 async fn queries() -> (TestServer, HttpClient) {
     server_with(|config| configure(config, QUERIES)).await
@@ -119,15 +128,6 @@ async fn a_cursor_that_was_changed_is_none_and_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cursor_that_is_over_says_so_and_what_to_do() {
-    let (server, mut client) = queries().await;
-    let expired = Err((410, "CURSOR_EXPIRED".to_owned()));
-    let used = first_page(&mut client).await;
-    assert_eq!(page(&mut client, "Numbers", &used).await.unwrap(), "n 4 5 ");
-    assert_eq!(page(&mut client, "numbers", &used).await, expired);
-    // There is room for eight at the most.
-    let pushed_out = first_page(&mut client).await;
-#[tokio::test(flavor = "multi_thread")]
 async fn a_head_uses_no_page_up() {
     let (server, mut client) = queries().await;
     let cursor = first_page(&mut client).await;
@@ -140,6 +140,15 @@ async fn a_head_uses_no_page_up() {
     server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_is_over_says_so_and_what_to_do() {
+    let (server, mut client) = queries().await;
+    let expired = Err((410, "CURSOR_EXPIRED".to_owned()));
+    let used = first_page(&mut client).await;
+    assert_eq!(page(&mut client, "Numbers", &used).await.unwrap(), "n 4 5 ");
+    assert_eq!(page(&mut client, "numbers", &used).await, expired);
+    // There is room for eight at the most.
+    let pushed_out = first_page(&mut client).await;
     for _ in 0..8 {
         first_page(&mut client).await;
     }
@@ -151,6 +160,32 @@ async fn a_head_uses_no_page_up() {
     let path = format!("/v1/queries/numbers?cursor={of_before}");
     let told = client.send("GET", &path, &[], "").await.json()["detail"].as_str().unwrap().to_owned();
     assert!(told.contains("started anew") && told.contains("begin again with an empty cursor"), "{told}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_nobody_comes_back_for_ends_its_query_and_says_so() {
+    let (server, mut client) = server_with(|config| {
+        configure(config, QUERIES);
+        config.engine.stall_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let answer = client.send("GET", "/v1/queries/many?cursor=&limit=1", &[], "").await;
+    let mut cursor = answer.header("x-next-cursor").unwrap().to_owned();
+    server.no_reads_left().await;
+    // The rows that were ready can still be had.
+    let mut rows = 1;
+    let end = loop {
+        let path = format!("/v1/queries/many?format=csv&limit=100000&cursor={cursor}");
+        let answer = client.send("GET", &path, &[], "").await;
+        if answer.status != 200 {
+            break answer;
+        }
+        rows += answer.text().lines().count() - 1;
+        cursor = answer.header("x-next-cursor").unwrap().to_owned();
+    };
+    assert_eq!(end.problem(), (409, "STALLED".into()));
+    assert!((1..MANY).contains(&rows), "{rows}");
     server.shutdown().await;
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use merganser_tests::{HttpClient, soon, until};
+use merganser_tests::{HttpClient, configure, soon, until};
 
 use super::{server, server_with};
 
@@ -45,6 +45,24 @@ async fn a_client_that_goes_away_stops_its_query() {
         // Its first bytes come though there is no end.
         soon("the first bytes", body.frame()).await.unwrap().unwrap();
         assert_eq!(server.engine().reads_in_progress(), 1);
+        drop((body, client));
+        server.no_reads_left().await;
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_query_streams_as_well() {
+    let query = format!("[[query]]\nname = 'endless'\nsql = \"{ENDLESS}\"");
+    let (server, _) = server_with(|config| configure(config, &query)).await;
+    for format in ["json", "ndjson", "csv", "arrow", "parquet"] {
+        let mut client = HttpClient::connect(server.http_address().unwrap()).await;
+        let answer = client.begin("GET", &format!("/v1/queries/endless?format={format}"), &[], "").await;
+        assert_eq!(answer.status(), 200);
+        let mut body = answer.into_body();
+        // They come though the last row never does.
+        soon("the first bytes", body.frame()).await.unwrap().unwrap();
+        assert_eq!(server.engine().reads_in_progress(), 1, "{format}");
         drop((body, client));
         server.no_reads_left().await;
     }
