@@ -246,8 +246,7 @@ fn check_column(field: &Field, column: &Column) -> Result<()> {
     if column.generated {
         return Err(mismatch(field.name(), "the table computes this column itself; leave it out"));
     }
-    let words: Vec<_> = column.sql_type.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    let has = |word: &str| words.contains(&word);
+    let has = |word| has_word(&column.sql_type, word);
     // What leaves as a BIT's bytes, DuckDB would read as other bits; and it would take the text of a VARIANT
     // for a text in it.
     let fits = if has("BIT") {
@@ -270,6 +269,22 @@ fn check_column(field: &Field, column: &Column) -> Result<()> {
     Err(mismatch(field.name(), &reason))
 }
 
+/// Whether a type, as SQL, has this word. What stands in quotes is a name or a value.
+pub(super) fn has_word(sql_type: &str, word: &str) -> bool {
+    let mut quoted_by = None;
+    let plain = |c: char| {
+        let is_plain = quoted_by.is_none() && !matches!(c, '\'' | '"');
+        match quoted_by {
+            Some(quote) if quote == c => quoted_by = None,
+            None if !is_plain => quoted_by = Some(c),
+            _ => {}
+        }
+        if is_plain { c } else { ' ' }
+    };
+    let plain: String = sql_type.chars().map(plain).collect();
+    plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|found| found == word)
+}
+
 /// A column that DuckDB is to read as more than its storage.
 fn with_extension(field: &Field, name: &str) -> FieldRef {
     let extension = [(EXTENSION_TYPE_NAME_KEY, name), (EXTENSION_TYPE_METADATA_KEY, "")];
@@ -279,4 +294,24 @@ fn with_extension(field: &Field, name: &str) -> FieldRef {
 
 fn is_time_ns(field: &Field) -> bool {
     *field.data_type() == DataType::Time64(TimeUnit::Nanosecond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_a_type_are_not_its_names_and_values() {
+        for (sql_type, expected) in [
+            ("BIT", true),
+            ("STRUCT(a BIT, b INTEGER)[]", true),
+            ("MAP(VARCHAR, BIT)", true),
+            ("STRUCT(\"it's\" BIT)", true),
+            ("ENUM('BIT', 'it''s BIT')", false),
+            ("STRUCT(\"BIT\" INTEGER, \"a\"\"BIT\" BIGINT)", false),
+            ("BITS", false),
+        ] {
+            assert_eq!(has_word(sql_type, "BIT"), expected, "{sql_type}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     IngestRequest, OnConflict,
-    fit::{Fit, mismatch},
+    fit::{Fit, has_word, mismatch},
 };
 use crate::engine::{Error, Result, catalog::TableInfo};
 
@@ -42,6 +42,12 @@ impl Matching {
             return Err(Error::SchemaMismatch(reason.into()));
         }
         let mut keys = names.iter().map(|name| place(name, fit, table)).collect::<Result<Vec<_>>>()?;
+        if let Some((key, kind)) = keys.iter().find_map(|key| Some((*key, inexact(&fit.sql_types()[*key])?)))
+        {
+            let reason =
+                format!("it is a key by which rows are matched, and DuckDB {kind}; match by other columns");
+            return Err(mismatch(&fit.columns()[key], &reason));
+        }
         keys.sort_unstable();
         keys.dedup();
         let replaces = table.is_some_and(|table| !table.keys.unique && fit.fills(table));
@@ -53,6 +59,16 @@ impl Matching {
         let what = |matching: &Self| (matching.keys.clone(), matching.on_conflict);
         one.map(what) == other.map(what)
     }
+}
+
+/// Why DuckDB 1.5.5 cannot tell which values of a type are the same.
+fn inexact(sql_type: &str) -> Option<&'static str> {
+    let kinds = [
+        ("GEOMETRY", "does not find a GEOMETRY again"),
+        ("VARIANT", "takes the same VARIANT for another where the types in it differ"),
+        ("INTERVAL", "takes an INTERVAL of a month for one of 30 days"),
+    ];
+    kinds.into_iter().find(|(word, _)| has_word(sql_type, word)).map(|(_, kind)| kind)
 }
 
 /// Where the key column is in the upload; the table must have it before.
