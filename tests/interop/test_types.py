@@ -12,6 +12,7 @@ import pyarrow.flight as flight
 import pytest
 
 from harness import refused
+from loaders import put
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
 
@@ -355,6 +356,33 @@ def test_types_that_only_duckdb_names_come_in_exactly(server):
     refused(server.put, pa.table({"g": [b"no geometry"]}), "t", codes="INVALID_ARGUMENT")
 
 
+@pytest.mark.parametrize("type", ["GEOMETRY", "STRUCT(a INTEGER, g GEOMETRY)", "INTERVAL"])
+def test_keys_that_duckdb_cannot_compare_are_refused(server, type):
+    server.run(f"CREATE TABLE t (k {type}, v INTEGER)")
+    value = {
+        "GEOMETRY": "CAST('POINT (1 2)' AS GEOMETRY)",
+        "INTERVAL": "INTERVAL 1 MONTH",
+    }.get(type, "{'a': 1, 'g': CAST('POINT (1 2)' AS GEOMETRY)}")
+    rows = server.sql(f"SELECT {value} AS k, 1::INTEGER AS v")
+    refused(put, server, rows, ("t",), merge_keys="k", slug="SCHEMA_MISMATCH")
+    assert server.rows("SELECT count(*) FROM t") == [(0,)]
+
+
+def test_bits_are_bound_as_text_alone(server):
+    """DuckDB delivers a BIT as bytes of its own, and reads bytes as other bits."""
+    server.run("CREATE TABLE t (b BIT); CREATE TABLE n (s STRUCT(b BLOB, d BIT[]))")
+    with server.adbc(autocommit=True) as connection, connection.cursor() as cursor:
+
+        def stored(table, column):
+            cursor.execute(f"INSERT INTO {table} VALUES (?)", parameters=pa.table({"1": column}))
+
+        stored("t", ["101"])
+        stored("n", [{"b": b"x", "d": ["101"]}])
+        for table, value in {"t": "'101'::BIT", "n": "{'b': 'x'::BLOB, 'd': ['101'::BIT]}"}.items():
+            refused(stored, table, server.sql(f"SELECT {value} AS v")["v"], slug="CONVERSION")
+    assert server.rows("SELECT b::VARCHAR, (SELECT s::VARCHAR FROM n) FROM t") == [("101", "{'b': x, 'd': [101]}")]
+
+
 def test_variant_comes_in_as_it_goes_out(start):
     server = start(":memory:")
     server.run("CREATE TABLE t (v VARIANT)")
@@ -362,7 +390,7 @@ def test_variant_comes_in_as_it_goes_out(start):
         server.put(pa.table({"v": sent}), "t")
     assert server.sql("SELECT v, v.a FROM t WHERE v IS NOT NULL").to_pydict() == {
         "v": ['{"a":[1,"x"]}', "7"],
-        "a": ['[1,"x"]', "null"],
+        "a": ['[1,"x"]', None],
     }
 
 
@@ -469,13 +497,39 @@ def test_null_column_in_front_leaves_the_others_alone(server):
 
 
 def test_variant_leaves_as_json(server):
-    for expression in ("{'a': [1, NULL], 'd': DATE '2024-02-29', 's': 'x'}", "'text'", "1.5::DECIMAL(4, 1)", "NULL"):
+    for expression in ("{'a': [1, NULL], 'd': DATE '2024-02-29', 's': 'x'}", "'text'", "1.5::DECIMAL(4, 1)", "'null'"):
         query = f"SELECT {expression}::VARIANT AS v"
         expected = duckdb.sql(f"SELECT v::JSON::VARCHAR FROM ({query})").fetchone()[0]
         announced = server.client.get_schema(flight.FlightDescriptor.for_command(query)).schema
         returned = server.sql(query)
         assert returned["v"].to_pylist() == [expected]
         assert announced.equals(returned.schema) and returned.schema == pa.schema({"v": pa.utf8()})
+
+
+VARIANTS_AND_NULLS = {
+    "{}": ['{"a":null}', None],
+    "[{}]": [['{"a":null}'], [None]],
+    "[[{}], NULL]": [[['{"a":null}'], None], [[None], None]],
+    "CAST([{}] AS VARIANT[1])": [['{"a":null}'], [None]],
+    "MAP {{'k': {}}}": [[("k", '{"a":null}')], [("k", None)]],
+    "{{'x': {}, 't': TIMETZ '12:00:00+02'}}": [{"x": '{"a":null}', "t": "12:00:00+02"}, {"x": None, "t": "12:00:00+02"}],
+    "[{{'x': {}, 'i': INTERVAL 1 DAY}}]": [
+        [{"x": '{"a":null}', "i": pa.MonthDayNano([0, 1, 0])}],
+        [{"x": None, "i": pa.MonthDayNano([0, 1, 0])}],
+    ],
+    "CAST(union_value(v := {}) AS UNION(v VARIANT, \"b'\"\" i\" INTEGER))": ['{"a":null}', None],
+}
+
+
+@pytest.mark.parametrize("place", VARIANTS_AND_NULLS)
+def test_variant_that_is_null_leaves_as_null(server, place):
+    """DuckDB's own cast makes the text "null" of it."""
+    rows = " UNION ALL ".join(
+        f"SELECT {i} AS id, {place.format(f'CAST({value} AS VARIANT)')} AS v"
+        for i, value in enumerate(["{'a': NULL}", "NULL"])
+    )
+    returned = server.sql(f"SELECT v FROM ({rows} UNION ALL SELECT 2, NULL) ORDER BY id")["v"].to_pylist()
+    assert returned == [*VARIANTS_AND_NULLS[place], None]
 
 
 # SQL of a value that Arrow has not; DuckDB in process shows that it is one.

@@ -92,6 +92,56 @@ async fn nothing_is_exported_where_nobody_said_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parquet_keeps_each_value_or_there_is_no_file() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let client = server.client().await;
+    let setup = "CREATE TABLE t AS SELECT 9007199254740993::HUGEINT AS h, 1 AS i, TIMETZ '12:00:00+02' AS z";
+    client.execute(setup).await.unwrap();
+    for (number, (sql, kept)) in [
+        ("COPY t TO '@/out/x.parquet'", "9007199254740993 1 12:00:00+02|DECIMAL(38,0) INTEGER VARCHAR"),
+        ("COPY t (i, h) TO '@/out/x.parquet'", "1 9007199254740993|INTEGER DECIMAL(38,0)"),
+        (
+            "COPY (SELECT sum(i) AS s, [h] AS l, {'z': z, 'i': INTERVAL '00:00:01.000001'} AS n FROM t GROUP BY h, z) TO \
+             '@/out/x.parquet'",
+            "1 [9007199254740993] {'z': '12:00:00+02', 'i': '00:00:01.000001'}|DECIMAL(38,0) DECIMAL(38,0)[] \
+             STRUCT(z VARCHAR, i VARCHAR)",
+        ),
+        (
+            "CREATE TABLE late AS FROM t; COPY (SELECT h AS a, h AS a FROM late -- )\n) TO '@/out/x.parquet'",
+            "9007199254740993 9007199254740993|DECIMAL(38,0) DECIMAL(38,0)",
+        ),
+        (
+            "COPY (SELECT h, 2 AS i FROM t) TO '@/out/parts' (FORMAT parquet, PARTITION_BY (i))",
+            "9007199254740993 2|DECIMAL(38,0) BIGINT",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        // A name for each: the columns of a file that is there already may be known for a moment.
+        let fill = |sql: &str| folders.fill(&sql.replace("x.parquet", &format!("x{number}.parquet")));
+        client.execute(&fill(sql)).await.unwrap();
+        let at = if sql.contains("PARTITION") { "@/out/parts/**/*.parquet" } else { "@/out/x.parquet" };
+        let read = format!(
+            "SELECT concat_ws(' ', *COLUMNS(*)) || '|' || (SELECT string_agg(column_type, ' ') FROM (DESCRIBE SELECT * FROM \
+             read_parquet('{at}'))) FROM read_parquet('{at}')"
+        );
+        assert_eq!(texts(&client, &fill(&read)).await.unwrap(), [kept], "{sql}");
+    }
+    let too_large =
+        "COPY (SELECT 170141183460469231731687303715884105727::HUGEINT AS h) TO '@/out/y.parquet'";
+    refused(client.execute(&folders.fill(too_large)).await, Code::InvalidArgument, "CONVERSION");
+    let unknown = "COPY (SELECT $1 AS h) TO '@/out/z.parquet'";
+    refused(client.execute(&folders.fill(unknown)).await, Code::PermissionDenied, "EXPORT_REFUSED");
+    assert!(!folders.files().contains(&"out/z.parquet".into()));
+    client.execute(&folders.fill("COPY t TO '@/out/t.csv'")).await.unwrap();
+    let written = fs::read_to_string(folders.at("out/t.csv")).unwrap();
+    assert_eq!(written, "h,i,z\n9007199254740993,1,12:00:00+02\n");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_are_written_under_the_directories() {
     let folders = Folders::new();
     let server = TestServer::with(|config| folders.lets_export(config)).await;

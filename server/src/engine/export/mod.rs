@@ -6,6 +6,7 @@
 //! DuckDB calls a COPY where `sql::pieces` saw none does not run.
 
 mod directory;
+mod exact;
 mod local;
 mod run;
 
@@ -92,10 +93,18 @@ fn databases(connection: &Connection) -> Result<Vec<PathBuf>> {
 /// Statements of a text that may be planned.
 pub(crate) struct Cleared {
     statements: Statements,
-    /// Those that are what they look like, by number; the others must not turn out to write files.
-    understood: Vec<usize>,
+    /// Those that are what they look like; the others must not turn out to write files.
+    understood: Vec<Understood>,
     /// Those that DuckDB has made of one of several, by number.
     made: Vec<bool>,
+}
+
+/// A statement that was looked at.
+struct Understood {
+    /// Which one.
+    number: usize,
+    /// What is exported to Parquet, and where to.
+    parquet: Option<(Export, String)>,
 }
 
 impl Cleared {
@@ -140,10 +149,14 @@ impl Cleared {
     /// DuckDB's; [`Error::ExportRefused`] for one that is not what it looks like.
     pub(crate) fn prepare(&self, index: usize) -> Result<Prepared> {
         let prepared = self.statements.prepare(index)?;
-        if may_write_files(prepared.kind()) && !self.understood.contains(&index) {
+        let understood = self.understood.iter().find(|understood| understood.number == index);
+        if may_write_files(prepared.kind()) && understood.is_none() {
             return Err(unalike());
         }
-        Ok(prepared)
+        match understood.and_then(|understood| understood.parquet.as_ref()) {
+            Some((export, target)) => exact::plan(&self.statements.connection(), export, target, prepared),
+            None => Ok(prepared),
+        }
     }
 }
 
@@ -157,19 +170,25 @@ fn clear(
     connection: &Connection,
     exports: &Exports,
     pieces: &[(&str, Piece)],
-) -> Result<(String, Vec<usize>, Vec<bool>)> {
+) -> Result<(String, Vec<Understood>, Vec<bool>)> {
     let (mut cleared, mut understood, mut made) = (Vec::new(), Vec::new(), Vec::new());
     for (piece, what) in pieces {
+        let mut parquet = None;
         let written = match what {
             Piece::Other | Piece::Harmless => (*piece).to_owned(),
-            Piece::Export(export) => write_anew(connection, exports, export)?,
+            Piece::Export(export) => {
+                let target = place(connection, exports, export)?;
+                let written = export.sql(&target);
+                parquet = export.is_parquet().then(|| (export.clone(), target));
+                written
+            }
             Piece::Refused(reason) => return refuse(reason),
         };
         // A piece that is complete by itself cannot change what the next one is.
         if *what == Piece::Other {
             note(&mut made, alone(connection, &written)?);
         } else if connection.extract(&written)?.len() == 1 {
-            understood.push(made.len());
+            understood.push(Understood { number: made.len(), parquet });
             note(&mut made, 1);
         } else {
             return Err(unalike());
@@ -206,14 +225,15 @@ fn unalike() -> Error {
     )
 }
 
-fn write_anew(connection: &Connection, exports: &Exports, export: &Export) -> Result<String> {
+/// Where an export goes, whose query cannot end the parentheses that are put around it.
+fn place(connection: &Connection, exports: &Exports, export: &Export) -> Result<String> {
     let target = exports.place(connection, &export.target)?;
     if let Some(query) = export.query()
         && connection.extract(query)?.len() != 1
     {
         return refuse("the query of a COPY ... TO has to be one statement; of a PIVOT make a table first");
     }
-    Ok(export.sql(&target))
+    Ok(target)
 }
 
 fn refuse<T>(reason: impl Into<String>) -> Result<T> {

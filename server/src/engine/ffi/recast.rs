@@ -68,7 +68,7 @@ impl Recast {
             .iter()
             .enumerate()
             .map(|(index, logical)| match logical.is_recast() {
-                true => format!("CAST(c{index} AS {})", logical.wire_sql()),
+                true => logical.wire_cast(&format!("c{index}")),
                 false => format!("c{index}"),
             })
             .collect();

@@ -7,7 +7,7 @@ use arrow_schema::{Field, SchemaRef};
 use libduckdb_sys as c;
 
 use super::{
-    Connection, DuckError, Rows,
+    Class, Connection, DuckError, Rows,
     arrow::{self, LogicalTypes},
     c_string,
     connection::{Interrupt, RawConnection, take_text},
@@ -131,6 +131,11 @@ impl Statements {
         }
     }
 
+    /// The connection that has parsed it.
+    pub(crate) fn connection(&self) -> Connection {
+        Connection::of(&self.connection)
+    }
+
     /// How many statements there are; 0 for an empty text or only comments.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -188,18 +193,27 @@ impl Prepared {
 
     /// The columns of its result, by DuckDB's own mapping to Arrow; none for most writes.
     pub(crate) fn schema(&self) -> Result<SchemaRef, DuckError> {
+        self.export_schema(&self.column_names(), self.column_types())
+    }
+
+    fn column_names(&self) -> Vec<String> {
         // SAFETY: the handle is live, indexes stay below the count, and names are freed by `take_text`.
-        let names: Vec<_> = unsafe {
+        unsafe {
             (0..c::duckdb_prepared_statement_column_count(self.raw))
                 .map(|index| take_text(c::duckdb_prepared_statement_column_name(self.raw, index)))
                 .collect()
-        };
-        self.export_schema(&names, self.column_types())
+        }
+    }
+
+    /// Its columns, each with the type to which it is cast for a file of Parquet, if it has to be.
+    pub(crate) fn parquet_columns(&self) -> Vec<(String, Option<String>)> {
+        let types = self.column_types().read();
+        self.column_names().into_iter().zip(types.iter().map(LogicalType::parquet_sql)).collect()
     }
 
     /// The types of its columns, as DuckDB has them.
     pub(super) fn column_types(&self) -> LogicalTypes {
-        // SAFETY: as in `schema`; a column that is a parameter itself has no type yet.
+        // SAFETY: as in `column_names`; a column that is a parameter itself has no type yet.
         unsafe {
             let count = c::duckdb_prepared_statement_column_count(self.raw);
             LogicalTypes::new((0..count).map(|index| {
@@ -276,7 +290,8 @@ impl Prepared {
     }
 
     /// Binds parameter `index` (from 1) to the value at `row` of an Arrow array, whose type is one that DuckDB's
-    /// import takes. A type that no parameter can have is an error of class `Unsupported`.
+    /// import takes. A type that no parameter can have is an error of class `Unsupported`, bytes for a BIT one of `Conversion`:
+    /// a BIT leaves as bytes of DuckDB's own, which a cast would read as other bits.
     pub(crate) fn bind(
         &self,
         index: usize,
@@ -284,6 +299,17 @@ impl Prepared {
         array: &dyn Array,
         row: usize,
     ) -> Result<(), DuckError> {
+        // SAFETY: the handle is live, and the list destroys the type; a parameter without one counts as a text.
+        let wanted = unsafe {
+            let wanted = arrow::or_varchar(c::duckdb_param_logical_type(self.raw, index as c::idx_t));
+            LogicalTypes::new(std::iter::once(wanted))
+        };
+        if wanted.read().iter().any(|wanted| wanted.has_bits_for(field.data_type())) {
+            return Err(DuckError::new(
+                Class::Conversion,
+                "a BIT is sent as the text of its bits, such as 101, not as bytes",
+            ));
+        }
         let bound = value::Value::from_arrow(field, array, row)?;
         // SAFETY: both handles are live; DuckDB copies the value.
         let state = unsafe { c::duckdb_bind_value(self.raw, index as c::idx_t, bound.raw()) };
