@@ -25,7 +25,7 @@ use super::{
     error::{bad_request, engine_status},
     undecodable,
 };
-use crate::engine::{Arrived, Error, Rows, Share, check_expansion, check_names};
+use crate::engine::{Arrived, Error, Rows, Share, check_expansion, check_names, is_as_schema_says};
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -229,6 +229,11 @@ impl Upload {
                     self.schema = Some(schema);
                 }
                 DecodedPayload::RecordBatch(batch) => {
+                    if !is_as_schema_says(&decoded.inner.data_header, batch.schema_ref()) {
+                        self.broken = true;
+                        let text = "a record batch has other columns or buffers than the schema says";
+                        return Poll::Ready(Some(Err(Error::BadArrow(text.into()))));
+                    }
                     if let Err(error) = check_expansion(&batch) {
                         return Poll::Ready(Some(Err(error)));
                     }

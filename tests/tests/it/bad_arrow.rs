@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int32Array, Int64Array, NullArray, RecordBatch, RunArray, types::Int64Type};
+use arrow_array::{
+    ArrayRef, Int32Array, Int64Array, NullArray, RecordBatch, RunArray, StringArray, types::Int64Type,
+};
 use arrow_flight::{FlightData, flight_service_client::FlightServiceClient};
 use bytes::Bytes;
 use merganser::Client;
@@ -21,6 +23,12 @@ async fn send(flight: &FlightServiceClient<Channel>, upload: Vec<FlightData>) ->
 /// The schema and two batches, as an honest client sends them.
 fn honest() -> Vec<FlightData> {
     messages("t", vec![wide([1, 2]), wide([3, 4])])
+}
+
+/// The batch with one more column.
+fn one_more(batch: RecordBatch) -> RecordBatch {
+    let columns = batch.columns().iter().chain([batch.column(0)]).cloned().enumerate();
+    RecordBatch::try_from_iter(columns.map(|(at, column)| (format!("c{at}"), column))).unwrap()
 }
 
 /// The same numbers at every run.
@@ -84,6 +92,17 @@ async fn every_malformed_upload_is_refused_and_the_connection_goes_on() {
         header.truncate(header.len() * part.max(1) / 101);
         cases.push((format!("a header cut to {} bytes", upload[2].data_header.len()), upload));
     }
+    // Whole messages of other columns, and one of as many columns with more buffers.
+    for (case, batch) in [("more columns", one_more(wide([1]))), ("fewer columns", ids([1]))] {
+        let mut upload = honest();
+        upload[2] = messages("t", vec![batch]).swap_remove(1);
+        cases.push((case.into(), upload));
+    }
+    let names: ArrayRef = Arc::new(StringArray::from(vec!["a"]));
+    let mut upload = messages("t", vec![ids([1])]);
+    let texts = RecordBatch::try_from_iter([("id", names)]).unwrap();
+    upload[1] = messages("t", vec![texts]).swap_remove(1);
+    cases.push(("more buffers".into(), upload));
     for (case, upload) in cases {
         let refusal = send(&flight, upload).await.expect_err(&case);
         assert_eq!(refusal.code(), Code::InvalidArgument, "{case}: {refusal:?}");

@@ -27,6 +27,7 @@ use arrow_schema::{ArrowError, DataType, FieldRef, Schema, SchemaRef};
 
 use super::ffi::DuckError;
 use buffers::Columns;
+pub(crate) use buffers::is_as_schema_says;
 use compressed::unpacked;
 use message::{Content, Place, malformed};
 pub(crate) use pieces::Pieces;
