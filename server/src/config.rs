@@ -350,6 +350,7 @@ impl Merged {
             queue_bytes: self.queue_bytes.as_u64() as usize,
             bulk_bytes: self.bulk_size.as_u64() as usize,
             stall_timeout: self.stall_timeout,
+            ingest_timeout: (!self.ingest_timeout.is_zero()).then_some(self.ingest_timeout),
             checkpoint_bytes: self.checkpoint_size.as_u64(),
             wal_limit_bytes: self.wal_limit.as_u64(),
             disk_reserve_bytes: self.disk_reserve.as_u64(),

@@ -151,6 +151,7 @@ impl From<Error> for Failure {
             Error::Quarantined { .. } => (Kind::Precondition, "QUARANTINED"),
             Error::CauseLost => (Kind::Unknown, "CAUSE_LOST"),
             Error::Timeout(_) => (Kind::TooLong, "QUERY_TIMEOUT"),
+            Error::IngestTimeout { .. } | Error::TableSlow { .. } => (Kind::TooLong, "INGEST_TIMEOUT"),
             Error::ReadTooOld(_) => (Kind::TooLong, "READ_TOO_OLD"),
             Error::ResultTooLarge(_) => (Kind::Precondition, "RESULT_TOO_LARGE"),
             Error::RowTooLarge(_) => (Kind::Precondition, "ROW_TOO_LARGE"),

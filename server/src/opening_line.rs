@@ -28,6 +28,7 @@ pub(crate) fn write(config: &Config, engine: &Engine, url: &str, http: Option<So
         threads,
         read_concurrency = options.read_concurrency,
         query_timeout = %time(options.query_timeout),
+        ingest_timeout = %time(options.ingest_timeout),
         checkpoint_size = %size(options.checkpoint_bytes),
         wal_limit = %size(options.wal_limit_bytes),
         queue_bytes = %size(options.queue_bytes as u64),

@@ -13,6 +13,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{self, Certificate, Identity, ServerTlsConfig};
@@ -79,6 +80,11 @@ pub enum ServerError {
     /// A task that sessions need has panicked.
     #[error("a task of the server has ended that it cannot do without: {0}; start the server again")]
     Panicked(String),
+    /// Rows are still being appended, although that was stopped; of them nothing is committed.
+    #[error(
+        "rows are being appended to a table that DuckDB does not stop computing for; nothing of them is committed"
+    )]
+    AppendsOn,
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {reason}")]
     Bind {
@@ -100,7 +106,7 @@ impl ServerError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::WriteAheadLog { .. } => DAMAGED,
-            Self::Lost(_) | Self::Panicked(_) => LOST,
+            Self::Lost(_) | Self::Panicked(_) | Self::AppendsOn => LOST,
             Self::Open { .. } | Self::Bind { .. } | Self::Random(_) | Self::Transport(_) => 1,
         }
     }
@@ -237,12 +243,14 @@ impl Server {
                 async { drop(draining.await) },
             );
         tokio::pin!(serving);
+        let mut stopped_at = None;
         let served = tokio::select! {
             served = &mut serving => served,
             reason = reporter.follow(self.engine.condition()) => return Err(ServerError::Lost(reason)),
             reason = first_panic(&mut upkeep) => return Err(ServerError::Panicked(reason)),
             () = stop => {
                 tracing::info!("stopping: no new connections");
+                stopped_at = Some(Instant::now());
                 reporter.clone().stopping().await;
                 stopping.cancel();
                 let _ = drain.send(());
@@ -254,6 +262,7 @@ impl Server {
                         let reads = self.engine.reads_in_progress();
                         tracing::warn!(reads, "requests were still under way at the end of the drain time");
                         self.engine.cut_off_reads();
+                        self.engine.cut_off_appends();
                         let told = tokio::time::timeout(LAST_WORDS, drained).await;
                         told.map_or(Ok(()), |(served, ())| served)
                     }
@@ -261,7 +270,8 @@ impl Server {
             }
         };
         sessions.close_all();
-        self.engine.shutdown().await;
+        let stopped_at = stopped_at.unwrap_or_else(Instant::now);
+        shut_down(&self.engine, stopped_at + network.drain_timeout).await?;
         if let Some(http) = self.http {
             http.stop().await;
         }
@@ -283,6 +293,20 @@ impl Server {
             log: Arc::clone(&self.log),
         });
         Ok(())
+    }
+}
+
+/// Shuts the engine down. What still appends at the deadline is cut off: its client may have gone long ago.
+async fn shut_down(engine: &Engine, deadline: Instant) -> Result<(), ServerError> {
+    let ending = engine.shutdown();
+    tokio::pin!(ending);
+    if tokio::time::timeout_at(deadline, &mut ending).await.is_ok() {
+        return Ok(());
+    }
+    engine.cut_off_appends();
+    tokio::select! {
+        () = ending => Ok(()),
+        () = engine.an_append_does_not_end() => Err(ServerError::AppendsOn),
     }
 }
 

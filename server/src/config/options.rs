@@ -153,6 +153,10 @@ pub(super) struct Given {
     #[arg(long, env = "MERGANSER_STALL_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     pub(super) stall_timeout: Option<Duration>,
+    /// How long the rows of a group of uploads may take to enter their tables; 0s is for ever [default: 10s].
+    #[arg(long, env = "MERGANSER_INGEST_TIMEOUT", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    pub(super) ingest_timeout: Option<Duration>,
     /// Sessions that may exist at once [default: 4096].
     #[arg(long, env = "MERGANSER_MAX_SESSIONS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -251,6 +255,8 @@ pub(super) struct Merged {
     pub(super) read_age: Duration,
     #[serde(with = "humantime_serde")]
     pub(super) stall_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub(super) ingest_timeout: Duration,
     pub(super) max_sessions: usize,
     #[serde(with = "humantime_serde")]
     pub(super) session_idle: Duration,
@@ -312,6 +318,7 @@ impl Default for Merged {
             query_timeout: Duration::from_secs(600),
             read_age: engine.read_age.unwrap_or_default(),
             stall_timeout: engine.stall_timeout,
+            ingest_timeout: engine.ingest_timeout.unwrap_or_default(),
             max_sessions: sessions.count,
             session_idle: sessions.idle,
             transaction_idle: sessions.transactions.at_all,

@@ -7,6 +7,7 @@
 mod activity;
 mod answers;
 mod append;
+mod appends;
 mod attached;
 mod backup;
 mod batch_stream;
@@ -157,6 +158,8 @@ pub struct Options {
     pub bulk_bytes: usize,
     /// How long an upload may send nothing, and the client of a result take nothing.
     pub stall_timeout: Duration,
+    /// How long the rows of a group may take to enter their tables, before their COMMIT; `None` is for ever.
+    pub ingest_timeout: Option<Duration>,
     /// The write-ahead log is checkpointed at this size even when the writer is never idle.
     pub checkpoint_bytes: u64,
     /// At this size of the write-ahead log no new bulk upload or write transaction begins until it is
@@ -197,6 +200,7 @@ impl Default for Options {
             queue_bytes: 256 << 20,
             bulk_bytes: 8 << 20,
             stall_timeout: Duration::from_secs(60),
+            ingest_timeout: Some(Duration::from_secs(10)),
             checkpoint_bytes: 16 << 20,
             wal_limit_bytes: 4 << 30,
             disk_reserve_bytes: 64 << 20,

@@ -119,7 +119,7 @@ impl Actor {
             if self.committer.storage.connection.is_lost() {
                 self.read_ledger(commands)?;
             }
-            if let Some(command) = self.queue.next(|loader| self.committer.is_apart(loader)) {
+            if let Some(command) = self.queue.next(|unit| self.committer.stands_apart(unit)) {
                 return Some(command);
             }
             match commands.recv_timeout(IDLE) {

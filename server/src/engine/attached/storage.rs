@@ -7,7 +7,8 @@ use super::{
     queue::Queue,
 };
 use crate::engine::{
-    Result,
+    CatalogKind, Result,
+    appends::Load,
     clock::CommitClock,
     database::{Database, Pooled},
     insert::Inserts,
@@ -44,6 +45,11 @@ impl AttachedStorage {
     /// Lets go of what belongs to an instance that has failed.
     pub(super) fn let_go(&mut self) {
         self.queue = None;
+    }
+
+    /// What is appended, and where: all but a file of DuckDB is on another machine, or may be.
+    fn load_of(&self, load: Load) -> Load {
+        Load { remote: self.home.catalog.kind != CatalogKind::DuckDb, ..load }
     }
 
     /// Makes what a fenced commit needs: the ledger, and a place in the queue of the servers.
@@ -94,11 +100,12 @@ impl AttachedStorage {
 impl Storage for AttachedStorage {
     fn commit(&mut self, units: &[Unit], entries: &[Entry]) -> Result<(), Failure> {
         let closing = Closing::new(units.len(), entries, false, self.seen);
-        let scans = Arc::clone(&self.database.scans);
+        let (database, load) = (Arc::clone(&self.database), self.load_of(Load::of_group(units)));
         let creates = units.iter().any(|unit| unit.create.is_some());
         // Plans are not kept: a lake's catalog is another with each snapshot.
         self.transact(None, &closing, creates, |connection| {
-            insert_units(connection, &scans, &mut Inserts::default(), units)
+            let mut timed = database.appends.begin(connection, load);
+            insert_units(connection, &database.scans, &mut Inserts::default(), &mut timed, units)
         })
     }
 
@@ -106,14 +113,25 @@ impl Storage for AttachedStorage {
         // What fails in another database does not condemn the server's own.
         bulk.connection.forgive();
         let enter = bulk.enter.as_ref();
-        let closing = Closing::new(1, entries, enter.is_some_and(|enter| enter.merges), self.seen);
+        let matched = enter.is_some_and(|enter| enter.merges);
+        let closing = Closing::new(1, entries, matched, self.seen);
+        let (rows, bytes) =
+            bulk.parts.iter().fold((0, 0), |(rows, bytes), part| (rows + part.rows, bytes + part.bytes));
+        let load = self.load_of(Load { rows, bytes, matched, remote: false });
+        let database = Arc::clone(&self.database);
         self.transact(Some(&bulk.connection), &closing, bulk.creates, |connection| {
-            enter.map_or(Ok(()), |enter| (enter.run)(connection)).map_err(Failure::whole)
+            let Some(enter) = enter else { return Ok(()) };
+            let mut timed = database.appends.begin(connection, load);
+            timed.to_table(&bulk.table, || (enter.run)(connection)).map_err(Failure::whole)
         })
     }
 
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
         self.home.ledger.look_up(&self.connection, key)
+    }
+
+    fn is_slow(&self, unit: &Unit) -> bool {
+        self.database.appends.is_slow(&unit.target.table)
     }
 
     fn load(&mut self) -> Result<Ledger> {

@@ -15,6 +15,7 @@ use super::{
     Options, Result,
     activity::Activity,
     answers::first_text,
+    appends::Appends,
     disk::DiskRoom,
     ffi::{BatchView, Connection, ScanRegistry},
     jobs::JobStatuses,
@@ -38,6 +39,8 @@ pub(crate) struct Database {
     pub(crate) catalog: String,
     /// The room on its disk.
     pub(crate) disk: DiskRoom,
+    /// The limit of what appends.
+    pub(crate) appends: Appends,
     /// The write transactions that are open beside the writer's.
     pub(crate) writes: Arc<OpenWrites>,
     /// What is known of keyed units,
@@ -76,6 +79,7 @@ impl Database {
             scans,
             catalog: instance.catalog.clone(),
             disk: DiskRoom::new(options.path.as_deref(), options.disk_reserve_bytes),
+            appends: Appends::new(options.ingest_timeout)?,
             writes: Arc::new(OpenWrites::new(options.wait)),
             ledger,
             ledgers,

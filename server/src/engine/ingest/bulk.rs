@@ -188,6 +188,7 @@ impl Inserter {
     fn insert_all(&self, connection: &Pooled, steps: &mut mpsc::Receiver<Step>) -> Result<()> {
         connection.execute("BEGIN TRANSACTION")?;
         let sink = Sink::open(connection, &self.database.scans, &self.target)?;
+        let sink = sink.within(&self.database.appends, &self.target.table);
         append_pieces(sink, &self.fit, &self.database.disk, steps)
     }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::engine::{
     Engine, Result,
+    appends::{Appends, Load},
     catalog::FullName,
     database::{Database, Pooled},
     open_writes::Kind,
@@ -81,7 +82,9 @@ impl Engine {
         let creates = admission.create.is_some();
         let (rows, bytes) = (staged.rows, staged.bytes);
         // What is held goes along, so that it outlasts the work even if nobody waits for it any more.
-        let entering = self.blocking(move || Ok((staged.enter(&admission)?, admission.held)));
+        let database = Arc::clone(&self.shared.database);
+        let entering =
+            self.blocking(move || Ok((staged.enter(&database.appends, &admission)?, admission.held)));
         let (connection, held) = entering.await?;
         Ok(Uploaded { connection, enter: None, rows, bytes, creates, held })
     }
@@ -130,9 +133,11 @@ impl Staged {
     }
 
     /// Returns the connection whose COMMIT is all that is missing.
-    fn enter(self, admission: &Admission) -> Result<Pooled> {
+    fn enter(self, appends: &Appends, admission: &Admission) -> Result<Pooled> {
         self.connection.execute("BEGIN TRANSACTION")?;
-        self.stage.enter(&self.connection, &admission.entering())?;
+        let load = Load { rows: self.rows, bytes: self.bytes, matched: true, remote: false };
+        let enter = || self.stage.enter(&self.connection, &admission.entering());
+        appends.begin(&self.connection, load).to_table(&admission.name.to_string(), enter)?;
         Ok(self.connection)
     }
 }

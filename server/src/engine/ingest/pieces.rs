@@ -32,7 +32,7 @@ pub(super) fn append_pieces(
                 drop((batches, piece.reserved));
             }
             Some(Step::MakeRoom) => {}
-            Some(Step::Finish) => return Ok(sink.finish()?),
+            Some(Step::Finish) => return sink.finish(),
             None => return Err(Error::Disconnected),
         }
     }

@@ -235,7 +235,7 @@ impl Stage {
             casts: types.into_iter().any(|(field, sql_type)| !imports_as(field, sql_type)),
         };
         let mut coalescer = Coalescer::new(schema);
-        let mut sink = Sink::open(&into, &database.scans, &target)?;
+        let mut sink = Sink::open(&into, &database.scans, &target)?.within(&database.appends, &target.table);
         while let Some(batch) = rows.next()? {
             if let Some(batch) = coalescer.push(batch)? {
                 sink.take(&batch)?;

@@ -128,7 +128,7 @@ impl Actor {
                     Err(doubt) => self.recover(doubt, commands)?,
                 }
             }
-            if let Some(command) = self.queue.next(|loader| self.pipeline.committer.is_apart(loader)) {
+            if let Some(command) = self.queue.next(|unit| self.pipeline.committer.stands_apart(unit)) {
                 return Some(command);
             }
             self.queued = false;

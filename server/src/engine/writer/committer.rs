@@ -1,6 +1,9 @@
 //! Commits groups and answers for them: finds out who is to blame for a failure, and keeps the ledger.
 
-use std::time::{Instant, SystemTime};
+use std::{
+    collections::HashSet,
+    time::{Instant, SystemTime},
+};
 
 use super::{
     Unit,
@@ -12,7 +15,7 @@ use super::{
 use crate::engine::{
     Error, Result,
     clock::micros,
-    ingest::Ack,
+    ingest::{Ack, Whose},
     ledger::{Ahead, Committed, Draft, Entry, Keyed, Placed, SharedLedger, compare, compare_older},
 };
 
@@ -49,9 +52,14 @@ impl<S: Storage> Committer<S> {
         Self { storage, ledger, commits, apart: Apart::default() }
     }
 
-    /// A unit that creates its table, or whose loader just failed, shares its transaction with nobody.
+    /// A unit that creates its table, or that is apart, shares its transaction with nobody.
     pub(crate) fn runs_alone(&self, unit: &Unit) -> bool {
-        unit.create.is_some() || self.is_apart(unit.loader)
+        unit.create.is_some() || self.stands_apart(unit)
+    }
+
+    /// Whether a unit's loader has just failed, or its table just was slow.
+    pub(crate) fn stands_apart(&self, unit: &Unit) -> bool {
+        self.is_apart(unit.loader) || self.storage.is_slow(unit)
     }
 
     /// Whether a loader has just failed.
@@ -69,6 +77,8 @@ impl<S: Storage> Committer<S> {
             groups.drain(..).flatten().for_each(|unit| self.refuse(unit, &error));
         }
         while let Some(group) = groups.pop() {
+            let (group, behind) = self.without_slow(group);
+            groups.extend(behind);
             let mut sorted = self.sort(group, &mut Ahead::default(), self.commits + 1);
             self.settle_sorted(&mut sorted);
             let Sorted { here, entries, later, .. } = sorted;
@@ -95,10 +105,30 @@ impl<S: Storage> Committer<S> {
                 Err(failure) if here.len() == 1 || !may_be_of_one(&failure.error) => {
                     here.into_iter().for_each(|unit| self.refuse(unit, &failure.error));
                 }
+                // Tables have been found slow just now, which tells their units from the others.
+                Err(_) if here.iter().any(|unit| self.storage.is_slow(unit)) => groups.push(here),
                 Err(failure) => groups.extend(divided(here, failure.unit)),
             }
         }
         Ok(())
+    }
+
+    /// Takes units of slow tables out of a group, and what must not overtake them. They come behind it one by one, the last
+    /// one first.
+    fn without_slow(&self, group: Vec<Unit>) -> (Vec<Unit>, Vec<Vec<Unit>>) {
+        if group.len() < 2 || !group.iter().any(|unit| self.storage.is_slow(unit)) {
+            return (group, Vec::new());
+        }
+        let mut whose_wait = HashSet::new();
+        let (behind, others): (Vec<_>, Vec<_>) = group.into_iter().partition(|unit| {
+            let whose = || Whose::of(unit.loader, unit.keyed.as_ref().map(|keyed| &keyed.key.loader));
+            let waits = self.storage.is_slow(unit) || whose().any(|whose| whose_wait.contains(&whose));
+            if waits {
+                whose_wait.extend(whose());
+            }
+            waits
+        });
+        (others, behind.into_iter().rev().map(|unit| vec![unit]).collect())
     }
 
     /// Tells apart what is to be written with the commit of this number and what the ledger has an answer for.
@@ -245,4 +275,83 @@ fn divided(mut group: Vec<Unit>, culprit: Option<usize>) -> Vec<Vec<Unit>> {
 /// Microseconds since 1970.
 pub(super) fn now() -> i64 {
     micros(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::engine::{
+        IngestKey,
+        ledger::Ledger,
+        writer::{BulkCommit, model_tests::unit},
+    };
+
+    /// A storage that has its times over at units for the table `slow`, which it knows from the first of them on. A unit is
+    /// known by its bytes.
+    #[derive(Default)]
+    struct Slow {
+        is_known: bool,
+        late: usize,
+        committed: Vec<Vec<usize>>,
+    }
+
+    fn is_for_slow(unit: &Unit) -> bool {
+        unit.target.table.table == "slow"
+    }
+
+    impl Storage for Slow {
+        fn commit(&mut self, units: &[Unit], _: &[Entry]) -> Result<(), Failure> {
+            if units.iter().any(is_for_slow) {
+                self.is_known = true;
+                self.late += 1;
+                return Err(Failure::whole(Error::IngestTimeout {
+                    table: "slow".into(),
+                    limit: Default::default(),
+                }));
+            }
+            self.committed.push(units.iter().map(|unit| unit.bytes).collect());
+            Ok(())
+        }
+
+        fn commit_bulk(&mut self, _: &BulkCommit, _: &[Entry]) -> Result<(), Failure> {
+            unreachable!("there is none")
+        }
+
+        fn is_slow(&self, unit: &Unit) -> bool {
+            self.is_known && is_for_slow(unit)
+        }
+
+        fn look_up(&mut self, _: &IngestKey) -> Result<Option<Committed>> {
+            Ok(None)
+        }
+
+        fn load(&mut self) -> Result<Ledger> {
+            Ok(Ledger::default())
+        }
+    }
+
+    #[test]
+    fn others_do_not_wait_for_units_of_a_slow_table_and_what_is_of_their_loaders_does() {
+        let mut committer = Committer::new(Slow::default(), SharedLedger::default());
+        let send = |number: usize, loader: u64, table: &str| {
+            let mut unit = unit(number, 1, loader, None, oneshot::channel().0);
+            unit.target.table.table = table.to_owned();
+            unit
+        };
+        let group = vec![
+            send(1, 1, "a"),
+            send(2, 2, "slow"),
+            send(3, 2, "a"),
+            send(4, 3, "slow"),
+            send(5, 4, "b"),
+            send(6, 2, "b"),
+        ];
+        assert!(committer.commit_all(vec![group]).is_ok());
+        let Slow { late, committed, .. } = &committer.storage;
+        // The whole group, and each of the two alone.
+        assert_eq!((*late, committed), (3, &vec![vec![1, 5], vec![3], vec![6]]));
+        assert!([2, 3].into_iter().all(|loader| committer.is_apart(loader)));
+    }
 }

@@ -40,14 +40,14 @@ impl Storage for DuckStorage {
         let _writing = clock.writing();
         if entries.is_empty() && is_one_statement(units) {
             return own
-                .insert(&database.scans, clock, units)
+                .insert(database, clock, units)
                 .map_err(|failure| Failure { error: statement_error(failure.error), ..failure });
         }
         if !entries.is_empty() {
             ledger.ensure(&own.connection).map_err(Failure::whole)?;
         }
         own.begin().map_err(Failure::whole)?;
-        own.insert(&database.scans, clock, units)
+        own.insert(database, clock, units)
             .and_then(|()| own.note(&database.scans, ledger, entries))
             .inspect_err(|_| own.roll_back())?;
         own.commit()?;
@@ -77,6 +77,10 @@ impl Storage for DuckStorage {
         self.ledger.look_up(&self.own.connection, key)
     }
 
+    fn is_slow(&self, unit: &Unit) -> bool {
+        self.database.appends.is_slow(&unit.target.table)
+    }
+
     fn load(&mut self) -> Result<Ledger> {
         self.ledger.look_again(&self.own.connection)?;
         self.ledger.load(&self.own.connection)
@@ -104,7 +108,7 @@ impl Overlapping for DuckStorage {
         let Self { database, ledger, clock, .. } = self;
         database.disk.check(bytes_on_disk(units)).map_err(Failure::whole)?;
         transaction.with(|lane| {
-            lane.insert(&database.scans, clock, units)?;
+            lane.insert(database, clock, units)?;
             lane.note(&database.scans, ledger, entries)
         })
     }

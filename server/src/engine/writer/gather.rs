@@ -9,7 +9,7 @@ pub(crate) fn gather<S: Storage>(group: &mut Vec<Unit>, committer: &Committer<S>
     }
     let mut size = Size::of(&*group);
     while !size.is_complete()
-        && let Some(unit) = queue.next_to_join(|loader| committer.is_apart(loader))
+        && let Some(unit) = queue.next_to_join(|unit| committer.stands_apart(unit))
     {
         size.add(unit.rows, unit.bytes);
         group.push(unit);

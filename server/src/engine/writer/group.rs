@@ -18,6 +18,12 @@ const ROWS: usize = 65_536;
 /// or this many bytes.
 const BYTES: usize = 32 << 20;
 
+/// How many groups so many rows are at the least, from one on.
+pub(crate) fn groups_of(rows: usize, bytes: usize) -> u32 {
+    let groups = rows.div_ceil(ROWS).max(bytes.div_ceil(BYTES)).max(1);
+    u32::try_from(groups).unwrap_or(u32::MAX)
+}
+
 /// How much units are.
 #[derive(Default)]
 pub(crate) struct Size {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::engine::{
     Result,
+    appends::Load,
     clock::CommitClock,
     database::{Database, Pooled},
     ffi::{DuckError, ScanRegistry},
@@ -49,7 +50,7 @@ impl Lane {
     /// each statement anew with every run, so that they are forgotten.
     pub(super) fn insert(
         &mut self,
-        scans: &Arc<ScanRegistry>,
+        database: &Database,
         clock: &CommitClock,
         units: &[Unit],
     ) -> Result<(), Failure> {
@@ -58,7 +59,8 @@ impl Lane {
             self.inserts = Inserts::default();
             self.planned_at = now;
         }
-        insert_units(&self.connection, scans, &mut self.inserts, units)
+        let mut timed = database.appends.begin(&self.connection, Load::of_group(units));
+        insert_units(&self.connection, &database.scans, &mut self.inserts, &mut timed, units)
     }
 
     /// Adds entries to the ledger, where there are any.

@@ -35,7 +35,7 @@ pub(crate) use command::{BulkCommit, Command, Enter, Held, Part, Unit};
 pub(crate) use committer::Committer;
 pub(crate) use doubt::Doubt;
 pub(crate) use gather::gather;
-pub(crate) use group::Size;
+pub(crate) use group::{Size, groups_of};
 pub(crate) use handle::WriterHandle;
 pub(crate) use outage::{refuse_all, sit_out};
 pub(crate) use queue::Queue;

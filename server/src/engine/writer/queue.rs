@@ -1,8 +1,8 @@
 //! What has come and waits for the writer, and what is taken next.
 //!
-//! A unit of a loader that is apart commits alone, so that in the line it would cut the group it stands in, and many
+//! A unit that is apart, because of its loader or its table, commits alone, so that in the line it would cut the group it stands in, and many
 //! of them would hold up all others. So they wait aside, and one of them is taken for each group of the others. What
-//! comes of their loader meanwhile waits behind them, whatever it is: so its order is kept. Once their loader is no longer
+//! comes of their loader meanwhile waits behind them, whatever it is: so its order is kept. Once they are no longer
 //! apart, they go back to the line.
 
 use std::{collections::VecDeque, sync::mpsc};
@@ -44,7 +44,7 @@ impl Queue {
     }
 
     /// The next command. A stop waits until nothing is aside.
-    pub(crate) fn next(&mut self, is_apart: impl Fn(u64) -> bool) -> Option<Command> {
+    pub(crate) fn next(&mut self, is_apart: impl Fn(&Unit) -> bool) -> Option<Command> {
         let is_apart = |command: &Command| stands_aside(command, &is_apart);
         while let Some(lane) = self.aside.take_lane_if(|first| !is_apart(first)) {
             lane.into_iter().rev().for_each(|command| self.line.push_front(command));
@@ -62,7 +62,7 @@ impl Queue {
     }
 
     /// The next command of the line, where it is a unit that may be committed together with others.
-    pub(crate) fn next_to_join(&mut self, is_apart: impl Fn(u64) -> bool) -> Option<Unit> {
+    pub(crate) fn next_to_join(&mut self, is_apart: impl Fn(&Unit) -> bool) -> Option<Unit> {
         self.set_aside(|command| stands_aside(command, &is_apart));
         match self.line.pop_front()? {
             Command::Unit(unit) if unit.create.is_none() => Some(*unit),
@@ -95,6 +95,6 @@ impl Queue {
 }
 
 /// Whether a command is to wait aside: a unit that makes its table keeps its place, because it has the turn.
-fn stands_aside(command: &Command, is_apart: impl Fn(u64) -> bool) -> bool {
-    matches!(command, Command::Unit(unit) if unit.create.is_none() && is_apart(unit.loader))
+fn stands_aside(command: &Command, is_apart: impl Fn(&Unit) -> bool) -> bool {
+    matches!(command, Command::Unit(unit) if unit.create.is_none() && is_apart(unit))
 }

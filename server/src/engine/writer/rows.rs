@@ -7,6 +7,8 @@ use arrow_schema::SchemaRef;
 
 use super::{Unit, storage::Failure};
 use crate::engine::{
+    Result,
+    appends::Timed,
     ffi::{Connection, DuckError, ScanRegistry},
     import::caught,
     insert::{INSERT_ROWS, Inserts, Target},
@@ -26,6 +28,7 @@ pub(crate) fn insert_units(
     connection: &Connection,
     scans: &Arc<ScanRegistry>,
     inserts: &mut Inserts,
+    timed: &mut Timed<'_>,
     units: &[Unit],
 ) -> Result<(), Failure> {
     let blame = |unit: usize| move |error: DuckError| Failure { error: error.into(), unit: Some(unit) };
@@ -36,12 +39,11 @@ pub(crate) fn insert_units(
     }
     for Kind { target, schema, batches, unit } in kinds(units) {
         // Nothing of the transaction depends on a plan yet. A panic later on, when rows may have gone in, ends the writer.
-        caught(|| inserts.plan(connection, scans, (target, schema)))
-            .and_then(|planned| Ok(planned?))
-            .map_err(|error| Failure { error, unit })?;
-        inserts
-            .insert(connection, scans, (target, schema), batches.into_iter())
-            .map_err(|error| Failure { error: error.into(), unit })?;
+        let insert = || -> Result<()> {
+            caught(|| inserts.plan(connection, scans, (target, schema)))??;
+            Ok(inserts.insert(connection, scans, (target, schema), batches.into_iter())?)
+        };
+        timed.to_table(&target.table.to_string(), insert).map_err(|error| Failure { error, unit })?;
     }
     Ok(())
 }

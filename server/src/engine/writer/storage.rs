@@ -23,6 +23,11 @@ pub(crate) trait Storage {
     /// The ledger as it is on disk.
     fn load(&mut self) -> Result<Ledger>;
 
+    /// Whether it has taken too long of late to add rows to a unit's table. Then it is committed alone, after others.
+    fn is_slow(&self, _unit: &Unit) -> bool {
+        false
+    }
+
     /// Whether other servers write to it as well, so that the ledger in memory may be behind.
     fn is_shared(&self) -> bool {
         false
@@ -93,6 +98,7 @@ impl Failure {
 pub(crate) fn may_be_of_one(error: &Error) -> bool {
     match error {
         Error::SchemaMismatch(_) | Error::BadArrow(_) | Error::Internal(_) => true,
+        Error::IngestTimeout { .. } | Error::TableSlow { .. } => true,
         Error::Duck { class, .. } => {
             !matches!(class, Class::Fatal | Class::Down | Class::DiskFull | Class::Interrupted)
         }

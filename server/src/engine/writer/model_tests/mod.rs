@@ -210,7 +210,7 @@ impl<Y: Second> World<Y> {
         let coming = self.coming.drain(..units.min(self.coming.len()));
         coming.for_each(|command| self.queue.push(command));
         let committer = &self.pipeline.committer;
-        let served = match self.queue.next(|loader| committer.is_apart(loader)) {
+        let served = match self.queue.next(|unit| committer.stands_apart(unit)) {
             Some(Command::Unit(first)) => {
                 let mut group = vec![*first];
                 gather(&mut group, committer, &mut self.queue);
