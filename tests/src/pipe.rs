@@ -7,6 +7,8 @@ use std::{
     process::Command,
 };
 
+use tokio::task::JoinHandle;
+
 use super::until;
 
 /// `O_NONBLOCK` of Linux: opening fails where nobody reads, instead of waiting.
@@ -44,12 +46,30 @@ impl Pipe {
     pub async fn read_by_somebody(&self) -> fs::File {
         let mut silent = None;
         until("somebody reads the pipe", async || {
-            silent = silent
-                .take()
-                .or_else(|| fs::OpenOptions::new().write(true).custom_flags(NON_BLOCKING).open(&self.0).ok());
+            silent = silent.take().or_else(|| self.opened());
             silent.is_some()
         })
         .await;
         silent.expect("it was just seen")
+    }
+
+    /// Lets go of whoever reads, and waits until its task has ended. A plan that has become stale meanwhile is made anew,
+    /// and its statement then opens the pipe once more.
+    ///
+    /// # Panics
+    /// When it does not end in time, or has panicked.
+    pub async fn let_go<T>(&self, silent: fs::File, reading: JoinHandle<T>) -> T {
+        drop(silent);
+        until("whoever reads the pipe ends", async || {
+            drop(self.opened());
+            reading.is_finished()
+        })
+        .await;
+        reading.await.expect("a task that does not panic")
+    }
+
+    /// The end to write to; `None` where nobody reads.
+    fn opened(&self) -> Option<fs::File> {
+        fs::OpenOptions::new().write(true).custom_flags(NON_BLOCKING).open(&self.0).ok()
     }
 }

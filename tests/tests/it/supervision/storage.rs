@@ -34,11 +34,12 @@ async fn hear(statuses: &mut Streaming<HealthCheckResponse>, status: ServingStat
 }
 
 /// A query that notices no interrupt, because it waits for the system: for whoever writes to a pipe.
-async fn hang(server: &Process, file: &DatabaseFile) -> (JoinHandle<Result<(), Error>>, fs::File) {
+async fn hang(server: &Process, file: &DatabaseFile) -> (Pipe, JoinHandle<Result<(), Error>>, fs::File) {
     let pipe = Pipe::within(file.path().parent().unwrap());
     let (client, read) = (server.client().await, pipe.read_sql());
     let hung = tokio::spawn(async move { read_all(&client, &read).await });
-    (hung, pipe.read_by_somebody().await)
+    let silent = pipe.read_by_somebody().await;
+    (pipe, hung, silent)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +53,7 @@ async fn after_a_fatal_error_the_database_is_opened_again() {
     let mut health = watch(&server).await;
     hear(&mut health, ServingStatus::Serving).await;
 
-    let (held_up, pipe) = hang(&server, &file).await;
+    let (pipe, held_up, silent) = hang(&server, &file).await;
     let failing = FailingSyncs::begin(&server).await;
     let put_in_doubt = {
         let client = client.clone();
@@ -61,8 +62,7 @@ async fn after_a_fatal_error_the_database_is_opened_again() {
     hear(&mut health, ServingStatus::NotServing).await;
     failing.end().await;
     refused(client.execute("FROM t").await, Code::Unavailable, "ENGINE_DOWN");
-    drop(pipe);
-    soon("the read fails", held_up).await.unwrap().unwrap_err();
+    pipe.let_go(silent, held_up).await.unwrap_err();
     hear(&mut health, ServingStatus::Serving).await;
     let told = soon("the put is answered", put_in_doubt).await.unwrap();
     refused(told, Code::Unknown, "COMMIT_UNKNOWN");
@@ -84,7 +84,7 @@ async fn an_instance_that_cannot_be_got_rid_of_ends_the_process_with_70() {
     let server = Process::start(SERVER, file.path(), &[]).await;
     let client = server.client().await;
     put(&client, "t", unit(1, 20_000)).await.unwrap();
-    let (hung, _pipe) = hang(&server, &file).await;
+    let (_pipe, hung, _silent) = hang(&server, &file).await;
 
     let failing = FailingSyncs::begin(&server).await;
     let in_doubt = tokio::spawn(async move { put(&client, "t", unit(2, 1)).await });
