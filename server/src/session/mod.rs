@@ -16,8 +16,8 @@ mod prepared;
 mod principal;
 mod results;
 mod sessions;
-mod tokens;
 mod stored;
+mod tokens;
 mod users;
 mod weight;
 

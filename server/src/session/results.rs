@@ -158,13 +158,15 @@ impl Results {
     /// # Errors
     /// [`SessionError::ResultsFull`] where there is none.
     pub(crate) fn admit(&self, session: &Session) -> Result<Reserved, SessionError> {
-        let owner = Owner::of(session);
-        self.book.lock().make_room(&self.limits, &owner)?;
-        self.reserve(session)
+        self.reserve(session, |book| book.make_room(&self.limits, &Owner::of(session)))
     }
 
-    /// One for a statement that has run without.
-    fn reserve(&self, session: &Session) -> Result<Reserved, SessionError> {
+    /// A place, once there is room for it. What others ask for comes before or after both.
+    fn reserve(
+        &self,
+        session: &Session,
+        make_room: impl FnOnce(&mut Book) -> Result<(), SessionError>,
+    ) -> Result<Reserved, SessionError> {
         let entry = Entry {
             owner: Owner::of(session),
             principal: session.principal().clone(),
@@ -173,18 +175,20 @@ impl Results {
             fetched: false,
         };
         let handle = new_handle()?;
-        self.book.lock().by_handle.insert(handle.clone(), entry);
+        let mut book = self.book.lock();
+        make_room(&mut book)?;
+        book.by_handle.insert(handle.clone(), entry);
         Ok(Reserved { handle, book: Arc::clone(&self.book) })
     }
 
-    /// Keeps the rows of a statement that has run, and returns their handle.
+    /// Keeps the rows of a statement that has run, and returns their handle. Without a place they are kept all the same.
     pub(crate) async fn keep(
         &self,
         reserved: Option<Reserved>,
         session: &Session,
         rows: BatchStream,
     ) -> Result<Vec<u8>, SessionError> {
-        let reserved = reserved.map_or_else(|| self.reserve(session), Ok)?;
+        let reserved = reserved.map_or_else(|| self.reserve(session, |_| Ok(())), Ok)?;
         let schema = rows.schema();
         let batches: Vec<_> = rows.try_collect().await?;
         let bytes = blocking(move || encode(&schema, &batches)).await?;
