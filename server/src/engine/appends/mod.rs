@@ -126,7 +126,7 @@ impl Timed<'_> {
     ///
     /// # Errors
     /// [`Error::IngestTimeout`], of the table that is to blame; [`Error::TableSlow`]; [`Error::Stopping`]; those of `work`.
-    pub(crate) fn to_table<T, E: Into<Error>>(
+    pub(crate) fn append_to<T, E: Into<Error>>(
         &mut self,
         table: &str,
         work: impl FnOnce() -> Result<T, E>,

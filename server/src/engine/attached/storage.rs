@@ -122,7 +122,7 @@ impl Storage for AttachedStorage {
         self.transact(Some(&bulk.connection), &closing, bulk.creates, |connection| {
             let Some(enter) = enter else { return Ok(()) };
             let mut timed = database.appends.begin(connection, load);
-            timed.to_table(&bulk.table, || (enter.run)(connection)).map_err(Failure::whole)
+            timed.append_to(&bulk.table, || (enter.run)(connection)).map_err(Failure::whole)
         })
     }
 

@@ -137,7 +137,7 @@ impl Staged {
         self.connection.execute("BEGIN TRANSACTION")?;
         let load = Load { rows: self.rows, bytes: self.bytes, matched: true, remote: false };
         let enter = || self.stage.enter(&self.connection, &admission.entering());
-        appends.begin(&self.connection, load).to_table(&admission.name.to_string(), enter)?;
+        appends.begin(&self.connection, load).append_to(&admission.name.to_string(), enter)?;
         Ok(self.connection)
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn insert_units(
             caught(|| inserts.plan(connection, scans, (target, schema)))??;
             Ok(inserts.insert(connection, scans, (target, schema), batches.into_iter())?)
         };
-        timed.to_table(&target.table.to_string(), insert).map_err(|error| Failure { error, unit })?;
+        timed.append_to(&target.table.to_string(), insert).map_err(|error| Failure { error, unit })?;
     }
     Ok(())
 }
