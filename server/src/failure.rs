@@ -265,8 +265,8 @@ impl From<SessionError> for Failure {
             SessionError::TooManyTransactions(_) => (Kind::Exhausted, "TOO_MANY_TRANSACTIONS"),
             SessionError::TooManyPolls(_) => (Kind::Exhausted, "TOO_MANY_POLLS"),
             SessionError::ParametersFull(_) => (Kind::Exhausted, "PARAMETERS_FULL"),
-            SessionError::TooManySessions(_) => (Kind::Exhausted, "TOO_MANY_SESSIONS"),
             SessionError::ResultsFull => (Kind::Exhausted, "RESULTS_FULL"),
+            SessionError::TooManySessions(_) => (Kind::Exhausted, "TOO_MANY_SESSIONS"),
         };
         Self::new(kind, slug, &text)
     }
