@@ -222,7 +222,10 @@ async fn start_over(sql: &str, toml: &str) -> String {
     let mut config = config(path.to_str().unwrap(), "");
     config.engine.init_sql = Some(Script { name: "init.sql".into(), sql: sql.into() });
     Server::start(config).await.unwrap().run(async {}).await.unwrap();
-    start(path.to_str().unwrap(), toml).await.err().expect("a clash").to_string()
+    match start(path.to_str().unwrap(), toml).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("it starts"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ pub struct IngestRequest {
     pub if_exists: IfExists,
     /// Whose upload it is, as any number that stays the same for one client.
     pub loader: u64,
-    /// A table that only its session sees; see [`Engine::ingest_in`].
+    /// A table that only its session sees; see [`Engine::ingest_in`](crate::engine::Engine::ingest_in).
     pub temporary: bool,
     /// What an unqualified table name means; `None` is the default.
     pub names: Option<Names>,

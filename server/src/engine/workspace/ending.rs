@@ -97,7 +97,7 @@ impl Engine {
     /// one that is never at rest would keep all others from writing for ever.
     pub(super) async fn take_back_turn(&self, workspace: &Arc<Workspace>, limit: Duration) {
         let turn = workspace.standing.lock().turn;
-        if !turn.is_some_and(|since| since.elapsed() >= limit) || !self.shared.turn.is_wanted() {
+        if turn.is_none_or(|since| since.elapsed() < limit) || !self.shared.turn.is_wanted() {
             return;
         }
         let reason = format!(
