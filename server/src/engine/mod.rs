@@ -56,6 +56,7 @@ mod schema_names;
 mod spool;
 mod statement;
 mod supervisor;
+mod torn_metadata;
 mod transaction_statements;
 mod turn;
 mod types;
