@@ -193,7 +193,9 @@ fn names_for_attached(text: &str, statement: &[Token]) -> Result<Vec<String>, Re
             Refusal::NotAllowed("the path gives the database its name; say ATTACH ... AS and the name".into())
         })?;
         let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
-        names.extend(last.split(['.', ':', '?', '=', ' ']).map(str::to_lowercase));
+        // What stands before the first point.
+        let stems = last.split([':', '?', '=', ' ']).filter_map(|part| part.split('.').next());
+        names.extend(stems.map(str::to_lowercase));
     }
     Ok(names)
 }
