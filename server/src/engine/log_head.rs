@@ -17,10 +17,22 @@ const HEAD: [u8; 5] = [0x64, 0x00, 0x62, 0x65, 0x00];
 
 /// The log of a database.
 pub(super) fn log_of(database: &Path) -> PathBuf {
-    let mut log = database.to_owned().into_os_string();
-    log.push(".wal");
-    log.into()
+    beside(database, LOGS[0])
 }
+
+/// Where its logs are, also those that are there during a checkpoint and after one that was cut off.
+pub(super) fn logs_of(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
+    LOGS.iter().map(|ending| beside(database, ending))
+}
+
+fn beside(database: &Path, ending: &str) -> PathBuf {
+    let mut name = database.to_owned().into_os_string();
+    name.push(ending);
+    name.into()
+}
+
+/// How DuckDB names the logs of a database: these behind the name of its file.
+pub(super) const LOGS: [&str; 3] = [".wal", ".wal.checkpoint", ".wal.recovery"];
 
 /// How a log begins.
 enum Head {

@@ -14,12 +14,12 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Write},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-use super::log_head::log_of;
+use super::log_head::logs_of;
 
 /// Where the blocks begin, behind three headers of 4,096 bytes.
 const FIRST_BLOCK: u64 = 3 * HEADER_BYTES;
@@ -59,15 +59,7 @@ pub(super) fn mend(path: &Path) -> io::Result<()> {
 
 /// A process that ends well leaves none.
 fn is_log_left(path: &Path) -> bool {
-    let log = log_of(path);
-    let beside = |ending: &str| {
-        let mut name = log.clone().into_os_string();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    ["", ".checkpoint", ".recovery"]
-        .iter()
-        .any(|ending| beside(ending).metadata().is_ok_and(|log| log.len() > 0))
+    logs_of(path).any(|log| log.metadata().is_ok_and(|log| log.len() > 0))
 }
 
 /// What the newest header says.
@@ -220,8 +212,10 @@ fn invalid(what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
-    use crate::engine::{answers::count, ffi::Database};
+    use crate::engine::{answers::count, ffi::Database, log_head::log_of};
 
     const TABLES: usize = 40;
     const ROWS: &str = "SELECT sum(rows)::BIGINT FROM (SELECT count(hash(COLUMNS(*))) AS rows FROM (FROM t0 UNION ALL FROM t1 UNION ALL FROM t39))";

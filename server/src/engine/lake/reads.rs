@@ -11,6 +11,7 @@ use crate::{
     engine::{
         BadDirectory,
         export::{Directory, real_file},
+        log_head::LOGS,
     },
     sql::literal,
 };
@@ -99,7 +100,8 @@ impl Places {
     fn add_catalog(&mut self, catalog: &AttachedCatalog, connection: &Connection) -> Result<()> {
         if catalog.is_file() {
             let file = catalog.location.strip_prefix("sqlite:").unwrap_or(&catalog.location);
-            BESIDE_A_DATABASE.iter().for_each(|name| self.add_file(&format!("{file}{name}")));
+            self.add_file(file);
+            LOGS.iter().for_each(|ending| self.add_file(&format!("{file}{ending}")));
         }
         match catalog.data_path(connection)? {
             Some(path) => self.add_data(catalog, &path),
@@ -129,9 +131,6 @@ impl Places {
         self.files.push(real(path));
     }
 }
-
-/// The names of the files that DuckDB opens for a database, behind that of its own.
-const BESIDE_A_DATABASE: [&str; 4] = ["", ".wal", ".wal.checkpoint", ".wal.recovery"];
 
 /// Whether a folder is that of all others, of this machine or of a kind of storage.
 fn is_everything(folder: &str) -> bool {

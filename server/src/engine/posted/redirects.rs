@@ -79,10 +79,11 @@ impl Redirects {
         connection: &Connection,
         sql: &'a str,
     ) -> Result<Cow<'a, str>> {
-        let Some(names) = self.names.as_ref().filter(|_| self.views.iter().any(|view| view.may_be_in(sql)))
-        else {
-            return Ok(sql.into());
-        };
+        let names = self.names.as_ref().filter(|_| {
+            let lower = sql.to_lowercase();
+            self.views.iter().any(|view| view.may_be_in(&lower))
+        });
+        let Some(names) = names else { return Ok(sql.into()) };
         let references = references(connection, sql)?.ok_or_else(|| {
             Error::Refused(
                 "the statement names a stored view that reads the table of the posted rows by its full name, in a way \
@@ -101,29 +102,25 @@ impl Redirects {
         mut views: Vec<ListedView>,
         connection: &Connection,
     ) -> Result<Vec<Stored>> {
+        // Those that mention one of the names, and may mean something else by it.
+        let mut near: Vec<Stored> = Vec::new();
         let mut affected: Vec<Stored> = Vec::new();
         loop {
-            let before = affected.len();
-            let mut others = Vec::new();
-            for view in views {
-                let is_near =
-                    std::iter::once(table).chain(&self.views).any(|place| place.may_be_in(&view.sql));
-                if !is_near {
-                    others.push(view);
-                    continue;
-                }
-                let stored = view.read(connection)?;
-                if stored.references.tables().any(|name| self.leads_astray(name, &stored.place, table)) {
-                    self.views.push(stored.place.clone());
-                    affected.push(stored);
-                } else {
-                    others.push(view);
-                }
+            let is_near = |view: &mut ListedView| {
+                std::iter::once(table).chain(&self.views).any(|place| place.may_be_in(&view.lower))
+            };
+            for view in views.extract_if(.., is_near) {
+                near.push(view.read(connection)?);
             }
-            views = others;
-            if affected.len() == before {
+            let astray = |view: &mut Stored| {
+                view.references.tables().any(|name| self.leads_astray(name, &view.place, table))
+            };
+            let found: Vec<_> = near.extract_if(.., astray).collect();
+            if found.is_empty() {
                 return Ok(affected);
             }
+            self.views.extend(found.iter().map(|view| view.place.clone()));
+            affected.extend(found);
         }
     }
 
@@ -202,9 +199,9 @@ impl Place {
         format!("{}.{}.{}", self.catalog, self.schema, self.name)
     }
 
-    /// Whether a text may name it.
-    fn may_be_in(&self, sql: &str) -> bool {
-        sql.to_lowercase().contains(&self.name.replace('"', "\"\""))
+    /// Whether a text in lower case may name it.
+    fn may_be_in(&self, lower: &str) -> bool {
+        lower.contains(&self.name.replace('"', "\"\""))
     }
 }
 
@@ -221,6 +218,8 @@ struct Lists {
 struct ListedView {
     place: Place,
     sql: String,
+    /// The same in lower case.
+    lower: String,
 }
 
 impl Lists {
@@ -247,7 +246,8 @@ impl Lists {
             let place = Place::of(catalogs.value(row), schemas.value(row), names.value(row));
             self.stored.insert(place.clone());
             if texts.is_valid(row) {
-                self.views.push(ListedView { place, sql: texts.value(row).to_owned() });
+                let sql = texts.value(row).to_owned();
+                self.views.push(ListedView { place, lower: sql.to_lowercase(), sql });
             }
         }
     }
