@@ -139,6 +139,8 @@ mod tests {
         let own = Place::Own(Arc::clone(&workspace));
         engine.run(&own, Statement::new("BEGIN")).await.unwrap();
         engine.run(&own, Statement::new("CREATE TABLE t (i INTEGER)")).await.unwrap();
+        // The answer comes a moment before the statement lets go of the connection.
+        drop(workspace.take(long).await.unwrap());
         let limits = |turn| IdleLimits { while_wanted: long, at_all: long, turn };
         engine.roll_back_if_idle(&workspace, limits(Duration::ZERO)).await;
         assert!(workspace.is_open(), "nobody waits");
