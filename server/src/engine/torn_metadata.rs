@@ -19,7 +19,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, fcntl_lock};
 
-use super::log_head::logs_of;
+use super::{Error, Result, log_head::logs_of};
 
 /// Where the blocks begin, behind three headers of 4,096 bytes.
 const FIRST_BLOCK: u64 = 3 * HEADER_BYTES;
@@ -31,14 +31,21 @@ const PIECES: u64 = 64;
 /// No piece follows.
 const NONE: u64 = u64::MAX;
 
-/// Mends the metadata of a database that no process has open.
+/// Mends the metadata of a database that is about to be opened, unless another process has it open.
 ///
 /// # Errors
-/// Those of the file system. What cannot be read as a database is left for DuckDB to tell of.
-pub(super) fn mend(path: &Path) -> io::Result<()> {
-    if !is_log_left(path) {
+/// [`Error::Setup`] for those of the file system. What cannot be read as a database is left for DuckDB to tell of.
+pub(super) fn mend(path: &Path) -> Result<()> {
+    if !path.exists() || !is_log_left(path) {
         return Ok(());
     }
+    mend_file(path).map_err(|error| Error::Setup {
+        what: "the database".into(),
+        reason: format!("its blocks of metadata cannot be looked through: {error}"),
+    })
+}
+
+fn mend_file(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     // The lock is that of DuckDB: another process may be writing such a block just now.
     if fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -215,7 +222,9 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::engine::{answers::count, ffi::Database, log_head::log_of};
+    use crate::engine::{
+        AttachedCatalog, CatalogKind, Maintenance, answers::count, ffi::Database, log_head::log_of,
+    };
 
     const TABLES: usize = 40;
     const ROWS: &str = "SELECT sum(rows)::BIGINT FROM (SELECT count(hash(COLUMNS(*))) AS rows FROM (FROM t0 UNION ALL FROM t1 UNION ALL FROM t39))";
@@ -304,6 +313,29 @@ mod tests {
         let kept = std::fs::read_dir(folder.path()).unwrap().filter_map(Result::ok);
         let kept = kept.filter(|entry| entry.file_name().to_string_lossy().starts_with("before.db.torn-"));
         assert!(kept.count() > 0);
+    }
+
+    #[test]
+    fn the_file_of_a_catalog_is_mended_unless_it_is_only_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (before, after) = around_a_checkpoint(folder.path());
+        tear(&before[0], &after);
+        let server = Database::open(None, &[]).unwrap();
+        let connection = server.connect().unwrap();
+        let catalog = AttachedCatalog {
+            name: "side".into(),
+            kind: CatalogKind::DuckDb,
+            location: before[0].to_str().unwrap().into(),
+            secret: None,
+            read_only: false,
+            required: true,
+            maintenance: Maintenance::default(),
+        };
+        let torn = std::fs::read(&before[0]).unwrap();
+        assert!(catalog.attach(&connection, true).is_err());
+        assert!(std::fs::read(&before[0]).unwrap() == torn);
+        catalog.attach(&connection, false).unwrap();
+        assert_eq!(count(&connection, "SELECT count(*) FROM side.t0").unwrap(), 1040);
     }
 
     #[test]

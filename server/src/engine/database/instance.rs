@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
     sync::{Arc, OnceLock},
 };
 
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use super::{INGEST_LISTING, JOBS_LISTING, pool::Idle, settings};
 use crate::{
     engine::{
-        CatalogKind, Error, Exports, Options, Result,
+        Error, Exports, Options, Result,
         activity::{self, Activity, SESSIONS_LISTING, STATEMENTS_LISTING},
         answers::first_text,
         database_file,
@@ -67,7 +66,9 @@ impl Instance {
         if let Some(path) = &options.path {
             database_file::check(path)?;
             log_head::check(path)?;
-            mend(path, options)?;
+            if !options.read_only {
+                torn_metadata::mend(path)?;
+            }
         }
         let settings = settings::at_start(options);
         let raw = match &options.path {
@@ -162,20 +163,6 @@ fn register(
     register_listing(connection, JOBS_LISTING, jobs::listing_schema(), rows)?;
     let rows = Arc::new(move || queries::listing(checked.get().map_or(&[], |queries| queries)));
     register_listing(connection, QUERIES_LISTING, queries::listing_schema(), rows)?;
-    Ok(())
-}
-
-/// Mends what a kill may have left in the database, and in the files that the configuration attaches, unless they are only
-/// read.
-fn mend(path: &Path, options: &Options) -> Result<()> {
-    let catalogs = options.lake.catalogs.iter().filter(|it| it.kind == CatalogKind::DuckDb && !it.read_only);
-    let files = std::iter::once(path).chain(catalogs.map(|it| Path::new(&it.location)));
-    for file in files.filter(|file| !options.read_only && file.exists()) {
-        torn_metadata::mend(file).map_err(|error| Error::Setup {
-            what: "the database".into(),
-            reason: format!("its blocks of metadata cannot be looked through: {error}"),
-        })?;
-    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use super::{
     unless_missed,
 };
 use crate::{
-    engine::{answers::first_text, database_file, jobs},
+    engine::{answers::first_text, database_file, jobs, torn_metadata},
     sql::{literal, quote},
 };
 
@@ -177,11 +177,11 @@ impl AttachedCatalog {
         remote.then_some(HTTPFS).into_iter().chain(first).chain(last)
     }
 
-    /// Attaches it.
+    /// Attaches it, once what a kill may have left of its file is mended.
     ///
     /// # Errors
     /// Whatever DuckDB says; [`Error::NameClash`] when the database has that name, or a schema of it.
-    pub(super) fn attach(&self, connection: &Connection, read_only: bool) -> Result<()> {
+    pub(in crate::engine) fn attach(&self, connection: &Connection, read_only: bool) -> Result<()> {
         check_free(connection, &self.name)?;
         if matches!(self.kind, CatalogKind::DuckLake { .. }) {
             connection.execute(&format!("SET GLOBAL ducklake_max_retry_count = {COMMIT_TRIES}"))?;
@@ -190,7 +190,11 @@ impl AttachedCatalog {
             connection.execute(NO_SECRET)?;
         }
         if let Some(file) = self.duckdb_file() {
-            database_file::check(Path::new(file))?;
+            let file = Path::new(file);
+            database_file::check(file)?;
+            if !(read_only || self.read_only) {
+                torn_metadata::mend(file)?;
+            }
         }
         connection.execute(&self.attach_sql(read_only))?;
         // SQLite's file is opened when it is asked first.
