@@ -18,14 +18,15 @@ const OF_SCHEMAS: [&str; 3] = ["main", "information_schema", "pg_catalog"];
 pub(crate) struct Kept {
     /// The database that is served, in lower case.
     own: String,
-    /// The catalogs that the configuration attaches, in lower case.
+    /// The catalogs in which sources and named queries live, and those that the configuration attaches, in lower case.
     catalogs: Vec<String>,
 }
 
 impl Kept {
-    /// These, however they are written.
-    pub(crate) fn new<'a>(own: &str, catalogs: impl IntoIterator<Item = &'a str>) -> Self {
-        Self { own: own.to_lowercase(), catalogs: catalogs.into_iter().map(str::to_lowercase).collect() }
+    /// The database that is served and the catalogs that are attached, however they are written.
+    pub(crate) fn new<'a>(own: &str, attached: impl IntoIterator<Item = &'a str>) -> Self {
+        let catalogs = OWN_CATALOGS.into_iter().chain(attached);
+        Self { own: own.to_lowercase(), catalogs: catalogs.map(str::to_lowercase).collect() }
     }
 
     /// Lets a text pass that leaves all of it as it is. The catalogs in which sources and named queries live are
@@ -51,7 +52,7 @@ impl Kept {
                 }
             }
             self.check_own(statement)?;
-            check_catalogs(statement, &self.catalogs)?;
+            self.check_catalogs(statement)?;
             if let Some(name) = made_schema(statement)
                 && exists(Existing::Catalog, name)?
             {
@@ -68,21 +69,30 @@ impl Kept {
         Ok(())
     }
 
+    /// Refuses to detach what is served, and to make a schema that is called so.
     fn check_own(&self, statement: &[Token]) -> Result<(), Refusal> {
         let own = &self.own;
-        if !taken_or_given(statement).contains(&own.as_str()) {
+        if !taken_or_made(statement).contains(&own.as_str()) {
             return Ok(());
         }
         if starts_with(statement, &["detach"]) {
             return Err(Refusal::NotAllowed(format!("{own} is the database that is served; it stays")));
         }
-        if starts_with(statement, &["create"]) {
-            return Err(Refusal::NotAllowed(format!(
-                "{own} is the database that is served, and a schema of that name would make it ambiguous for every client; choose \
-                 another name"
-            )));
+        Err(Refusal::NotAllowed(format!(
+            "{own} is the database that is served, and a schema of that name would make it ambiguous for every client; choose \
+             another name"
+        )))
+    }
+
+    /// The same for the catalogs.
+    fn check_catalogs(&self, statement: &[Token]) -> Result<(), Refusal> {
+        let named = taken_or_made(statement);
+        match named.iter().find(|word| self.catalogs.iter().any(|name| name == **word)) {
+            Some(name) => Err(Refusal::NotAllowed(format!(
+                "{name} is where the server keeps what its configuration declares; choose another name"
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Refuses a name that a database may not be attached by.
@@ -95,10 +105,7 @@ impl Kept {
                 "names that begin with {INTERNAL_PREFIX} are the server's own"
             )));
         }
-        let is_kept = self.own == name
-            || OWN_CATALOGS.contains(&name)
-            || self.catalogs.iter().any(|catalog| catalog == name);
-        if is_kept {
+        if self.own == name || self.catalogs.iter().any(|catalog| catalog == name) {
             return Err(Refusal::NotAllowed(format!(
                 "{name} is a database of the server, which stays; say ATTACH ... AS and choose another name"
             )));
@@ -143,19 +150,8 @@ fn in_place_of(existing: Existing, name: &str) -> Refusal {
     ))
 }
 
-/// Refuses to attach or detach what is kept under such a name, and to make a schema that is called so.
-pub(super) fn check_catalogs(statement: &[Token], kept: &[impl AsRef<str>]) -> Result<(), Refusal> {
-    let named = taken_or_given(statement);
-    match named.iter().find(|word| kept.iter().any(|name| name.as_ref() == **word)) {
-        Some(name) => Err(Refusal::NotAllowed(format!(
-            "{name} is where the server keeps what its configuration declares; choose another name"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The names among which those are that a statement takes away from, or gives to, a catalog or schema.
-fn taken_or_given(statement: &[Token]) -> Vec<&str> {
+/// The names among which those are that a DETACH takes away, or that of the schema that a statement makes.
+fn taken_or_made(statement: &[Token]) -> Vec<&str> {
     let words: Vec<_> = statement
         .iter()
         .filter_map(|token| match token {
@@ -165,7 +161,6 @@ fn taken_or_given(statement: &[Token]) -> Vec<&str> {
         .collect();
     match words.first() {
         Some(&"detach") => words[1..].to_vec(),
-        Some(&"attach") => given_to_attached(statement).into_iter().collect(),
         // A schema inside of a catalog has its own name last.
         Some(&"create") if words.iter().take(4).any(|word| *word == "schema") => {
             words[words.len() - 1..].to_vec()
@@ -203,7 +198,7 @@ fn names_for_attached(text: &str, statement: &[Token]) -> Result<Vec<String>, Re
 /// The name of the schema that a statement makes.
 fn made_schema(statement: &[Token]) -> Option<&str> {
     let is_create = starts_with(statement, &["create"]);
-    let name = taken_or_given(statement).pop().filter(|_| is_create)?;
+    let name = taken_or_made(statement).pop().filter(|_| is_create)?;
     // One inside of a named catalog is told by that.
     let is_bare = !statement.contains(&Token::Punctuation('.'));
     is_bare.then_some(name)
@@ -260,6 +255,9 @@ mod tests {
             "ATTACH IF NOT EXISTS 'db.x.duckdb'",
             "ATTACH 'sqlite:lake'",
             "ATTACH '/x/sources.db'",
+            "ATTACH '/x/y.db' AS \"Queries\"",
+            "DETACH sources",
+            "EXPLAIN ANALYZE CREATE SCHEMA queries",
             "ATTACH E'/x/l\\x61ke.db'",
             "ATTACH $$/x/y.db$$",
             "ATTACH '/x/__merganser_x.db'",

@@ -4,8 +4,9 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::{
-    INTERNAL_PREFIX, LAKE_METADATA, Refusal,
+    INTERNAL_PREFIX, Refusal,
     backup::unquoted,
+    gate::LAKE_METADATA,
     lexer::{Token, ranged, tokens},
     statements,
 };
