@@ -13,7 +13,7 @@ const PUSHBACK_HEADER: &str = "grpc-retry-pushback-ms";
 /// How tonic begins what it says of an answer that broke off, or that a proxy gave in a form of its own.
 const BROKEN_ANSWERS: [&str; 3] = ["protocol error: ", "h2 protocol error: ", "Unexpected EOF"];
 /// Refused with a code that invites to try again, although the same call can never succeed.
-const LOST_FOR_GOOD: [&str; 3] = ["FENCED", "TRANSACTION_LOST", "SESSION_LOST"];
+const LOST_FOR_GOOD: [&str; 4] = ["FENCED", "SESSION_CLOSED", "SESSION_LOST", "TRANSACTION_LOST"];
 
 /// An error of this library. Its `Display` is one message for a person; most begin with a slug in
 /// capitals (`TABLE_NOT_FOUND: ...`) that a program may match on.
@@ -274,7 +274,7 @@ mod tests {
         assert!(!Error::from(Status::unknown("CAUSE_LOST: x")).retryable());
         assert!(!Error::from(Status::invalid_argument("x")).retryable());
         assert!(!Error::Disconnected("reset".into()).retryable());
-        for slug in LOST_FOR_GOOD {
+        for slug in ["FENCED", "SESSION_CLOSED", "SESSION_LOST", "TRANSACTION_LOST"] {
             let error = Error::from(Status::aborted(format!("{slug}: gone")));
             assert!(!error.retryable() && !error.retryable_with_key(), "{error}");
         }
