@@ -13,7 +13,7 @@ ROUNDS = 3
 P99_MS = 250
 FAIR = 2
 MEMORY_MB = 1000
-# What DuckDB may keep of the table besides: by default it is most of the machine.
+# What DuckDB may keep of the table besides.
 CACHE = "512MiB"
 
 
@@ -24,6 +24,10 @@ def measure(settings: Settings) -> list[tuple[str, str, str]]:
         with serving(DATABASE, "--memory-limit", CACHE) as server:
             outcomes.append(load(server, settings, "--keyed", "--loaders", str(settings.loaders)))
             memory.append(_peak_mb(server))
+    # By default the cache may take most of the machine, and keeps what fits of the table.
+    with serving(DATABASE) as server:
+        load(server, settings, "--keyed", "--loaders", str(settings.loaders))
+        unbounded = _peak_mb(server)
     typical = {name: median(outcome[name] for outcome in outcomes) for name in outcomes[0]}
     shares = [outcome["fastest_loader_puts"] / max(outcome["slowest_loader_puts"], 1) for outcome in outcomes]
     p99, unfair, peak = typical["p99_ms"], max(shares), max(memory)
@@ -41,8 +45,9 @@ def measure(settings: Settings) -> list[tuple[str, str, str]]:
         ),
         (
             f"{who}: peak memory of the server",
-            f"{peak:,.0f} MB with memory-limit {CACHE}, the worst of {ROUNDS} rounds",
-            verdict(f"< {MEMORY_MB:,} MB", reached=peak < MEMORY_MB),
+            f"{peak:,.0f} MB with memory-limit {CACHE}, the worst of {ROUNDS} rounds; "
+            f"{unbounded:,.0f} MB with the default, in one",
+            verdict(f"< {MEMORY_MB:,} MB", reached=max(peak, unbounded) < MEMORY_MB),
         ),
     ]
 
