@@ -232,6 +232,19 @@ async fn a_writer_that_has_nothing_to_do_checkpoints_a_log_that_is_below_its_siz
     server.shutdown().await;
 }
 
+/// DuckDB's own checkpoints would fall within the commit that reaches 16 MiB, whoever waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_makes_a_checkpoint_of_its_own() {
+    let server = TestServer::with(|config| {
+        config.engine.checkpoint_bytes = 256 << 20;
+        config.engine.wal_limit_bytes = 512 << 20;
+    })
+    .await;
+    let (client, wal) = (server.client().await, wal_of(server.path()));
+    load_until(&client, "the log is larger than DuckDB lets it be", || size(&wal) > 18 << 20).await;
+    server.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_takes_a_good_part_of_what_is_free_is_checkpointed_under_load() {
     const FREE: u64 = 6 << 20;

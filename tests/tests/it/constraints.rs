@@ -78,6 +78,25 @@ async fn every_rule_of_a_table_holds_for_appends_and_upserts_of_every_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn appends_of_every_size_bring_no_key_that_is_there_and_none_twice() {
+    let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
+    let (client, flight) = (server.client().await, server.flight().await);
+    client.execute("CREATE TABLE t (id BIGINT PRIMARY KEY, n BIGINT, u BIGINT UNIQUE)").await.unwrap();
+    client.execute("INSERT INTO t VALUES (-1, 1, 5)").await.unwrap();
+    for before in [1, BULK] {
+        let there = unit(before, "u", Some(5));
+        // The last row has the key of the first.
+        let twice = [unit(before, "u", None), unit(0, "u", None)].concat();
+        for (case, rows) in [("there", there), ("twice", twice)] {
+            let refusal = Put::to("t").send(&flight, rows).await;
+            refused(refusal, Code::AlreadyExists, "DUPLICATE_KEY");
+            assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 1, "{case}, {before} rows");
+        }
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_that_are_updated_keep_the_rules_too() {
     let server = TestServer::with(|config| config.engine.bulk_bytes = 64 << 10).await;
     let (client, flight) = (server.client().await, server.flight().await);

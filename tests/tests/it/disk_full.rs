@@ -84,6 +84,11 @@ async fn a_full_disk_stops_ingest_and_nothing_else_until_there_is_room() {
     (0..20).for_each(|part| bulk.send(noise(-part, 500)));
     refused(bulk.refusal().await, Code::ResourceExhausted, "DISK_FULL");
     check(&client, &acknowledged).await;
+    // What makes room goes on.
+    let deleted = acknowledged.pop_last().unwrap();
+    let delete = format!("DELETE FROM t WHERE unit = {deleted}");
+    assert_eq!(client.execute(&delete).await.unwrap(), ROWS);
+    check(&client, &acknowledged).await;
 
     disk.make_room();
     until("ingest goes on by itself", async || put(&client, "t", noise(1, ROWS)).await.is_ok()).await;

@@ -52,6 +52,24 @@ async fn units_may_be_sent_without_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_units_of_a_stream_wait_than_its_window() {
+    // As `proto/merganser.proto` says, besides the one that is being committed and the one that was read last.
+    const WINDOW: usize = 64;
+    let server = TestServer::with(|config| config.engine.ingest_timeout = None).await;
+    let (flight, client) = (server.flight().await, server.client().await);
+    // The writer keeps the first for as long as the test takes.
+    client.execute("CREATE TABLE t (unit BIGINT, part BIGINT, b INTEGER DEFAULT sleep_ms(600000))").await.unwrap();
+    let mut stream = LongStream::start(&flight, "t", &key(1), unit(1, ROWS)).await.unwrap();
+    (2..=500).for_each(|sequence| stream.send(&key(sequence), unit(sequence, ROWS)));
+    let queued = || server.engine().units_queued();
+    until("the window is full", async || queued() >= WINDOW).await;
+    assert!(stream.is_silent_for(Duration::from_millis(200)).await);
+    assert!(queued() <= WINDOW + 2, "{} units", queued());
+    drop(stream);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_unit_may_have_many_messages_or_none_with_rows() {
     let server = TestServer::with(|config| config.engine.bulk_bytes = 1 << 20).await;
     let (flight, client) = (server.flight().await, server.client().await);
