@@ -97,7 +97,7 @@ pub use queries::{
     total_of,
 };
 pub use statement::{Description, Outcome, Statement};
-pub use workspace::{IdleLimits, Place, Workspace};
+pub use workspace::{IdleLimits, Place, TransactionId, Workspace};
 
 use tokio_util::sync::CancellationToken;
 

@@ -333,9 +333,12 @@ impl Session {
         };
         let names = self.state.lock().names.clone();
         let workspace = if own_is_free { own } else { self.engine.workspace(names).await? };
-        self.engine.begin(&workspace).await?;
+        let (_, begun) = self.engine.begin(&workspace).await?;
         let handle = new_handle()?;
-        self.state.lock().transactions.insert(handle.clone(), workspace);
+        // Nothing waits from here on: a client that goes away has either the handle or no transaction.
+        let mut state = self.state.lock();
+        state.transactions.insert(handle.clone(), workspace);
+        begun.told();
         Ok(handle)
     }
 

@@ -7,6 +7,7 @@
 mod ending;
 mod pinned;
 mod run;
+mod untold;
 
 use std::{
     sync::Arc,
@@ -24,6 +25,8 @@ use super::{
     wanted::{Wanted, Watch},
 };
 pub(crate) use pinned::PinnedConnection;
+pub use pinned::TransactionId;
+pub(crate) use untold::Untold;
 
 /// Where a statement runs.
 #[derive(Clone)]
@@ -59,8 +62,8 @@ pub struct Workspace {
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     used: Instant,
-    /// The client believes in a transaction,
-    in_transaction: bool,
+    /// The transaction that the client believes in,
+    transaction: Option<TransactionId>,
     /// and it is open indeed.
     open: bool,
     /// When it began,
@@ -81,7 +84,7 @@ impl Workspace {
             wanted: Wanted::default(),
             standing: Mutex::new(Standing {
                 used: Instant::now(),
-                in_transaction: false,
+                transaction: None,
                 open: false,
                 begun: None,
                 turn: None,
@@ -103,7 +106,12 @@ impl Workspace {
 
     /// True while an explicit transaction is open, as far as is known between statements.
     pub fn in_transaction(&self) -> bool {
-        self.standing.lock().in_transaction
+        self.transaction().is_some()
+    }
+
+    /// The explicit transaction that is open, or that its client still has to end, as far as is known between statements.
+    pub fn transaction(&self) -> Option<TransactionId> {
+        self.standing.lock().transaction
     }
 
     /// True while a transaction is open indeed: it has not been rolled back meanwhile.
@@ -172,7 +180,7 @@ impl ConnectionGuard {
     pub(crate) fn publish(&self) {
         *self.workspace.standing.lock() = Standing {
             used: Instant::now(),
-            in_transaction: self.pinned.in_transaction(),
+            transaction: self.pinned.current(),
             open: self.pinned.transaction.is_some(),
             begun: self.pinned.transaction.as_ref().map(|open| open.begun),
             turn: self.pinned.has_turn_since(),
@@ -203,13 +211,19 @@ impl Engine {
         .await
     }
 
-    /// Opens an explicit transaction. It reads nothing yet, so its snapshot is that of its first statement.
+    /// Opens an explicit transaction. It reads nothing yet, so its snapshot is that of its first statement. Nobody sees it
+    /// before it is told, and one that is not told is undone.
     ///
     /// # Errors
     /// [`Error::TransactionState`] when one is open here already.
-    pub async fn begin(&self, workspace: &Arc<Workspace>) -> Result<()> {
+    pub(crate) async fn begin(&self, workspace: &Arc<Workspace>) -> Result<(TransactionId, Untold)> {
         let mut guard = workspace.take(self.pinned_wait()).await?;
-        self.blocking(move || guard.pinned().begin(false)).await
+        self.blocking(move || {
+            let before = guard.pinned().current();
+            let id = guard.pinned().begin(false)?;
+            Ok((id, Untold::new(guard, before)))
+        })
+        .await
     }
 
     /// Ends the explicit transaction: commits it, or undoes it.

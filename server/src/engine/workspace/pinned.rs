@@ -1,6 +1,9 @@
 //! The connection of a workspace, and its transaction.
 
-use std::time::Instant;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,17 +16,34 @@ use crate::{
     sql::Exclusion,
 };
 
+/// Tells one explicit transaction from all others of this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionId(u64);
+
+impl TransactionId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// Who has it may run statements on the connection.
 pub(crate) struct PinnedConnection {
     pub(crate) connection: Pooled,
     pub(crate) transaction: Option<OpenTransaction>,
-    /// Why the transaction that the client believes in is no more. Until the client ends it, nothing runs:
-    /// what it sends next was meant to be undone together with what is lost.
-    lost: Option<String>,
+    lost: Option<Lost>,
+}
+
+/// A transaction that its client believes in, and that is no more. Until the client ends it, nothing runs: what it
+/// sends next was meant to be undone together with what is lost.
+struct Lost {
+    id: TransactionId,
+    reason: String,
 }
 
 /// An explicit transaction.
 pub(crate) struct OpenTransaction {
+    id: TransactionId,
     pub(super) begun: Instant,
     /// It said READ ONLY, and never takes the turn.
     pub(crate) read_only: bool,
@@ -82,7 +102,18 @@ impl PinnedConnection {
     }
 
     pub(crate) fn in_transaction(&self) -> bool {
-        self.transaction.is_some() || self.lost.is_some()
+        self.current().is_some()
+    }
+
+    /// The transaction that is open, or that the client still has to end.
+    pub(crate) fn current(&self) -> Option<TransactionId> {
+        let lost = || self.lost.as_ref().map(|lost| lost.id);
+        self.transaction.as_ref().map(|open| open.id).or_else(lost)
+    }
+
+    /// True when another transaction is open than `before`.
+    pub(super) fn has_begun_since(&self, before: Option<TransactionId>) -> bool {
+        self.transaction.as_ref().is_some_and(|open| Some(open.id) != before)
     }
 
     pub(crate) fn has_turn(&self) -> bool {
@@ -113,12 +144,12 @@ impl PinnedConnection {
     /// Fails when the client still has to learn that its transaction is gone.
     pub(crate) fn check_not_lost(&self) -> Result<()> {
         match &self.lost {
-            Some(reason) => Err(Error::TransactionLost(reason.clone())),
+            Some(lost) => Err(Error::TransactionLost(lost.reason.clone())),
             None => Ok(()),
         }
     }
 
-    pub(crate) fn begin(&mut self, read_only: bool) -> Result<()> {
+    pub(crate) fn begin(&mut self, read_only: bool) -> Result<TransactionId> {
         self.check_not_lost()?;
         if self.transaction.is_some() {
             return Err(Error::TransactionState(
@@ -130,7 +161,9 @@ impl PinnedConnection {
         } else {
             "BEGIN TRANSACTION"
         })?;
+        let id = TransactionId::next();
         self.transaction = Some(OpenTransaction {
+            id,
             begun: Instant::now(),
             read_only,
             excluding: Excluding::default(),
@@ -145,7 +178,7 @@ impl PinnedConnection {
             doomed: None,
             troubled: false,
         });
-        Ok(())
+        Ok(id)
     }
 
     /// Begins the transaction anew, in which nothing has run yet: with a snapshot of what was committed while it waited.
@@ -160,8 +193,8 @@ impl PinnedConnection {
     }
 
     pub(crate) fn commit(&mut self, clock: &CommitClock) -> Result<()> {
-        if let Some(reason) = self.lost.take() {
-            return Err(Error::TransactionLost(reason));
+        if let Some(lost) = self.lost.take() {
+            return Err(Error::TransactionLost(lost.reason));
         }
         let open = self.transaction.take().ok_or(NO_TRANSACTION)?;
         // Whatever failed on the connection, DuckDB would answer COMMIT with success.
@@ -207,13 +240,25 @@ impl PinnedConnection {
         self.end("ROLLBACK")
     }
 
+    /// Undoes what nobody was told of: the transaction, if it was begun after `before`, else what was done in it.
+    pub(super) fn undo_since(&mut self, before: Option<TransactionId>) {
+        if !self.has_begun_since(before) {
+            // Its client believes that it failed; a later COMMIT must not keep it.
+            return self
+                .doom("a statement in the transaction was cancelled, so it was rolled back; begin again");
+        }
+        if let Err(error) = self.roll_back() {
+            tracing::warn!(%error, "a transaction could not be rolled back of which nobody was told");
+        }
+    }
+
     /// Rolls back for a reason that the client is told when it comes back.
     pub(crate) fn lose(&mut self, reason: String) {
-        if let Some(_open) = self.transaction.take() {
+        if let Some(open) = self.transaction.take() {
             if let Err(error) = self.end("ROLLBACK") {
                 tracing::warn!(%error, "ROLLBACK failed");
             }
-            self.lost = Some(reason);
+            self.lost = Some(Lost { id: open.id, reason });
         }
     }
 

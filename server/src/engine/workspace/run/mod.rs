@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use grant::Grant;
 
-use super::{ConnectionGuard, PinnedConnection, Workspace};
+use super::{ConnectionGuard, PinnedConnection, Untold, Workspace};
 use crate::{
     engine::{
         BatchStream, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
@@ -44,7 +44,9 @@ const HALF_DONE: &str = "a statement in the transaction failed half way, so it w
 /// How a statement starts.
 enum Started {
     Rows(SchemaRef),
-    Done(Spooled),
+    Done(Spooled, Untold),
+    /// It has failed, and had begun a transaction before.
+    Failed(Error, Untold),
     /// It writes, and has not run: it needs the turn. The connection comes back.
     NeedsTurn(ConnectionGuard),
 }
@@ -102,7 +104,14 @@ impl Engine {
                 Started::Rows(schema) => {
                     return Ok(Outcome::Rows(BatchStream::running(schema, batches, cancel)));
                 }
-                Started::Done(spooled) => return Ok(spooled.into()),
+                Started::Done(spooled, untold) => {
+                    untold.told();
+                    return Ok(spooled.into());
+                }
+                Started::Failed(error, untold) => {
+                    untold.told();
+                    return Err(error);
+                }
                 Started::NeedsTurn(back) => guard = back,
             }
             // This attempt is over: an execution that is stopped while it waits is given up.
@@ -140,32 +149,26 @@ enum Ran {
 impl Run {
     fn run(mut self, mut guard: ConnectionGuard, start: oneshot::Sender<Result<Started>>) {
         let mut start = Some(start);
+        let before = guard.pinned().current();
         let quarantine = Arc::clone(&self.quarantine);
         let text = self.statement.sql.clone();
         let ran = quarantine.guard(&text, || self.on_connection(&mut guard, &mut start));
-        if let Ok(Ran::NeedsTurn) = ran {
-            answer(&mut start, Ok(Started::NeedsTurn(guard)));
-            return;
-        }
-        if let Ok(Ran::Done(spooled)) = ran {
-            guard.publish();
-            let told = start.is_some_and(|start| start.send(Ok(Started::Done(spooled))).is_ok());
-            if !told {
-                // Its client believes that it failed; a later COMMIT must not keep it.
-                guard
-                    .pinned()
-                    .doom("a statement in the transaction was cancelled, so it was rolled back; begin again");
+        let spool = match ran {
+            Ok(Ran::NeedsTurn) => return answer(&mut start, Ok(Started::NeedsTurn(guard))),
+            Ok(Ran::Done(spooled)) => {
+                return answer(&mut start, Ok(Started::Done(spooled, Untold::new(guard, before))));
             }
-            return;
-        }
+            Err(error) if guard.pinned().has_begun_since(before) => {
+                let error = self.delivery.cancel.explain(error);
+                return answer(&mut start, Ok(Started::Failed(error, Untold::new(guard, before))));
+            }
+            Ok(Ran::Sent(spool)) => Ok(spool),
+            Err(error) => Err(error),
+        };
         // From here on the next statement may run.
         drop(guard);
         self.permit = None;
-        let sent = match ran {
-            Ok(Ran::Sent(Some(spool))) => self.delivery.send_spooled(spool),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
+        let sent = spool.and_then(|spool| spool.map_or(Ok(()), |spool| self.delivery.send_spooled(spool)));
         if let Err(error) = sent {
             let error = self.delivery.cancel.explain(error);
             match start {
@@ -350,6 +353,7 @@ fn tells_of_write(error: &Error) -> bool {
 
 fn answer(start: &mut Start, started: Result<Started>) {
     if let Some(start) = start.take() {
+        // What nobody is there to hear of undoes itself.
         let _ = start.send(started);
     }
 }

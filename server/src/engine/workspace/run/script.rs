@@ -60,7 +60,9 @@ impl Run {
         let mut last = Spooled::default();
         for index in 0..statements.len() {
             match controls.get(index).copied().flatten() {
-                Some(Control::Begin { read_only }) => pinned.begin(read_only)?,
+                Some(Control::Begin { read_only }) => {
+                    pinned.begin(read_only)?;
+                }
                 Some(Control::Commit) => {
                     self.take_back_grant(pinned);
                     pinned.commit(&self.clock)?;
