@@ -13,10 +13,12 @@ mod query;
 mod source;
 mod sql;
 mod tables;
+mod target;
 mod terminal;
 mod text;
 
 use std::{
+    future::pending,
     io::{self, ErrorKind, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -24,11 +26,14 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use merganser::{Client, ClientOptions, Credentials, Error, RetryPolicy, TlsOptions, wrong_port};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The command line is wrong: sysexits' EX_USAGE, which no other failure shares.
 const EXIT_USAGE: u8 = 64;
 /// Ended by Ctrl-C: 128 and the number of SIGINT, as shells report it.
 const EXIT_INTERRUPTED: u8 = 130;
+/// Ended by SIGTERM, likewise.
+const EXIT_TERMINATED: u8 = 143;
 
 /// Query and load a Merganser server.
 #[derive(Debug, Parser)]
@@ -115,11 +120,22 @@ pub(crate) fn run() -> ExitCode {
             result = execute(cli) => result.unwrap_or_else(|error| fail(&error)),
             // Leaving drops the open calls and the connection: the server cancels what it was doing.
             Ok(()) = tokio::signal::ctrl_c() => ExitCode::from(EXIT_INTERRUPTED),
+            () = terminated() => ExitCode::from(EXIT_TERMINATED),
         }
     });
     // A read from a terminal or a write to a stalled pipe may never return: do not wait for it.
     runtime.shutdown_background();
     code
+}
+
+/// Waits for SIGTERM, as a time limit or the end of a container sends it.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(_) => pending().await,
+    }
 }
 
 async fn execute(cli: Cli) -> Result<ExitCode, Error> {

@@ -1,7 +1,6 @@
 //! Where the rows of a query go, and in which form.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, ErrorKind, IsTerminal, Write},
     path::Path,
 };
@@ -22,7 +21,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::pretty::TableWriter;
+use super::{pretty::TableWriter, target::Sink};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -92,22 +91,16 @@ pub(crate) enum Piece {
     End,
 }
 
-/// A file or stdout.
+/// Rows on their way into a sink.
 pub(crate) struct Output {
-    sink: BufWriter<Box<dyn Write + Send>>,
+    sink: BufWriter<Sink>,
     pipe_closed: bool,
 }
 
 impl Output {
-    /// Creates the file; without a path, takes stdout.
-    pub(crate) fn open(path: Option<&Path>) -> Result<Self, Error> {
-        let sink: Box<dyn Write + Send> = match path {
-            Some(path) => Box::new(File::create(path).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
-            })?),
-            None => Box::new(io::stdout()),
-        };
-        Ok(Self { sink: BufWriter::with_capacity(64 << 10, sink), pipe_closed: false })
+    /// Writes there, in pieces of some size.
+    pub(crate) fn new(sink: Sink) -> Self {
+        Self { sink: BufWriter::with_capacity(64 << 10, sink), pipe_closed: false }
     }
 
     /// Starts to write on a thread of its own, since formatting is work and a pipe may stall. The short
@@ -258,7 +251,7 @@ mod tests {
     }
 
     fn output(sink: impl Write + Send + 'static) -> Output {
-        Output { sink: BufWriter::new(Box::new(sink)), pipe_closed: false }
+        Output::new(Box::new(sink))
     }
 
     fn written(format: RowFormat, pieces: Vec<Piece>) -> String {

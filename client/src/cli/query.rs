@@ -15,6 +15,7 @@ use super::{
     output::{Output, Piece, RowFormat, refuse_binary_on_terminal},
     progress::Activity,
     sql::SqlArgs,
+    target::Target,
     terminal,
 };
 
@@ -31,7 +32,7 @@ pub(crate) struct QueryArgs {
     #[arg(long, short, value_enum)]
     format: Option<RowFormat>,
 
-    /// File to write to instead of standard output
+    /// File to write to instead of standard output; it is replaced when all rows are there, and stays as it was after an error
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -65,14 +66,15 @@ pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitC
     }
 
     format.check(&rows.schema())?;
-    // The file is created only now, so that a statement which fails at once does not empty it.
-    let output = Output::open(args.output.as_deref())?;
-    let (pieces, writer) = output.start(format, rows.schema(), args.max_rows());
+    // Opened only now: where it is no file, a statement that fails at once has touched nothing.
+    let (target, sink) = Target::open(args.output.as_deref())?;
+    let (pieces, writer) = Output::new(sink).start(format, rows.schema(), args.max_rows());
     let read = forward(&mut rows, pieces, &mut activity).await;
     // Cancels on the server, before anything else, what nobody reads any more.
     drop(rows);
     writer.await.map_err(io::Error::from)??;
     read?;
+    target.keep()?;
     let count = human::count(activity.rows(), "row");
     let time = human::elapsed(activity.elapsed());
     terminal::print_remark(&format_args!("{count} ({time})"));
