@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod activity;
+mod answer_files;
 mod arriving;
 mod atomic_uploads;
 mod authentication;
