@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, net::SocketAddr, path::PathBuf, process::Output};
 
-use merganser_tests::{TestServer, integer, soon};
+use merganser_tests::{TestServer, integer, soon, texts};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -57,8 +57,8 @@ async fn a_value_that_the_table_cannot_hold_is_named_and_nothing_of_its_file_is_
     let integer_in_json = files.write("b.json", "{\"id\":1}\n{\"id\":1.75}\n");
     for (file, expected) in [
         (&csv, "BAD_FILE: line 30002 has \"x\" in \"price\", which the table's type DOUBLE does not hold"),
-        (&json, "BAD_FILE: row 30001 has \"x\" in \"price\""),
-        (&integer_in_json, "BAD_FILE: row 2 has \"1.75\" in \"id\", which the table's type BIGINT"),
+        (&json, "BAD_FILE: line 30001 has \"x\" in \"price\""),
+        (&integer_in_json, "BAD_FILE: line 2 has \"1.75\" in \"id\", which the table's type BIGINT"),
     ] {
         let (code, said) = load(server.address(), "t", &[file], &[]).await;
         assert_eq!((code, said.contains(expected)), (Some(1), true), "{said}");
@@ -181,5 +181,89 @@ async fn delimiters_and_nulls_are_told() {
     let (code, said) = load(server.address(), "t", &[&file], &["--delimiter", "##"]).await;
     assert_eq!(code, Some(64), "{said}");
     assert!(said.contains("one character"), "{said}");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_goes_into_the_types_of_the_table_however_deep() {
+    let server = TestServer::start().await;
+    let (client, files) = (server.client().await, Files::new());
+    let table = "CREATE TABLE t (id BIGINT, o STRUCT(x BIGINT, y STRUCT(d DATE)[]), l BIGINT[], m MAP(VARCHAR, DECIMAL(9,2)), \
+                 n MAP(INTEGER, VARCHAR), a DOUBLE[2], b BLOB, i INTERVAL, h HUGEINT, js JSON, v VARCHAR, u UUID, s STRUCT(b BLOB))";
+    client.execute(table).await.unwrap();
+    // As the second file of a load: where it says nothing, it fits all the same.
+    let nothing = files.write(
+        "nothing.json",
+        "{\"id\":1,\"o\":null,\"l\":null,\"m\":null,\"n\":null,\"a\":null,\"b\":null,\"i\":null,\"h\":null,\"js\":null,\
+          \"v\":null,\"u\":null,\"s\":null}\n\
+         {\"id\":2,\"o\":{},\"l\":[],\"m\":{},\"n\":{},\"s\":{\"b\":null}}\n\
+         {\"id\":3,\"o\":{\"x\":null,\"y\":[null,{\"d\":null},{}]},\"l\":[null],\"m\":{\"a\":null},\"a\":[null,null]}\n",
+    );
+    let values = files.write(
+        "values.json",
+        "{\"id\":4,\"o\":{\"y\":[{\"d\":\"2024-02-29\"}],\"x\":1},\"l\":[1,-2],\"m\":{\"b\":1.50,\"a\":\"2\"},\"n\":{\"7\":\"x\"},\
+          \"a\":[1.5,2],\"h\":12345678901234567890123456789012345678,\"js\":{\"k\":[1.50,\"]\"]},\"v\":[1.0, {\"a\":null}],\
+          \"u\":\"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11\"}\n\
+         {\"id\":5,\"js\":\"[1]\",\"v\":\"[1]\"}\n{\"id\":6,\"js\":[2],\"v\":true}\n",
+    );
+    for options in [&[][..], &["--loader", "a"]] {
+        let (code, said) = load(server.address(), "t", &[&values, &nothing], options).await;
+        assert_eq!(code, Some(0), "{said}");
+    }
+    for (id, expected) in [
+        (1, "NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL|NULL"),
+        (2, "{'x': NULL, 'y': NULL}|[]|{}|{}|NULL|NULL|NULL|NULL|{'b': NULL}"),
+        (
+            3,
+            "{'x': NULL, 'y': [NULL, {'d': NULL}, {'d': NULL}]}|[NULL]|{a=NULL}|NULL|[NULL, NULL]|NULL|NULL|NULL|NULL",
+        ),
+        (
+            4,
+            "{'x': 1, 'y': [{'d': 2024-02-29}]}|[1, -2]|{b=1.50, a=2.00}|{7=x}|[1.5, 2.0]|12345678901234567890123456789012345678|\
+             {\"k\":[1.50,\"]\"]}|[1.0, {\"a\":null}]|NULL",
+        ),
+        (5, "NULL|NULL|NULL|NULL|NULL|NULL|[1]|[1]|NULL"),
+        (6, "NULL|NULL|NULL|NULL|NULL|NULL|[2]|true|NULL"),
+    ] {
+        let columns = ["o", "l", "m", "n", "a", "h", "js", "v", "s"];
+        let shown = columns.map(|column| format!("coalesce({column}::VARCHAR, 'NULL')")).join(" || '|' || ");
+        let found = texts(&client, &format!("SELECT {shown} FROM t WHERE id = {id}")).await.unwrap();
+        assert_eq!(found, [expected, expected], "{id}");
+    }
+    let ours = "SELECT count(*) FROM t WHERE u = 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11' AND json_type(js) = 'OBJECT'";
+    assert_eq!(integer(&client, ours).await, 2);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_type_of_the_table_holds_is_named_by_its_line() {
+    let server = TestServer::start().await;
+    let (client, files) = (server.client().await, Files::new());
+    let table = "CREATE TABLE t (id BIGINT, o STRUCT(x BIGINT), l BIGINT[], m MAP(VARCHAR, BIGINT), a DOUBLE[2], b BLOB, \
+                 i INTERVAL, h HUGEINT)";
+    client.execute(table).await.unwrap();
+    let not_from_text = "are not read from text";
+    for (value, expected) in [
+        ("\"o\":{\"x\":1,\"y\":2}", "which the table's type STRUCT(x BIGINT) does not hold"),
+        ("\"o\":{\"x\":1,\"x\":1}", "which the table's type STRUCT(x BIGINT) does not hold"),
+        ("\"o\":{\"x\":1.5}", "has \"{\\\"x\\\":1.5}\" in \"o\""),
+        ("\"o\":[]", "STRUCT(x BIGINT)"),
+        ("\"l\":[1.5]", "which the table's type BIGINT[] does not hold"),
+        ("\"l\":\"[1]\"", "BIGINT[]"),
+        ("\"m\":{\"a\":\"b\"}", "MAP(VARCHAR, BIGINT)"),
+        ("\"a\":[1]", "DOUBLE[2]"),
+        ("\"b\":\"ab\"", not_from_text),
+        ("\"i\":\"1 day\"", not_from_text),
+        ("\"h\":170141183460469231731687303715884105727", "does not hold exactly"),
+    ] {
+        let file = files.write("a.json", &format!("{{\"id\":1}}\n{{\"id\":2,{value}}}\n"));
+        let (code, said) = load(server.address(), "t", &[&file], &[]).await;
+        assert_eq!((code, said.contains("BAD_FILE: line 2 has")), (Some(1), true), "{value}: {said}");
+        assert!(said.contains(expected), "{value}: {said}");
+    }
+    let csv = files.write("a.csv", "id,b,l\n1,,\n");
+    let (code, said) = load(server.address(), "t", &[&csv], &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(integer(&client, "SELECT count(*) FROM t WHERE b IS NULL").await, 1);
     server.shutdown().await;
 }

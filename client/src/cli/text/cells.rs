@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, ArrowPrimitiveType,
+    ArrayRef, ArrowPrimitiveType, NullArray,
     builder::{BooleanBuilder, PrimitiveBuilder, StringBuilder},
     types::{
         Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -30,10 +30,11 @@ pub(super) trait Cells: Send {
 /// Where values of a type go; none for a type that is not made from text here.
 pub(super) fn cells(data_type: &DataType) -> Option<Box<dyn Cells>> {
     use DataType::{
-        Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Time64, Timestamp, UInt8,
-        UInt16, UInt32, UInt64, Utf8,
+        Boolean, Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, Time64, Timestamp,
+        UInt8, UInt16, UInt32, UInt64, Utf8,
     };
     Some(match data_type {
+        Null => Box::new(Nulls(0)),
         Utf8 => texts(),
         Boolean => Box::new(Booleans(BooleanBuilder::new())),
         Int8 => parsed::<Int8Type>(data_type, |text| text.parse().ok()),
@@ -132,6 +133,23 @@ impl<T: ArrowPrimitiveType> Cells for Parsed<T> {
 
     fn finish(&mut self) -> ArrayRef {
         Arc::new(self.values.finish())
+    }
+}
+
+/// For a type that nothing but NULL is made of.
+struct Nulls(usize);
+
+impl Cells for Nulls {
+    fn push_null(&mut self) {
+        self.0 += 1;
+    }
+
+    fn push(&mut self, _: &str) -> bool {
+        false
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        Arc::new(NullArray::new(std::mem::take(&mut self.0)))
     }
 }
 

@@ -7,7 +7,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use merganser::Error;
 
 use super::{
-    Snapshot, TableTypes,
+    BATCH_BYTES, Snapshot, TableTypes,
     cells::{Cells, cells, texts},
     csv_records::Records,
     csv_types::guess,
@@ -16,8 +16,6 @@ use super::{
 
 /// What is tried where a header has one column by commas.
 const OTHER_DELIMITERS: [u8; 3] = [b';', b'\t', b'|'];
-/// Ends a batch before it has its rows.
-const BATCH_BYTES: usize = 16 << 20;
 
 /// How values are written.
 #[derive(Clone, Debug)]
@@ -85,7 +83,7 @@ impl<R: Read> CsvReader<R> {
                 if self.dialect.is_null(text.as_bytes()) {
                     column.push_null();
                 } else if !column.push(&text) {
-                    return Err(misfit(&format!("line {line}"), self.schema.field(index), &text));
+                    return Err(misfit(line, self.schema.field(index), &text));
                 }
             }
         }
@@ -117,7 +115,7 @@ fn schema(
 ) -> Result<Schema, Error> {
     let mut records = Records::new(file.reader()?, delimiter);
     let names = records.header()?;
-    let known: Vec<_> = names.iter().map(|name| table?.get(name)).collect();
+    let known: Vec<_> = names.iter().map(|name| table?.of_text(name)).collect();
     let guessed = if known.iter().all(Option::is_some) {
         vec![DataType::Utf8; names.len()]
     } else {

@@ -7,46 +7,61 @@ use serde_json::{Deserializer, value::RawValue};
 
 use super::refusal;
 
-/// Hands each value and its line to `take`. A value may go over several lines, and a line may have several values.
-pub(super) fn each_value(
-    mut reader: impl BufRead,
-    mut take: impl FnMut(&str, u64) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let (mut text, mut line, mut wanted) = (Vec::new(), 1, 1);
-    loop {
-        let ended = read_lines(&mut reader, wanted, &mut text)?;
-        let mut values = Deserializer::from_slice(&text).into_iter::<&RawValue>();
-        let mut done = 0;
-        let failed = loop {
+/// The values, of which one may go over several lines, and several may stand on one.
+pub(super) struct Values<R> {
+    reader: R,
+    /// Lines of which the first bytes are done with.
+    text: Vec<u8>,
+    done: usize,
+    /// Where the bytes begin that are not done with.
+    line: u64,
+    ended: bool,
+}
+
+impl<R: BufRead> Values<R> {
+    pub(super) fn new(reader: R) -> Self {
+        Self { reader, text: Vec::new(), done: 0, line: 1, ended: false }
+    }
+
+    /// The next value and the line on which it begins; none at the end.
+    pub(super) fn next(&mut self) -> Result<Option<(&str, u64)>, Error> {
+        let mut wanted = 1;
+        loop {
+            let rest = &self.text[self.done..];
+            let mut values = Deserializer::from_slice(rest).into_iter::<&RawValue>();
             match values.next() {
                 Some(Ok(value)) => {
-                    let begin = values.byte_offset() - value.get().len();
-                    line += line_feeds(&text[done..begin]);
-                    take(value.get(), line)?;
-                    line += line_feeds(value.get().as_bytes());
-                    done = begin + value.get().len();
+                    let length = value.get().len();
+                    let begin = values.byte_offset() - length;
+                    let line = self.line + line_feeds(&rest[..begin]);
+                    self.line = line + line_feeds(&rest[begin..begin + length]);
+                    let begin = self.done + begin;
+                    self.done = begin + length;
+                    let value = std::str::from_utf8(&self.text[begin..self.done]);
+                    return value.map(|value| Some((value, line))).map_err(|_| no_unicode(line));
                 }
-                Some(Err(error)) => break Some(error),
-                None => break None,
+                None if self.ended => return Ok(None),
+                // Twice as many lines each time, so that looking anew at a long value costs no more than its length.
+                Some(Err(error)) if !error.is_eof() || self.ended => {
+                    return Err(refused(&error, self.line, rest));
+                }
+                found => {
+                    if found.is_none() {
+                        self.line += line_feeds(rest);
+                        self.done = self.text.len();
+                    }
+                    self.text.drain(..self.done);
+                    self.done = 0;
+                    self.ended = read_lines(&mut self.reader, wanted, &mut self.text)?;
+                    wanted *= 2;
+                }
             }
-        };
-        match failed {
-            None => {
-                line += line_feeds(&text[done..]);
-                text.clear();
-                wanted = 1;
-            }
-            // Twice as many lines each time, so that looking anew at a long value costs no more than its length.
-            Some(error) if error.is_eof() && !ended => {
-                text.drain(..done);
-                wanted *= 2;
-            }
-            Some(error) => return Err(refused(&error, line, &text[done..])),
-        }
-        if ended {
-            return Ok(());
         }
     }
+}
+
+fn no_unicode(line: u64) -> Error {
+    refusal(line, "is no Unicode")
 }
 
 /// Reads lines behind what there is; true at the end.
@@ -77,12 +92,11 @@ mod tests {
     use super::*;
 
     fn values(text: &[u8]) -> Result<Vec<(u64, String)>, Error> {
-        let mut values = Vec::new();
-        each_value(text, |value, line| {
-            values.push((line, value.to_owned()));
-            Ok(())
-        })?;
-        Ok(values)
+        let (mut values, mut found) = (Values::new(text), Vec::new());
+        while let Some((value, line)) = values.next()? {
+            found.push((line, value.to_owned()));
+        }
+        Ok(found)
     }
 
     #[test]

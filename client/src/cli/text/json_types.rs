@@ -1,14 +1,11 @@
 //! Which types hold the columns of a file of JSON lines, by all of its rows.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use arrow_schema::{DataType, Field, FieldRef, Fields};
 use merganser::Error;
 
-use super::{numbers::Numbers, refusal};
-
-/// Deeper than any table; what is deeper still must not exhaust the stack.
-const MAX_DEPTH: usize = 64;
+use super::{TableTypes, json_scan::Scan, numbers::Numbers, refusal};
 
 /// What the values at one place are, summed up.
 #[derive(Debug, Default)]
@@ -23,6 +20,7 @@ struct Guess {
 /// The columns of a file, or the members of objects, in the order in which they come.
 #[derive(Debug, Default)]
 pub(super) struct Members {
+    table: Option<TableTypes>,
     names: HashMap<String, usize>,
     members: Vec<Member>,
     objects: u64,
@@ -31,17 +29,24 @@ pub(super) struct Members {
 #[derive(Debug)]
 struct Member {
     name: String,
+    /// The type that the table has for it: then its values are looked at when they are read.
+    known: Option<DataType>,
     guess: Guess,
     /// The object that had it last, by its number.
     seen: u64,
 }
 
 impl Members {
+    /// Those that become columns of a table, if it is there.
+    pub(super) fn of(table: Option<&TableTypes>) -> Self {
+        Self { table: table.cloned(), ..Self::default() }
+    }
+
     /// Takes in a row, which is valid JSON.
     pub(super) fn add_row(&mut self, text: &str, line: u64) -> Result<(), Error> {
-        let mut scan = Scan { text: text.as_bytes(), at: 0, line, depth: 0 };
+        let mut scan = Scan::new(text);
         match scan.peek() {
-            b'{' => self.add(&mut scan),
+            b'{' => self.add(&mut scan, line),
             b'[' => Err(Error::Usage(
                 "it is one JSON array: only JSON lines, one object a line, can be loaded".into(),
             )),
@@ -52,22 +57,26 @@ impl Members {
     /// The columns; none where no row has any.
     pub(super) fn fields(&self) -> Vec<FieldRef> {
         let fields = self.members.iter();
-        fields.map(|member| Arc::new(Field::new(&member.name, member.guess.data_type(), true))).collect()
+        fields.map(|member| Arc::new(Field::new(&member.name, member.data_type(), true))).collect()
     }
 
-    fn add(&mut self, scan: &mut Scan<'_>) -> Result<(), Error> {
+    fn add(&mut self, scan: &mut Scan<'_>, line: u64) -> Result<(), Error> {
         self.objects += 1;
         let mut next = 0;
         scan.each(b'}', |scan| {
-            let name = scan.name()?;
+            let name = scan.name().ok_or_else(|| refusal(line, "has a key that is no Unicode"))?;
             let place = self.place(&name, next);
             next = place + 1;
             let member = &mut self.members[place];
             if std::mem::replace(&mut member.seen, self.objects) == self.objects {
-                return Err(refusal(scan.line, &format!("has the key {name:?} twice in one object")));
+                return Err(refusal(line, &format!("has the key {name:?} twice in one object")));
             }
-            member.guess.add(scan).map_err(|what| match what {
-                Refused::Here(what) => refusal(scan.line, &format!("has in {name:?} {what}")),
+            if member.known.is_some() {
+                scan.value();
+                return Ok(());
+            }
+            member.guess.add(scan, line).map_err(|what| match what {
+                Refused::Here(what) => refusal(line, &format!("has in {name:?} {what}")),
                 Refused::Inside(error) => error,
             })
         })
@@ -83,8 +92,15 @@ impl Members {
         }
         let place = self.members.len();
         self.names.insert(name.to_owned(), place);
-        self.members.push(Member { name: name.to_owned(), guess: Guess::default(), seen: 0 });
+        let known = self.table.as_ref().and_then(|table| table.of_json(name));
+        self.members.push(Member { name: name.to_owned(), known, guess: Guess::default(), seen: 0 });
         place
+    }
+}
+
+impl Member {
+    fn data_type(&self) -> DataType {
+        self.known.clone().unwrap_or_else(|| self.guess.data_type())
     }
 }
 
@@ -102,11 +118,13 @@ impl From<Error> for Refused {
 }
 
 impl Guess {
-    fn add(&mut self, scan: &mut Scan<'_>) -> Result<(), Refused> {
+    fn add(&mut self, scan: &mut Scan<'_>, line: u64) -> Result<(), Refused> {
         let (lists, objects) = (self.items.is_some(), self.members.is_some());
         let scalars = self.booleans || self.text || self.numbers.is_some();
         match scan.peek() {
-            b'n' => scan.word(),
+            b'n' => {
+                scan.value();
+            }
             b'[' if objects || scalars => {
                 return Err(Refused::Here("a list, and lines before have none there"));
             }
@@ -115,32 +133,27 @@ impl Guess {
             }
             b'[' => {
                 let items = self.items.get_or_insert_default();
-                return scan.deeper(|scan| scan.each(b']', |scan| items.add(scan)));
+                return deeper(scan, |scan| scan.each(b']', |scan| items.add(scan, line)));
             }
             b'{' => {
                 let members = self.members.get_or_insert_default();
-                return scan.deeper(|scan| Ok(members.add(scan)?));
+                return deeper(scan, |scan| Ok(members.add(scan, line)?));
             }
             _ if lists || objects => {
                 return Err(Refused::Here("a single value, and lines before have a list or an object there"));
             }
             b'"' => {
-                let text = scan.string();
-                // Half of a surrogate pair is the only thing that valid JSON has and Unicode has not.
-                if text.windows(2).any(|pair| pair == b"\\u")
-                    && serde_json::from_slice::<String>(text).is_err()
-                {
+                if scan.string().is_none() {
                     return Err(Refused::Here("a text that is no Unicode"));
                 }
                 self.text = true;
             }
             b't' | b'f' => {
-                scan.word();
+                scan.value();
                 self.booleans = true;
             }
             _ => {
-                let number = scan.number();
-                self.text |= !self.numbers.get_or_insert_default().add(number);
+                self.text |= !self.numbers.get_or_insert_default().add(scan.value());
             }
         }
         Ok(())
@@ -168,87 +181,16 @@ impl Guess {
     }
 }
 
-/// Goes through JSON that is known to be valid.
-struct Scan<'a> {
-    text: &'a [u8],
-    at: usize,
-    line: u64,
-    depth: usize,
-}
-
-impl<'a> Scan<'a> {
-    /// The next byte behind spaces.
-    fn peek(&mut self) -> u8 {
-        while self.byte().is_ascii_whitespace() {
-            self.at += 1;
-        }
-        self.byte()
+fn deeper<'a>(
+    scan: &mut Scan<'a>,
+    inside: impl FnOnce(&mut Scan<'a>) -> Result<(), Refused>,
+) -> Result<(), Refused> {
+    if !scan.enter() {
+        return Err(Refused::Here("more lists or objects in each other than can be loaded"));
     }
-
-    fn byte(&self) -> u8 {
-        self.text.get(self.at).copied().unwrap_or_default()
-    }
-
-    fn deeper(&mut self, inside: impl FnOnce(&mut Self) -> Result<(), Refused>) -> Result<(), Refused> {
-        if self.depth == MAX_DEPTH {
-            return Err(Refused::Here("more lists or objects in each other than can be loaded"));
-        }
-        self.depth += 1;
-        inside(self)?;
-        self.depth -= 1;
-        Ok(())
-    }
-
-    /// Goes through the elements of a list or an object, from what opens it to what closes it.
-    fn each<E>(&mut self, close: u8, mut element: impl FnMut(&mut Self) -> Result<(), E>) -> Result<(), E> {
-        self.at += 1;
-        while self.peek() != close {
-            element(self)?;
-            if self.peek() == b',' {
-                self.at += 1;
-            }
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    /// The name of a member, and the colon behind it.
-    fn name(&mut self) -> Result<Cow<'a, str>, Error> {
-        self.peek();
-        let text = self.string();
-        self.peek();
-        self.at += 1;
-        let name = match text.contains(&b'\\') {
-            false => std::str::from_utf8(&text[1..text.len() - 1]).map(Cow::Borrowed).ok(),
-            true => serde_json::from_slice(text).map(Cow::Owned).ok(),
-        };
-        name.ok_or_else(|| refusal(self.line, "has a key that is no Unicode"))
-    }
-
-    /// A string with its quotes.
-    fn string(&mut self) -> &'a [u8] {
-        let begin = self.at;
-        self.at += 1;
-        while !matches!(self.byte(), b'"' | 0) {
-            self.at += if self.byte() == b'\\' { 2 } else { 1 };
-        }
-        self.at += 1;
-        &self.text[begin..self.at]
-    }
-
-    fn word(&mut self) {
-        while self.byte().is_ascii_alphabetic() {
-            self.at += 1;
-        }
-    }
-
-    fn number(&mut self) -> &'a str {
-        let begin = self.at;
-        while matches!(self.byte(), b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') {
-            self.at += 1;
-        }
-        std::str::from_utf8(&self.text[begin..self.at]).unwrap_or_default()
-    }
+    inside(scan)?;
+    scan.leave();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,9 @@ mod csv;
 mod csv_records;
 mod csv_types;
 mod json;
+mod json_columns;
 mod json_objects;
+mod json_scan;
 mod json_types;
 mod moments;
 mod numbers;
@@ -19,7 +21,7 @@ use std::{
     io::{Read, Seek, SeekFrom, Take},
 };
 
-use arrow_schema::Field;
+use arrow_schema::{DataType, Field};
 use merganser::Error;
 
 pub(crate) use self::{
@@ -32,6 +34,8 @@ pub(crate) use self::{
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// As much of a value as an error shows.
 const SHOWN_CHARS: usize = 60;
+/// Ends a batch before it has its rows.
+const BATCH_BYTES: usize = 16 << 20;
 
 /// A file as it is now: what is appended while it is read does not count, or its types would not be those of all values.
 pub(crate) struct Snapshot {
@@ -72,14 +76,22 @@ fn refusal(line: u64, what: &str) -> Error {
 }
 
 /// A value that the type of its column in the table does not hold.
-fn misfit(place: &str, field: &Field, value: &str) -> Error {
+fn misfit(line: u64, field: &Field, value: &str) -> Error {
     let mut shown: String = value.chars().take(SHOWN_CHARS).collect();
     if shown.len() < value.len() {
         shown.push('…');
     }
-    let (name, data_type) = (field.name(), table_types::sql_name(field.data_type()));
-    Error::Usage(format!(
-        "BAD_FILE: {place} has {shown:?} in {name:?}, which the table's type {data_type} does not hold exactly: mend the \
-         file, or change the column's type"
-    ))
+    let (name, data_type) = (field.name(), field.data_type());
+    let what = match data_type {
+        DataType::Null => {
+            "and values of its column's type in the table are not read from text: load it into a column of \
+                           VARCHAR, and cast it by SQL"
+                .to_owned()
+        }
+        _ => format!(
+            "which the table's type {} does not hold exactly: mend the file, or change the column's type",
+            table_types::sql_name(data_type)
+        ),
+    };
+    refusal(line, &format!("has {shown:?} in {name:?}, {what}"))
 }
