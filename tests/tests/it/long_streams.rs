@@ -6,7 +6,7 @@ use arrow_flight::FlightData;
 use merganser::{IngestMode, Loader, LoaderOptions, OnTrouble, RetryPolicy, TablePath};
 use merganser_proto::IngestUnit;
 use merganser_tests::{
-    LongStream, TestServer, ids, integer, integers, put_keyed, put_with, refused, soon, unit, wide,
+    LongStream, TestServer, ids, integer, integers, put_keyed, put_with, refused, soon, unit, until, wide,
 };
 use prost::Message;
 use tokio::sync::mpsc;
@@ -55,10 +55,17 @@ async fn units_may_be_sent_without_waiting() {
 async fn no_more_units_of_a_stream_wait_than_its_window() {
     // As `proto/merganser.proto` says, besides the one that is being committed and the one that was read last.
     const WINDOW: usize = 64;
-    let server = TestServer::with(|config| config.engine.ingest_timeout = None).await;
+    let server = TestServer::with(|config| {
+        config.engine.ingest_timeout = None;
+        config.network.drain_timeout = Duration::from_millis(200);
+    })
+    .await;
     let (flight, client) = (server.flight().await, server.client().await);
     // The writer keeps the first for as long as the test takes.
-    client.execute("CREATE TABLE t (unit BIGINT, part BIGINT, b INTEGER DEFAULT sleep_ms(600000))").await.unwrap();
+    client
+        .execute("CREATE TABLE t (unit BIGINT, part BIGINT, b INTEGER DEFAULT sleep_ms(600000))")
+        .await
+        .unwrap();
     let mut stream = LongStream::start(&flight, "t", &key(1), unit(1, ROWS)).await.unwrap();
     (2..=500).for_each(|sequence| stream.send(&key(sequence), unit(sequence, ROWS)));
     let queued = || server.engine().units_queued();
