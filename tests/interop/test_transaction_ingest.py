@@ -8,7 +8,7 @@ import pyarrow.flight as flight
 import pytest
 
 import wire
-from client import MODES, ingest_command
+from client import MODES, eventually, ingest_command
 from harness import Server, refused
 
 pytestmark = pytest.mark.usefixtures("no_tables_left_over")
@@ -105,6 +105,76 @@ class TestAcknowledgement:
             assert other.rows("SELECT count(*), min(x) FROM t") == [(2, 0)]
             client.commit(transaction)
         assert other.rows("SELECT count(*), count(DISTINCT x), min(x) FROM t") == [(1_500_003, 1_500_001, -1)]
+
+
+def begin_upload(client, operator, command=None):
+    """Sends rows, and returns what ends their upload once all have come; its acknowledgement is what that gives."""
+    to = flight.FlightDescriptor.for_command(command) if command else flight.FlightDescriptor.for_path("t")
+    writer, answers = client.flight.do_put(to, numbers(0).schema, client.options)
+    writer.write_table(numbers(70))
+    came = "SELECT count(*) FROM merganser_statements() WHERE kind = 'ingest' AND rows = 70"
+    eventually(lambda: operator.one(came) == 1, "all rows have come")
+
+    def finish():
+        writer.done_writing()
+        answer = answers.read()
+        writer.close()  # raises what the server refused
+        return wire.IngestAck.decode(answer.to_pybytes())
+
+    return finish
+
+
+@pytest.mark.usefixtures("table")
+class TestTransactionOfItsBeginning:
+    """An upload belongs to what was open when it began, whatever is open when its last row comes."""
+
+    def refused(self, finish, why):
+        assert why in refused(finish, codes="FAILED_PRECONDITION", slug="TRANSACTION_STATE").text
+
+    @pytest.mark.parametrize("end", ["commit", "rollback"])
+    def test_that_has_ended_by_its_handle(self, connect, end):
+        client, other = connect(), connect()
+        first = client.begin()
+        finish = begin_upload(client, other, ingest_command("t", "append", first))
+        getattr(client, end)(first)
+        with client.transaction() as second:
+            client.update("INSERT INTO t VALUES (200)", second)
+            self.refused(finish, "ended while the upload was arriving")
+            client.commit(second)
+        assert count(other) == 3
+
+    @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+    @pytest.mark.parametrize("another", [True, False], ids=["another is open", "none is open"])
+    def test_that_has_ended_by_sql(self, connect, end, another):
+        client, other = connect(), connect()
+        client.run("BEGIN")
+        finish = begin_upload(client, other)
+        client.run(end)
+        if another:
+            client.run("BEGIN; INSERT INTO t VALUES (201)")
+        self.refused(finish, "ended while the upload was arriving")
+        if another:
+            client.run("COMMIT")
+        assert count(other) == 3 if another else 2
+
+    @pytest.mark.parametrize("before, after", [("BEGIN", "COMMIT"), ("SELECT 1", "BEGIN")], ids=["ended", "began"])
+    def test_of_a_temporary_table(self, connect, before, after):
+        client, other = connect(), connect()
+        client.run("CREATE TEMP TABLE mine (x BIGINT)")
+        client.run(before)
+        finish = begin_upload(client, other, ingest_command("mine", temporary=1))
+        client.run(after)
+        self.refused(finish, "while the upload was arriving")
+        client.run("SELECT 1" if after == "COMMIT" else "COMMIT")
+        assert count(client, "mine") == 0
+
+    def test_that_has_begun_since_does_not_hold_what_commits_by_itself(self, connect):
+        client, other = connect(), connect()
+        finish = begin_upload(client, other)
+        client.run("BEGIN")
+        assert finish().committed
+        client.run("ROLLBACK")
+        assert count(other) == 72
 
 
 @pytest.mark.usefixtures("table")

@@ -53,8 +53,8 @@ impl Engine {
         }
         let names = match place {
             Place::Shared(names) => names,
-            Place::Own(workspace) => {
-                return self.run_in(workspace, statement, &Execution::default()).await;
+            Place::Own(workspace, open) => {
+                return self.run_in(workspace, *open, statement, &Execution::default()).await;
             }
         };
         match self.read(names.clone(), statement.clone()).await? {

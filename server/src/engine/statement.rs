@@ -255,7 +255,7 @@ impl Engine {
         }
         let names = match place {
             Place::Shared(names) => names.clone(),
-            Place::Own(workspace) => return self.describe_in(workspace, sql).await,
+            Place::Own(workspace, open) => return self.describe_in(workspace, *open, sql).await,
         };
         let (database, clock) = (Arc::clone(&self.shared.database), Arc::clone(&self.shared.clock));
         let sql = sql.to_owned();

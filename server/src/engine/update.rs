@@ -77,7 +77,7 @@ impl Engine {
                         self.export(names.clone(), statement, execution).await
                     }
                     Place::Shared(names) => self.write_with(names.clone(), statement, execution).await,
-                    Place::Own(workspace) => self.run_in(workspace, statement, execution).await,
+                    Place::Own(workspace, open) => self.run_in(workspace, *open, statement, execution).await,
                 }
             })
             .await;

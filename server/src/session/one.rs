@@ -18,7 +18,8 @@ use super::{Principal, SessionError, new_handle};
 use crate::{
     engine::{
         Arrived, BatchStream, Caller, CatalogView, Description, Engine, Error, Execution, IdleLimits,
-        IngestRequest, Names, Outcome, Pending, Place, Posted, SessionCard, Statement, Workspace,
+        IngestRequest, Names, Outcome, Pending, Place, Posted, SessionCard, Statement, TransactionId,
+        Workspace,
     },
     sql,
 };
@@ -53,11 +54,18 @@ struct State {
     own: Option<Arc<Workspace>>,
     /// Something lives on `own`, so that every statement has to run there.
     stateful: bool,
-    transactions: HashMap<Vec<u8>, Arc<Workspace>>,
+    transactions: HashMap<Vec<u8>, Begun>,
     /// What it had is gone, and it has not been told yet.
     lost: Option<Loss>,
     /// The handles of transactions that are gone: their clients may still want to roll them back.
     lost_transactions: HashMap<Vec<u8>, Loss>,
+}
+
+/// A transaction with a handle. Its connection may have another one later.
+#[derive(Clone)]
+struct Begun {
+    workspace: Arc<Workspace>,
+    id: TransactionId,
 }
 
 /// Why something of a session is gone.
@@ -81,7 +89,8 @@ impl From<Loss> for SessionError {
 impl State {
     fn workspaces(&self) -> Vec<Arc<Workspace>> {
         let own = self.own.iter();
-        let others = self.transactions.values().filter(|other| !self.is_own(other));
+        let others = self.transactions.values().map(|begun| &begun.workspace);
+        let others = others.filter(|other| !self.is_own(other));
         own.chain(others).cloned().collect()
     }
 
@@ -91,7 +100,7 @@ impl State {
 
     /// True while a transaction with a handle is open on a workspace.
     fn has_handle(&self, workspace: &Arc<Workspace>) -> bool {
-        self.transactions.values().any(|other| Arc::ptr_eq(other, workspace))
+        self.transactions.values().any(|begun| Arc::ptr_eq(&begun.workspace, workspace))
     }
 
     /// Lets go of what was lost together with the database's instance.
@@ -108,15 +117,15 @@ impl State {
             self.stateful = false;
             own.interrupt();
         }
-        for (handle, workspace) in self.transactions.extract_if(|_, workspace| is_lost(workspace)) {
+        for (handle, begun) in self.transactions.extract_if(|_, begun| is_lost(&begun.workspace)) {
             self.lost = Some(loss);
             self.lost_transactions.insert(handle, loss);
-            workspace.interrupt();
+            begun.workspace.interrupt();
         }
     }
 
     /// The transaction that a statement belongs to which names none: the only one that is open.
-    fn only_transaction(&self) -> Option<Arc<Workspace>> {
+    fn only_transaction(&self) -> Option<Begun> {
         let mut open = self.transactions.values();
         open.next().filter(|_| open.next().is_none()).cloned()
     }
@@ -269,7 +278,7 @@ impl Session {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
-        let changes_names = matches!(place, Place::Own(_)) && sql::changes_names(&statement.sql);
+        let changes_names = matches!(place, Place::Own(..)) && sql::changes_names(&statement.sql);
         let outcome = match for_effect {
             Some(execution) => self.engine.write_watched(&place, statement, execution).await?,
             None => self.engine.run(&place, statement).await?,
@@ -289,20 +298,25 @@ impl Session {
     ) -> Result<Pending, SessionError> {
         self.tell_loss()?;
         request.names = self.state.lock().names.clone();
-        let workspace = match self.transaction(transaction)? {
-            Some(workspace) => Some(workspace),
+        // What is open now: it may end, and another one begin, while the rows arrive.
+        let place = match self.transaction(transaction)? {
+            Some(Begun { workspace, id }) => Some((workspace, Some(id))),
             None if request.temporary => {
                 let own = self.own().await?;
                 self.state.lock().stateful = true;
-                Some(own)
+                let open = own.transaction();
+                Some((own, open))
             }
             None => {
                 let state = self.state.lock();
-                state.own.clone().filter(|own| own.in_transaction() && !state.has_handle(own))
+                let own = state.own.clone().filter(|own| !state.has_handle(own));
+                own.and_then(|own| own.transaction().map(|open| (own, Some(open))))
             }
         };
-        Ok(match workspace {
-            Some(workspace) => self.engine.ingest_in(&workspace, request, schema, batches).await?,
+        Ok(match place {
+            Some((workspace, open)) => {
+                self.engine.ingest_in(&workspace, open, request, schema, batches).await?
+            }
             None => self.engine.begin_ingest(request, schema, batches).await?,
         })
     }
@@ -311,8 +325,9 @@ impl Session {
     pub(crate) fn catalog(&self) -> CatalogView {
         let state = self.state.lock();
         let own = || state.own.clone().filter(|own| state.stateful && !state.has_handle(own));
-        let place = match state.only_transaction().or_else(own) {
-            Some(workspace) => Place::Own(workspace),
+        let of_transaction = state.only_transaction().map(|begun| begun.workspace);
+        let place = match of_transaction.or_else(own) {
+            Some(workspace) => Place::Own(workspace, None),
             None => Place::Shared(None),
         };
         self.engine.catalog_at(place)
@@ -333,11 +348,11 @@ impl Session {
         };
         let names = self.state.lock().names.clone();
         let workspace = if own_is_free { own } else { self.engine.workspace(names).await? };
-        let (_, begun) = self.engine.begin(&workspace).await?;
+        let (id, begun) = self.engine.begin(&workspace).await?;
         let handle = new_handle()?;
         // Nothing waits from here on: a client that goes away has either the handle or no transaction.
         let mut state = self.state.lock();
-        state.transactions.insert(handle.clone(), workspace);
+        state.transactions.insert(handle.clone(), Begun { workspace, id });
         begun.told();
         Ok(handle)
     }
@@ -352,7 +367,7 @@ impl Session {
                 state.lost = None;
                 return if commit { Err(loss.into()) } else { Ok(()) };
             }
-            state.transactions.remove(handle)
+            state.transactions.remove(handle).map(|begun| begun.workspace)
         };
         let workspace = workspace.ok_or(SessionError::UnknownTransaction)?;
         // In a task of its own: a client that does not wait for the answer must leave nothing open that no
@@ -388,7 +403,7 @@ impl Session {
 
     /// Asks a connection of the session's what names mean, where a statement there may have changed it.
     async fn learn_names(&self, place: &Place, changes_names: bool) -> Result<(), SessionError> {
-        if let (Place::Own(workspace), true) = (place, changes_names) {
+        if let (Place::Own(workspace, _), true) = (place, changes_names) {
             let names = self.engine.names_of(workspace).await?;
             self.state.lock().names = Some(names);
         }
@@ -398,12 +413,12 @@ impl Session {
     /// Where a statement runs: in its transaction, on the session's own connection, or anywhere.
     async fn place(&self, transaction: &[u8], sql: &str) -> Result<Place, SessionError> {
         let leaves_state = sql::leaves_state(sql);
-        if let Some(workspace) = self.transaction(transaction)? {
+        if let Some(Begun { workspace, id }) = self.transaction(transaction)? {
             if leaves_state && sql::controls(sql).iter().any(Option::is_some) {
                 return Err(SessionError::BegunByDriver);
             }
             self.state.lock().stateful |= leaves_state;
-            return Ok(Place::Own(workspace));
+            return Ok(Place::Own(workspace, Some(id)));
         }
         if leaves_state || self.state.lock().stateful {
             let own = self.own().await?;
@@ -412,13 +427,13 @@ impl Session {
                 return Err(SessionError::WhichTransaction);
             }
             state.stateful = true;
-            return Ok(Place::Own(own));
+            return Ok(Place::Own(own, None));
         }
         Ok(Place::Shared(self.state.lock().names.clone()))
     }
 
     /// The transaction under a handle, or without one the only one that is open.
-    fn transaction(&self, handle: &[u8]) -> Result<Option<Arc<Workspace>>, SessionError> {
+    fn transaction(&self, handle: &[u8]) -> Result<Option<Begun>, SessionError> {
         let state = self.state.lock();
         if handle.is_empty() {
             return Ok(state.only_transaction());

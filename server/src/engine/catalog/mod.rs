@@ -315,7 +315,7 @@ impl CatalogView {
     }
 
     fn in_transaction(&self) -> bool {
-        matches!(&self.place, Place::Own(workspace) if workspace.in_transaction())
+        matches!(&self.place, Place::Own(workspace, _) if workspace.in_transaction())
     }
 
     /// Looks from a connection of the place.
@@ -328,7 +328,7 @@ impl CatalogView {
                 let database = Arc::clone(&self.engine.shared.database);
                 self.engine.blocking(move || look(&*database.connection()?)).await
             }
-            Place::Own(workspace) => {
+            Place::Own(workspace, _) => {
                 let mut guard = workspace.take(self.engine.pinned_wait()).await?;
                 self.engine
                     .blocking(move || {

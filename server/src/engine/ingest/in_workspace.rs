@@ -24,31 +24,34 @@ use crate::{
         ffi::Connection,
         insert::Target,
         open_writes::unless,
-        workspace::{ConnectionGuard, Workspace},
+        workspace::{ConnectionGuard, PinnedConnection, TransactionId, Workspace},
     },
     sql::Exclusion,
 };
 
 impl Engine {
-    /// Takes an upload into the transaction that is open on a workspace, or into a temporary table there.
+    /// Takes an upload into the transaction `open` of a workspace, or into a temporary table there. Where no transaction was
+    /// open when it began, it enters none that has begun since.
     ///
     /// # Errors
-    /// As [`Engine::ingest`]. A failure after rows have gone in leaves the transaction fit for nothing but
+    /// As [`Engine::ingest`]; [`Error::TransactionState`] when the transaction is another one when the rows have come. A failure after rows have gone in leaves the transaction fit for nothing but
     /// a rollback, because an upload is all or nothing.
     pub async fn ingest_in(
         &self,
         workspace: &Arc<Workspace>,
+        open: Option<TransactionId>,
         request: IngestRequest,
         schema: SchemaRef,
         batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
     ) -> Result<Pending> {
         // An upload may wait for its client for long, and with it what it holds of the instance.
-        self.shared.database.while_open(self.ingest_on(workspace, request, schema, batches)).await
+        self.shared.database.while_open(self.ingest_on(workspace, open, request, schema, batches)).await
     }
 
     async fn ingest_on(
         &self,
         workspace: &Arc<Workspace>,
+        open: Option<TransactionId>,
         request: IngestRequest,
         schema: SchemaRef,
         mut batches: impl Stream<Item = Result<Arrived>> + Unpin + Send,
@@ -69,7 +72,7 @@ impl Engine {
             false => self.full_name(&request),
         };
         let guard = workspace.take(self.pinned_wait()).await?;
-        let (mut guard, table) = self.look_up_in(guard, name.clone()).await?;
+        let (mut guard, table) = self.look_up_in(guard, open, name.clone()).await?;
         let entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
         if entry.needs_turn() && !request.temporary {
             let changed = table.as_ref().filter(|_| entry.create.is_some());
@@ -106,17 +109,14 @@ impl Engine {
     async fn look_up_in(
         &self,
         mut guard: ConnectionGuard,
+        open: Option<TransactionId>,
         name: FullName,
     ) -> Result<(ConnectionGuard, Option<TableInfo>)> {
         let moment = self.shared.turn.moment();
         self.blocking(move || {
             let pinned = guard.pinned();
+            check_is_open(pinned, open)?;
             pinned.check_not_lost()?;
-            if name.catalog != TEMPORARY && pinned.transaction.is_none() {
-                return Err(Error::TransactionState(
-                    "the transaction ended while the upload was arriving; nothing was written",
-                ));
-            }
             if name.catalog != TEMPORARY && pinned.transaction.as_ref().is_some_and(|open| open.read_only) {
                 return Err(Error::Duck {
                     class: Class::ReadOnly,
@@ -145,6 +145,19 @@ impl Engine {
         open.excluding.extend(excluding);
         Ok(())
     }
+}
+
+/// Fails where an upload that began while `open` was open, or nothing, would enter another transaction, or none.
+fn check_is_open(pinned: &PinnedConnection, open: Option<TransactionId>) -> Result<()> {
+    if pinned.current() == open {
+        return Ok(());
+    }
+    Err(Error::TransactionState(match open {
+        Some(_) => "the transaction ended while the upload was arriving; nothing was written",
+        None => {
+            "a transaction began while the upload was arriving, which is no part of it; nothing was written, so send it again"
+        }
+    }))
 }
 
 /// Appends the pieces of one upload, on a thread that may block.

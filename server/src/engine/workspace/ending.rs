@@ -136,7 +136,7 @@ mod tests {
         let long = Duration::from_secs(3600);
         let engine = Engine::open(Options { wait: long, ..Options::default() }).unwrap();
         let (workspace, shared) = (engine.workspace(None).await.unwrap(), Place::Shared(None));
-        let own = Place::Own(Arc::clone(&workspace));
+        let own = Place::Own(Arc::clone(&workspace), None);
         engine.run(&own, Statement::new("BEGIN")).await.unwrap();
         engine.run(&own, Statement::new("CREATE TABLE t (i INTEGER)")).await.unwrap();
         // The answer comes a moment before the statement lets go of the connection.

@@ -33,8 +33,8 @@ pub(crate) use untold::Untold;
 pub enum Place {
     /// On any connection, in a transaction of its own, with these names; `None` is the default.
     Shared(Option<Names>),
-    /// On a connection that keeps state.
-    Own(Arc<Workspace>),
+    /// On a connection that keeps state; of a statement that belongs to a transaction in that one, and in no other.
+    Own(Arc<Workspace>, Option<TransactionId>),
 }
 
 /// How long an open transaction may rest before it is rolled back.
@@ -102,6 +102,21 @@ impl Workspace {
             .await
             .map_err(|_| Error::SessionBusy(wait))?;
         Ok(ConnectionGuard { pinned, workspace: Arc::clone(self) })
+    }
+
+    /// The same for a statement of a transaction, which may have ended while the statement waited, and another one begun.
+    async fn take_in(
+        self: &Arc<Self>,
+        transaction: Option<TransactionId>,
+        wait: Duration,
+    ) -> Result<ConnectionGuard> {
+        let mut guard = self.take(wait).await?;
+        if transaction.is_some() && guard.pinned().current() != transaction {
+            return Err(Error::TransactionState(
+                "the transaction ended while the statement waited, which has not run",
+            ));
+        }
+        Ok(guard)
     }
 
     /// True while an explicit transaction is open, as far as is known between statements.

@@ -71,7 +71,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_transaction_whose_client_is_gone_before_the_answer_is_rolled_back() {
         let (engine, workspace) = own().await;
-        let own = Place::Own(Arc::clone(&workspace));
+        let own = Place::Own(Arc::clone(&workspace), None);
         let mut abandoned = 0;
         for round in 0..50 {
             drop(abandon(engine.begin(&workspace)));

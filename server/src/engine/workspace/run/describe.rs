@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PinnedConnection, Workspace};
+use super::{PinnedConnection, TransactionId, Workspace};
 use crate::{
     engine::{
         Description, Engine, Error, Result,
@@ -17,10 +17,11 @@ impl Engine {
     pub(in crate::engine) async fn describe_in(
         &self,
         workspace: &Arc<Workspace>,
+        transaction: Option<TransactionId>,
         sql: &str,
     ) -> Result<Description> {
         let sql = sql::localise(sql)?.into_owned();
-        let mut guard = workspace.take(self.pinned_wait()).await?;
+        let mut guard = workspace.take_in(transaction, self.pinned_wait()).await?;
         let quarantine = Arc::clone(&self.shared.database.quarantine);
         let places = self.planning_places(&sql);
         let moment = self.shared.turn.moment();

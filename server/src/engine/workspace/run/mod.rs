@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use grant::Grant;
 
-use super::{ConnectionGuard, PinnedConnection, Untold, Workspace};
+use super::{ConnectionGuard, PinnedConnection, TransactionId, Untold, Workspace};
 use crate::{
     engine::{
         BatchStream, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
@@ -59,12 +59,13 @@ impl Engine {
     pub(in crate::engine) async fn run_in(
         &self,
         workspace: &Arc<Workspace>,
+        transaction: Option<TransactionId>,
         statement: Statement,
         execution: &Execution,
     ) -> Result<Outcome> {
         let sql = sql::localise(&statement.sql)?.into_owned();
         let statement = Statement { sql, ..statement };
-        let mut guard = workspace.take(self.pinned_wait()).await?;
+        let mut guard = workspace.take_in(transaction, self.pinned_wait()).await?;
         let mut grant = None;
         loop {
             let cancel = CancelOnDrop::default();
