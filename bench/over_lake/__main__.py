@@ -11,7 +11,7 @@ import duckdb
 from ours import BINARY, RELEASE, WORK, verdict
 from peers.server import Server
 
-from .stores import Lake, Stores, extension_folder, stores
+from .stores import EXTENSIONS, Lake, Stores, stores
 
 LOADERS = 8
 #: How the loaders send their units, and the options of the load generator for it.
@@ -72,7 +72,7 @@ def _ours(made: Stores, seconds: float, way: list[str]) -> float:
     config = WORK / "lake.toml"
     config.write_text(made.lake().config())
     options = ["--listen", "127.0.0.1:0", "--config", str(config)]
-    extensions = ["--extension-directory", str(extension_folder(WORK / "extensions"))]
+    extensions = ["--extension-directory", str(extension_folder(WORK / "extensions", EXTENSIONS))]
     with Server([str(BINARY), "--database", ":memory:", *options, *extensions], WORK / "lake.log") as server:
         finished = subprocess.run(
             [
