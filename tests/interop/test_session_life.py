@@ -236,6 +236,7 @@ class TestNumber:
 
             eventually(is_let_in, "the session that nobody uses ends")
             late.action("CloseSession")
+            refused(unused.rows, "FROM mine", codes="ABORTED", slug="SESSION_LOST")
             refused(unused.rows, "FROM mine", codes="NOT_FOUND")
 
     def test_of_those_with_an_open_transaction_or_result_does_not_shrink(self, start):

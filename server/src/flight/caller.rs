@@ -31,13 +31,13 @@ impl Flight {
             .get::<Identity>()
             .cloned()
             .ok_or_else(|| internal(&"a request passed the door without an identity"))?;
-        let by_cookie = || {
-            let id = cookie(request.metadata())?;
-            self.sessions.of_cookie(&id, &principal, line)
+        let by_cookie = || match cookie(request.metadata()) {
+            Some(id) => self.sessions.of_cookie(&id, &principal, line).map_err(session_status),
+            None => Ok(None),
         };
         let key = match token {
             Some(token) => SessionKey::Token(token),
-            None => match by_cookie() {
+            None => match by_cookie()? {
                 Some(session) => return Ok(session),
                 None => SessionKey::Connection(line.map_or(ConnectionId(0), Line::id), principal.clone()),
             },

@@ -75,12 +75,12 @@ impl Flight {
         self.prepared.remove(&request.prepared_statement_handle, session.id());
     }
 
-    /// The statement under a handle, with the parameters that were bound last. Where the transaction has
-    /// ended in which it was prepared, it runs in whatever is open now, as after a commit it should.
+    /// The statement under a handle, with the parameters that were bound last. Where its client has ended the
+    /// transaction in which it was prepared, it runs in whatever is open now, as after a commit it should.
     pub(super) fn prepared_query(&self, session: &Session, handle: &[u8]) -> Result<Query, Status> {
         let Prepared { statement, mut transaction, .. } =
             self.prepared.get(handle, session.id()).ok_or_else(unknown_handle)?;
-        if !session.is_open(&transaction) {
+        if !session.has_transaction(&transaction) {
             transaction.clear();
         }
         Ok(Query { transaction, ..Query::new(statement) })

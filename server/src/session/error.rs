@@ -1,5 +1,7 @@
 //! What can go wrong with a session.
 
+use std::time::Duration;
+
 use crate::{counted::counted, engine};
 
 /// An error of a session, or of a statement in it.
@@ -7,6 +9,11 @@ use crate::{counted::counted, engine};
 pub(crate) enum SessionError {
     #[error(transparent)]
     Engine(#[from] engine::Error),
+    #[error(
+        "the session was not used for {}; its temporary tables, settings and open transactions are gone, begin again",
+        humantime::format_duration(*.0)
+    )]
+    Unused(Duration),
     #[error("the transaction is unknown: it has ended, or belongs to another session; begin a new one")]
     UnknownTransaction,
     #[error("the transaction was begun by the driver; commit it or roll it back there, not by SQL")]

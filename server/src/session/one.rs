@@ -10,11 +10,15 @@ use std::{
 
 use arrow_schema::SchemaRef;
 use futures::Stream;
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Principal, SessionError, new_handle};
+use super::{
+    Principal, SessionError,
+    losses::{Loss, Losses},
+    new_handle,
+};
 use crate::{
     engine::{
         Arrived, BatchStream, Caller, CatalogView, Description, Engine, Error, Execution, IdleLimits,
@@ -54,11 +58,10 @@ struct State {
     own: Option<Arc<Workspace>>,
     /// Something lives on `own`, so that every statement has to run there.
     stateful: bool,
+    /// What lives there is more than a transaction.
+    keeps: bool,
     transactions: HashMap<Vec<u8>, Begun>,
-    /// What it had is gone, and it has not been told yet.
-    lost: Option<Loss>,
-    /// The handles of transactions that are gone: their clients may still want to roll them back.
-    lost_transactions: HashMap<Vec<u8>, Loss>,
+    losses: Losses,
 }
 
 /// A transaction with a handle. Its connection may have another one later.
@@ -66,24 +69,6 @@ struct State {
 struct Begun {
     workspace: Arc<Workspace>,
     id: TransactionId,
-}
-
-/// Why something of a session is gone.
-#[derive(Debug, Clone, Copy)]
-enum Loss {
-    /// The instance of the database has failed.
-    Failure,
-    /// An operator has closed the session.
-    Closed,
-}
-
-impl From<Loss> for SessionError {
-    fn from(loss: Loss) -> Self {
-        match loss {
-            Loss::Failure => Error::SessionLost.into(),
-            Loss::Closed => Error::SessionClosed.into(),
-        }
-    }
 }
 
 impl State {
@@ -110,16 +95,19 @@ impl State {
 
     /// Lets go of some of what there is.
     fn let_go_of(&mut self, loss: Loss, is_lost: impl Fn(&Workspace) -> bool) {
+        let own_has_handle = self.own.as_ref().is_some_and(|own| self.has_handle(own));
         if let Some(own) = self.own.take_if(|own| is_lost(own)) {
-            if self.stateful || own.in_transaction() {
-                self.lost = Some(loss);
+            if self.keeps {
+                self.losses.lose_state(loss);
             }
-            self.stateful = false;
+            if own.in_transaction() && !own_has_handle {
+                self.losses.lose_transaction(loss);
+            }
+            (self.stateful, self.keeps) = (false, false);
             own.interrupt();
         }
         for (handle, begun) in self.transactions.extract_if(|_, begun| is_lost(&begun.workspace)) {
-            self.lost = Some(loss);
-            self.lost_transactions.insert(handle, loss);
+            self.losses.lose_handle(handle, loss);
             begun.workspace.interrupt();
         }
     }
@@ -206,7 +194,7 @@ impl Session {
 
     /// Plans a statement where it would run.
     pub(crate) async fn describe(&self, transaction: &[u8], sql: &str) -> Result<Description, SessionError> {
-        self.tell_loss()?;
+        self.losses().tell(transaction, sql)?;
         let place = self.place(transaction, sql).await?;
         Ok(self.engine.describe(&place, sql).await?)
     }
@@ -226,7 +214,7 @@ impl Session {
         statement: Statement,
         posted: Posted,
     ) -> Result<BatchStream, SessionError> {
-        self.tell_loss()?;
+        self.losses().tell(&[], &statement.sql)?;
         let names = self.state.lock().names.clone();
         Ok(self.engine.read_posted(names, statement, posted).await?)
     }
@@ -273,7 +261,9 @@ impl Session {
         statement: Statement,
         for_effect: Option<&Execution>,
     ) -> Result<Outcome, SessionError> {
-        self.tell_loss()?;
+        if self.losses().tell_statement(transaction, &statement.sql)? {
+            return Ok(Outcome::Changed(0));
+        }
         if sql::is_use(&statement.sql) {
             return self.change_names(&statement.sql).await;
         }
@@ -296,14 +286,16 @@ impl Session {
         schema: SchemaRef,
         batches: impl Stream<Item = Result<Arrived, Error>> + Unpin + Send,
     ) -> Result<Pending, SessionError> {
-        self.tell_loss()?;
+        self.losses().tell(transaction, "")?;
         request.names = self.state.lock().names.clone();
         // What is open now: it may end, and another one begin, while the rows arrive.
         let place = match self.transaction(transaction)? {
             Some(Begun { workspace, id }) => Some((workspace, Some(id))),
             None if request.temporary => {
                 let own = self.own().await?;
-                self.state.lock().stateful = true;
+                let mut state = self.state.lock();
+                (state.stateful, state.keeps) = (true, true);
+                drop(state);
                 let open = own.transaction();
                 Some((own, open))
             }
@@ -335,9 +327,12 @@ impl Session {
 
     /// Begins a transaction and returns its handle.
     pub(crate) async fn begin(&self) -> Result<Vec<u8>, SessionError> {
-        self.tell_loss()?;
+        self.losses().tell_beginning()?;
         let _opening = self.opening.lock().await;
-        let open = self.state.lock().transactions.len();
+        let open = {
+            let state = self.state.lock();
+            state.transactions.len() + state.losses.handles()
+        };
         if open >= MAX_TRANSACTIONS {
             return Err(SessionError::TooManyTransactions(MAX_TRANSACTIONS));
         }
@@ -362,10 +357,8 @@ impl Session {
         let workspace = {
             let mut state = self.state.lock();
             state.let_go();
-            if let Some(loss) = state.lost_transactions.remove(handle) {
-                // With this answer the client knows; a rollback has what it wants.
-                state.lost = None;
-                return if commit { Err(loss.into()) } else { Ok(()) };
+            if let Some(told) = state.losses.end(handle, commit) {
+                return Ok(told?);
             }
             state.transactions.remove(handle).map(|begun| begun.workspace)
         };
@@ -417,7 +410,9 @@ impl Session {
             if leaves_state && sql::controls(sql).iter().any(Option::is_some) {
                 return Err(SessionError::BegunByDriver);
             }
-            self.state.lock().stateful |= leaves_state;
+            let mut state = self.state.lock();
+            state.stateful |= leaves_state;
+            state.keeps |= leaves_state && sql::keeps_state(sql);
             return Ok(Place::Own(workspace, Some(id)));
         }
         if leaves_state || self.state.lock().stateful {
@@ -427,6 +422,7 @@ impl Session {
                 return Err(SessionError::WhichTransaction);
             }
             state.stateful = true;
+            state.keeps |= leaves_state && sql::keeps_state(sql);
             return Ok(Place::Own(own, None));
         }
         Ok(Place::Shared(self.state.lock().names.clone()))
@@ -441,9 +437,10 @@ impl Session {
         state.transactions.get(handle).cloned().map(Some).ok_or(SessionError::UnknownTransaction)
     }
 
-    /// True while the handle's transaction is open.
-    pub(crate) fn is_open(&self, handle: &[u8]) -> bool {
-        self.state.lock().transactions.contains_key(handle)
+    /// True until its client has ended the handle's transaction, even where that is gone.
+    pub(crate) fn has_transaction(&self, handle: &[u8]) -> bool {
+        let state = self.state.lock();
+        state.transactions.contains_key(handle) || state.losses.has_handle(handle)
     }
 
     async fn own(&self) -> Result<Arc<Workspace>, SessionError> {
@@ -464,12 +461,11 @@ impl Session {
         Ok(own)
     }
 
-    /// Fails once when something of the session is gone with a failed instance: what its client sends next may
-    /// rely on it.
-    fn tell_loss(&self) -> Result<(), SessionError> {
+    /// What its client still believes in, after a look at what is there.
+    fn losses(&self) -> MappedMutexGuard<'_, Losses> {
         let mut state = self.state.lock();
         state.let_go();
-        state.lost.take().map_or(Ok(()), |loss| Err(loss.into()))
+        MutexGuard::map(state, |state| &mut state.losses)
     }
 
     /// Lets go of what was lost together with the database's instance, which cannot go before.
@@ -481,6 +477,20 @@ impl Session {
     /// back, and the connections are closed.
     pub(super) fn empty(&self) {
         self.state.lock().let_go_of(Loss::Closed, |_| true);
+    }
+
+    /// Lets go of everything, because nobody has used it for so long; gives what that was.
+    pub(super) fn rest(&self, unused: Duration) -> Vec<Arc<Workspace>> {
+        let mut state = self.state.lock();
+        let left = state.workspaces();
+        state.let_go_of(Loss::Unused(unused), |_| true);
+        left
+    }
+
+    /// True when a new session would not be the same to its client.
+    pub(super) fn is_to_be_found(&self) -> bool {
+        let state = self.state.lock();
+        state.names.is_some() || !state.losses.is_empty()
     }
 
     pub(super) fn has_workspaces(&self) -> bool {

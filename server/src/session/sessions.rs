@@ -1,22 +1,28 @@
 //! All sessions: whose they are, how many there may be, and when they end.
 
 use std::{
-    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{Line, Principal, Session, SessionError, TokenId, directory::CountBySession, new_handle};
+use super::{
+    Line, Principal, Session, SessionError, TokenId,
+    directory::CountBySession,
+    known::{Known, Limits},
+    new_handle,
+};
 use crate::engine::{Condition, Engine, IdleLimits, SessionCard};
 
+/// How long a session rests whose client has no connection open: its token or cookie may never come again.
+const REST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A session may still open a connection at the moment of the failure, so it is looked for again.
 const LET_GO_AGAIN: Duration = Duration::from_millis(50);
 /// How long the sweep waits for the end of one session's idle transactions,
@@ -52,7 +58,7 @@ impl ConnectionId {
 pub struct SessionLimits {
     /// Sessions at once.
     pub count: usize,
-    /// A session that is not used for so long ends, and its temporary tables with it.
+    /// A session that is not used for so long rests, and its temporary tables are gone.
     pub idle: Duration,
     /// Open transactions that rest are rolled back.
     pub transactions: IdleLimits,
@@ -81,21 +87,6 @@ pub(crate) struct Sessions {
     known: Mutex<Known>,
 }
 
-#[derive(Default)]
-struct Known {
-    by_key: HashMap<SessionKey, Arc<Session>>,
-    by_id: HashMap<Vec<u8>, Entry>,
-}
-
-struct Entry {
-    session: Arc<Session>,
-    /// All by which it is recognised.
-    keys: Vec<SessionKey>,
-    used: Instant,
-    /// The connections that have used it and are open.
-    connections: HashSet<ConnectionId>,
-}
-
 impl Sessions {
     pub(crate) fn new(engine: Engine, limits: SessionLimits) -> Self {
         Self { engine, limits, last: AtomicU64::new(0), known: Mutex::default() }
@@ -103,7 +94,11 @@ impl Sessions {
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.known.lock().by_id.len()
+        self.known.lock().living().len()
+    }
+
+    fn known_limits(&self) -> Limits {
+        Limits { count: self.limits.count, idle: self.limits.idle, rest: REST }
     }
 
     /// The session of a client, which begins with its first request.
@@ -119,34 +114,17 @@ impl Sessions {
         let mut known = self.known.lock();
         // Looked at under the lock, under which what it leaves is let go of afterwards.
         let connection = line.filter(|line| line.is_open()).map(Line::id);
-        let session = match known.by_key.get(&key) {
-            Some(session) => Arc::clone(session),
-            // Nobody would come back to it, or end it.
-            None if line.is_some() && connection.is_none() => {
-                return Ok(Arc::new(self.of_one_request(principal.clone(), None)));
-            }
-            None if known.by_id.len() >= self.limits.count => {
-                return Err(SessionError::TooManySessions(self.limits.count));
-            }
-            None => {
-                let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-                let session = Session::new(new_handle()?, number, principal.clone(), self.engine.clone());
-                let session = Arc::new(session);
-                let entry = Entry {
-                    session: Arc::clone(&session),
-                    keys: vec![key.clone()],
-                    used: Instant::now(),
-                    connections: HashSet::new(),
-                };
-                known.by_key.insert(key, Arc::clone(&session));
-                known.by_id.insert(session.id().to_vec(), entry);
-                session
-            }
-        };
-        if let Some(entry) = known.by_id.get_mut(session.id()) {
-            entry.used = Instant::now();
-            entry.connections.extend(connection);
+        if let Some(session) = known.find(&key, connection, self.known_limits())? {
+            return Ok(session);
         }
+        // Nobody would come back to it, or end it.
+        if line.is_some() && connection.is_none() {
+            return Ok(Arc::new(self.of_one_request(principal.clone(), None)));
+        }
+        known.has_room(self.known_limits())?;
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let session = Arc::new(Session::new(new_handle()?, number, principal.clone(), self.engine.clone()));
+        known.insert(key, &session, connection);
         Ok(session)
     }
 
@@ -160,7 +138,7 @@ impl Sessions {
     pub(super) fn cards(&self, prepared: &CountBySession) -> Vec<SessionCard> {
         let sessions: Vec<_> = {
             let known = self.known.lock();
-            known.by_id.values().map(|entry| (Arc::clone(&entry.session), entry.used)).collect()
+            known.living().map(|entry| (Arc::clone(&entry.session), entry.used)).collect()
         };
         let prepared = |session: &Session| prepared.get(session.id()).copied().unwrap_or_default();
         sessions.iter().map(|(session, used)| session.card(used.elapsed(), prepared(session))).collect()
@@ -171,48 +149,40 @@ impl Sessions {
     pub(super) fn empty(&self, number: u64) -> bool {
         let session = {
             let known = self.known.lock();
-            known
-                .by_id
-                .values()
-                .find(|entry| entry.session.number() == Some(number))
-                .map(|entry| Arc::clone(&entry.session))
+            let mut living = known.living().map(|entry| &entry.session);
+            living.find(|session| session.number() == Some(number)).cloned()
         };
         session.inspect(|session| session.empty()).is_some()
     }
 
     /// The session whose id a client presents as a cookie. From now on it outlives its first connection.
+    ///
+    /// # Errors
+    /// [`SessionError::TooManySessions`].
     pub(crate) fn of_cookie(
         &self,
         id: &[u8],
         principal: &Principal,
         line: Option<&Line>,
-    ) -> Option<Arc<Session>> {
+    ) -> Result<Option<Arc<Session>>, SessionError> {
         let mut known = self.known.lock();
         let connection = line.filter(|line| line.is_open()).map(Line::id);
-        let Known { by_key, by_id } = &mut *known;
-        let entry = by_id.get_mut(id).filter(|entry| entry.session.principal() == principal)?;
-        let key = SessionKey::Cookie(id.to_vec());
-        if by_key.insert(key.clone(), Arc::clone(&entry.session)).is_none() {
-            entry.keys.push(key);
-        }
-        entry.used = Instant::now();
-        entry.connections.extend(connection);
-        Some(Arc::clone(&entry.session))
+        let is_theirs = |session: &Session| session.principal() == principal;
+        known.find_by_cookie(id, is_theirs, connection, self.known_limits())
     }
 
     /// The session that a ticket was made in, if it was the same principal's.
     pub(crate) fn by_id(&self, id: &[u8], principal: &Principal) -> Option<Arc<Session>> {
         let known = self.known.lock();
-        let session = &known.by_id.get(id)?.session;
-        (session.principal() == principal).then(|| Arc::clone(session))
+        known.by_id(id).filter(|session| session.principal() == principal).cloned()
     }
 
     /// Ends a session: what runs is interrupted, open transactions are rolled back. Gives the tokens that
     /// stood for it.
     pub(crate) fn close(&self, session: &Session) -> Vec<TokenId> {
-        let entry = self.known.lock().remove(session.id());
+        let removed = self.known.lock().remove(session.id());
         session.interrupt();
-        let keys = entry.map(|entry| entry.keys).unwrap_or_default();
+        let keys = removed.map(|(_, keys)| keys).unwrap_or_default();
         keys.into_iter()
             .filter_map(|key| match key {
                 SessionKey::Token(token) => Some(token),
@@ -243,7 +213,7 @@ impl Sessions {
     /// Ends all sessions, because the server stops.
     pub(crate) fn close_all(&self) {
         let known = std::mem::take(&mut *self.known.lock());
-        for entry in known.by_id.into_values() {
+        for entry in known.living() {
             entry.session.interrupt();
         }
     }
@@ -260,25 +230,26 @@ impl Sessions {
                     changed = condition.changed() => if changed.is_err() { return },
                 }
                 let sessions: Vec<_> =
-                    self.known.lock().by_id.values().map(|entry| Arc::clone(&entry.session)).collect();
+                    self.known.lock().living().map(|entry| Arc::clone(&entry.session)).collect();
                 sessions.iter().for_each(|session| session.let_go());
             }
         }
     }
 
-    /// Rolls back transactions that rest for too long and ends sessions that nobody uses, for as long as
-    /// the server runs.
+    /// Rolls back transactions that rest for too long and sends sessions to rest that nobody uses, for as long
+    /// as the server runs.
     pub(crate) async fn sweep(self: Arc<Self>, every: Duration) {
         let mut ticks = tokio::time::interval(every);
         loop {
             ticks.tick().await;
-            let (ended, living) = self.known.lock().expire(self.limits.idle);
-            for session in ended {
+            let swept = self.known.lock().sweep(self.known_limits());
+            drop(swept.left);
+            for session in swept.ended {
                 session.interrupt();
             }
             let limits = self.limits.transactions;
             let roll_back = move |session: Arc<Session>| async move { session.roll_back_idle(limits).await };
-            each_in_time(living, ROLL_BACK_WITHIN, roll_back).await;
+            each_in_time(swept.living, ROLL_BACK_WITHIN, roll_back).await;
         }
     }
 }
@@ -288,57 +259,6 @@ impl Sessions {
 async fn each_in_time<T, F: Future<Output = ()>>(items: Vec<T>, patience: Duration, work: impl Fn(T) -> F) {
     let in_time = |item| tokio::time::timeout(patience, work(item)).map(drop);
     stream::iter(items).for_each_concurrent(ROLLED_BACK_AT_ONCE, in_time).await;
-}
-
-impl Known {
-    fn remove(&mut self, id: &[u8]) -> Option<Entry> {
-        let entry = self.by_id.remove(id)?;
-        for key in &entry.keys {
-            self.by_key.remove(key);
-        }
-        Some(entry)
-    }
-
-    /// Those that end with the connection, and those that stay without any.
-    fn leave(&mut self, connection: ConnectionId) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
-        let on_it = |key: &SessionKey| matches!(key, SessionKey::Connection(id, _) if *id == connection);
-        self.by_key.retain(|key, _| !on_it(key));
-        let mut only_there = Vec::new();
-        for (id, entry) in &mut self.by_id {
-            entry.keys.retain(|key| !on_it(key));
-            if entry.keys.is_empty() {
-                only_there.push(id.clone());
-            }
-        }
-        let ended = only_there.iter().filter_map(|id| self.remove(id)).map(|entry| entry.session).collect();
-        let left = self
-            .by_id
-            .values_mut()
-            .filter_map(|entry| {
-                let was_last = entry.connections.remove(&connection) && entry.connections.is_empty();
-                was_last.then(|| Arc::clone(&entry.session))
-            })
-            .collect();
-        (ended, left)
-    }
-
-    /// Those whose time is over, and those that may have transactions.
-    fn expire(&mut self, idle: Duration) -> (Vec<Arc<Session>>, Vec<Arc<Session>>) {
-        let over: Vec<_> = self
-            .by_id
-            .iter()
-            .filter(|(_, entry)| entry.used.elapsed() >= idle && !entry.session.is_busy())
-            .map(|(id, _)| id.clone())
-            .collect();
-        let ended = over.iter().filter_map(|id| self.remove(id)).map(|entry| entry.session).collect();
-        let living = self
-            .by_id
-            .values()
-            .filter(|entry| entry.session.has_workspaces())
-            .map(|entry| Arc::clone(&entry.session))
-            .collect();
-        (ended, living)
-    }
 }
 
 #[cfg(test)]
@@ -362,6 +282,58 @@ mod tests {
         assert_eq!(sessions.count(), 0);
         ask(&line);
         assert_eq!(sessions.count(), 0);
+        engine.shutdown().await;
+    }
+
+    /// Sends all to rest, of which so many are remembered, and those without a connection for so long. How many end.
+    fn sweep(sessions: &Sessions, count: usize, rest: Duration) -> usize {
+        let limits = Limits { count, idle: Duration::ZERO, rest };
+        sessions.known.lock().sweep(limits).ended.len()
+    }
+
+    #[tokio::test]
+    async fn a_session_that_rests_has_no_place_and_needs_one_to_come_back() {
+        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        let limits = SessionLimits { count: 1, ..SessionLimits::default() };
+        let sessions = Sessions::new(engine.clone(), limits);
+        let (ana, lines) = (Principal::named("ana"), [Line::open(), Line::open()]);
+        let ask = |line: &Line| sessions.of(SessionKey::Connection(line.id(), ana.clone()), &ana, Some(line));
+        let first = ask(&lines[0]).unwrap();
+        first.change_names("USE main").await.unwrap();
+        assert!(matches!(ask(&lines[1]), Err(SessionError::TooManySessions(1))));
+        assert_eq!((sweep(&sessions, 1, REST), sessions.count()), (0, 0));
+
+        let second = ask(&lines[1]).unwrap();
+        assert!(matches!(ask(&lines[0]), Err(SessionError::TooManySessions(1))));
+        let of_cookie = |id| sessions.of_cookie(id, &ana, None);
+        assert!(matches!(of_cookie(first.id()), Err(SessionError::TooManySessions(1))));
+        assert!(sessions.by_id(first.id(), &ana).is_some(), "its tickets are good");
+        sessions.close(&second);
+        assert_eq!(ask(&lines[0]).unwrap().id(), first.id());
+        assert_eq!(of_cookie(first.id()).unwrap().unwrap().id(), first.id());
+        engine.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn of_those_that_rest_as_many_are_remembered_as_may_live_and_not_for_ever() {
+        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        let sessions = Sessions::new(engine.clone(), SessionLimits::default());
+        let (ana, line) = (Principal::named("ana"), Line::open());
+        let ask = |number, line: Option<&Line>| {
+            let key = SessionKey::Connection(line.map_or(ConnectionId(number), Line::id), ana.clone());
+            sessions.of(key, &ana, line).unwrap()
+        };
+        let names = async |session: Arc<Session>| session.change_names("USE main").await.map(drop);
+        names(ask(0, Some(&line))).await.unwrap();
+        ask(u64::MAX, None);
+        assert_eq!(sweep(&sessions, 3, REST), 1, "one has nothing that it could miss");
+        for number in 1..4 {
+            names(ask(u64::MAX - number, None)).await.unwrap();
+        }
+        assert_eq!(sweep(&sessions, 3, REST), 1, "the first of those without a connection");
+        assert_eq!(sweep(&sessions, 3, Duration::ZERO), 2, "the others without one");
+        sessions.connection_closed(line.id());
+        assert_eq!(sweep(&sessions, 0, Duration::ZERO), 0, "there is none");
         engine.shutdown().await;
     }
 

@@ -26,7 +26,7 @@ pub(crate) use kept::{Existing, Kept};
 use lexer::{Token, ranged, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
 pub(crate) use references::{References, Spelled};
-pub(crate) use state::{Control, changes_names, controls, is_use, leaves_state, localise};
+pub(crate) use state::{Control, changes_names, controls, is_use, keeps_state, leaves_state, localise};
 pub(crate) use view::view_parts;
 
 /// What begins so is the server's own (how uploads enter) and not for clients.

@@ -95,12 +95,20 @@ const CHANGES_STATE: [&str; 11] =
 /// names are easily carried to any connection.
 pub(crate) fn leaves_state(text: &str) -> bool {
     let tokens = tokens(text);
-    let leaves = |statement: &[Token]| {
-        starts_with(statement, &CHANGES_STATE)
-            || starts_with(statement, &["execute"])
-            || creates_temporary(statement)
-    };
     statements(&tokens).any(leaves) && !is_use(text)
+}
+
+/// True when some statement leaves more behind than a transaction and what names mean.
+pub(crate) fn keeps_state(text: &str) -> bool {
+    let tokens = tokens(text);
+    statements(&tokens)
+        .any(|statement| leaves(statement) && control(statement).is_none() && !may_change_names(statement))
+}
+
+fn leaves(statement: &[Token]) -> bool {
+    starts_with(statement, &CHANGES_STATE)
+        || starts_with(statement, &["execute"])
+        || creates_temporary(statement)
 }
 
 /// True for a text that is one USE.
@@ -113,13 +121,14 @@ pub(crate) fn is_use(text: &str) -> bool {
 /// True when a statement may change what unqualified names mean.
 pub(crate) fn changes_names(text: &str) -> bool {
     let tokens = tokens(text);
-    statements(&tokens).any(|statement| {
-        let sets = starts_with(statement, &["set", "reset"]);
-        let names = |token: &Token| {
-            matches!(token, Token::Word(name) | Token::Quoted(name) if name == "schema" || name == "search_path")
-        };
-        starts_with(statement, &["use"]) || (sets && statement.iter().any(names))
-    })
+    statements(&tokens).any(may_change_names)
+}
+
+fn may_change_names(statement: &[Token]) -> bool {
+    let sets = starts_with(statement, &["set", "reset"]);
+    let is_one = |name: &str| name == "schema" || name == "search_path";
+    let names = |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if is_one(name));
+    starts_with(statement, &["use"]) || (sets && statement.iter().any(names))
 }
 
 /// What each statement does to the transaction; `None` for most.
@@ -284,6 +293,23 @@ pub(super) fn is(token: &Token, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_keeps_more_than_transactions_and_names() {
+        for text in [
+            "SET x = 1",
+            "BEGIN; CREATE TEMP TABLE t (i INT)",
+            "PREPARE p AS SELECT 1",
+            "SET VARIABLE schema2 = 1",
+        ] {
+            assert!(keeps_state(text), "{text}");
+        }
+        for text in
+            ["BEGIN; INSERT INTO t VALUES (1); COMMIT", "SELECT 1; USE s", "SET schema = 's'", "SELECT 1", ""]
+        {
+            assert!(!keeps_state(text), "{text}");
+        }
+    }
 
     #[test]
     fn what_leaves_state() {

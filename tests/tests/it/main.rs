@@ -53,6 +53,7 @@ mod poll;
 mod reads;
 mod refused_starts;
 mod replaced_tables;
+mod resting;
 mod schema_changes;
 mod several_steps;
 mod shutdown;

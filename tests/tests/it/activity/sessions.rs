@@ -57,7 +57,8 @@ async fn a_session_that_is_closed_has_nothing_left_and_its_client_learns_it() {
     // What was meant to be a part of the transaction must not run by itself.
     let told = refused(client.execute("INSERT INTO t VALUES (3)").await, Code::Aborted, "SESSION_CLOSED");
     assert!(told.contains(TOLD), "{told}");
-    refused(client.execute("COMMIT").await, Code::FailedPrecondition, "TRANSACTION_STATE");
+    refused(client.execute("INSERT INTO t VALUES (3)").await, Code::Aborted, "SESSION_CLOSED");
+    refused(client.execute("COMMIT").await, Code::Aborted, "SESSION_CLOSED");
     refused(read(client.clone(), "FROM mine".into()).await, Code::NotFound, "NOT_FOUND");
     assert_eq!(integer(&client, "SELECT sum(id) FROM t").await, 2);
     assert_eq!(session_of(&client).await, session, "it may begin again");

@@ -184,8 +184,12 @@ async fn a_session_is_told_once_of_what_it_has_lost_and_the_others_are_not() {
 
     reopen(&server).await;
     assert_eq!(integer(&plain, "SELECT count(*) FROM t").await, 0);
-    for client in [with_table, in_transaction] {
+    for (client, ends) in [(with_table, false), (in_transaction, true)] {
         refused(client.execute("INSERT INTO t VALUES (2)").await, Code::Aborted, "SESSION_LOST");
+        if ends {
+            refused(put(&client, "t", ids([2])).await, Code::Aborted, "SESSION_LOST");
+            client.execute("ROLLBACK").await.unwrap();
+        }
         client.execute("INSERT INTO t VALUES (3)").await.unwrap();
         client.execute("CREATE TEMP TABLE mine AS SELECT 2::BIGINT AS i").await.unwrap();
         assert_eq!(integer(&client, "SELECT i FROM mine").await, 2);

@@ -1,0 +1,239 @@
+//! What a session has lost, until its client knows: what that sends next may rely on it.
+//!
+//! Of temporary tables and settings it is told once. A transaction is more: whatever is sent until its client has ended
+//! it was meant to be undone together with what is gone, so that nothing of it may run by itself.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::SessionError;
+use crate::{
+    engine::Error,
+    sql::{Control, controls},
+};
+
+/// Why something of a session is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// The instance of the database has failed.
+    Failure,
+    /// An operator has closed the session.
+    Closed,
+    /// Nobody has used it for so long.
+    Unused(Duration),
+}
+
+impl From<Loss> for SessionError {
+    fn from(loss: Loss) -> Self {
+        match loss {
+            Loss::Failure => Error::SessionLost.into(),
+            Loss::Closed => Error::SessionClosed.into(),
+            Loss::Unused(limit) => Self::Unused(limit),
+        }
+    }
+}
+
+/// What is gone, as far as the client may still believe in it.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
+    /// Temporary tables and settings, of which it has not been told;
+    state: Option<Loss>,
+    /// the transaction that it has begun by SQL, and not ended;
+    by_sql: Option<Loss>,
+    /// and those by handle.
+    by_handle: HashMap<Vec<u8>, Loss>,
+    /// Nothing was begun since the last of those was lost: what names no transaction may be meant for one of them.
+    holds_unnamed: bool,
+}
+
+impl Losses {
+    /// Temporary tables and settings are gone.
+    pub(super) fn lose_state(&mut self, loss: Loss) {
+        self.state = Some(loss);
+    }
+
+    /// The transaction is gone that SQL has begun.
+    pub(super) fn lose_transaction(&mut self, loss: Loss) {
+        self.by_sql = Some(loss);
+    }
+
+    /// A transaction with a handle is gone.
+    pub(super) fn lose_handle(&mut self, handle: Vec<u8>, loss: Loss) {
+        self.by_handle.insert(handle, loss);
+        self.holds_unnamed = true;
+    }
+
+    /// True when there is nothing that the client has to learn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.is_none() && self.by_sql.is_none() && self.by_handle.is_empty()
+    }
+
+    /// Handles of transactions that are gone and that their client has not ended.
+    pub(super) fn handles(&self) -> usize {
+        self.by_handle.len()
+    }
+
+    /// True for one of those.
+    pub(super) fn has_handle(&self, handle: &[u8]) -> bool {
+        self.by_handle.contains_key(handle)
+    }
+
+    /// Fails where a request relies on what is gone: a plan, or an upload. `handle` names the transaction that it
+    /// belongs to, and may be empty.
+    pub(super) fn tell(&mut self, handle: &[u8], sql: &str) -> Result<(), Loss> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        self.tell_of(handle, controls(sql).first().copied().flatten())
+    }
+
+    /// The same for a statement that runs. True for one that has ended a transaction which is gone: there is nothing
+    /// left to run of it.
+    pub(super) fn tell_statement(&mut self, handle: &[u8], sql: &str) -> Result<bool, Loss> {
+        if self.is_empty() {
+            return Ok(false);
+        }
+        let controls = controls(sql);
+        let first = controls.first().copied().flatten();
+        self.tell_of(handle, first)?;
+        match first.filter(|_| handle.is_empty()) {
+            Some(Control::Begin { .. }) => self.begin_anew(),
+            Some(Control::Commit) => {
+                if let Some(loss) = self.by_sql.take() {
+                    self.state = None;
+                    return Err(loss);
+                }
+            }
+            // Of a script the rest would run as well: DuckDB's word that no transaction is open ends it.
+            Some(Control::Rollback) => return Ok(self.by_sql.take().is_some() && controls.len() == 1),
+            None => {}
+        }
+        Ok(false)
+    }
+
+    /// The same for BeginTransaction.
+    pub(super) fn tell_beginning(&mut self) -> Result<(), Loss> {
+        self.tell_of(&[], Some(Control::Begin { read_only: false }))?;
+        self.begin_anew();
+        Ok(())
+    }
+
+    /// The answer to EndTransaction where the handle's transaction is gone. A rollback has what it wants.
+    pub(super) fn end(&mut self, handle: &[u8], commit: bool) -> Option<Result<(), Loss>> {
+        let loss = self.by_handle.remove(handle)?;
+        self.holds_unnamed &= !self.by_handle.is_empty();
+        if !commit {
+            return Some(Ok(()));
+        }
+        // With this answer the client knows.
+        self.state = None;
+        Some(Err(loss))
+    }
+
+    fn tell_of(&mut self, handle: &[u8], first: Option<Control>) -> Result<(), Loss> {
+        let ends = matches!(first, Some(Control::Commit | Control::Rollback));
+        if ends && handle.is_empty() && self.by_sql.is_some() {
+            return Ok(());
+        }
+        if let Some(loss) = self.state.take() {
+            return Err(loss);
+        }
+        let begins = matches!(first, Some(Control::Begin { .. }));
+        let relied_on = match handle {
+            [] if begins => None,
+            [] => self.by_sql.or_else(|| self.held()),
+            handle => self.by_handle.get(handle).copied(),
+        };
+        relied_on.map_or(Ok(()), Err)
+    }
+
+    fn held(&self) -> Option<Loss> {
+        self.by_handle.values().next().copied().filter(|_| self.holds_unnamed)
+    }
+
+    fn begin_anew(&mut self) {
+        self.by_sql = None;
+        self.holds_unnamed = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INSERT: &str = "INSERT INTO t VALUES (1)";
+    const CLOSED: Loss = Loss::Closed;
+
+    #[test]
+    fn of_temporary_things_a_client_is_told_once() {
+        let mut losses = Losses::default();
+        assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
+        losses.lose_state(CLOSED);
+        assert_eq!(losses.tell_statement(b"", INSERT), Err(CLOSED));
+        assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn nothing_runs_in_a_transaction_of_sql_until_it_is_ended() {
+        let lost = || {
+            let mut losses = Losses::default();
+            losses.lose_transaction(CLOSED);
+            losses
+        };
+        let mut losses = lost();
+        for _ in 0..3 {
+            assert_eq!(losses.tell_statement(b"", INSERT), Err(CLOSED));
+            assert_eq!(losses.tell(b"", ""), Err(CLOSED), "an upload");
+            assert_eq!(losses.tell(b"", "ROLLBACK"), Ok(()), "a plan of its end ends nothing");
+        }
+        assert_eq!(losses.tell_statement(b"", "rollback;"), Ok(true));
+        assert_eq!(losses.tell_statement(b"", "ROLLBACK"), Ok(false), "there is none any more");
+        assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
+
+        let mut losses = lost();
+        assert_eq!(losses.tell_statement(b"", "COMMIT; SELECT 1"), Err(CLOSED));
+        assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
+        assert_eq!(lost().tell_statement(b"", "ROLLBACK; SELECT 1"), Ok(false), "DuckDB refuses it");
+        let mut losses = lost();
+        assert_eq!(losses.tell_statement(b"", "BEGIN; INSERT INTO t VALUES (1)"), Ok(false));
+        assert!(losses.is_empty());
+    }
+
+    #[test]
+    fn a_rollback_says_nothing_of_temporary_tables_and_a_commit_that_fails_does() {
+        for (end, after) in [("ROLLBACK", Err(CLOSED)), ("COMMIT", Ok(false))] {
+            let mut losses = Losses::default();
+            losses.lose_state(CLOSED);
+            losses.lose_transaction(CLOSED);
+            let _ = losses.tell_statement(b"", end);
+            assert_eq!(losses.tell_statement(b"", INSERT), after, "{end}");
+            assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
+        }
+    }
+
+    #[test]
+    fn what_names_no_transaction_is_held_back_until_the_lost_ones_are_ended_or_one_is_begun() {
+        let lost = || {
+            let mut losses = Losses::default();
+            losses.lose_handle(b"a".to_vec(), CLOSED);
+            losses.lose_handle(b"b".to_vec(), CLOSED);
+            losses
+        };
+        let mut losses = lost();
+        for handle in [&b"a"[..], b""] {
+            assert_eq!(losses.tell_statement(handle, INSERT), Err(CLOSED));
+            assert_eq!(losses.tell(handle, ""), Err(CLOSED));
+        }
+        assert_eq!(losses.tell_statement(b"c", INSERT), Ok(false), "another transaction goes on");
+        assert_eq!(losses.end(b"a", true), Some(Err(CLOSED)));
+        assert_eq!(losses.end(b"a", true), None);
+        assert_eq!(losses.tell(b"", ""), Err(CLOSED));
+        assert_eq!(losses.end(b"b", false), Some(Ok(())));
+        assert!(losses.is_empty());
+
+        let mut losses = lost();
+        assert_eq!(losses.tell_beginning(), Ok(()));
+        assert_eq!(losses.tell(b"", ""), Ok(()));
+        assert_eq!(losses.tell(b"a", ""), Err(CLOSED), "the old handle is good for nothing");
+    }
+}
