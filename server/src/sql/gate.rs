@@ -4,7 +4,7 @@
 use super::{
     INTERNAL_PREFIX, Refusal, explained,
     lexer::{self, Token, tokens},
-    state, statements,
+    named_by_text, state, statements,
 };
 
 /// Longer texts are refused: the parser's memory is not bounded by DuckDB's memory limit.
@@ -87,7 +87,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         check_secrets(statement)?;
         check_names(statement)?;
     }
-    Ok(())
+    named_by_text::check(text)
 }
 
 fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ mod gate;
 mod job;
 mod kept;
 mod lexer;
+mod named_by_text;
 mod placeholder;
 mod references;
 mod state;
