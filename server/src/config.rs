@@ -299,7 +299,11 @@ impl Merged {
             return Err(invalid("token_idle", "must be at least 1s"));
         }
         let users = security::users(mem::take(&mut self.user))?;
-        Ok(Security { users, token_idle: self.token_idle, tls })
+        let readable_secrets = match self.read_directories {
+            Some(_) => Vec::new(),
+            None => self.secret.iter().filter_map(lake::SecretEntry::in_a_file).collect(),
+        };
+        Ok(Security { users, token_idle: self.token_idle, tls, readable_secrets })
     }
 
     fn sessions(&self) -> SessionLimits {

@@ -376,6 +376,12 @@ fn builder(network: &Network, tls: Option<&Tls>) -> Result<transport::Server, tr
 /// What is allowed, but had better be known.
 fn warn_of_risks(config: &Config) {
     let security = &config.security;
+    if !security.readable_secrets.is_empty() {
+        tracing::warn!(
+            secrets = security.readable_secrets.join(", "),
+            "statements can read the files that hold values of secrets: set read_directories, which says what they may read"
+        );
+    }
     let reachable = |address: SocketAddr| !address.ip().is_loopback();
     if config.network.http.is_some_and(reachable) {
         tracing::warn!("metrics and health over HTTP can be read by whoever can connect");

@@ -34,6 +34,9 @@ const SECRET_PARAMETERS: [&str; 17] = [
     "user",
 ];
 
+/// Those of them that are secret themselves.
+const SECRET_PARTS: [&str; 3] = ["password", "secret", "session_token"];
+
 /// One text, or several.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(untagged, expecting = "it is a text, or a list of texts")]
@@ -83,6 +86,18 @@ pub(super) struct SecretEntry {
 impl fmt::Debug for SecretEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretEntry").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl SecretEntry {
+    /// The name of a secret of which a part that is secret can be read in a file: in one of its own, or in that of the
+    /// configuration.
+    pub(super) fn in_a_file(&self) -> Option<String> {
+        let is_there = |(parameter, value): (&String, &SecretValue)| {
+            SECRET_PARTS.contains(&parameter.as_str())
+                && matches!(value, SecretValue::File { .. } | SecretValue::Text(_))
+        };
+        self.parameters.iter().any(is_there).then(|| self.name.clone())
     }
 }
 

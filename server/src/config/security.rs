@@ -22,11 +22,18 @@ pub struct Security {
     pub token_idle: Duration,
     /// Encryption, if any.
     pub tls: Option<Tls>,
+    /// Names of secrets of which a file holds a part that is secret, while statements may read every file.
+    pub readable_secrets: Vec<String>,
 }
 
 impl Default for Security {
     fn default() -> Self {
-        Self { users: Vec::new(), token_idle: Duration::from_secs(3600), tls: None }
+        Self {
+            users: Vec::new(),
+            token_idle: Duration::from_secs(3600),
+            tls: None,
+            readable_secrets: Vec::new(),
+        }
     }
 }
 
