@@ -1,6 +1,8 @@
 """The HTTP API against its own OpenAPI document, by schemathesis: whatever is sent, the answer is one that the document
 knows, and never the server's fault."""
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +12,9 @@ from harness import Server
 from http_client import Http
 from test_named_queries import INIT, TOML
 
-SCHEMATHESIS = Path(__file__).resolve().parents[2] / ".venv-schemathesis" / "bin" / "schemathesis"
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+SCHEMATHESIS = ROOT / ".venv-schemathesis" / "bin" / "schemathesis"
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",
@@ -57,13 +61,37 @@ def http(tmp_path):
     server.stop()
 
 
-def test_every_answer_is_one_that_the_document_knows(http, tmp_path):
-    command = [SCHEMATHESIS, "run", f"{http.base}/v1/openapi.json", "--max-examples", "40", "--seed", "1"]
+def checked(http, document, folder):
+    """What schemathesis says of the server by a document."""
+    (folder / "openapi.json").write_text(json.dumps(document))
+    command = [SCHEMATHESIS, "run", "openapi.json", "--url", http.base, "--max-examples", "40", "--seed", "1"]
     command += ["--checks", ",".join(CHECKS)]
     # It leaves a cache where it runs.
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=tmp_path)
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, cwd=folder)
+
+
+def test_every_answer_is_one_that_the_document_knows(http, tmp_path):
+    ran = checked(http, http.get("/v1/openapi.json").json(), tmp_path)
     assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
     assert http.get("/v1/queries/by_region").status == 200
+
+
+def test_a_status_that_the_document_lacks_is_found(http, tmp_path):
+    """So that the test above would fail for an answer that nobody has described."""
+    document = http.get("/v1/openapi.json").json()
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert all("default" not in operation["responses"] for operation in operations)
+    del document["paths"]["/v1/sql"]["post"]["responses"]["400"]
+    document["paths"] = {"/v1/sql": document["paths"]["/v1/sql"]}
+    ran = checked(http, document, tmp_path)
+    assert ran.returncode == 1 and "Undocumented status code" in ran.stdout, ran.stdout[-8000:]
+
+
+def test_the_document_has_every_path_of_the_page(http):
+    page = (DOCS / "http.md").read_text()
+    paths = set(re.findall(r"^\| `(?:GET|POST).* (/v1/[^`]*)`", page, re.MULTILINE))
+    there = set(http.get("/v1/openapi.json").json()["paths"])
+    assert len(paths) > 3 and paths - {"/v1/queries/{name}"} <= there
 
 
 def test_rows_are_what_the_document_says_of_them(http, tmp_path):

@@ -21,6 +21,7 @@ mod openapi;
 mod parameters;
 mod problem;
 mod queries;
+mod responses;
 mod rows;
 mod schemas;
 mod sql;

@@ -3,7 +3,14 @@
 use axum::{Extension, response::Response};
 use serde_json::{Map, Value, json};
 
-use super::{answer, door::Visit, problem::Problem, queries::json_of, schemas};
+use super::{
+    answer,
+    door::Visit,
+    problem::Problem,
+    queries::json_of,
+    responses::{self, Does},
+    schemas,
+};
 use crate::{
     engine::{Parameter, QueryCard},
     http::format::Format,
@@ -18,11 +25,11 @@ fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
     let (mut paths, mut schemas) = (Map::new(), Map::new());
     schemas.insert("Problem".into(), problem());
     paths.insert("/v1/sql".into(), json!({ "post": sql() }));
-    paths.insert(
-        "/v1/tables".into(),
-        json!({ "get": listing("tables", "Tables and views with their columns.") }),
-    );
-    paths.insert("/v1/queries".into(), json!({ "get": listing("queries", "The named queries.") }));
+    let tables = listing("tables", "Tables and views with their columns.", Does::List);
+    paths.insert("/v1/tables".into(), json!({ "get": tables }));
+    let names = listing("queries", "The named queries.", Does::Tell);
+    paths.insert("/v1/queries".into(), json!({ "get": names }));
+    paths.insert("/v1/openapi.json".into(), json!({ "get": itself() }));
     for card in queries {
         schemas.insert(row_name(card), schemas::row(&card.schema));
         paths.insert(format!("/v1/queries/{}", card.name), query(card));
@@ -33,6 +40,7 @@ fn document<'a>(queries: impl Iterator<Item = &'a QueryCard>) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "responses": responses::problems(),
             "securitySchemes": {
                 "basic": { "type": "http", "scheme": "basic" },
                 "bearer": { "type": "http", "scheme": "bearer" },
@@ -57,13 +65,6 @@ fn problem() -> Value {
     })
 }
 
-fn problems() -> Value {
-    json!({
-        "description": "What was wrong, and what to do.",
-        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-    })
-}
-
 /// Rows in every form, with the schema of the answer in JSON.
 fn rows(json: Value) -> Value {
     let mut content: Map<_, _> =
@@ -77,19 +78,31 @@ fn rows(json: Value) -> Value {
     json!({ "description": "Rows.", "headers": headers, "content": content })
 }
 
-fn listing(of: &str, description: &str) -> Value {
+fn listing(of: &str, description: &str, does: Does) -> Value {
     let schema = json!({
         "type": "object",
         "required": [of],
         "properties": { of: { "type": "array", "items": { "type": "object" } } },
     });
+    told(of, description, &schema, does)
+}
+
+fn itself() -> Value {
+    let schema = json!({
+        "type": "object",
+        "required": ["openapi", "info", "paths"],
+        "properties": { "openapi": { "type": "string" }, "info": { "type": "object" }, "paths": { "type": "object" } },
+    });
+    told("openapi", "This document.", &schema, Does::Tell)
+}
+
+/// What is asked for without saying more, and answered in JSON.
+fn told(id: &str, description: &str, schema: &Value, does: Does) -> Value {
+    let content = json!({ "application/json": { "schema": schema } });
     json!({
         "summary": description,
-        "operationId": of,
-        "responses": {
-            "200": { "description": description, "content": { "application/json": { "schema": schema } } },
-            "default": problems(),
-        },
+        "operationId": id,
+        "responses": responses::of(does, json!({ "description": description, "content": content })),
     })
 }
 
@@ -114,7 +127,7 @@ fn sql() -> Value {
                 "application/sql": { "schema": { "type": "string" } },
             },
         },
-        "responses": { "200": rows(any_answer()), "default": problems() },
+        "responses": responses::of(Does::Run, rows(any_answer())),
     })
 }
 
@@ -174,7 +187,7 @@ fn query(card: &QueryCard) -> Value {
             "description": format!("Columns: {}.", columns.join(", ")),
             "operationId": id,
             "parameters": parameters,
-            "responses": { "200": rows(answer.clone()), "default": problems() },
+            "responses": responses::of(Does::Call, rows(answer.clone())),
         })
     };
     if card.input.is_none() {
