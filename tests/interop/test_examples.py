@@ -2,14 +2,19 @@
 
 import json
 import math
+import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from client import eventually
 from harness import BINARY, CLIENT, ENVIRONMENT, Server
 from http_client import Http
 from programs import ROOT
@@ -148,6 +153,46 @@ def test_the_dashboard_over_the_taxi_lake():
         assert int(page["trips"].replace(",", "")) == page["trips by HTTP"] > 5000
         assert page["rows"] == {"zones": 6, "longest": 10}
     assert first["trips"] != other["trips"]
+
+
+def processes_of(session):
+    """The commands of all processes of a session that still run."""
+    listed = subprocess.run(["ps", "-eo", "sid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    return [args for sid, stat, args in rows if int(sid) == session and not stat.startswith("Z")]
+
+
+def test_the_dashboard_is_served_until_ctrl_c_and_leaves_nothing_running(tmp_path):
+    """What `make dashboard` calls, in a session of its own, so that all of its processes are known."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = ENVIRONMENT | {"MERGANSER_SERVER_BIN": str(BINARY), "DASHBOARD_PORT": str(port)}
+    printed = tmp_path / "printed"
+    with printed.open("wb") as output:
+        dashboard = subprocess.Popen(
+            [TAXI_LAKE / "dashboard"], env=environment, stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        healthy = lambda: dashboard.poll() is not None or is_healthy(port)  # noqa: E731
+        eventually(healthy, "the dashboard is served", 80)
+        assert dashboard.poll() is None, printed.read_text()
+        # As a terminal does: to every process of the group.
+        os.killpg(dashboard.pid, signal.SIGINT)
+        dashboard.wait(timeout=30)
+        assert processes_of(dashboard.pid) == [], printed.read_text()
+    finally:
+        if processes_of(dashboard.pid):
+            os.killpg(dashboard.pid, signal.SIGKILL)
+        dashboard.wait()
+
+
+def is_healthy(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
+            return answer.read() == b"ok"
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
