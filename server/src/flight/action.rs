@@ -92,7 +92,8 @@ impl Flight {
             }
             BEGIN_TRANSACTION => {
                 let _: ActionBeginTransactionRequest = unpack(body)?;
-                Ok(one(&self.begin_transaction(session).await?.as_any()))
+                let answer = one(&self.begin_transaction(session).await?.as_any());
+                with_cookie(answer, session)
             }
             END_TRANSACTION => {
                 self.end_transaction(session, unpack::<ActionEndTransactionRequest>(body)?).await?;
@@ -113,10 +114,7 @@ impl Flight {
             }
             SET_OPTIONS => {
                 let request: SetSessionOptionsRequest = decode(body)?;
-                let mut answer = one(&self.set_session_options(session, request).await);
-                let cookie = set_cookie(session).parse().map_err(|error| internal(&error))?;
-                answer.metadata_mut().insert("set-cookie", cookie);
-                Ok(answer)
+                with_cookie(one(&self.set_session_options(session, request).await), session)
             }
             GET_OPTIONS => Ok(one(&self.session_options(session))),
             CLOSE_SESSION => Ok(one(&self.close_session(session))),
@@ -130,6 +128,16 @@ impl Flight {
 /// A result of one message.
 fn one(message: &impl Message) -> Response<Answers<arrow_flight::Result>> {
     stream::one(arrow_flight::Result { body: message.encode_to_vec().into() })
+}
+
+/// An answer with the cookie by which a client that keeps cookies finds its session on another connection.
+fn with_cookie(
+    mut answer: Response<Answers<arrow_flight::Result>>,
+    session: &Session,
+) -> Reply<Answers<arrow_flight::Result>> {
+    let cookie = set_cookie(session).parse().map_err(|error| internal(&error))?;
+    answer.metadata_mut().insert("set-cookie", cookie);
+    Ok(answer)
 }
 
 /// A message that is an action's body as it is: those of Flight itself are.

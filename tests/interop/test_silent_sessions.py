@@ -1,0 +1,112 @@
+"""Connections of the stock ADBC driver that rest for longer than their sessions, or break, and go on unaware."""
+
+import adbc_driver_flightsql.dbapi as flight_sql
+import adbc_driver_manager
+import pyarrow as pa
+import pytest
+
+from client import eventually
+from cut_line import CutLine
+from harness import refusal, refused
+
+COOKIES = {"adbc.flight.sql.rpc.with_cookie_middleware": "true"}
+
+
+def numbers(*values):
+    return pa.table({"x": pa.array(values, pa.int64())})
+
+
+def run(connection, statement):
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def ingest(connection, table):
+    with connection.cursor() as cursor:
+        cursor.adbc_ingest("t", table, mode="append")
+
+
+class TestSilence:
+    @pytest.fixture
+    def server(self, start, database):
+        server = start(database, "--session-idle", "2s", "--transaction-idle", "2s")
+        server.run("CREATE TABLE t (x BIGINT); CREATE SCHEMA s; CREATE TABLE s.t (x BIGINT)")
+        return server
+
+    def rests(self, server):
+        alone = lambda: server.rows("SELECT count(*) FROM merganser_sessions()") == [(1,)]
+        eventually(alone, "the session rests", 20)
+
+    def test_leaves_the_current_schema_as_it_was(self, server):
+        with server.adbc(autocommit=True) as connection:
+            connection.adbc_current_db_schema = "s"
+            self.rests(server)
+            ingest(connection, numbers(1))
+            assert connection.adbc_current_db_schema == "s"
+            self.rests(server)
+            run(connection, "INSERT INTO t VALUES (2)")
+        assert server.rows("FROM s.t ORDER BY x") == [(1,), (2,)]
+        assert server.rows("FROM main.t") == []
+
+    def test_within_a_transaction_lets_nothing_of_it_run_by_itself(self, server):
+        with server.adbc() as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            self.rests(server)
+            for _ in range(2):
+                refused(ingest, connection, numbers(2), codes="ABORTED", slug="SESSION_LOST")
+                refused(run, connection, "INSERT INTO t VALUES (3)", codes="ABORTED", slug="SESSION_LOST")
+            connection.rollback()
+            assert server.rows("FROM t") == []
+            run(connection, "INSERT INTO t VALUES (4)")
+            ingest(connection, numbers(5))
+            connection.commit()
+        assert server.rows("FROM t ORDER BY x") == [(4,), (5,)]
+
+    def test_within_a_transaction_fails_its_commit(self, server):
+        with server.adbc() as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            self.rests(server)
+            refused(connection.commit, codes="ABORTED", slug="SESSION_LOST")
+        assert server.rows("FROM t") == []
+
+    def test_with_nothing_left_is_not_told(self, server):
+        with server.adbc() as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            connection.commit()
+            connection.adbc_connection.set_autocommit(True)
+            self.rests(server)
+            ingest(connection, numbers(2))
+        assert server.rows("FROM t ORDER BY x") == [(1,), (2,)]
+
+
+class TestBrokenConnection:
+    """The driver connects again and says nothing of it: only a token or a cookie tells that it is still the same."""
+
+    @pytest.mark.parametrize("by", ["server", "guarded"], ids=["cookie", "token"])
+    def test_loses_the_transaction_and_nothing_of_it_stays(self, request, by):
+        server = request.getfixturevalue(by)
+        server.run("CREATE TABLE t (x BIGINT)")
+        options = COOKIES if by == "server" else server.database_options()
+        with CutLine(server.uri) as line, flight_sql.connect(line.uri, db_kwargs=options) as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            line.cut()
+            transactions = "SELECT count(transaction_since) FROM merganser_sessions()"
+            eventually(lambda: server.rows(transactions) == [(0,)], "the server knows")
+            eventually(lambda: told(ingest, connection, numbers(2)) == "TRANSACTION_LOST", "the way is open again")
+            refused(run, connection, "INSERT INTO t VALUES (3)", codes="ABORTED", slug="TRANSACTION_LOST")
+            connection.rollback()
+            assert server.rows("FROM t") == []
+            ingest(connection, numbers(4))
+            connection.commit()
+        assert server.rows("FROM t") == [(4,)]
+
+
+def told(call, *arguments):
+    """The slug of a refusal of the server's; None where none came from there."""
+    try:
+        call(*arguments)
+    except adbc_driver_manager.Error as error:
+        if error.status_code == adbc_driver_manager.AdbcStatusCode.IO:
+            return None  # the driver has not noticed yet
+        return refusal(error).slug
+    raise AssertionError("it ran by itself")
