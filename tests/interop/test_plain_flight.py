@@ -248,3 +248,8 @@ class TestList:
         server.put(PEOPLE, "other")
         server.run("DROP TABLE people")
         assert [b"db", b"main", b"other"] in [f.descriptor.path for f in server.client.list_flights()]
+
+    def test_flights_do_not_stop_at_a_name_that_no_path_may_have(self, server):
+        server.put(PEOPLE, "people")
+        server.run(f'CREATE TABLE "{"n" * 256}" (x INTEGER)')
+        assert [f.descriptor.path for f in server.client.list_flights()] == [[b"db", b"main", b"people"]]
