@@ -280,7 +280,7 @@ def test_the_document_has_every_query(http):
     document = http.get("/v1/openapi.json").json()
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
-        "/v1/sql", "/v1/tables", "/v1/queries",
+        "/v1/sql", "/v1/tables", "/v1/queries", "/v1/openapi.json",
         *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact"]),
     }  # fmt: skip
     parameters = {it["name"]: it for it in document["paths"]["/v1/queries/since"]["get"]["parameters"]}
