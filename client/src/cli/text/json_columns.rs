@@ -283,3 +283,62 @@ fn pair(entries: &FieldRef) -> Option<(&FieldRef, &FieldRef)> {
 fn finished(offsets: &mut OffsetBufferBuilder<i32>) -> OffsetBufferBuilder<i32> {
     std::mem::replace(offsets, OffsetBufferBuilder::new(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Array;
+    use arrow_cast::display::array_value_to_string;
+    use arrow_schema::Field;
+
+    use super::*;
+
+    fn field(name: &str, data_type: DataType) -> Field {
+        Field::new(name, data_type, true)
+    }
+
+    /// A column `a` of this type and a column `b` of integers.
+    fn objects(data_type: DataType) -> Objects {
+        Objects::new(&vec![field("a", data_type), field("b", DataType::Int64)].into())
+    }
+
+    #[test]
+    fn objects_may_lack_members_and_have_them_in_any_order() {
+        let mut objects = objects(DataType::List(Arc::new(field("item", DataType::Int8))));
+        // Of each batch nothing is left for the next.
+        for _ in 0..2 {
+            for row in ["{\"b\":1,\"a\":[1, null]}", "{ }", "{\"a\" : []}", "{\"a\":null,\"b\":2}"] {
+                assert!(objects.push(&mut Scan::new(row)).is_ok(), "{row}");
+            }
+            let columns = objects.finish().unwrap();
+            let shown = columns.iter().map(|column| {
+                let texts = (0..column.len()).map(|row| array_value_to_string(column, row).unwrap());
+                texts.collect::<Vec<_>>().join("|")
+            });
+            assert_eq!(shown.collect::<Vec<_>>(), ["[1, ]||[]|", "1|||2"]);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_as_it_is_written() {
+        let members = DataType::Struct(vec![field("x", DataType::Int8)].into());
+        let map = vec![Field::new("key", DataType::Int8, false), field("value", DataType::Utf8)];
+        let map = DataType::Map(Arc::new(Field::new("entries", DataType::Struct(map.into()), false)), false);
+        let pair = DataType::FixedSizeList(Arc::new(field("item", DataType::Boolean)), 2);
+        for (data_type, values) in [
+            (DataType::Int8, &["128", "[1]", "{}", "\"x\"", "\"\\ud800\""][..]),
+            (DataType::Null, &["0", "\"\"", "[]"]),
+            (members, &["{\"x\":128}", "{\"y\":1}", "{\"x\":1,\"x\":1}", "[]", "1"]),
+            (map, &["{\"x\":1}", "[]", "1"]),
+            (pair, &["[true]", "[true,false,true]", "[1,2]", "{}"]),
+        ] {
+            for value in values {
+                let row = format!("{{\"b\":1,\"a\":{value} }}");
+                let refused = objects(data_type.clone()).push(&mut Scan::new(&row)).err().unwrap();
+                assert_eq!((refused.place, refused.written), (Some(0), *value), "{data_type}");
+            }
+        }
+        for row in ["{\"c\":1}", "{\"b\":1,\"b\":1}"] {
+            assert_eq!(objects(DataType::Int8).push(&mut Scan::new(row)).err().unwrap().place, None, "{row}");
+        }
+    }
+}

@@ -56,9 +56,10 @@ fn read(field: &Field) -> DataType {
         DataType::List(item) => DataType::List(read_inside(item)),
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(read_inside(item), *size),
         DataType::Struct(members) => DataType::Struct(members.iter().map(read_inside).collect()),
-        DataType::Map(entries, sorted) => match entries.data_type() {
+        DataType::Map(entries, _) => match entries.data_type() {
             DataType::Struct(pair) if pair.len() == 2 && single(&pair[0]).is_some() => {
-                DataType::Map(read_inside(entries), *sorted)
+                // In the order in which they are written.
+                DataType::Map(read_inside(entries), false)
             }
             _ => DataType::Null,
         },
