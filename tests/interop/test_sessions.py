@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count, product
 
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 from client import MODES
@@ -68,6 +69,47 @@ class TestNames:
         assert client.rows("FROM by_path ORDER BY x") == [(1,), (2,)]
         refused(other.rows, "FROM by_path", codes="NOT_FOUND")
         refused(other.ingest, numbers(1), "by_path", "append", codes="NOT_FOUND")
+
+    @pytest.fixture
+    def two(self, server):
+        """Tables of one name in two schemas, which say where they are."""
+        for schema in ("main", "s"):
+            server.run(f"CREATE TABLE {schema}.t AS SELECT 0::BIGINT AS x, '{schema}' AS place")
+
+    FAILING = {
+        "script": ["USE s; SELECT error('x')"],
+        "of a session with settings": ["SET VARIABLE a = 1", "USE s; SELECT error('x')"],
+        "in a transaction": ["BEGIN", "USE s; SELECT error('x')", "ROLLBACK"],
+        "behind its BEGIN": ["BEGIN; SET schema = 's'; SELECT error('x')", "ROLLBACK"],
+    }
+
+    @pytest.mark.parametrize("statements", FAILING.values(), ids=FAILING)
+    def test_use_counts_where_its_script_fails(self, connect, two, statements):
+        client, other = connect(), connect()
+        for sql in statements:
+            refused(client.run, sql) if "error" in sql else client.run(sql)
+        self.is_one_session_in("s", client, other)
+
+    def test_use_counts_where_its_client_does_not_wait(self, connect, two):
+        client, other = connect(), connect()
+        usual, client.options = client.options, flight.FlightCallOptions(timeout=0.5)
+        with pytest.raises((flight.FlightTimedOutError, flight.FlightCancelledError)):
+            client.run("USE s; SELECT count(*) FROM range(10000000) a, range(10000000) b")
+        client.options = usual
+        self.is_one_session_in("s", client, other)
+
+    def is_one_session_in(self, schema, client, other):
+        """Statements, uploads, transactions and options agree about where names are."""
+        row = pa.table({"x": [1], "place": [schema]})
+        assert client.one("SELECT place FROM t") == schema
+        assert client.get_options()["schema"] == schema
+        client.put(row, "t")
+        client.run("INSERT INTO t VALUES (1, '')")
+        with client.transaction() as transaction:
+            client.ingest(row, "t", "append", transaction)
+            client.update("INSERT INTO t VALUES (1, '')", transaction)
+            client.commit(transaction)
+        assert other.one(f"SELECT sum(x) FROM {schema}.t") == 4
 
     def test_upload_without_a_schema_goes_where_use_points_and_with_one_where_that_says(self, connect):
         client = connect()

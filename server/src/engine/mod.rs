@@ -88,7 +88,7 @@ pub use lake::{
     SecretKind, SecretText, Source,
 };
 pub use ledger::IngestKey;
-pub use names::Names;
+pub use names::{Names, SessionNames};
 pub use outage::Condition;
 pub use posted::{Posted, Posting};
 pub(crate) use queries::excerpt;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Error, Result, Workspace, answers::first_text, ffi::Connection, statement::extract};
+use parking_lot::Mutex;
+
+use super::{Engine, Error, Result, answers::first_text, ffi::Connection, statement::extract};
 
 /// A catalog and a schema in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,37 @@ impl Names {
     }
 }
 
+/// What names mean in one session, as its connections tell. Clones are the same.
+#[derive(Clone)]
+pub struct SessionNames {
+    default: Names,
+    current: Arc<Mutex<Names>>,
+}
+
+impl SessionNames {
+    /// What they mean now.
+    pub fn get(&self) -> Names {
+        self.current.lock().clone()
+    }
+
+    /// The same; `None` where nobody has changed it.
+    pub fn changed(&self) -> Option<Names> {
+        let current = self.current.lock();
+        (*current != self.default).then(|| current.clone())
+    }
+
+    pub(crate) fn set(&self, names: Names) {
+        *self.current.lock() = names;
+    }
+}
+
 impl Engine {
+    /// The names of a new session.
+    pub fn session_names(&self) -> SessionNames {
+        let default = self.default_names();
+        SessionNames { current: Arc::new(Mutex::new(default.clone())), default }
+    }
+
     /// What a client's names mean unless it says otherwise.
     pub fn default_names(&self) -> Names {
         Names::default_of(self.default_catalog())
@@ -49,21 +81,6 @@ impl Engine {
                 }
                 found => found,
             }
-        })
-        .await
-    }
-
-    /// What names mean on a workspace, after statements that may have changed it.
-    ///
-    /// # Errors
-    /// DuckDB's.
-    pub async fn names_of(&self, workspace: &Arc<Workspace>) -> Result<Names> {
-        let mut guard = workspace.take(self.pinned_wait()).await?;
-        self.blocking(move || {
-            let connection = &guard.pinned().connection;
-            let names = current(connection)?;
-            connection.has_used(&names)?;
-            Ok(names)
         })
         .await
     }

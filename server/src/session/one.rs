@@ -22,8 +22,8 @@ use super::{
 use crate::{
     engine::{
         Arrived, BatchStream, Caller, CatalogView, Description, Engine, Error, Execution, IdleLimits,
-        IngestRequest, Names, Outcome, Pending, Place, Posted, SessionCard, Statement, TransactionId,
-        Workspace,
+        IngestRequest, Names, Outcome, Pending, Place, Posted, SessionCard, SessionNames, Statement,
+        TransactionId, Workspace,
     },
     sql,
 };
@@ -44,6 +44,7 @@ pub(crate) struct Session {
     peer: Mutex<Option<SocketAddr>>,
     principal: Principal,
     engine: Engine,
+    names: SessionNames,
     state: Mutex<State>,
     /// One at a time may open a workspace.
     opening: tokio::sync::Mutex<()>,
@@ -53,7 +54,6 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct State {
-    names: Option<Names>,
     /// The session's own connection.
     own: Option<Arc<Workspace>>,
     /// Something lives on `own`, so that every statement has to run there.
@@ -132,6 +132,7 @@ impl Session {
             opened: SystemTime::now(),
             peer: Mutex::new(peer),
             principal,
+            names: engine.session_names(),
             engine,
             state: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
@@ -183,8 +184,7 @@ impl Session {
     }
 
     fn catalog_name(&self) -> String {
-        let state = self.state.lock();
-        state.names.as_ref().map_or_else(|| self.engine.default_catalog(), |names| &names.catalog).to_owned()
+        self.names.get().catalog
     }
 
     /// Whose it is.
@@ -215,8 +215,7 @@ impl Session {
         posted: Posted,
     ) -> Result<BatchStream, SessionError> {
         self.losses().tell(&[], &statement.sql)?;
-        let names = self.state.lock().names.clone();
-        Ok(self.engine.read_posted(names, statement, posted).await?)
+        Ok(self.engine.read_posted(self.names.changed(), statement, posted).await?)
     }
 
     /// Runs one statement that neither leaves anything in the session nor needs what another left there: the
@@ -268,13 +267,10 @@ impl Session {
             return self.change_names(&statement.sql).await;
         }
         let place = self.place(transaction, &statement.sql).await?;
-        let changes_names = matches!(place, Place::Own(..)) && sql::changes_names(&statement.sql);
-        let outcome = match for_effect {
+        Ok(match for_effect {
             Some(execution) => self.engine.write_watched(&place, statement, execution).await?,
             None => self.engine.run(&place, statement).await?,
-        };
-        self.learn_names(&place, changes_names).await?;
-        Ok(outcome)
+        })
     }
 
     /// Takes an upload: into the open transaction or a temporary table where there is one, else through the
@@ -287,7 +283,6 @@ impl Session {
         batches: impl Stream<Item = Result<Arrived, Error>> + Unpin + Send,
     ) -> Result<Pending, SessionError> {
         self.losses().tell(transaction, "")?;
-        request.names = self.state.lock().names.clone();
         // What is open now: it may end, and another one begin, while the rows arrive.
         let place = match self.transaction(transaction)? {
             Some(Begun { workspace, id }) => Some((workspace, Some(id))),
@@ -304,6 +299,10 @@ impl Session {
                 let own = state.own.clone().filter(|own| !state.has_handle(own));
                 own.and_then(|own| own.transaction().map(|open| (own, Some(open))))
             }
+        };
+        request.names = match &place {
+            Some((workspace, _)) => Some(workspace.names()),
+            None => self.names.changed(),
         };
         Ok(match place {
             Some((workspace, open)) => {
@@ -341,8 +340,7 @@ impl Session {
             let state = self.state.lock();
             !state.has_handle(&own)
         };
-        let names = self.state.lock().names.clone();
-        let workspace = if own_is_free { own } else { self.engine.workspace(names).await? };
+        let workspace = if own_is_free { own } else { self.engine.workspace(self.names.clone()).await? };
         let (id, begun) = self.engine.begin(&workspace).await?;
         let handle = new_handle()?;
         // Nothing waits from here on: a client that goes away has either the handle or no transaction.
@@ -379,28 +377,24 @@ impl Session {
 
     /// What unqualified names mean.
     pub(crate) fn names(&self) -> Names {
-        self.state.lock().names.clone().unwrap_or_else(|| self.engine.default_names())
+        self.names.get()
     }
 
-    /// Runs a USE. It reaches every connection of the session.
+    /// Runs a USE. It reaches every connection of the session, or none.
     pub(crate) async fn change_names(&self, use_sql: &str) -> Result<Outcome, SessionError> {
-        let before = self.state.lock().names.clone();
-        let names = self.engine.names_after(before, use_sql).await?;
+        let before = self.names.get();
+        let names = self.engine.names_after(self.names.changed(), use_sql).await?;
         let workspaces = self.state.lock().workspaces();
-        for workspace in workspaces {
-            self.engine.use_names(&workspace, names.clone()).await?;
+        for (at, workspace) in workspaces.iter().enumerate() {
+            if let Err(error) = self.engine.use_names(workspace, names.clone()).await {
+                for changed in &workspaces[..at] {
+                    self.engine.use_names(changed, before.clone()).await?;
+                }
+                return Err(error.into());
+            }
         }
-        self.state.lock().names = Some(names);
+        self.names.set(names);
         Ok(Outcome::Changed(0))
-    }
-
-    /// Asks a connection of the session's what names mean, where a statement there may have changed it.
-    async fn learn_names(&self, place: &Place, changes_names: bool) -> Result<(), SessionError> {
-        if let (Place::Own(workspace, _), true) = (place, changes_names) {
-            let names = self.engine.names_of(workspace).await?;
-            self.state.lock().names = Some(names);
-        }
-        Ok(())
     }
 
     /// Where a statement runs: in its transaction, on the session's own connection, or anywhere.
@@ -425,7 +419,7 @@ impl Session {
             state.keeps |= leaves_state && sql::keeps_state(sql);
             return Ok(Place::Own(own, None));
         }
-        Ok(Place::Shared(self.state.lock().names.clone()))
+        Ok(Place::Shared(self.names.changed()))
     }
 
     /// The transaction under a handle, or without one the only one that is open.
@@ -449,14 +443,10 @@ impl Session {
     }
 
     async fn own_locked(&self) -> Result<Arc<Workspace>, SessionError> {
-        let (own, names) = {
-            let state = self.state.lock();
-            (state.own.clone(), state.names.clone())
-        };
-        if let Some(own) = own {
+        if let Some(own) = self.state.lock().own.clone() {
             return Ok(own);
         }
-        let own = self.engine.workspace(names).await?;
+        let own = self.engine.workspace(self.names.clone()).await?;
         self.state.lock().own = Some(Arc::clone(&own));
         Ok(own)
     }
@@ -490,7 +480,7 @@ impl Session {
     /// True when a new session would not be the same to its client.
     pub(super) fn is_to_be_found(&self) -> bool {
         let state = self.state.lock();
-        state.names.is_some() || !state.losses.is_empty()
+        self.names.changed().is_some() || !state.losses.is_empty()
     }
 
     pub(super) fn has_workspaces(&self) -> bool {

@@ -135,7 +135,8 @@ mod tests {
     async fn the_turn_is_taken_back_at_its_limit_where_somebody_waits_for_it_and_only_there() {
         let long = Duration::from_secs(3600);
         let engine = Engine::open(Options { wait: long, ..Options::default() }).unwrap();
-        let (workspace, shared) = (engine.workspace(None).await.unwrap(), Place::Shared(None));
+        let (workspace, shared) =
+            (engine.workspace(engine.session_names()).await.unwrap(), Place::Shared(None));
         let own = Place::Own(Arc::clone(&workspace), None);
         engine.run(&own, Statement::new("BEGIN")).await.unwrap();
         engine.run(&own, Statement::new("CREATE TABLE t (i INTEGER)")).await.unwrap();

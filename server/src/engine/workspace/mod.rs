@@ -5,6 +5,7 @@
 //! statement on a DuckDB connection closes the stream of the first.
 
 mod ending;
+mod names;
 mod pinned;
 mod run;
 mod untold;
@@ -19,11 +20,12 @@ use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Engine, Error, Names, Result,
+    Engine, Error, Names, Result, SessionNames,
     activity::{self, State},
     batch_stream::{Cancel, WeakCancel},
     wanted::{Wanted, Watch},
 };
+use names::PinnedNames;
 pub(crate) use pinned::PinnedConnection;
 pub use pinned::TransactionId;
 pub(crate) use untold::Untold;
@@ -53,6 +55,8 @@ pub struct Workspace {
     pinned: Arc<tokio::sync::Mutex<PinnedConnection>>,
     wanted: Wanted,
     standing: Mutex<Standing>,
+    /// What names mean there, as far as is known between statements.
+    names: Mutex<Names>,
     running: Mutex<Option<WeakCancel>>,
     /// Of the instance under the connection.
     failure: CancellationToken,
@@ -80,6 +84,7 @@ impl Workspace {
     fn new(pinned: PinnedConnection) -> Self {
         Self {
             failure: pinned.connection.pulse().failed().clone(),
+            names: Mutex::new(pinned.names().clone()),
             pinned: Arc::new(tokio::sync::Mutex::new(pinned)),
             wanted: Wanted::default(),
             standing: Mutex::new(Standing {
@@ -127,6 +132,11 @@ impl Workspace {
     /// The explicit transaction that is open, or that its client still has to end, as far as is known between statements.
     pub fn transaction(&self) -> Option<TransactionId> {
         self.standing.lock().transaction
+    }
+
+    /// What unqualified names mean here, as far as is known between statements.
+    pub fn names(&self) -> Names {
+        self.names.lock().clone()
     }
 
     /// True while a transaction is open indeed: it has not been rolled back meanwhile.
@@ -202,6 +212,7 @@ impl ConnectionGuard {
             writes: self.pinned.writes_as().is_some(),
             snapshot: self.pinned.transaction.as_ref().and_then(|open| open.snapshot),
         };
+        self.workspace.names.lock().clone_from(self.pinned.names());
     }
 }
 
@@ -212,16 +223,18 @@ impl Drop for ConnectionGuard {
 }
 
 impl Engine {
-    /// A connection that keeps state, on which names mean `names`.
+    /// A connection that keeps state, of the session whose names those are.
     ///
     /// # Errors
     /// DuckDB's.
-    pub async fn workspace(&self, names: Option<Names>) -> Result<Arc<Workspace>> {
+    pub async fn workspace(&self, names: SessionNames) -> Result<Arc<Workspace>> {
         let database = Arc::clone(&self.shared.database);
         self.blocking(move || {
             let mut connection = database.private_connection()?;
-            connection.use_names(names.as_ref())?;
-            Ok(Arc::new(Workspace::new(PinnedConnection::new(connection))))
+            let here = names.get();
+            connection.use_names(names.changed().as_ref())?;
+            let names = PinnedNames::new(names, here);
+            Ok(Arc::new(Workspace::new(PinnedConnection::new(connection, names))))
         })
         .await
     }
@@ -234,6 +247,7 @@ impl Engine {
     pub(crate) async fn begin(&self, workspace: &Arc<Workspace>) -> Result<(TransactionId, Untold)> {
         let mut guard = workspace.take(self.pinned_wait()).await?;
         self.blocking(move || {
+            guard.pinned().follow_session()?;
             let before = guard.pinned().current();
             let id = guard.pinned().begin(false)?;
             Ok((id, Untold::new(guard, before)))
@@ -266,18 +280,20 @@ impl Engine {
         .await
     }
 
-    /// Makes unqualified names on a workspace mean `names`.
+    /// Makes unqualified names on a workspace mean `names`, and in its session.
     ///
     /// # Errors
     /// DuckDB's.
     pub async fn use_names(&self, workspace: &Arc<Workspace>, names: Names) -> Result<()> {
         let mut guard = workspace.take(self.pinned_wait()).await?;
+        let moment = self.shared.turn.moment();
         self.blocking(move || {
             let pinned = guard.pinned();
+            // It looks the schema up.
             if let Some(open) = &mut pinned.transaction {
-                open.forget_plan();
+                open.reads(moment);
             }
-            pinned.connection.set_names(&names)
+            pinned.set_names(names)
         })
         .await
     }

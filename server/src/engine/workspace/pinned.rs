@@ -7,6 +7,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use super::names::PinnedNames;
 use crate::{
     engine::{
         Error, Result, clock::CommitClock, database::Pooled, ffi::Prepared, gates::Excluding,
@@ -31,6 +32,7 @@ impl TransactionId {
 pub(crate) struct PinnedConnection {
     pub(crate) connection: Pooled,
     pub(crate) transaction: Option<OpenTransaction>,
+    pub(super) names: PinnedNames,
     lost: Option<Lost>,
 }
 
@@ -97,8 +99,8 @@ impl OpenTransaction {
 }
 
 impl PinnedConnection {
-    pub(super) fn new(connection: Pooled) -> Self {
-        Self { connection, transaction: None, lost: None }
+    pub(super) fn new(connection: Pooled, names: PinnedNames) -> Self {
+        Self { connection, transaction: None, names, lost: None }
     }
 
     pub(crate) fn in_transaction(&self) -> bool {
@@ -193,6 +195,12 @@ impl PinnedConnection {
     }
 
     pub(crate) fn commit(&mut self, clock: &CommitClock) -> Result<()> {
+        let committed = self.commit_open(clock);
+        self.settle_names();
+        committed
+    }
+
+    fn commit_open(&mut self, clock: &CommitClock) -> Result<()> {
         if let Some(lost) = self.lost.take() {
             return Err(Error::TransactionLost(lost.reason));
         }
@@ -237,7 +245,9 @@ impl PinnedConnection {
             return Ok(());
         }
         let _open = self.transaction.take().ok_or(NO_TRANSACTION)?;
-        self.end("ROLLBACK")
+        let rolled_back = self.end("ROLLBACK");
+        self.settle_names();
+        rolled_back
     }
 
     /// Undoes what nobody was told of: the transaction, if it was begun after `before`, else what was done in it.
@@ -258,6 +268,7 @@ impl PinnedConnection {
             if let Err(error) = self.end("ROLLBACK") {
                 tracing::warn!(%error, "ROLLBACK failed");
             }
+            self.settle_names();
             self.lost = Some(Lost { id: open.id, reason });
         }
     }

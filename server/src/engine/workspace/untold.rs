@@ -54,7 +54,7 @@ mod tests {
 
     async fn own() -> (Engine, Arc<Workspace>) {
         let engine = Engine::open(Options::default()).unwrap();
-        let workspace = engine.workspace(None).await.unwrap();
+        let workspace = engine.workspace(engine.session_names()).await.unwrap();
         (engine, workspace)
     }
 

@@ -39,6 +39,7 @@ impl Engine {
 /// Plans a statement, in the transaction where one is open, and keeps the plan there.
 fn describe_on(pinned: &mut PinnedConnection, sql: &str, cancel: &Cancel) -> Result<Description> {
     pinned.check_not_lost()?;
+    pinned.follow_session()?;
     if let Some(open) = &mut pinned.transaction {
         let planned = match open.take_plan(sql) {
             Some(prepared) => Ok(prepared),

@@ -146,7 +146,7 @@ mod tests {
             Obstacle::Append => (Some(turn.appending_within(&name, Duration::ZERO).await.unwrap()), None),
             Obstacle::Turn => (None, Some(turn.take().await.unwrap())),
         };
-        let workspace = engine.workspace(None).await.unwrap();
+        let workspace = engine.workspace(engine.session_names()).await.unwrap();
         let mut guard = workspace.take(LONG).await.unwrap();
         let mut waiting = Box::pin(engine.grant(&mut guard, "ALTER TABLE t ADD COLUMN c INTEGER"));
         assert!((&mut waiting).now_or_never().is_none(), "{obstacle:?}");

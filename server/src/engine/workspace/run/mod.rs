@@ -190,6 +190,7 @@ impl Run {
             pinned.check_not_lost()?;
         }
         self.renew_snapshot(pinned)?;
+        pinned.follow_session()?;
         if let Some(open) = &mut pinned.transaction {
             open.reads(self.moment);
         }
@@ -206,6 +207,9 @@ impl Run {
         } else {
             self.read_only_first(pinned, &mut watch, start)
         };
+        if !matches!(ran, Ok(Ran::NeedsTurn)) && sql::changes_names(&self.statement.sql) {
+            pinned.may_have_set_names();
+        }
         if let Some(open) = &mut pinned.transaction {
             open.troubled |= ran.is_err();
             // It may have begun in this very text.
