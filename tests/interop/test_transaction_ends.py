@@ -81,6 +81,25 @@ class TestFailure:
             assert x(client) == [1, 2, 3], "the session goes on outside"
             other.run("DELETE FROM t WHERE x = 3")
 
+    @pytest.mark.parametrize("by_handle", [True, False], ids=["by handle", "by SQL"])
+    def test_of_half_a_script_leaves_only_the_rollback(self, connect, by_handle):
+        """DuckDB would go on: nothing but the name of a table was wrong."""
+        client, other = connect(), connect()
+        for end in ("COMMIT", "ROLLBACK"):
+            handle = client.begin() if by_handle else client.run("BEGIN") and b""
+            refused(client.update, "INSERT INTO t VALUES (7); INSERT INTO missing VALUES (1)", handle, codes="NOT_FOUND")
+            for call in (client.rows, client.update, client.prepare):
+                refused(call, "INSERT INTO t VALUES (8)", handle, **ABORTED)
+                refused(call, "FROM t", handle, **ABORTED)
+            refused(client.ingest, numbers(9), "t", "append", handle, **ABORTED)
+            refused(client.run, "USE main", **ABORTED)
+            if end == "COMMIT":
+                lost(client.commit, handle) if by_handle else lost(client.run, "COMMIT")
+            else:
+                client.rollback(handle) if by_handle else client.rows("ROLLBACK")
+            assert x(other) == [1, 2]
+            assert x(client) == [1, 2], "the session goes on outside"
+
     @pytest.mark.parametrize("sql", ["SELEC 1", "FROM missing", "SELECT nosuch FROM t"])
     def test_of_planning_keeps_all_or_nothing(self, connect, sql):
         client = connect()

@@ -333,7 +333,7 @@ impl CatalogView {
                 self.engine
                     .blocking(move || {
                         let pinned = guard.pinned();
-                        pinned.check_not_lost()?;
+                        pinned.check_usable()?;
                         look(&pinned.connection)
                     })
                     .await

@@ -116,7 +116,7 @@ impl Engine {
         self.blocking(move || {
             let pinned = guard.pinned();
             check_is_open(pinned, open)?;
-            pinned.check_not_lost()?;
+            pinned.check_usable()?;
             if name.catalog != TEMPORARY && pinned.transaction.as_ref().is_some_and(|open| open.read_only) {
                 return Err(Error::Duck {
                     class: Class::ReadOnly,

@@ -289,6 +289,7 @@ impl Engine {
         let moment = self.shared.turn.moment();
         self.blocking(move || {
             let pinned = guard.pinned();
+            pinned.check_usable()?;
             // It looks the schema up.
             if let Some(open) = &mut pinned.transaction {
                 open.reads(moment);

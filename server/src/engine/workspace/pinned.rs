@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::names::PinnedNames;
 use crate::{
     engine::{
-        Error, Result, clock::CommitClock, database::Pooled, ffi::Prepared, gates::Excluding,
+        Error, Result, clock::CommitClock, database::Pooled, error::Class, ffi::Prepared, gates::Excluding,
         lake::PinnedSchemas, open_writes::OpenWrite, reader::is_reusable, turn::TurnPermit,
         writer::commit_error,
     },
@@ -143,16 +143,19 @@ impl PinnedConnection {
         self.transaction.as_ref().is_some_and(|open| open.turn.is_some() && open.excluding.covers(exclusion))
     }
 
-    /// Fails when the client still has to learn that its transaction is gone.
-    pub(crate) fn check_not_lost(&self) -> Result<()> {
-        match &self.lost {
-            Some(lost) => Err(Error::TransactionLost(lost.reason.clone())),
+    /// Fails when the client still has to learn that its transaction is gone, or can only be rolled back.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        if let Some(lost) = &self.lost {
+            return Err(Error::TransactionLost(lost.reason.clone()));
+        }
+        match self.transaction.as_ref().and_then(|open| open.doomed) {
+            Some(_) => Err(Error::Duck { class: Class::Aborted, message: ABORTED.into() }),
             None => Ok(()),
         }
     }
 
     pub(crate) fn begin(&mut self, read_only: bool) -> Result<TransactionId> {
-        self.check_not_lost()?;
+        self.check_usable()?;
         if self.transaction.is_some() {
             return Err(Error::TransactionState(
                 "a transaction is open already; commit it or roll it back first",
@@ -282,5 +285,8 @@ impl PinnedConnection {
         self.connection.execute(how).map(|_| ()).map_err(Error::from)
     }
 }
+
+/// As DuckDB says it of those that it has aborted itself.
+const ABORTED: &str = "Current transaction is aborted (please ROLLBACK)";
 
 const NO_TRANSACTION: Error = Error::TransactionState("no transaction is open");

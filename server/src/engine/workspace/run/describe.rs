@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{PinnedConnection, TransactionId, Workspace};
+use super::{PinnedConnection, TransactionId, Workspace, ends_first};
 use crate::{
     engine::{
         Description, Engine, Error, Result,
@@ -38,7 +38,9 @@ impl Engine {
 
 /// Plans a statement, in the transaction where one is open, and keeps the plan there.
 fn describe_on(pinned: &mut PinnedConnection, sql: &str, cancel: &Cancel) -> Result<Description> {
-    pinned.check_not_lost()?;
+    if !ends_first(&sql::controls(sql)) {
+        pinned.check_usable()?;
+    }
     pinned.follow_session()?;
     if let Some(open) = &mut pinned.transaction {
         let planned = match open.take_plan(sql) {

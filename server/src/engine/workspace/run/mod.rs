@@ -184,10 +184,8 @@ impl Run {
         let mut watch = guard.watch();
         let pinned = guard.pinned();
         let controls = sql::controls(&self.statement.sql);
-        if controls.first() != Some(&Some(Control::Rollback))
-            && controls.first() != Some(&Some(Control::Commit))
-        {
-            pinned.check_not_lost()?;
+        if !ends_first(&controls) {
+            pinned.check_usable()?;
         }
         self.renew_snapshot(pinned)?;
         pinned.follow_session()?;
@@ -335,6 +333,11 @@ impl Run {
             connection.pin_schemas(&mut open.pinned, &self.statement.sql);
         }
     }
+}
+
+/// Whether a text begins with the end of a transaction, which it may whatever has become of that.
+fn ends_first(controls: &[Option<Control>]) -> bool {
+    matches!(controls.first(), Some(Some(Control::Commit | Control::Rollback)))
 }
 
 /// DuckDB's text for a setting that only exists once speaks of a missing option.
