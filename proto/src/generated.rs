@@ -92,4 +92,10 @@ pub struct Query {
     /// The explicit transaction it runs in; empty when it is a transaction of its own.
     #[prost(bytes = "vec", tag = "4")]
     pub transaction: ::prost::alloc::vec::Vec<u8>,
+    /// What unqualified names meant when the ticket was made: a catalog,
+    #[prost(string, tag = "5")]
+    pub catalog: ::prost::alloc::string::String,
+    /// and a schema in it. Both are empty where the text has none.
+    #[prost(string, tag = "6")]
+    pub schema_in_use: ::prost::alloc::string::String,
 }

@@ -111,6 +111,42 @@ class TestNames:
             client.commit(transaction)
         assert other.one(f"SELECT sum(x) FROM {schema}.t") == 4
 
+    @pytest.mark.parametrize("own", [False, True], ids=["anywhere", "on its own connection"])
+    def test_ticket_keeps_the_names_of_its_making(self, connect, two, own):
+        client = connect()
+        if own:
+            client.run("SET VARIABLE a = 1")
+        ticket = client.ticket("SELECT place FROM t")
+        client.run("USE s")
+        of_s = client.ticket("SELECT place FROM t")
+        assert client.fetch(ticket) == [("main",)]
+        assert client.one("SELECT place FROM t") == "s", "nobody else's names change"
+        client.run("USE other.s")
+        assert (client.fetch(of_s), client.fetch(ticket)) == ([("s",)], [("main",)])
+        refused(client.rows, "FROM t", codes="NOT_FOUND")
+
+    def test_ticket_of_a_transaction_keeps_the_names_of_its_making(self, connect, two):
+        client = connect()
+        with client.transaction() as transaction:
+            client.update("INSERT INTO s.t VALUES (1, 's')", transaction)
+            ticket = client.ticket("SELECT place FROM t", transaction)
+            client.run("USE s")
+            assert client.fetch(ticket) == [("main",)]
+            assert client.one("SELECT count(*) FROM t", transaction) == 2
+            failing = client.ticket("SELECT error(place) FROM main.t", transaction)
+            client.run("USE main")
+            refused(client.fetch, failing)
+            client.rollback(transaction)
+        assert client.one("SELECT place FROM t") == "main"
+
+    def test_prepared_statement_means_what_its_names_mean_when_it_runs(self, connect, two):
+        """As in PostgreSQL."""
+        client = connect()
+        prepared = client.prepare("SELECT place FROM t")
+        assert client.execute(prepared) == [("main",)]
+        client.run("USE s")
+        assert client.execute(prepared) == [("s",)]
+
     def test_upload_without_a_schema_goes_where_use_points_and_with_one_where_that_says(self, connect):
         client = connect()
         for table in ("main.t", "s.t", "other.s.t"):

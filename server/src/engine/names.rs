@@ -41,6 +41,11 @@ impl SessionNames {
         (*current != self.default).then(|| current.clone())
     }
 
+    /// Names as [`SessionNames::changed`] gives them.
+    pub(crate) fn unless_default(&self, names: &Names) -> Option<Names> {
+        (*names != self.default).then(|| names.clone())
+    }
+
     pub(crate) fn set(&self, names: Names) {
         *self.current.lock() = names;
     }

@@ -7,7 +7,7 @@ use arrow_schema::{Field, Schema, SchemaRef};
 use tokio::sync::Semaphore;
 
 use super::{
-    BatchStream, Class, Engine, Error, Exports, Place, Result,
+    BatchStream, Class, Engine, Error, Exports, Names, Place, Result,
     batch_stream::{Cancel, CancelOnDrop},
     clock::CommitClock,
     database::Pooled,
@@ -29,6 +29,8 @@ pub struct Statement {
     pub parameters: Option<RecordBatch>,
     /// The parameters' names are meant: one that the statement has not is an error, not a position.
     pub by_name: bool,
+    /// What its unqualified names mean, where that was settled before; else what they mean in its session.
+    pub names: Option<Names>,
 }
 
 impl Statement {

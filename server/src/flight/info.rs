@@ -88,7 +88,10 @@ impl Flight {
         }
         let schema = announced(&described, &query.statement);
         let fingerprint = schema.as_deref().map_or(0, |schema| self.tickets.fingerprint(schema));
-        let ticket = self.tickets.query(Query { schema: fingerprint, ..query }, session.id())?;
+        // What is fetched later is what was planned just now, whatever USE does meanwhile.
+        let names = Some(session.names_in(&query.transaction));
+        let statement = Statement { names, ..query.statement };
+        let ticket = self.tickets.query(Query { statement, schema: fingerprint, ..query }, session.id())?;
         flight_info(schema.as_deref(), ticket, descriptor.clone(), -1).map(Planned::Info)
     }
 
@@ -116,6 +119,7 @@ impl Flight {
             Some(count) => self.count(session, count).await.map_err(session_status)?,
             None => -1,
         };
+        let statement = Statement { names: Some(session.names_in(&[])), ..statement };
         let query = Query { schema: self.tickets.fingerprint(&card.schema), ..Query::new(statement) };
         let ticket = self.tickets.query(query, session.id())?;
         flight_info(Some(&card.schema), ticket, descriptor.clone(), total)

@@ -18,7 +18,7 @@ use super::{
     asked::{Query, TicketFor, command, sql_text},
     error::{bad_request, internal, not_found},
 };
-use crate::engine::Statement;
+use crate::engine::{Names, Statement};
 
 /// How long a ticket works, unless it is renewed.
 pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
@@ -38,7 +38,10 @@ impl Codec {
     pub(super) fn query(&self, query: Query, session: &[u8]) -> Result<Bytes, Status> {
         let Query { statement, schema, transaction } = query;
         let parameters = statement.parameters.as_ref().map(to_ipc).transpose()?.unwrap_or_default();
-        let query = proto::Query { sql: statement.sql, parameters, schema, transaction };
+        let (catalog, schema_in_use) =
+            statement.names.map_or_else(Default::default, |names| (names.catalog, names.schema));
+        let sql = statement.sql;
+        let query = proto::Query { sql, parameters, schema, transaction, catalog, schema_in_use };
         Ok(self.seal(proto::ticket::What::Query(query), session))
     }
 
@@ -126,8 +129,10 @@ fn unpack(ticket: proto::Ticket) -> Result<TicketFor, Status> {
                 true => None,
                 false => Some(from_ipc(&query.parameters)?),
             };
+            let names = Names { catalog: query.catalog, schema: query.schema_in_use };
+            let names = (!names.catalog.is_empty()).then_some(names);
             let query = Query {
-                statement: Statement { sql: query.sql, parameters, by_name: false },
+                statement: Statement { sql: query.sql, parameters, by_name: false, names },
                 schema: query.schema,
                 transaction: query.transaction,
             };
@@ -177,12 +182,13 @@ mod tests {
     #[test]
     fn a_ticket_reads_back_and_a_changed_one_is_refused() {
         let codec = Codec::default();
-        let ticket =
-            codec.query(Query { schema: 7, ..Query::new(Statement::new("SELECT 1")) }, b"s").unwrap();
+        let names = Some(Names { catalog: "c".into(), schema: "s".into() });
+        let statement = Statement { names: names.clone(), ..Statement::new("SELECT 1") };
+        let ticket = codec.query(Query { schema: 7, ..Query::new(statement) }, b"s").unwrap();
         match codec.read(&ticket).unwrap() {
             TicketFor::Query(query, session) => {
                 assert_eq!((query.statement.sql.as_str(), &session[..]), ("SELECT 1", &b"s"[..]));
-                assert_eq!(query.schema, 7);
+                assert_eq!((query.schema, query.statement.names), (7, names));
             }
             other => panic!("{other:?}"),
         }

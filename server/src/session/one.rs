@@ -266,7 +266,10 @@ impl Session {
         if sql::is_use(&statement.sql) {
             return self.change_names(&statement.sql).await;
         }
-        let place = self.place(transaction, &statement.sql).await?;
+        let place = match (self.place(transaction, &statement.sql).await?, &statement.names) {
+            (Place::Shared(_), Some(names)) => Place::Shared(self.names.unless_default(names)),
+            (place, _) => place,
+        };
         Ok(match for_effect {
             Some(execution) => self.engine.write_watched(&place, statement, execution).await?,
             None => self.engine.run(&place, statement).await?,
@@ -378,6 +381,14 @@ impl Session {
     /// What unqualified names mean.
     pub(crate) fn names(&self) -> Names {
         self.names.get()
+    }
+
+    /// What they mean in a transaction, or where a statement runs that names none.
+    pub(crate) fn names_in(&self, transaction: &[u8]) -> Names {
+        match self.transaction(transaction) {
+            Ok(Some(begun)) => begun.workspace.names(),
+            _ => self.names(),
+        }
     }
 
     /// Runs a USE. It reaches every connection of the session, or none.

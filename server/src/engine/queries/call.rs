@@ -119,7 +119,8 @@ impl QueryCard {
             )));
         }
         let names = self.parameters.iter().map(|parameter| parameter.name.as_str());
-        Ok(Statement { sql: self.paged(page), parameters: bound(names.zip(values))?, by_name: true })
+        let parameters = bound(names.zip(values))?;
+        Ok(Statement { sql: self.paged(page), parameters, by_name: true, names: None })
     }
 
     /// The statement that counts all rows of a call; [`counted`] reads its answer.

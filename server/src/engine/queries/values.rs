@@ -64,7 +64,7 @@ fn doubtful(card: &QueryCard, statement: &Statement) -> Result<Vec<(Parameter, R
 /// Has DuckDB cast one value.
 fn ask(connection: &Connection, parameter: &Parameter, value: &RecordBatch) -> Result<()> {
     let sql = format!("SELECT CAST(${} AS {})", parameter.name, parameter.data_type);
-    let statement = Statement { sql, parameters: Some(value.clone()), by_name: true };
+    let statement = Statement { sql, parameters: Some(value.clone()), by_name: true, names: None };
     let cast = || {
         let statements = extract_own(connection, &statement.sql)?;
         let prepared = statements.prepare(0)?;

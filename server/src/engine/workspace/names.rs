@@ -11,14 +11,23 @@ pub(super) struct PinnedNames {
     of_session: SessionNames,
     /// Here, as far as is known.
     here: Names,
-    /// They may be others, and DuckDB does not tell while its transaction is aborted. Nor does anything run there then.
-    unknown: bool,
+    /// They may be others, which DuckDB neither tells nor sets while its transaction is aborted. Nor does anything run there
+    /// then.
+    doubt: Option<Doubt>,
+}
+
+/// Why names may mean something else.
+enum Doubt {
+    /// A text may have set them.
+    Unknown,
+    /// Those of one statement were set for it.
+    Lent,
 }
 
 impl PinnedNames {
     /// Those of a connection that has just been opened with the names of its session.
     pub(super) fn new(of_session: SessionNames, here: Names) -> Self {
-        Self { of_session, here, unknown: false }
+        Self { of_session, here, doubt: None }
     }
 }
 
@@ -38,6 +47,7 @@ impl PinnedConnection {
 
     /// Sets those of the session, which another of its connections may have changed. A transaction keeps its own.
     pub(super) fn follow_session(&mut self) -> Result<()> {
+        self.settle()?;
         let names = self.names.of_session.get();
         if !self.in_transaction() && self.names.here != names {
             self.point_to(&names)?;
@@ -48,22 +58,39 @@ impl PinnedConnection {
 
     /// A text has run that may have set names, however it has ended.
     pub(super) fn may_have_set_names(&mut self) {
-        self.names.unknown = true;
+        self.names.doubt = Some(Doubt::Unknown);
         self.settle_names();
     }
 
-    /// Finds out what names mean, where that is not known. It shows at the end of an aborted transaction at the latest.
+    /// Sets those of one statement, until `settle_names`.
+    pub(super) fn lend_names(&mut self, names: Option<&Names>) -> Result<()> {
+        let Some(names) = names.filter(|names| **names != self.names.here) else { return Ok(()) };
+        self.names.doubt = Some(Doubt::Lent);
+        self.point_to(names)
+    }
+
+    /// Finds out what names mean, or sets them again, where that is in doubt. It is settled at the end of an aborted transaction at the latest.
     pub(super) fn settle_names(&mut self) {
-        if !self.names.unknown {
-            return;
+        if let Err(error) = self.settle() {
+            tracing::debug!(%error, "what names mean is not settled yet");
         }
-        match self.ask_for_names() {
-            Ok(names) => {
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        match self.names.doubt {
+            None => return Ok(()),
+            Some(Doubt::Unknown) => {
+                let names = self.ask_for_names()?;
                 self.names.of_session.set(names.clone());
-                (self.names.here, self.names.unknown) = (names, false);
+                self.names.here = names;
             }
-            Err(error) => tracing::debug!(%error, "what names mean is not known yet"),
+            Some(Doubt::Lent) => {
+                let here = self.names.here.clone();
+                self.point_to(&here)?;
+            }
         }
+        self.names.doubt = None;
+        Ok(())
     }
 
     fn ask_for_names(&self) -> Result<Names> {

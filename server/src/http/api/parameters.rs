@@ -57,7 +57,7 @@ impl Parameters {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let columns = self.values.into_iter().map(|(_, value)| value).collect();
         let batch = RecordBatch::try_new(schema, columns).map_err(|error| Failure::internal(&error))?;
-        Ok(Statement { sql, parameters: Some(batch), by_name: self.by_name })
+        Ok(Statement { sql, parameters: Some(batch), by_name: self.by_name, names: None })
     }
 }
 

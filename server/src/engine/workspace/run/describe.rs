@@ -40,8 +40,8 @@ impl Engine {
 fn describe_on(pinned: &mut PinnedConnection, sql: &str, cancel: &Cancel) -> Result<Description> {
     if !ends_first(&sql::controls(sql)) {
         pinned.check_usable()?;
+        pinned.follow_session()?;
     }
-    pinned.follow_session()?;
     if let Some(open) = &mut pinned.transaction {
         let planned = match open.take_plan(sql) {
             Some(prepared) => Ok(prepared),

@@ -186,12 +186,13 @@ impl Run {
         let controls = sql::controls(&self.statement.sql);
         if !ends_first(&controls) {
             pinned.check_usable()?;
+            pinned.follow_session()?;
         }
         self.renew_snapshot(pinned)?;
-        pinned.follow_session()?;
         if let Some(open) = &mut pinned.transaction {
             open.reads(self.moment);
         }
+        pinned.lend_names(self.statement.names.as_ref())?;
         // DuckDB lets a READ ONLY transaction detach what it does not write to.
         pinned.connection.keep_catalogs(&self.statement.sql)?;
         // Where it cannot be counted, nobody is told how far the statement is.
@@ -207,6 +208,8 @@ impl Run {
         };
         if !matches!(ran, Ok(Ran::NeedsTurn)) && sql::changes_names(&self.statement.sql) {
             pinned.may_have_set_names();
+        } else {
+            pinned.settle_names();
         }
         if let Some(open) = &mut pinned.transaction {
             open.troubled |= ran.is_err();
