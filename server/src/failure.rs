@@ -138,6 +138,7 @@ impl From<Error> for Failure {
             Error::NotTogether => (Kind::Aborted, "NOT_TOGETHER"),
             Error::CatalogDown(_) => (Kind::Unavailable, "CATALOG_DOWN"),
             Error::BadUnit(_) => (Kind::BadRequest, "BAD_UNIT"),
+            Error::FilesGone => (Kind::Aborted, "FILES_GONE"),
             Error::WalFull => (Kind::Exhausted, "WAL_FULL"),
             Error::DiskFull => (Kind::Exhausted, "DISK_FULL"),
             Error::EngineDown => (Kind::Unavailable, "ENGINE_DOWN"),

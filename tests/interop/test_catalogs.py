@@ -1,6 +1,10 @@
 """Catalogs besides the server's own: files of DuckDB, SQLite, PostgreSQL; and what their configuration may be."""
 
+import os
+import shutil
 import sqlite3
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -164,6 +168,41 @@ def test_a_server_that_asks_for_no_password_needs_no_secret(start, database, con
     path = ("side", "main" if kind == "ducklake" else "public", "events")
     put(server, unit(1), path)
     assert count(server, ".".join(path)) == 20
+
+
+@pytest.fixture
+def abroad(monkeypatch):
+    """A PostgreSQL that may be told to speak German. It has no translations, so that it does not."""
+    from lake import Postgres
+
+    with tempfile.TemporaryDirectory(prefix="locale-") as folder:
+        # Systems without this one have the German one by themselves.
+        if (plain := Path("/usr/lib/locale/C.utf8")).exists():
+            shutil.copytree(plain, f"{folder}/de_DE.utf8")
+            os.chmod(folder, 0o755)
+            monkeypatch.setenv("LOCPATH", folder)
+        postgres = Postgres()
+        yield postgres
+        postgres.stop()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "ducklake"])
+def test_a_postgres_with_messages_in_another_language_is_warned_of(start, database, configured, abroad, tmp_path, kind):
+    name = abroad.database()
+    words = f"host={abroad.folder} user=postgres dbname={name}"
+    lake = lake_of(f'metadata = "postgres:{words}"\ndata_path = "{tmp_path}/files/"').replace("lake", "side", 1)
+    options = configured(lake if kind == "ducklake" else catalog(kind, words))
+    warned = lambda server: [line for line in server.log.read_text().splitlines() if "not in English" in line]  # noqa: E731
+    server = start(database, *options)
+    assert warned(server) == []
+    server.stop()
+    abroad.psql(f"ALTER DATABASE {name} SET lc_messages = 'de_DE.UTF-8'")
+    server = start(database, *options)
+    (line,) = warned(server)
+    assert "side" in line and "de_DE.UTF-8" in line and "ALTER DATABASE" in line
+    server.stop()
+    # Whoever only reads meets no other transaction.
+    assert warned(start(database, *options, "--read-only")) == []
 
 
 def test_a_unique_key_of_postgres_is_kept(start, database, configured, postgres):
@@ -335,11 +374,10 @@ class TestLakeWithoutServers:
         for number in (2, 3):
             put(server, unit(number), PATH, key=f"a/1/{number}")
         refused(put, server, unit(9), PATH, key="a/1/9", slug="SEQ_GAP")
-        # So few rows are kept in the metadata until they are flushed.
         server.run("CREATE TABLE side.kept AS SELECT 1 AS x; INSERT INTO side.kept VALUES (2)")
         server.run("MAINTAIN CATALOG side")
         ((detail,),) = server.rows("SELECT last_detail FROM merganser_jobs() WHERE job = 'maintain side'")
-        assert "flushed" in detail and "merged 3 files" in detail, detail
+        assert "flushed" in detail and "merged 5 files" in detail, detail
         server.stop()
         server = start(database, *lake)
         again = put(server, unit(1), PATH, key="a/1/1")

@@ -6,6 +6,7 @@ use std::time::Duration;
 pub use super::ffi::Class;
 use super::{
     ffi::DuckError,
+    lake::tells_of_missing_file,
     queries::{refusal, without_unused},
 };
 
@@ -221,6 +222,12 @@ pub enum Error {
     /// The write-ahead log has reached its hard limit.
     #[error("the write-ahead log is at its limit and is being checkpointed; try again in a moment")]
     WalFull,
+    /// Files that a read of a lake needs are not there any more.
+    #[error(
+        "files of a lake that the statement reads have been deleted since it began, because its snapshot has become too old; run \
+         it again. Where that does not help, ask the operator, whose log names a file"
+    )]
+    FilesGone,
     /// There is no room on the disk.
     #[error("the server's disk is full; nothing was written, try again once there is room")]
     DiskFull,
@@ -372,6 +379,10 @@ impl From<DuckError> for Error {
         }
     }
 }
+            None if tells_of_missing_file(error.class, &error.message) => {
+                tracing::warn!(error = error.message, "a file of a lake is not there any more");
+                Self::FilesGone
+            }
 
 /// A text of DuckDB without the advice to use what is the server's own.
 fn without_own_names(message: String) -> String {

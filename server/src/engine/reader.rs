@@ -146,11 +146,11 @@ impl Read {
     fn run(self, database: &Arc<Database>, start: oneshot::Sender<Result<Started>>, posted: Option<Posted>) {
         let mut start = Some(start);
         let posted = posted.as_ref();
-        let streamed = database.quarantine.guard(&self.statement.sql, || {
-            self.on_connection(database, posted, |connection, sql| {
-                self.stream_on(connection, sql, &mut start)
-            })
-        });
+        let mut streamed = self.stream(database, posted, &mut start);
+        // Nothing has gone out yet, and the snapshot of now has the files that are there.
+        if matches!(streamed, Err(Error::FilesGone)) && start.is_some() {
+            streamed = self.stream(database, posted, &mut start);
+        }
         if let Err(error) = streamed {
             let error = match self.delivery.cancel.explain(error) {
                 Error::CauseLost => self.cause(database, posted),
@@ -162,6 +162,12 @@ impl Read {
                 None => self.delivery.cancel.fail(error),
             }
         }
+    }
+
+    fn stream(&self, database: &Arc<Database>, posted: Option<&Posted>, start: &mut Start) -> Result<()> {
+        database.quarantine.guard(&self.statement.sql, || {
+            self.on_connection(database, posted, |connection, sql| self.stream_on(connection, sql, start))
+        })
     }
 
     /// Runs `work` on a connection of its own, where the posted rows are a view, with the statement's text as it is to

@@ -75,7 +75,7 @@ impl DuckError {
     /// Sorts by the text, which begins with the class's name ("Catalog Error: ...") wherever the C API
     /// gives no code: after a failed prepare, extract or open.
     pub(crate) fn from_message(message: String) -> Self {
-        let message = without_stack(plain(message));
+        let message = without_stack(unwrapped(plain(message)));
         let message = message.strip_prefix("Failed to append: ").map(str::to_owned).unwrap_or(message);
         if let Some(error) = of_own_functions(&message) {
             return error;
@@ -120,6 +120,17 @@ fn plain(message: String) -> String {
         Ok(raw) => format!("{} Error: {}", raw.exception_type, raw.exception_message),
         Err(_) => message,
     }
+}
+
+/// How DuckDB refuses to go on with a result that has failed between two of its batches, before it says why.
+const WRAPPED: [&str; 2] = [
+    "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query result\nError: ",
+    "Invalid Input Error: Attempting to fetch from an unsuccessful query result\nError: ",
+];
+
+/// Why it was in the first place.
+fn unwrapped(message: String) -> String {
+    WRAPPED.iter().find_map(|head| message.strip_prefix(head)).map(str::to_owned).unwrap_or(message)
 }
 
 /// An error of DuckDB's own making has its stack behind it, with addresses and paths, which is for the log.
@@ -205,8 +216,12 @@ pub(crate) fn behind_query(message: &str) -> &str {
 /// How DuckDB refuses whatever comes after a failure in an open transaction.
 const ABORTED: &str = "TransactionContext Error: Current transaction is aborted";
 
-/// What a lake is looked up with first. Its failure is said to be the binder's.
-const LAKE_LOOKED_UP: &str = "Binder Error: Failed to query most recent snapshot for DuckLake";
+/// Whether what a lake is looked up with has failed, such as its newest snapshot or a list of its files. That is said to be the
+/// binder's, and quotes no client before it says so.
+fn is_of_lookup(message: &str) -> bool {
+    let said = message.strip_prefix("Binder Error: Failed to ").and_then(|rest| rest.split(':').next());
+    said.is_some_and(|said| said.ends_with(" DuckLake") && !said.contains(['"', '\'']))
+}
 
 /// How extensions say that a server does not answer, or has gone.
 const UNREACHABLE: [&str; 9] = [
@@ -261,7 +276,7 @@ fn classify(message: &str) -> Class {
     }
     const QUOTING: [&str; 6] =
         ["Parser", "Binder", "Conversion", "Constraint", "Invalid Input", "Out of Range"];
-    let may_quote = QUOTING.contains(&head) && !message.starts_with(LAKE_LOOKED_UP);
+    let may_quote = QUOTING.contains(&head) && !is_of_lookup(message);
     if !may_quote && UNREACHABLE.iter().any(|text| has(text)) {
         return Class::Unreachable;
     }
@@ -362,6 +377,22 @@ mod tests {
                 Class::Constraint,
             ),
             ("v is not an table", Class::Binder),
+            (
+                "Binder Error: Failed to get data file list from DuckLake: Failed to prepare query \"COPY (SELECT 1)\": \
+                 server closed the connection unexpectedly",
+                Class::Unreachable,
+            ),
+            (
+                "Invalid Input Error: Attempting to fetch from an unsuccessful query result\nError: IO Error: server closed \
+                 the connection unexpectedly",
+                Class::Unreachable,
+            ),
+            ("Binder Error: Failed to bind \"x from DuckLake: server closed the connection\"", Class::Binder),
+            (
+                "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query result\nError: \
+                 HTTP Error: Request returned HTTP 503 for HTTP GET to 'http://10.0.0.1/b/k'",
+                Class::Storage,
+            ),
             ("Connection error for HTTP HEAD to 'http://nosuch.invalid/b/k'", Class::Unreachable),
             (
                 "Could not resolve hostname error for HTTP PUT to 'http://nosuch.invalid/b/k'",

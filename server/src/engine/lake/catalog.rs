@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use super::{
     Connection, Result,
     extensions::{DUCKLAKE, HTTPFS, POSTGRES, SQLITE},
+    messages::warn_unless_english,
     published::check_free,
     unless_missed,
 };
@@ -225,6 +226,9 @@ impl AttachedCatalog {
 
     /// Whether it is attached.
     pub(crate) fn is_there(&self, connection: &Connection) -> Result<bool> {
+        if !(self.is_file() || read_only || self.read_only) {
+            warn_unless_english(connection, self);
+        }
         let sql = format!(
             "SELECT count(*)::VARCHAR FROM system.main.duckdb_databases() WHERE database_name = {}",
             literal(&self.name)

@@ -8,6 +8,8 @@ mod apart;
 mod catalog;
 mod extensions;
 mod pinned;
+mod files;
+mod messages;
 mod place;
 mod published;
 mod reads;
@@ -21,6 +23,7 @@ pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub(super) use catalog::{data_path_of, metadata_of};
 pub(super) use pinned::PinnedSchemas;
 pub use reads::Reads;
+pub(super) use files::{is_its_file, tells_of_missing_file};
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 

@@ -7,7 +7,11 @@
 
 use arrow_array::cast::AsArray;
 
-use crate::engine::{Error, Result, ffi::Connection, lake::data_path_of};
+use crate::engine::{
+    Error, Result,
+    ffi::Connection,
+    lake::{data_path_of, is_its_file},
+};
 
 /// What DuckLake would delete as orphans.
 #[derive(Debug, Default)]
@@ -86,17 +90,6 @@ fn is_named_as_its_own(data_path: &str, path: &str) -> bool {
         && !table.is_empty()
         && partition.iter().all(|name| name.contains('='))
         && is_its_file(file)
-}
-
-fn is_its_file(name: &str) -> bool {
-    let id = name.strip_prefix("ducklake-").and_then(|name| name.strip_suffix(".parquet"));
-    id.is_some_and(|id| is_uuid(id.strip_suffix("-delete").unwrap_or(id)))
-}
-
-fn is_uuid(text: &str) -> bool {
-    let groups =
-        text.split('-').map(|group| group.chars().all(|c| c.is_ascii_hexdigit()).then_some(group.len()));
-    groups.eq([8, 4, 4, 4, 12].map(Some))
 }
 
 #[cfg(test)]
