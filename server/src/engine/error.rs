@@ -216,18 +216,18 @@ pub enum Error {
         "the catalog {0}, or the storage of its files, cannot be reached just now; nothing was written, try again in a moment"
     )]
     CatalogDown(String),
-    /// The units of a long stream cannot be told apart.
-    #[error("{0}")]
-    BadUnit(String),
-    /// The write-ahead log has reached its hard limit.
-    #[error("the write-ahead log is at its limit and is being checkpointed; try again in a moment")]
-    WalFull,
     /// Files that a read of a lake needs are not there any more.
     #[error(
         "files of a lake that the statement reads have been deleted since it began, because its snapshot has become too old; run \
          it again. Where that does not help, ask the operator, whose log names a file"
     )]
     FilesGone,
+    /// The units of a long stream cannot be told apart.
+    #[error("{0}")]
+    BadUnit(String),
+    /// The write-ahead log has reached its hard limit.
+    #[error("the write-ahead log is at its limit and is being checkpointed; try again in a moment")]
+    WalFull,
     /// There is no room on the disk.
     #[error("the server's disk is full; nothing was written, try again once there is room")]
     DiskFull,
@@ -373,16 +373,16 @@ impl From<DuckError> for Error {
     fn from(error: DuckError) -> Self {
         match refusal(&error.message) {
             Some(text) => Self::BadParameter(text),
+            None if tells_of_missing_file(error.class, &error.message) => {
+                tracing::warn!(error = error.message, "a file of a lake is not there any more");
+                Self::FilesGone
+            }
             None => {
                 Self::Duck { class: error.class, message: without_own_names(without_unused(error.message)) }
             }
         }
     }
 }
-            None if tells_of_missing_file(error.class, &error.message) => {
-                tracing::warn!(error = error.message, "a file of a lake is not there any more");
-                Self::FilesGone
-            }
 
 /// A text of DuckDB without the advice to use what is the server's own.
 fn without_own_names(message: String) -> String {

@@ -215,6 +215,9 @@ impl AttachedCatalog {
                 return Err(error);
             }
         }
+        if !(self.is_file() || read_only || self.read_only) {
+            warn_unless_english(connection, self);
+        }
         Ok(())
     }
 
@@ -226,9 +229,6 @@ impl AttachedCatalog {
 
     /// Whether it is attached.
     pub(crate) fn is_there(&self, connection: &Connection) -> Result<bool> {
-        if !(self.is_file() || read_only || self.read_only) {
-            warn_unless_english(connection, self);
-        }
         let sql = format!(
             "SELECT count(*)::VARCHAR FROM system.main.duckdb_databases() WHERE database_name = {}",
             literal(&self.name)

@@ -7,9 +7,9 @@
 mod apart;
 mod catalog;
 mod extensions;
-mod pinned;
 mod files;
 mod messages;
+mod pinned;
 mod place;
 mod published;
 mod reads;
@@ -21,9 +21,9 @@ use std::{collections::HashSet, path::PathBuf};
 pub use apart::NotApart;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub(super) use catalog::{data_path_of, metadata_of};
+pub(super) use files::{is_its_file, tells_of_missing_file};
 pub(super) use pinned::PinnedSchemas;
 pub use reads::Reads;
-pub(super) use files::{is_its_file, tells_of_missing_file};
 pub use secret::{Secret, SecretKind, SecretText};
 pub use source::{Format, OptionValue, Source};
 
