@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler
 import duckdb
 import pytest
 
+from client import eventually
 from harness import refused, run_to_exit
 from object_storage import extension_directory, extension_folder
 from web import serving
@@ -22,20 +23,23 @@ def file_of(name):
     return file
 
 
-@contextmanager
-def repository(*names):
-    """A repository of extensions as DuckDB asks for them, with these; and what it was asked for."""
-    asked = []
+def served(*names):
+    """The files of extensions, as a repository has them."""
     (platform,) = duckdb.sql("PRAGMA platform").fetchone()
-    files = {
-        f"/duckdb/v{duckdb.__version__}/{platform}/{name}.duckdb_extension.gz": file_of(name)
-        for name in names
-    }
+    folder = f"/duckdb/v{duckdb.__version__}/{platform}"
+    return {f"{folder}/{name}.duckdb_extension.gz": file_of(name) for name in names}
+
+
+@contextmanager
+def repository(*names, more={}):
+    """A repository of extensions as DuckDB asks for them, with these, and whatever comes to `more`; and what it was asked
+    for."""
+    asked, first = [], served(*names)
 
     class Answering(BaseHTTPRequestHandler):
         def do_GET(self):
             asked.append(self.path)
-            if (file := files.get(self.path)) is None:
+            if (file := first.get(self.path) or more.get(self.path)) is None:
                 return self.send_error(404)
             content = gzip.compress(file.read_bytes(), 1)
             self.send_response(200)
@@ -118,6 +122,37 @@ def test_so_does_a_repository_that_does_not_answer(wanting, home):
     ended = run_to_exit("--database", ":memory:", *wanting, "--extension-repository", address, environment=home)
     assert ended.returncode == 1
     assert f"catalog old: extension {EXTENSION} from {address}: IO Error" in ended.stderr
+
+
+def test_what_is_not_required_is_left_out_without_its_extension(start, database, tmp_path, home):
+    """A catalog comes later, when there is one."""
+    file, late = tmp_path / "merganser.toml", {}
+    file.write_text(f"""
+[[source]]
+name = "readings"
+format = "parquet"
+path = "s3://lake/readings.parquet"
+required = false
+
+[[catalog]]
+name = "old"
+type = "sqlite"
+path = "{tmp_path}/old.db"
+required = false
+""")
+    with repository(more=late) as (address, _):
+        server = start(database, "--config", file, "--extension-repository", address, environment=home)
+        log = server.log.read_text()
+        for left_out, extension in [("a source cannot be read", "httpfs"), ("a catalog cannot be attached", EXTENSION)]:
+            (line,) = [line for line in log.splitlines() if left_out in line]
+            assert f"extension {extension} from {address}" in line and "404" in line
+        server.run("CREATE TABLE t AS SELECT 1 AS v")
+        assert server.rows("FROM t") == [(1,)]
+        refused(server.run, "FROM readings", codes="NOT_FOUND")
+        refused(server.run, "FROM old.t", codes="UNAVAILABLE", slug="CATALOG_DOWN")
+        late.update(served(EXTENSION))
+        eventually(lambda: "attached a catalog" in server.log.read_text(), "the catalog is there", 60)
+        assert works(server)
 
 
 @pytest.mark.parametrize("wrong", ["https://mirror.internal", "s3://bucket/mirror", "http://", "/", ""])
