@@ -86,6 +86,11 @@ impl RawUpload {
         let _ = self.messages.unbounded_send(message);
     }
 
+    /// Whether the server has answered.
+    pub fn is_answered(&self) -> bool {
+        self.answer.is_finished()
+    }
+
     /// Ends the stream and waits for the answer.
     ///
     /// # Errors

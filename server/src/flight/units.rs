@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use arrow_array::RecordBatch;
 use arrow_flight::PutResult;
 use arrow_schema::SchemaRef;
 use futures::{Stream, StreamExt};
@@ -128,7 +129,7 @@ impl Flight {
     ) -> Result<(), Status> {
         loop {
             let unit = tokio::select! {
-                unit = next_unit(upload) => unit.map_err(engine_status).inspect_err(count_refusal)?,
+                unit = next_unit(upload, &to.schema) => unit.map_err(engine_status).inspect_err(count_refusal)?,
                 () = self.stopping.cancelled() => return Err(engine_status(Error::Stopping)),
             };
             let Some(unit) = unit else { return Ok(()) };
@@ -182,7 +183,8 @@ fn refused(key: &IngestKey, error: SessionError) -> Status {
 /// Reads all units without storing any; for [`super::fuzz`].
 #[cfg(feature = "fuzz")]
 pub(super) async fn read_all(upload: &mut Upload) -> Result<(), Error> {
-    while let Some(mut unit) = next_unit(upload).await? {
+    let schema = upload.schema().await?;
+    while let Some(mut unit) = next_unit(upload, &schema).await? {
         while unit.next().await.transpose()?.is_some() {}
     }
     Ok(())
@@ -191,6 +193,7 @@ pub(super) async fn read_all(upload: &mut Upload) -> Result<(), Error> {
 /// The rows of one unit of a long stream.
 struct UnitRows<'a> {
     upload: &'a mut Upload,
+    schema: &'a SchemaRef,
     key: IngestKey,
     first: Option<Arrived>,
     more: bool,
@@ -198,11 +201,11 @@ struct UnitRows<'a> {
 
 /// The next unit; `None` at the end of the stream. A loader may rest between two units as long as it
 /// likes, but not in the middle of a message.
-async fn next_unit(upload: &mut Upload) -> Result<Option<UnitRows<'_>>, Error> {
+async fn next_unit<'a>(upload: &'a mut Upload, schema: &'a SchemaRef) -> Result<Option<UnitRows<'a>>, Error> {
     let Some(message) = upload.message().await else { return Ok(None) };
     let Message { rows, metadata } = message?;
     let (key, more) = mark(&metadata)?;
-    Ok(Some(UnitRows { upload, key, first: rows, more }))
+    Ok(Some(UnitRows { upload, schema, key, first: rows, more }))
 }
 
 impl Stream for UnitRows<'_> {
@@ -218,8 +221,7 @@ impl Stream for UnitRows<'_> {
                 return Poll::Ready(Some(Err(Error::BadUnit(text))));
             };
             match message.and_then(|message| self.accept(message)) {
-                Ok(None) => {}
-                Ok(Some(rows)) => return Poll::Ready(Some(Ok(rows))),
+                Ok(rows) => return Poll::Ready(Some(Ok(rows))),
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
@@ -228,9 +230,10 @@ impl Stream for UnitRows<'_> {
 }
 
 impl UnitRows<'_> {
-    fn accept(&mut self, message: Message) -> Result<Option<Arrived>, Error> {
+    /// What a message brings. One that is metadata alone comes as a batch without rows: it is a sign of life as well.
+    fn accept(&mut self, message: Message) -> Result<Arrived, Error> {
         if let Some(Arrived::NoRoom) = &message.rows {
-            return Ok(message.rows);
+            return Ok(Arrived::NoRoom);
         }
         let (key, more) = mark(&message.metadata)?;
         if key != self.key {
@@ -240,7 +243,8 @@ impl UnitRows<'_> {
             )));
         }
         self.more = more;
-        Ok(message.rows)
+        let nothing = || Arrived::Rows(RecordBatch::new_empty(Arc::clone(self.schema)).into());
+        Ok(message.rows.unwrap_or_else(nothing))
     }
 }
 

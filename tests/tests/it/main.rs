@@ -58,6 +58,7 @@ mod schema_changes;
 mod several_steps;
 mod shutdown;
 mod signals;
+mod signs_of_life;
 mod slow_tables;
 mod snapshots;
 mod sources;

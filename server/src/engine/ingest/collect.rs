@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use tokio::time::error::Elapsed;
 
 use super::{Arrived, Collected};
 use crate::engine::{Engine, Error, Result};
+
+/// Messages without rows are a sign of life, but for no longer than so many times the patience with a client that sends
+/// nothing: whoever keeps a place has to use it.
+const WITHOUT_ROWS: u32 = 5;
 
 impl Engine {
     /// Collects an upload until it is complete, or larger than what is collected.
@@ -50,8 +55,8 @@ impl Engine {
         self.shared.options.bulk_bytes.min(self.shared.budget.collectable())
     }
 
-    /// What comes next of an upload, unless its client stalls: a batch without rows is no sign of life. What has
-    /// `no_room`, which is kept here from one call to the next, is its client's to send only once there is some.
+    /// The next rows of an upload, unless its client stalls. What has `no_room`, which is kept here from one call to the
+    /// next, is its client's to send only once there is some.
     pub(in crate::engine) async fn next_arrived(
         &self,
         batches: &mut (impl Stream<Item = Result<Arrived>> + Unpin),
@@ -65,13 +70,13 @@ impl Engine {
         };
         let next = async {
             loop {
-                match batches.next().await {
+                match tokio::time::timeout(longest, batches.next()).await? {
                     Some(Ok(Arrived::Rows(rows))) if rows.batch.num_rows() == 0 => {}
-                    next => return next,
+                    next => return Ok::<_, Elapsed>(next),
                 }
             }
         };
-        let Ok(next) = tokio::time::timeout(longest, next).await else {
+        let Ok(Ok(next)) = tokio::time::timeout(longest.saturating_mul(WITHOUT_ROWS), next).await else {
             return Err(Error::Stalled(patience));
         };
         *no_room = matches!(next, Some(Ok(Arrived::NoRoom)));
