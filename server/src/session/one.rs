@@ -499,12 +499,12 @@ impl Session {
         state.own.is_some() || !state.transactions.is_empty()
     }
 
-    /// True while a transaction is open, or a statement goes on without a request.
+    /// True while a transaction is open, a statement runs on a connection of its own, or one goes on without a request.
     pub(super) fn is_busy(&self) -> bool {
         if self.background.available_permits() < MAX_BACKGROUND {
             return true;
         }
-        self.state.lock().workspaces().iter().any(|workspace| workspace.is_open())
+        self.state.lock().workspaces().iter().any(|workspace| workspace.is_open() || workspace.is_running())
     }
 
     /// Stops what runs; for a session that is over.

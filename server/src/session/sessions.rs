@@ -264,6 +264,7 @@ async fn each_in_time<T, F: Future<Output = ()>>(items: Vec<T>, patience: Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Place, Statement};
 
     /// Looking up a password takes longer than many a connection lasts.
     #[tokio::test]
@@ -285,6 +286,13 @@ mod tests {
         engine.shutdown().await;
     }
 
+    /// An engine with a schema `s`.
+    async fn with_schema() -> Engine {
+        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        engine.write(&Place::Shared(None), Statement::new("CREATE SCHEMA s")).await.unwrap();
+        engine
+    }
+
     /// Sends all to rest, of which so many are remembered, and those without a connection for so long. How many end.
     fn sweep(sessions: &Sessions, count: usize, rest: Duration) -> usize {
         let limits = Limits { count, idle: Duration::ZERO, rest };
@@ -293,13 +301,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_that_rests_has_no_place_and_needs_one_to_come_back() {
-        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        let engine = with_schema().await;
         let limits = SessionLimits { count: 1, ..SessionLimits::default() };
         let sessions = Sessions::new(engine.clone(), limits);
         let (ana, lines) = (Principal::named("ana"), [Line::open(), Line::open()]);
         let ask = |line: &Line| sessions.of(SessionKey::Connection(line.id(), ana.clone()), &ana, Some(line));
         let first = ask(&lines[0]).unwrap();
-        first.change_names("USE main").await.unwrap();
+        first.change_names("USE s").await.unwrap();
         assert!(matches!(ask(&lines[1]), Err(SessionError::TooManySessions(1))));
         assert_eq!((sweep(&sessions, 1, REST), sessions.count()), (0, 0));
 
@@ -316,14 +324,14 @@ mod tests {
 
     #[tokio::test]
     async fn of_those_that_rest_as_many_are_remembered_as_may_live_and_not_for_ever() {
-        let engine = Engine::open(crate::engine::Options::default()).unwrap();
+        let engine = with_schema().await;
         let sessions = Sessions::new(engine.clone(), SessionLimits::default());
         let (ana, line) = (Principal::named("ana"), Line::open());
         let ask = |number, line: Option<&Line>| {
             let key = SessionKey::Connection(line.map_or(ConnectionId(number), Line::id), ana.clone());
             sessions.of(key, &ana, line).unwrap()
         };
-        let names = async |session: Arc<Session>| session.change_names("USE main").await.map(drop);
+        let names = async |session: Arc<Session>| session.change_names("USE s").await.map(drop);
         names(ask(0, Some(&line))).await.unwrap();
         ask(u64::MAX, None);
         assert_eq!(sweep(&sessions, 3, REST), 1, "one has nothing that it could miss");

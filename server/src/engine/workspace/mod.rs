@@ -161,6 +161,11 @@ impl Workspace {
         }
     }
 
+    /// True while a statement runs here, or its rows are on their way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running().is_some()
+    }
+
     /// What stops the statement that runs here.
     fn running(&self) -> Option<Cancel> {
         self.running.lock().as_ref().and_then(WeakCancel::upgrade)
