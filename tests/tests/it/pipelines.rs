@@ -95,6 +95,53 @@ async fn a_row_with_a_known_key_takes_the_old_ones_place_and_late_rows_are_found
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_database_has_moved_says_nothing_of_the_rows_of_another() {
+    for key in ["", "\nkey = ['id', 'v']"] {
+        let beside = Beside::new(&format!("{BY_ID}{key}"));
+        let server = beside.start().await;
+        let client = server.client().await;
+        insert(&client, "(1, now()::TIMESTAMP, 'a'), (9, now()::TIMESTAMP, 'a')").await;
+        assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+        let first = server.shutdown().await;
+
+        let server = beside.start().await;
+        let client = server.client().await;
+        insert(&client, "(1, now()::TIMESTAMP, 'b'), (2, now()::TIMESTAMP, 'b')").await;
+        assert_eq!(client.run_pipeline("events").await.unwrap(), 2);
+        assert_eq!(client.run_pipeline("events").await.unwrap(), 0);
+        server.shutdown().await;
+
+        let server = beside.open(first, "SELECT 1").await;
+        let client = server.client().await;
+        insert(&client, "(8, now()::TIMESTAMP, 'late'), (10, now()::TIMESTAMP, 'a')").await;
+        assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+        assert_eq!(moved(&client).await, ["1a", "1b", "2b", "9a", "10a"]);
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_does_not_wait_for_a_server_that_moves_other_rows() {
+    let beside = Beside::new(&format!("{BY_ID}\nevery = '1h'"));
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'a')").await;
+    assert_eq!(client.run_pipeline("events").await.unwrap(), 1);
+    server.shutdown().await;
+
+    let server = beside.start().await;
+    let client = server.client().await;
+    insert(&client, "(1, now()::TIMESTAMP, 'b')").await;
+    let set = "SELECT count(*) FROM merganser_jobs() WHERE next_at IS NOT NULL AND last_begun_at IS NULL";
+    until("its time is set", async || integer(&client, set).await == 1).await;
+    beside.clock.advance(Duration::from_secs(600));
+    let done = "SELECT count(*) FROM merganser_jobs() WHERE last_outcome = 'done' AND last_changed = 1";
+    until("the first run", async || integer(&client, done).await == 1).await;
+    assert_eq!(moved(&client).await, ["1a", "1b"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_follows_the_clock_and_shows_its_runs() {
     let beside = Beside::new(&format!("{BY_ID}\nevery = '1h'"));
     let server = beside.start().await;

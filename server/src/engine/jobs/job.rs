@@ -29,6 +29,8 @@ use crate::{
 /// One job.
 pub(super) struct Job {
     pub(super) name: String,
+    /// The name of its row in the tables.
+    pub(super) row: String,
     pub(super) work: Work,
     pub(super) tables: Tables,
     pub(super) lease: Lease,
@@ -91,7 +93,14 @@ impl Work {
 }
 
 impl Job {
-    pub(super) fn new(tables: Tables, work: Work, stop: &CancellationToken, index: usize) -> Self {
+    /// One that is written down in the row of this name; `None` is its own.
+    pub(super) fn new(
+        tables: Tables,
+        work: Work,
+        row: Option<String>,
+        stop: &CancellationToken,
+        index: usize,
+    ) -> Self {
         let (name, every, limit) = match &work {
             Work::Maintain(maintenance) => {
                 let AttachedCatalog { name, maintenance, .. } = maintenance.catalog();
@@ -99,8 +108,9 @@ impl Job {
             }
             Work::Promote { pipeline, .. } => (pipeline.name.clone(), pipeline.every, pipeline.limit),
         };
-        let lease = Lease::new(&name, Arc::clone(&tables.runs), stop.clone());
-        Self { name, work, tables, lease, every, limit, running: tokio::sync::Mutex::default(), index }
+        let row = row.unwrap_or_else(|| name.clone());
+        let lease = Lease::new(&row, Arc::clone(&tables.runs), stop.clone());
+        Self { name, row, work, tables, lease, every, limit, running: tokio::sync::Mutex::default(), index }
     }
 
     /// The catalog in which it is written down.
@@ -115,6 +125,7 @@ impl Job {
         };
         JobStatus {
             job: self.name.clone(),
+            row: self.row.clone(),
             kind,
             catalog: self.catalog().to_owned(),
             every: self.every,

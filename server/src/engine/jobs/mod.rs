@@ -79,24 +79,27 @@ impl Jobs {
         if !options.read_only {
             // Also of those that are missing, for they may come.
             let lakes = options.lake.catalogs.iter().filter(|it| it.is_shared() && !it.read_only);
-            works.extend(lakes.map(|lake| Work::Maintain(Box::new(LakeMaintenance::of(lake.clone())))));
+            works.extend(
+                lakes.map(|lake| (Work::Maintain(Box::new(LakeMaintenance::of(lake.clone()))), None)),
+            );
             for pipeline in &options.pipelines {
                 let target = pipeline.target(&names);
                 let checked = check(database, pipeline, &target).map_err(|error| Error::Setup {
                     what: format!("pipeline {}", pipeline.name),
                     reason: error.to_string(),
                 })?;
+                let row = if checked { row(database, pipeline, &target) } else { None };
                 let (pipeline, checked) = (Box::new(pipeline.clone()), AtomicBool::new(checked));
-                works.push(Work::Promote { pipeline, target, checked });
+                works.push((Work::Promote { pipeline, target, checked }, row));
             }
         }
         let stop = CancellationToken::new();
         let mut tables: HashMap<String, Tables> = HashMap::new();
         let mut jobs = Vec::new();
-        for (index, work) in works.into_iter().enumerate() {
+        for (index, (work, row)) in works.into_iter().enumerate() {
             let catalog = work.catalog();
             let tables = tables.entry(catalog.to_lowercase()).or_insert_with(|| Tables::of(catalog));
-            jobs.push(Arc::new(Job::new(tables.clone(), work, &stop, index)));
+            jobs.push(Arc::new(Job::new(tables.clone(), work, row, &stop, index)));
         }
         let refreshers = tables.into_values().map(|tables| Refresher::of(tables.runs)).collect();
         let statuses = Arc::clone(&database.job_statuses);
@@ -135,6 +138,17 @@ fn check(database: &Arc<Database>, pipeline: &Pipeline, target: &FullName) -> Re
     }
     tracing::warn!(pipeline = pipeline.name, %error, "a pipeline is checked once its catalogs are there");
     Ok(false)
+}
+
+/// The row of a pipeline, by which servers that read the same rows take turns. Where it is not known yet, those that do not take
+/// turns as well, each time that it runs.
+fn row(database: &Arc<Database>, pipeline: &Pipeline, target: &FullName) -> Option<String> {
+    let row =
+        connect(database, &target.catalog).and_then(|connection| pipeline.row(&connection, database, target));
+    row.inspect_err(|error| {
+        tracing::warn!(pipeline = pipeline.name, %error, "it is not known yet whose rows a pipeline reads");
+    })
+    .ok()
 }
 
 /// A connection for work in a catalog.

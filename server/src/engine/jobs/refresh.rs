@@ -55,7 +55,7 @@ fn record(runs: &Runs, database: &Arc<Database>, statuses: &JobStatuses) -> Resu
     let last_runs = runs.last_runs(&connection)?;
     let mut statuses = statuses.lock();
     for status in statuses.iter_mut().filter(|status| status.catalog == runs.catalog()) {
-        let run = last_runs.iter().find(|(job, _)| *job == status.job);
+        let run = last_runs.iter().find(|(job, _)| *job == status.row);
         status.recorded = run.map(|(_, run)| run.clone()).or(status.recorded.take());
     }
     Ok(())

@@ -44,7 +44,7 @@ async fn run_by_schedule(engine: Engine, job: Arc<Job>) {
 /// server's, or else a server that is started again more often than that would never run it.
 async fn first_due(engine: &Engine, job: &Arc<Job>, every: Duration) -> SystemTime {
     let (asked, with) = (Arc::clone(job), engine.clone());
-    let look = move || asked.tables.runs.look(&*asked.connect(&with)?, &asked.name);
+    let look = move || asked.tables.runs.look(&*asked.connect(&with)?, &asked.row);
     let last = engine.blocking(look);
     let last = match tokio::time::timeout(ASKED_WITHIN, last).await {
         Ok(Ok(record)) => record.last_begun(),

@@ -21,6 +21,8 @@ pub(crate) type JobStatuses = Arc<Mutex<Vec<JobStatus>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct JobStatus {
     pub(super) job: String,
+    /// The name of its row in the table of runs.
+    pub(super) row: String,
     pub(super) kind: &'static str,
     pub(super) catalog: String,
     pub(super) every: Option<Duration>,
@@ -167,9 +169,17 @@ mod tests {
             (run(3, "elsewhere"), told(2), Some((2, "done", false))),
             (run(3, "elsewhere"), None, Some((3, "elsewhere", false))),
         ] {
-            let (job, catalog) = ("j".into(), "c".into());
-            let status =
-                JobStatus { job, kind: "pipeline", catalog, every: None, own, recorded: told, next: None };
+            let (job, catalog) = (String::from("j"), "c".into());
+            let status = JobStatus {
+                row: job.clone(),
+                job,
+                kind: "pipeline",
+                catalog,
+                every: None,
+                own,
+                recorded: told,
+                next: None,
+            };
             let shown = status.last().map(|(last, here)| {
                 let second = last.begun.duration_since(UNIX_EPOCH).unwrap().as_secs();
                 (second, last.outcome.as_str(), here)

@@ -2,7 +2,7 @@
 //! rows.
 
 use super::table::{Columns, JobTable, number_at, text_at, text_sql};
-use crate::engine::{Result, ffi::Connection};
+use crate::engine::{Error, Result, ffi::Connection};
 
 /// The table's name, beside the ledger.
 pub(super) const TABLE: &str = "jobs";
@@ -17,6 +17,9 @@ pub(super) const COLUMNS: &Columns = &[
     ("target", "VARCHAR"),
     ("incremental", "VARCHAR"),
 ];
+
+/// The row that tells a database from all others. No pipeline has a name with a space.
+const IDENTITY: &str = "this database";
 
 /// How far a pipeline has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,29 @@ impl Watermarks {
         self.0.write(connection, job, &columns)
     }
 
+    /// Takes it back, in the transaction that is open.
+    pub(super) fn forget(&self, connection: &Connection, job: &str) -> Result<()> {
+        self.0.write(connection, job, &[("watermark", text_sql(None))])
+    }
+
+    /// What tells the catalog's database from all others, made once. A copy of the database has the same, as a backup that is
+    /// to go on in its place. None of one that is only read, where nobody has made it.
+    pub(super) fn identity(&self, connection: &Connection, read_only: bool) -> Result<Option<String>> {
+        let known = || Ok(self.read(connection, IDENTITY)?.map(|known| known.value));
+        let found = known()?;
+        if found.is_some() || read_only {
+            return Ok(found);
+        }
+        self.ensure(connection)?;
+        let random = getrandom::u64().map_err(|error| Error::Internal(error.to_string()))?;
+        let made = format!("{random:016x}");
+        self.transaction(connection, || match known()? {
+            Some(_) => Ok(()),
+            None => self.0.write(connection, IDENTITY, &[("watermark", text_sql(Some(&made)))]),
+        })?;
+        known()
+    }
+
     /// A transaction in which it is written down, with the rows, where no writer of a catalog has one.
     pub(super) fn transaction(
         &self,
@@ -127,5 +153,21 @@ mod tests {
         assert_eq!(read(), Watermark { scope: Some(scope), changes: Some(3), ..first });
         watermarks.ensure(&connection).unwrap();
         assert_eq!(watermarks.read(&connection, "another").unwrap(), None);
+    }
+
+    #[test]
+    fn a_database_is_told_from_others_by_what_is_made_once() {
+        let identity = || {
+            let database = Arc::new(Database::open(&Options::default()).unwrap());
+            let connection = database.private_connection().unwrap();
+            let watermarks = Watermarks::of(&database.catalog);
+            assert_eq!(watermarks.identity(&connection, true).unwrap(), None);
+            let made = watermarks.identity(&connection, false).unwrap().unwrap();
+            for read_only in [false, true] {
+                assert_eq!(watermarks.identity(&connection, read_only).unwrap().as_ref(), Some(&made));
+            }
+            made
+        };
+        assert_ne!(identity(), identity());
     }
 }

@@ -1,7 +1,8 @@
 //! Pipelines: rows that are new in a query go into a table, once each.
 //!
-//! How far a pipeline has come is written in the same transaction as its rows, in the catalog of the table. So
-//! whatever dies, and however many servers run the same pipeline, no row comes twice and none is left out.
+//! How far a pipeline has come is written in the same transaction as its rows, in the catalog of the table, for each
+//! database that it reads and no other server has. So whatever dies, and however many servers run the same pipeline, over the same
+//! rows or each over its own, no row comes twice and none is left out.
 //!
 //! What is new is read into a temporary table first, with nothing held, because a source may be slow, and because a run
 //! that finds nothing is to write nothing. Servers that read the same rows at the same time find out when they take the
@@ -12,6 +13,7 @@
 
 mod query;
 mod run;
+mod sources;
 
 use std::time::Duration;
 
@@ -103,10 +105,7 @@ impl Pipeline {
         let columns: Vec<_> =
             self.key.iter().chain([&self.incremental]).map(|column| quote(column)).collect();
         connection.execute(&format!("SELECT {} FROM {} LIMIT 0", columns.join(", "), self.source()))?;
-        if self.overlap.is_some() {
-            connection.execute(&format!("SELECT {}", self.bound("NULL", &sql_type)))?;
-        }
-        Ok(())
+        self.check_bound(connection, &sql_type)
     }
 
     fn request(&self) -> IngestRequest {

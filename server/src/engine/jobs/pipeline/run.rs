@@ -71,12 +71,22 @@ pub(in crate::engine::jobs) struct Run<'a> {
     pub(in crate::engine::jobs) limit: &'a Limit,
 }
 
+/// How far the pipeline had come before.
+struct Before {
+    mark: Option<Watermark>,
+    /// The row in which that is,
+    from: String,
+    /// and the one in which it is written from now on.
+    row: String,
+    /// It may have been written for another database, so that it says nothing of this one.
+    is_foreign: bool,
+}
+
 /// What a try has staged.
 struct Found {
     staged: StagedQuery,
-    /// How far the pipeline had come before,
-    before: Option<Watermark>,
-    /// and how far it comes with these rows,
+    before: Before,
+    /// How far it comes with these rows,
     last: String,
     /// in what.
     scope: Scope,
@@ -118,18 +128,19 @@ impl Run<'_> {
 
     /// Stages what is new; nothing where that changes nothing.
     fn find(&self, connection: &Connection) -> Result<Option<Found>> {
-        let Self { pipeline, target, engine, watermarks, .. } = *self;
+        let Self { pipeline, target, engine, .. } = *self;
         if engine.shared.database.attached_catalogs().any(|catalog| catalog.kind == CatalogKind::Postgres) {
             // Else columns would be those of the first look at PostgreSQL.
             connection.execute("CALL pg_clear_cache()")?;
         }
-        let before = watermarks.read(connection, &pipeline.name)?;
+        let sql_type = pipeline.column_type(connection)?;
+        let before = self.before(connection, &sql_type)?;
         let table = engine.shared.catalog.look_up(target)?;
         let scope = pipeline.scope(target);
-        let anew = self.begins_anew(connection, before.as_ref(), &scope, table.is_some())?;
-        let after = before.as_ref().filter(|_| anew.is_none()).map(|before| before.value.as_str());
-        let sql_type = pipeline.column_type(connection)?;
-        let condition = pipeline.condition(after, &sql_type);
+        let anew = self.begins_anew(connection, &before, &scope, table.is_some())?;
+        let after = before.mark.as_ref().filter(|_| anew.is_none()).map(|mark| mark.value.as_str());
+        let begin = after.map(|mark| pipeline.begin(connection, mark, &sql_type)).transpose()?.flatten();
+        let condition = pipeline.condition(begin.as_deref(), &sql_type);
         let by = quote(&pipeline.incremental);
         let query = format!("SELECT * FROM {} {condition} ORDER BY {by} NULLS FIRST", pipeline.source());
         // Into the server's own database rows are admitted as those of an upload; and PostgreSQL has types of its own.
@@ -148,17 +159,36 @@ impl Run<'_> {
         Ok(Some(Found { staged, last, scope, moved: Moved { rows, left_out, anew }, before }))
     }
 
+    /// How far the pipeline has come over what it reads. The version before wrote one watermark for all databases: that goes on as
+    /// the one of a database which has come as far.
+    fn before(&self, connection: &Connection, sql_type: &str) -> Result<Before> {
+        let Self { pipeline, target, engine, watermarks, .. } = *self;
+        let (row, name) = (pipeline.row(connection, &engine.shared.database, target)?, &pipeline.name);
+        let mark = watermarks.read(connection, &row)?;
+        if mark.is_some() || row == *name {
+            return Ok(Before { mark, from: row.clone(), row, is_foreign: false });
+        }
+        let Some(mark) = watermarks.read(connection, name)? else {
+            return Ok(Before { mark: None, from: row.clone(), row, is_foreign: false });
+        };
+        let is_foreign = count(connection, &pipeline.reached(&mark.value, sql_type))? == 0;
+        Ok(Before { mark: Some(mark), from: name.clone(), row, is_foreign })
+    }
+
     /// Why a pipeline that has come far is to begin with the first row again: its watermark is of something else.
     fn begins_anew(
         &self,
         connection: &Connection,
-        watermark: Option<&Watermark>,
+        before: &Before,
         scope: &Scope,
         is_there: bool,
     ) -> Result<Option<&'static str>> {
-        let Some(watermark) = watermark else { return Ok(None) };
+        let Some(watermark) = &before.mark else { return Ok(None) };
         let reason = match &watermark.scope {
             _ if !is_there => return Ok(Some("the table that they go to was not there")),
+            _ if before.is_foreign => {
+                "how far it has come was written for another database, which has come further"
+            }
             Some(before) if !before.target.eq_ignore_ascii_case(&scope.target) => {
                 "they go to another table now"
             }
@@ -196,13 +226,12 @@ impl Run<'_> {
     /// Has the catalog's writer bring the rows in.
     fn enter_by_writer(&self, site: &Site, connection: Pooled, found: Found) -> Result<()> {
         let (shape, way) = (found.staged.shape(found.moved.rows), Way::into(site));
-        let (watermarks, name, target) =
-            (Arc::clone(self.watermarks), self.pipeline.name.clone(), self.target.clone());
+        let (watermarks, target) = (Arc::clone(self.watermarks), self.target.clone());
         let limit = self.limit.clone();
         let enter = move |connection: &Connection| {
             // It may have waited for its place.
             limit.check()?;
-            found.enter(connection, &watermarks, &name, &target, &way)
+            found.enter(connection, &watermarks, &target, &way)
         };
         let committing = self.engine.commit_query(site, connection, shape, self.target, enter);
         Handle::current().block_on(committing)
@@ -214,8 +243,7 @@ impl Run<'_> {
         let request = pipeline.request();
         let way = Handle::current().block_on(engine.admit_query(&request, &found.staged))?;
         let _writing = engine.shared.clock.writing();
-        watermarks
-            .transaction(connection, || found.enter(connection, watermarks, &pipeline.name, target, &way))?;
+        watermarks.transaction(connection, || found.enter(connection, watermarks, target, &way))?;
         if way.changes_schema(&found.staged) {
             engine.shared.clock.schema_changed();
         }
@@ -229,16 +257,19 @@ impl Found {
         &self,
         connection: &Connection,
         watermarks: &Watermarks,
-        name: &str,
         target: &FullName,
         way: &Way,
     ) -> Result<()> {
-        if watermarks.read(connection, name)? != self.before {
+        let Before { mark, from, row, is_foreign } = &self.before;
+        let moves = from != row;
+        if watermarks.read(connection, from)? != *mark || moves && watermarks.read(connection, row)?.is_some()
+        {
             // By a server that was believed to be dead, or else has read them before this one took the lease.
             return Err(Error::JobBusy);
         }
         self.staged.enter(connection, target, way)?;
-        watermarks.write(connection, name, &self.last, &self.scope)
+        watermarks.write(connection, row, &self.last, &self.scope)?;
+        if moves && !is_foreign { watermarks.forget(connection, from) } else { Ok(()) }
     }
 }
 
@@ -306,6 +337,39 @@ mod tests {
             assert_eq!(moved.await.unwrap(), (1, 0, 1), "into {catalog:?}");
             engine.shutdown().await;
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_watermark_of_the_version_before_goes_on_for_the_database_that_has_come_as_far() {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = moving_into(&folder, Some("archive"));
+        let running = engine.clone();
+        let tried = tokio::task::spawn_blocking(move || {
+            let job = &running.shared.jobs.jobs[0];
+            let connection = job.connect(&running).unwrap();
+            job.tables.runs.ensure(&connection).unwrap();
+            connection.execute("CREATE TABLE archive.moved AS SELECT 1 AS at").unwrap();
+            let (limit, watermarks) = (Limit::of(LIMIT), &job.tables.watermarks);
+            let write = |mark: &str| {
+                let scope = Scope { target: "\"main\".\"moved\"".into(), incremental: "at".into() };
+                let written = || watermarks.write(&connection, "p", mark, &scope);
+                watermarks.transaction(&connection, written).unwrap();
+            };
+            let promote =
+                || run(&running, job, &limit).promote(&mut || Ok(true)).map(|moved| moved.unwrap().rows);
+            write("7");
+            let refused = promote().unwrap_err().to_string();
+            assert!(refused.contains("for another database"), "{refused}");
+            write("1");
+            assert_eq!(promote().unwrap(), 0);
+            connection.execute("INSERT INTO events VALUES (2)").unwrap();
+            assert_eq!(promote().unwrap(), 1);
+            assert_eq!(watermarks.read(&connection, "p").unwrap(), None, "nobody else goes on from it");
+            assert_eq!(promote().unwrap(), 0);
+            assert_eq!(count(&connection, "SELECT count(*) FROM archive.moved").unwrap(), 2);
+        });
+        tried.await.unwrap();
+        engine.shutdown().await;
     }
 
     fn job_table(job: &Job) -> String {
