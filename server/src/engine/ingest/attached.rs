@@ -11,8 +11,12 @@ use arrow_schema::SchemaRef;
 use futures::Stream;
 
 use super::{
-    Ack, Admission, Arrived, Collected, Entry, Hashing, IngestRequest, Pending, bulk::Uploaded,
-    merge::Staged, merge_stage::MergeStage, partitions::partition_sql, queue::append,
+    Ack, Admission, Arrived, Collected, Entry, Hashing, IngestRequest, Pending,
+    bulk::Uploaded,
+    merge::Staged,
+    merge_stage::MergeStage,
+    partitions::{self, partition_sql},
+    queue::append,
 };
 use crate::engine::{
     CatalogKind, Engine, Error, Result,
@@ -131,7 +135,7 @@ impl Engine {
             && let Some(create) = &mut entry.create
         {
             let (columns, types) = (entry.fit.columns(), entry.fit.sql_types());
-            request.partition_by.iter().try_for_each(|key| key.check(columns, types))?;
+            partitions::check(&request.partition_by, columns, types)?;
             *create = format!("{create}; {}", partition_sql(name, &request.partition_by));
         }
         Ok(entry)

@@ -43,8 +43,11 @@ impl FromStr for PartitionKey {
 }
 
 impl PartitionKey {
-    /// Refuses a key that a table of these columns, with their SQL types, cannot have.
-    pub(super) fn check(&self, columns: &[String], sql_types: &[String]) -> Result<(), Error> {
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.function == other.function && self.column.eq_ignore_ascii_case(&other.column)
+    }
+
+    fn check(&self, columns: &[String], sql_types: &[String]) -> Result<(), Error> {
         let wrong = |reason: &str| {
             Err(Error::SchemaMismatch(format!("partition_by names the column {:?}, {reason}", self.column)))
         };
@@ -57,6 +60,21 @@ impl PartitionKey {
             _ => Ok(()),
         }
     }
+}
+
+/// Refuses keys that a table of these columns, with their SQL types, cannot have. DuckLake takes the same one twice, and fails
+/// once it writes a file by them.
+pub(super) fn check(keys: &[PartitionKey], columns: &[String], sql_types: &[String]) -> Result<(), Error> {
+    for (at, key) in keys.iter().enumerate() {
+        key.check(columns, sql_types)?;
+        if keys[..at].iter().any(|other| other.is_same_as(key)) {
+            return Err(Error::SchemaMismatch(format!(
+                "partition_by names the column {:?} twice in the same way",
+                key.column
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The statement that partitions a table.
@@ -83,6 +101,21 @@ mod tests {
             partition_sql(&table, &keys),
             "ALTER TABLE \"l\".\"main\".\"t\" SET PARTITIONED BY (\"region\", year(\"ordered\"))"
         );
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let (columns, types) = (["at", "b"].map(str::to_owned), ["TIMESTAMP", "DATE"].map(str::to_owned));
+        for (text, is_fine) in [
+            ("at,b", true),
+            ("at,year(at)", true),
+            ("year(at),month(at),year(b)", true),
+            ("at,AT", false),
+            ("year(at),b,YEAR(At)", false),
+        ] {
+            let keys: Vec<PartitionKey> = text.split(',').map(|key| key.parse().unwrap()).collect();
+            assert_eq!(check(&keys, &columns, &types).is_ok(), is_fine, "{text}");
+        }
     }
 
     #[test]
