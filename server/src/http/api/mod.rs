@@ -17,6 +17,7 @@ mod double;
 mod head;
 mod json_objects;
 mod json_rows;
+mod once;
 mod openapi;
 mod parameters;
 mod problem;

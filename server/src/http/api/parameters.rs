@@ -1,7 +1,7 @@
 //! Parameters in JSON: an object is by name, an array by position. Integers are exact; what is larger than 64 bits
 //! hold has to be sent as a text, and is refused as a number.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray, UInt64Array,
@@ -9,7 +9,7 @@ use arrow_array::{
 use arrow_schema::{Field, Schema};
 use serde_json::value::RawValue;
 
-use super::{double, problem::Problem};
+use super::{double, once::Once, problem::Problem};
 use crate::{engine::Statement, failure::Failure};
 
 /// The values for a statement's parameters.
@@ -25,8 +25,7 @@ impl Parameters {
         let malformed = |error: serde_json::Error| bad(&error.to_string());
         match json.get().as_bytes().first() {
             Some(b'{') => {
-                let values: BTreeMap<String, &RawValue> =
-                    serde_json::from_str(json.get()).map_err(malformed)?;
+                let Once(values) = serde_json::from_str::<Once<&RawValue>>(json.get()).map_err(malformed)?;
                 let values = values.into_iter().map(|(name, json)| {
                     let value = value(&name, json)?;
                     Ok((name, value))

@@ -20,6 +20,7 @@ use super::{
     answer, body,
     cursors::{Cursor, PageOf, page_limit},
     door::Visit,
+    once::Once,
     problem::Problem,
     rows,
 };
@@ -298,8 +299,8 @@ impl Asked {
             let text = format!("the body is no JSON object of parameters: {error}");
             Problem::bad_request("BAD_BODY", &text)
         };
-        let object: BTreeMap<String, &serde_json::value::RawValue> =
-            serde_json::from_slice(body).map_err(malformed)?;
+        let Once(object) =
+            serde_json::from_slice::<Once<&serde_json::value::RawValue>>(body).map_err(malformed)?;
         for (name, value) in object {
             let value = match value.get() {
                 "null" => None,
