@@ -13,7 +13,7 @@ import pytest
 from moto.s3.responses import S3Response
 
 from client import eventually
-from harness import refusal, refused
+from harness import refusal
 from lake import EXTENSIONS
 from loaders import Crowd, put, stored, unit
 from object_storage import extension_folder
@@ -186,12 +186,12 @@ data_path = "{tmp_path}/files/"
     Scene([server], lambda: None, ["flushed", "merged"]).play()
 
 
-WIDE, FILES = ("lake", "main", "wide"), 20
+WIDE, FILES = ("lake", "main", "wide"), 6
 
 
 @pytest.fixture
 def files(lake, start, database):
-    """A server with a table of many files of a megabyte, and what merges them and deletes those, as maintenance would later."""
+    """A server with a table of some files of a megabyte, and what merges them and deletes those, as maintenance would later."""
     server = start(database, *lake.options())
     for number in range(FILES):
         put(server, unit(number, 500).append_column("text", [[f"{part}" * 700 for part in range(500)]]), WIDE)
@@ -222,27 +222,3 @@ def test_a_read_whose_files_are_deleted_before_its_first_row_begins_anew(files, 
     monkeypatch.setattr(S3Response, "get_object", get_late)
     assert server.rows("SELECT count(*), sum(length(text)) > 0 FROM lake.wide") == [(FILES * 500, True)]
     assert asked.locked() and "a file of a lake is not there any more" in server.log.read_text()
-
-
-def test_one_that_has_rows_on_their_way_ends_with_the_word_to_try_again(files, monkeypatch):
-    server, delete = files
-    get_object, asked, deleted = S3Response.get_object, set(), threading.Event()
-
-    def get_late(self):
-        # The first two files come at once, the others once they are gone.
-        if self.path not in asked and len(asked) == 2:
-            deleted.wait(60)
-        asked.add(self.path)
-        return get_object(self)
-
-    monkeypatch.setattr(S3Response, "get_object", get_late)
-    with flight.connect(server.uri) as client:
-        reader = client.do_get(flight.Ticket(b"FROM lake.wide"))
-        first = reader.read_chunk().data.num_rows
-        # What waits goes on waiting; what merges the files does not.
-        monkeypatch.setattr(S3Response, "get_object", get_object)
-        delete()
-        deleted.set()
-        told = refused(reader.read_all, codes="ABORTED", slug="FILES_GONE")
-    assert 0 < first and "run it again" in told.text
-    assert server.rows("SELECT count(*) FROM lake.wide") == [(FILES * 500,)]
