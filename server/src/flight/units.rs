@@ -215,17 +215,14 @@ impl Stream for UnitRows<'_> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        while self.more {
-            let Some(message) = ready!(self.upload.poll_message(context)) else {
-                let text = format!("the stream ended inside unit {}; nothing of it was written", self.key);
-                return Poll::Ready(Some(Err(Error::BadUnit(text))));
-            };
-            match message.and_then(|message| self.accept(message)) {
-                Ok(rows) => return Poll::Ready(Some(Ok(rows))),
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
+        if !self.more {
+            return Poll::Ready(None);
         }
-        Poll::Ready(None)
+        let Some(message) = ready!(self.upload.poll_message(context)) else {
+            let text = format!("the stream ended inside unit {}; nothing of it was written", self.key);
+            return Poll::Ready(Some(Err(Error::BadUnit(text))));
+        };
+        Poll::Ready(Some(message.and_then(|message| self.accept(message))))
     }
 }
 

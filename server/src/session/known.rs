@@ -173,9 +173,9 @@ impl Known {
             let in_time = entry.used.elapsed() < limits.idle.saturating_add(limits.rest);
             entry.session.is_to_be_found() && (in_time || !entry.connections.is_empty())
         };
-        let (stay, mut over): (Vec<_>, Vec<_>) = self.resting.iter().partition(|(_, entry)| rests_on(entry));
+        let (mut stay, mut over): (Vec<_>, Vec<_>) =
+            self.resting.iter().partition(|(_, entry)| rests_on(entry));
         let surplus = stay.len().saturating_sub(limits.count);
-        let mut stay = stay;
         stay.sort_by_key(|(_, entry)| (!entry.connections.is_empty(), entry.used));
         over.extend(stay.drain(..surplus));
         over.into_iter().map(|(id, _)| id.clone()).collect()
