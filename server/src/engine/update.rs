@@ -14,7 +14,7 @@ use super::{
     error::Class,
     ffi::{Prepared, Rows},
     gates::Excluding,
-    lake::PinnedSchemas,
+    lake::{self, PinnedSchemas},
     open_writes::Kind,
     statement::{bind, extract},
     types::Wire,
@@ -150,6 +150,10 @@ impl Write {
             return Err(Error::MultiStatement(statements.len()));
         }
         let _writing = self.clock.writing();
+        let text = &self.statement.sql;
+        let may_lose = if transaction { lake::takes_away(text) } else { lake::replaces(text) };
+        let alone = may_lose.then(|| connection.commits_alone()).flatten();
+        let explain = |error| if alone.is_some() { lake::explain(error) } else { error };
         let mut schemas = SchemaChange { clock: &self.clock, changed: false };
         let mut pinned = PinnedSchemas::default();
         if transaction {
@@ -171,12 +175,12 @@ impl Write {
             let end = if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" };
             let ended = connection.execute(end);
             if outcome.is_ok() {
-                ended.map_err(|error| commit_error(error.into()))?;
+                ended.map_err(|error| commit_error(explain(error.into())))?;
             }
             return outcome;
         }
         // Outside a transaction the statement commits itself, and that may be what failed.
-        outcome.map_err(|error| match error.class() {
+        outcome.map_err(explain).map_err(|error| match error.class() {
             Some(Class::Fatal) => commit_error(error),
             _ => error,
         })

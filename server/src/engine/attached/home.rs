@@ -174,8 +174,11 @@ impl Home {
         }
     }
 
-    /// Forgets old units of the ledger.
+    /// Forgets old units of the ledger, unless maintenance does, which must not merge what somebody else deletes from.
     pub(super) fn prune(&self, connection: &Connection) {
+        if self.catalog.is_shared() && self.catalog.maintenance.every.is_some() {
+            return;
+        }
         match self.ledger.prune(connection, Retention::default()) {
             Ok(units) => tracing::debug!(catalog = self.name(), units, "pruned the ledger"),
             Err(error) => tracing::debug!(catalog = self.name(), %error, "the ledger was not pruned"),

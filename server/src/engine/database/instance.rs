@@ -19,7 +19,7 @@ use crate::{
             register_read_arrow, register_recast, register_scan,
         },
         jobs::{self, JobStatuses},
-        lake::{Opened, SOURCES},
+        lake::{AttachedCatalog, Opened, SOURCES},
         ledger::{self, Ledgers},
         log_head,
         names::Names,
@@ -49,6 +49,8 @@ pub(in crate::engine) struct Instance {
     pub(super) kept: Kept,
     /// Those of them that are lakes.
     pub(super) lakes: Vec<String>,
+    /// Other processes may write to one of these.
+    pub(super) has_others: bool,
     pub(super) exports: Exports,
     pub(super) queries: Queries,
 }
@@ -119,7 +121,10 @@ impl Instance {
         let attached = &options.lake.catalogs;
         let kept = Kept::new(&catalog, attached.iter().map(|it| it.name.as_str()));
         let lakes = attached.iter().filter(|it| it.is_shared()).map(|it| it.name.clone()).collect();
-        Ok((Self { raw, idle, posted_views, catalog, sources, kept, lakes, exports, queries }, catalogs))
+        let has_others = attached.iter().any(AttachedCatalog::is_open_to_others);
+        let instance =
+            Self { raw, idle, posted_views, catalog, sources, kept, lakes, has_others, exports, queries };
+        Ok((instance, catalogs))
     }
 
     /// Whether it lives, also for those who must not keep it open.

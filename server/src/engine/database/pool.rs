@@ -13,7 +13,7 @@ use crate::{
         Error, Exports, Result,
         answers::first_text,
         ffi::{Connection, DuckError, Pulse},
-        lake::PinnedSchemas,
+        lake::{Alone, PinnedSchemas},
         names::Names,
         plans::Plans,
         transaction_statements::TransactionStatements,
@@ -171,6 +171,12 @@ impl Pooled {
         if instance.lakes.iter().any(|lake| lake.eq_ignore_ascii_case(catalog)) {
             pinned.pin(self, catalog);
         }
+    }
+
+    /// Lets no commit of somebody else come before the next ones here, where a catalog is a lake that others write to.
+    pub(crate) fn commits_alone(&self) -> Option<Alone<'_>> {
+        // Where no lake is attached there is no such setting.
+        self.instance.upgrade().filter(|instance| instance.has_others).and_then(|_| Alone::on(self).ok())
     }
 
     /// Where its statements may write files.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often DuckLake looks at a commit anew that somebody else's came before. Its own default is 10.
-const COMMIT_TRIES: u32 = 100;
+pub(super) const COMMIT_TRIES: u32 = 100;
 
 /// Where no secret is named, DuckDB's extension for PostgreSQL looks for one of this name, in the end among those in files; and
 /// where these are switched off, as they are here, that is an error. So there is one that says nothing.
@@ -126,6 +126,11 @@ impl AttachedCatalog {
             }
             kind => Ok(kind.data_path().map(str::to_owned)),
         }
+    }
+
+    /// Whether other processes may write to it while this one does, which is never so for a file of DuckDB.
+    pub(in crate::engine) fn is_open_to_others(&self) -> bool {
+        self.is_shared() && self.duckdb_file().is_none()
     }
 
     /// Whether servers that share it can wait for each other in its metadata.
@@ -252,11 +257,11 @@ impl AttachedCatalog {
         let location = match &self.kind {
             CatalogKind::DuckLake { data_path } => {
                 options.extend(secret("META_SECRET"));
-                // Rows that DuckLake keeps in PostgreSQL come back changed where they have structs, and a struct of
-                // times ends the process that reads it (DuckDB 1.5.5). Groups make inlining needless.
-                if self.location.starts_with("postgres:") {
-                    options.push("DATA_INLINING_ROW_LIMIT 0".into());
-                }
+                // Few rows that are deleted would stay in the metadata, too, and there DuckLake sees no conflict with a merge
+                // of their file, or with a delete of many rows of it: what was deleted comes back (DuckDB 1.5.5). Rows that
+                // it keeps in PostgreSQL come back changed where they have structs, and a struct of times ends the process
+                // that reads it. Groups make inlining needless.
+                options.push("DATA_INLINING_ROW_LIMIT 0".into());
                 options.extend(data_path.as_ref().map(|path| format!("DATA_PATH {}", literal(path))));
                 format!("ducklake:{}", self.location)
             }
@@ -316,4 +321,10 @@ mod tests {
         assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\" (TYPE duckdb)");
         assert_eq!(file.extensions().count(), 0);
     }
+        // Deletes that stay in the metadata do not conflict with merges.
+        let lake = catalog(CatalogKind::DuckLake { data_path: None }, "/d/l.ducklake", None);
+        assert_eq!(
+            lake.attach_sql(false),
+            "ATTACH 'ducklake:/d/l.ducklake' AS \"lake\" (DATA_INLINING_ROW_LIMIT 0)"
+        );
 }

@@ -4,6 +4,7 @@
 //! All of it is done anew whenever the database is opened, also after a failure; nothing is written into the
 //! user's file.
 
+mod alone;
 mod apart;
 mod catalog;
 mod extensions;
@@ -18,6 +19,7 @@ mod source;
 
 use std::{collections::HashSet, path::PathBuf};
 
+pub(super) use alone::{Alone, explain, replaces, takes_away};
 pub use apart::NotApart;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub(super) use catalog::{data_path_of, metadata_of};

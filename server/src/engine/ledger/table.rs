@@ -30,7 +30,7 @@ use crate::{
     sql::{INTERNAL_PREFIX, literal, quote},
 };
 
-const TABLE: &str = "ingest_units";
+pub(crate) const TABLE: &str = "ingest_units";
 pub(super) const TABLE_OF_FENCE: &str = "ingest_fence";
 
 /// What there is of a ledger in a database.

@@ -10,8 +10,16 @@ use tokio_util::sync::CancellationToken;
 use super::names::PinnedNames;
 use crate::{
     engine::{
-        Error, Result, clock::CommitClock, database::Pooled, error::Class, ffi::Prepared, gates::Excluding,
-        lake::PinnedSchemas, open_writes::OpenWrite, reader::is_reusable, turn::TurnPermit,
+        Error, Result,
+        clock::CommitClock,
+        database::Pooled,
+        error::Class,
+        ffi::Prepared,
+        gates::Excluding,
+        lake::{self, PinnedSchemas},
+        open_writes::OpenWrite,
+        reader::is_reusable,
+        turn::TurnPermit,
         writer::commit_error,
     },
     sql::Exclusion,
@@ -34,6 +42,8 @@ pub(crate) struct PinnedConnection {
     pub(crate) transaction: Option<OpenTransaction>,
     pub(super) names: PinnedNames,
     lost: Option<Lost>,
+    /// The transaction, or the text that runs, takes tables away from under their names.
+    takes_away: bool,
 }
 
 /// A transaction that its client believes in, and that is no more. Until the client ends it, nothing runs: what it
@@ -100,7 +110,7 @@ impl OpenTransaction {
 
 impl PinnedConnection {
     pub(super) fn new(connection: Pooled, names: PinnedNames) -> Self {
-        Self { connection, transaction: None, names, lost: None }
+        Self { connection, transaction: None, names, lost: None, takes_away: false }
     }
 
     pub(crate) fn in_transaction(&self) -> bool {
@@ -186,6 +196,11 @@ impl PinnedConnection {
         Ok(id)
     }
 
+    /// Takes note of what a text that is about to run does to tables, for the COMMIT.
+    pub(super) fn note_taken(&mut self, text: &str) {
+        self.takes_away = lake::takes_away(text) || (self.transaction.is_some() && self.takes_away);
+    }
+
     /// Begins the transaction anew, in which nothing has run yet: with a snapshot of what was committed while it waited.
     pub(crate) fn begin_anew(&mut self) -> Result<()> {
         let Some(open) = self.transaction.as_mut().filter(|open| open.snapshot.is_some()) else {
@@ -217,6 +232,7 @@ impl PinnedConnection {
             return Err(Error::TransactionLost(reason.into()));
         }
         let writing = clock.writing();
+        let alone = self.takes_away.then(|| self.connection.commits_alone()).flatten();
         let committed = self.connection.execute("COMMIT");
         if open.schemas {
             clock.schema_changed();
@@ -225,7 +241,7 @@ impl PinnedConnection {
         committed.map_err(|error| {
             // DuckDB has ended the transaction in most cases; where it has not, this does.
             let _ = self.connection.execute("ROLLBACK");
-            commit_error(error.into())
+            commit_error(if alone.is_some() { lake::explain(error.into()) } else { error.into() })
         })?;
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::{
         answers::{count, first_text},
         ffi::Connection,
         lake::{AttachedCatalog, Maintenance, metadata_of},
-        ledger::{LedgerTable, Retention},
+        ledger::{self, LedgerTable, Retention},
     },
     sql::{INTERNAL_PREFIX, literal, quote},
 };
@@ -149,7 +149,7 @@ impl LakeMaintenance {
 /// Does all of it, a step at a time. One that fails does not keep the others from being done. What came of the orphans is
 /// told apart.
 fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result<u64>)> {
-    let Maintenance { expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
+    let Maintenance { every, expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
     let (mut tidied, mut failed) = (Tidied::default(), None);
     let log = |error: &Error| tracing::warn!(catalog = catalog.name, %error, "a step of maintenance failed");
     let mut step = |count: &mut u64, step: Result<u64>| match step.inspect_err(log) {
@@ -157,8 +157,8 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
         Err(error) => drop(failed.get_or_insert(error)),
     };
     step(&mut tidied.pruned_units, prune(lake.connection, &catalog.name, lake.stop));
-    step(&mut tidied.flushed_rows, lake.sum("ducklake_flush_inlined_data", "", "rows_flushed"));
-    match lake.tables() {
+    step(&mut tidied.flushed_rows, lake.moved("ducklake_flush_inlined_data", "", "rows_flushed"));
+    match lake.tables(every.is_some()) {
         Ok(tables) => {
             tables.iter().for_each(|table| step(&mut tidied.merged_files, lake.merge(table, *merge_files)))
         }
@@ -284,13 +284,23 @@ impl<'a> Lake<'a> {
         Ok(self.number(&format!("SELECT count(*) FROM {old} WHERE NOT ({of_jobs})"))? > 0)
     }
 
-    /// Its tables, from its own metadata: DuckDB's list asks every catalog, and fails where another one is out of reach.
-    fn tables(&self) -> Result<Vec<Table>> {
+    /// The tables to merge, from its own metadata: DuckDB's list asks every catalog, and fails where another one is out of
+    /// reach. Where few rows that are deleted stay in the metadata, DuckLake sees no conflict with a merge, which would bring
+    /// them back (DuckDB 1.5.5). So no table is merged of which that is known, but the ledger, from which nobody but these
+    /// runs deletes where they have a schedule.
+    fn tables(&self, with_ledger: bool) -> Result<Vec<Table>> {
         let metadata = &self.metadata;
+        let of_ledger =
+            format!("schema_name = {} AND table_name = {}", literal(INTERNAL_PREFIX), literal(ledger::TABLE));
         let sql = format!(
             "SELECT schema_name, table_name FROM {metadata}.ducklake_table AS t \
              JOIN {metadata}.ducklake_schema AS s USING (schema_id) \
-             WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL ORDER BY ALL"
+             WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+             AND (({}) OR NOT EXISTS (SELECT 1 FROM {metadata}.ducklake_metadata AS o \
+                 WHERE o.key = 'data_inlining_row_limit' AND coalesce(try_cast(o.value AS BIGINT), 1) > 0 \
+                 AND (o.scope IS NULL OR (o.scope = 'schema' AND o.scope_id = t.schema_id) \
+                 OR (o.scope = 'table' AND o.scope_id = t.table_id)))) ORDER BY ALL",
+            if with_ledger { of_ledger } else { "false".into() }
         );
         let mut rows = self.connection.extract(&sql)?.prepare(0)?.execute()?;
         let mut tables = Vec::new();
@@ -313,7 +323,7 @@ impl<'a> Lake<'a> {
             format!(", {}, schema => {}, max_compacted_files => {files}", table.name, table.schema);
         let mut merged = 0;
         for _ in 0..MERGES {
-            match self.sum("ducklake_merge_adjacent_files", &arguments, "files_processed")? {
+            match self.moved("ducklake_merge_adjacent_files", &arguments, "files_processed")? {
                 0 => break,
                 more => merged += more,
             }
@@ -326,10 +336,23 @@ impl<'a> Lake<'a> {
         self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
     }
 
-    /// The sum of a column of what a function of DuckLake gives.
-    fn sum(&self, function: &str, arguments: &str, column: &str) -> Result<u64> {
+    /// The sum of a column of what a function of DuckLake gives that writes rows anew.
+    ///
+    /// It reads what there is to be written when it is planned. A statement outside a transaction is planned in one and run
+    /// in the next, so that DuckLake would not see a conflict with what was deleted between them, and that would come back.
+    fn moved(&self, function: &str, arguments: &str, column: &str) -> Result<u64> {
         let call = format!("{function}({}{arguments})", self.name);
-        self.number(&format!("SELECT coalesce(sum({column}), 0)::BIGINT FROM {call}"))
+        let sql = format!("SELECT coalesce(sum({column}), 0)::BIGINT FROM {call}");
+        retry_conflicts(self.stop, TRIES, || {
+            self.connection.execute("BEGIN TRANSACTION")?;
+            let ended = count(self.connection, &sql)
+                .and_then(|moved| self.connection.execute("COMMIT").map(|_| moved).map_err(Error::from));
+            if ended.is_err() {
+                // Where COMMIT failed there is no transaction left.
+                let _ = self.connection.execute("ROLLBACK");
+            }
+            ended
+        })
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
