@@ -122,6 +122,7 @@ impl From<Error> for Failure {
             Error::WriteBusy { .. } | Error::TableBusy(_) => (Kind::Exhausted, "WRITE_BUSY"),
             Error::TableChanging { .. } => (Kind::Aborted, "TABLE_CHANGING"),
             Error::QueueFull => (Kind::Exhausted, "QUEUE_FULL"),
+            Error::ExportBusy(_) => (Kind::Exhausted, "EXPORT_BUSY"),
             Error::QueryMissing(_) => (Kind::NotFound, "QUERY_NOT_FOUND"),
             Error::BadParameter(_) => (Kind::BadRequest, "BAD_PARAMETER"),
             Error::BadKey(_) => (Kind::BadRequest, "BAD_KEY"),

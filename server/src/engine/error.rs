@@ -86,6 +86,12 @@ pub enum Error {
         /// How long the request waited.
         waited: Duration,
     },
+    /// Others went on writing to the target of an export.
+    #[error(
+        "another COPY ... TO was writing to the target, into it or around it for {0:?}; try again when that has ended, or \
+         choose another target"
+    )]
+    ExportBusy(Duration),
     /// Something that the configuration asks for is not to be had, so that the database is not opened.
     #[error("{what}: {reason}")]
     Setup {

@@ -25,6 +25,12 @@ pub(super) fn logs_of(database: &Path) -> impl Iterator<Item = PathBuf> + '_ {
     LOGS.iter().map(|ending| beside(database, ending))
 }
 
+/// Whether a file is called as the log of some database is, in any capitals.
+pub(super) fn is_log(file: &Path) -> bool {
+    let name = file.to_string_lossy().to_lowercase();
+    LOGS.iter().any(|ending| name.ends_with(ending))
+}
+
 fn beside(database: &Path, ending: &str) -> PathBuf {
     let mut name = database.to_owned().into_os_string();
     name.push(ending);

@@ -116,6 +116,7 @@ impl Engine {
         let ran = self.blocking(move || {
             let _held = (excluding, turn, open);
             let connection = database.connection_with(names.as_ref())?;
+            let _writing = connection.exports().writing(&job.statement.sql)?;
             database.quarantine.guard(&job.statement.sql, || job.run(&connection))
         });
         // A stopped write is waited for: it may have committed just before.
@@ -149,11 +150,11 @@ impl Write {
         if statements.len() > 1 && self.statement.parameters.is_some() {
             return Err(Error::MultiStatement(statements.len()));
         }
-        let _writing = self.clock.writing();
         let text = &self.statement.sql;
         let may_lose = if transaction { lake::takes_away(text) } else { lake::replaces(text) };
         let alone = may_lose.then(|| connection.commits_alone()).flatten();
         let explain = |error| if alone.is_some() { lake::explain(error) } else { error };
+        let _writing = self.clock.writing();
         let mut schemas = SchemaChange { clock: &self.clock, changed: false };
         let mut pinned = PinnedSchemas::default();
         if transaction {

@@ -322,6 +322,8 @@ mod tests {
             "COPY t TO '/o/x' (FILENAME_PATTERN getvariable('x'))",
             "COPY t TO '/o/x' (\"FILENAME_PATTERN\" '../x')",
             "COPY t TO '/o/x' (FILE_EXTENSION '/../../x')",
+            "COPY t TO '/o/x' (PER_THREAD_OUTPUT, FILENAME_PATTERN 'x{i}.db', FILE_EXTENSION 'WAL')",
+            "COPY t TO '/o/x' (PER_THREAD_OUTPUT, FILENAME_PATTERN 'x{i}.db.wal', FILE_EXTENSION 'recovery')",
             "COPY t TO '/o/x' (HIVE_FILE_PATTERN false, PARTITION_BY (p))",
             "COPY t TO '/o/x' (RETURN_FILES)",
             "COPY t TO '/o/x' (HEADER = true)",

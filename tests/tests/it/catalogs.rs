@@ -103,3 +103,17 @@ async fn one_that_is_read_only_takes_nothing() {
     assert_eq!(count(&client).await, 0);
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_none_keeps_it_from_being_attached_and_is_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = open(&folder, DatabaseFile::new(), "").await.shutdown().await;
+    let log = folder.path().join("side.db.wal");
+    std::fs::write(&log, "i,p\n1,a\n").unwrap();
+    let server = open(&folder, file, "required = false").await;
+    let client = server.client().await;
+    let attached = "SELECT count(*) FROM duckdb_databases() WHERE database_name = 'side'";
+    assert_eq!(integer(&client, attached).await, 0);
+    server.shutdown().await;
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "i,p\n1,a\n");
+}

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -284,6 +285,98 @@ async fn nothing_is_written_anywhere_else() {
     assert_eq!(folders.files(), before);
     assert_eq!(fs::read_to_string(folders.root.join("private/keep.csv")).unwrap(), "kept");
     assert_eq!(integer(&client, "SELECT count(*) FROM t").await, 3);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_beside_a_database_is_no_target_before_it_is_there() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| {
+        let catalog = |name: &str| format!("[[catalog]]\nname = '{name}'\ntype = 'duckdb'\nrequired = false");
+        let (here, late) = (catalog("here"), catalog("late"));
+        let toml = format!(
+            "export_directories = ['@/out']\n{here}\npath = '@/out/here.db'\n{late}\npath = '@/out/later/late.db'"
+        );
+        configure(config, &folders.fill(&toml));
+    })
+    .await;
+    let client = with_table(&server).await;
+    client.execute("CREATE TABLE here.t AS FROM t").await.unwrap();
+    client.execute("CHECKPOINT here").await.unwrap();
+    // The log is not there just now.
+    let before = folders.files();
+    assert_eq!(before, ["out/here.db", "private/keep.csv"]);
+    for sql in [
+        "COPY t TO '@/out/here.db.wal' (FORMAT csv)",
+        "COPY t TO '@/out/here.db.wal.checkpoint'",
+        "COPY t TO '@/out/here.db.wal.recovery' (FORMAT parquet, USE_TMP_FILE false)",
+        "COPY t TO '@/out/unknown.db.wal'",
+        "COPY t TO '@/out/here.db.tmp'",
+        "COPY t TO '@/out/later/late.db'",
+        "COPY t TO '@/out/later/late.db.wal'",
+        "COPY t TO '@/out/later' (FORMAT csv, PARTITION_BY (p))",
+        "COPY t TO '@/out/parts' (FORMAT csv, PER_THREAD_OUTPUT, FILE_EXTENSION 'wal')",
+    ] {
+        refused_everywhere(&client, &folders.fill(sql)).await;
+    }
+    assert_eq!(folders.files(), before);
+    client.execute(&folders.fill("COPY t TO '@/out/here.db.csv'")).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_to_one_target_write_one_after_the_other() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| folders.lets_export(config)).await;
+    let clients = [server.client().await, server.client().await];
+    for target in ["@/out/x.csv", "@/out/x.csv", "@/out/x.parquet", "@/out/x.json"] {
+        let copy = |letter: &str, rows: u32| {
+            folders
+                .fill(&format!("COPY (SELECT '{letter}' AS w, range AS i FROM range({rows})) TO '{target}'"))
+        };
+        let (a, b) = (copy("a", 300_000), format!("SELECT 1; {}", copy("b", 200_000)));
+        let (a, b) = tokio::join!(clients[0].execute(&a), clients[1].execute(&b));
+        (a.unwrap(), b.unwrap());
+        let read = folders
+            .fill(&format!("SELECT concat(w, count(DISTINCT i), ' ', count(*)) FROM '{target}' GROUP BY w"));
+        let found = texts(&clients[0], &read).await.unwrap();
+        assert!(found == ["a300000 300000"] || found == ["b200000 200000"], "{target}: {found:?}");
+    }
+    assert!(folders.files().iter().all(|file| !file.contains("tmp_")), "{:?}", folders.files());
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_waits_for_its_target_waits_within_a_bound() {
+    let folders = Folders::new();
+    let server = TestServer::with(|config| {
+        folders.lets_export(config);
+        config.engine.wait = Duration::from_millis(50);
+    })
+    .await;
+    let (client, other) = (server.client().await, server.client().await);
+    // It goes on until somebody writes into the pipe.
+    let pipe = folders.at("private/pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let slow = format!(
+        "COPY (FROM read_csv('{pipe}', columns = {{i: 'BIGINT'}}, auto_detect = false, header = false)) TO '@/out/x/y.csv'"
+    );
+    fs::create_dir(folders.root.join("out/x")).unwrap();
+    let slow = folders.fill(&slow);
+    let running = tokio::spawn(async move { client.execute(&slow).await });
+    let opening = tokio::task::spawn_blocking(move || fs::OpenOptions::new().write(true).open(pipe));
+    let source = soon("the export to read its source", opening).await.unwrap().unwrap();
+    for sql in [
+        "COPY (SELECT 1) TO '@/out/x/y.csv'",
+        "SELECT 1; COPY (SELECT 1) TO '@/out/x/tmp_y.csv'",
+        "BEGIN TRANSACTION READ ONLY; COPY (SELECT 1 AS p, 2 AS i) TO '@/out/x' (FORMAT csv, PARTITION_BY (p)); COMMIT",
+    ] {
+        refused(other.execute(&folders.fill(sql)).await, Code::ResourceExhausted, "EXPORT_BUSY");
+    }
+    other.execute(&folders.fill("COPY (SELECT 1) TO '@/out/x/z.csv'")).await.unwrap();
+    drop(source);
+    assert_eq!(soon("the export", running).await.unwrap().unwrap(), 0);
+    other.execute(&folders.fill("COPY (SELECT 1) TO '@/out/x/y.csv'")).await.unwrap();
     server.shutdown().await;
 }
 

@@ -116,9 +116,10 @@ impl Instance {
         }
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
-        let exports = options.lake.exports.clone();
         let (idle, posted_views) = (Mutex::default(), PostedViews::default());
         let attached = &options.lake.catalogs;
+        let files = attached.iter().filter_map(|it| it.file()).chain(options.path.as_deref());
+        let exports = options.lake.exports.of_server(files, options.wait);
         let kept = Kept::new(&catalog, attached.iter().map(|it| it.name.as_str()));
         let lakes = attached.iter().filter(|it| it.is_shared()).map(|it| it.name.clone()).collect();
         let has_others = attached.iter().any(AttachedCatalog::is_open_to_others);

@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::refuse;
+use super::{refuse, spared};
 use crate::engine::{Result, log_head::log_of};
 
 /// What DuckDB puts before the name of a file that is not complete yet.
-const UNFINISHED: &str = "tmp_";
+pub(super) const UNFINISHED: &str = "tmp_";
 
 /// Links and files that are looked at below a folder before a client is told to choose a new one.
 const MAX_ENTRIES: usize = 100_000;
@@ -45,7 +45,7 @@ pub(super) fn checked(place: PathBuf, databases: &[PathBuf]) -> Result<String> {
 
 /// An absolute path without detours, with the links before its last name followed. What is not there yet is taken as
 /// it is written.
-fn real_place(target: &str) -> Option<PathBuf> {
+pub(super) fn real_place(target: &str) -> Option<PathBuf> {
     let target = target.strip_suffix('/').unwrap_or(target);
     let names = target.strip_prefix('/')?;
     let is_plain = |name: &str| !name.is_empty() && name != "." && name != "..";
@@ -69,6 +69,9 @@ fn check(place: &Path, databases: &[PathBuf]) -> Result<()> {
         place.with_file_name(unfinished)
     });
     let mut waiting: Vec<PathBuf> = std::iter::once(place.to_owned()).chain(unfinished).collect();
+    for written in &waiting {
+        spared::check(written, databases)?;
+    }
     let mut seen = 0;
     while let Some(path) = waiting.pop() {
         seen += 1;

@@ -9,17 +9,21 @@ mod directory;
 mod exact;
 mod local;
 mod run;
+mod spared;
+mod targets;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow_array::cast::AsArray;
 
 pub use directory::BadDirectory;
 
-pub(super) use self::{directory::Directory, local::real_file};
+use self::targets::Targets;
+pub(super) use self::{directory::Directory, local::real_file, targets::Writing};
 use super::{
     Error, Result,
     ffi::{Connection, Prepared, StatementKind, Statements},
@@ -30,6 +34,11 @@ use crate::sql::{self, Export, Piece};
 #[derive(Debug, Clone, Default)]
 pub struct Exports {
     directories: Arc<[Directory]>,
+    /// The files of databases that are to be spared whether they are attached or not.
+    spared: Arc<[PathBuf]>,
+    targets: Arc<Targets>,
+    /// How long an export waits for another one that writes to its target.
+    wait: Duration,
 }
 
 impl Exports {
@@ -40,7 +49,12 @@ impl Exports {
     pub fn to(directories: &[String], database: Option<&Path>) -> Result<Self, BadDirectory> {
         let database = database.and_then(real_file);
         let read = |text: &String| Directory::read(text, database.as_deref());
-        Ok(Self { directories: directories.iter().map(read).collect::<Result<_, _>>()? })
+        Ok(Self { directories: directories.iter().map(read).collect::<Result<_, _>>()?, ..Self::default() })
+    }
+
+    /// The same of a server that has these files of databases, of which some may not be there yet.
+    pub(super) fn of_server<'a>(&self, databases: impl Iterator<Item = &'a Path>, wait: Duration) -> Self {
+        Self { spared: databases.map(Path::to_owned).collect(), wait, ..self.clone() }
     }
 
     /// All of them.
@@ -66,7 +80,7 @@ impl Exports {
                 Directory::Remote(_) => {}
                 Directory::Local(folder) => {
                     if let Some(place) = local::under_folder(folder, target) {
-                        return local::checked(place, &databases(connection)?);
+                        return local::checked(place, &self.databases(connection)?);
                     }
                 }
             }
@@ -77,17 +91,39 @@ impl Exports {
              give an absolute path or an address under one of them",
         )
     }
-}
 
-/// The files of the database, and of those that are attached.
-fn databases(connection: &Connection) -> Result<Vec<PathBuf>> {
-    let paths = "SELECT path FROM system.main.duckdb_databases() WHERE path IS NOT NULL";
-    let mut rows = connection.extract(paths)?.prepare(0)?.execute()?;
-    let mut found = Vec::new();
-    while let Some(batch) = rows.next()? {
-        found.extend(batch.column(0).as_string::<i32>().iter().flatten().map(PathBuf::from));
+    /// Keeps other exports from what the statements of a text write on this machine; `None` where that is nothing.
+    ///
+    /// # Errors
+    /// [`Error::ExportBusy`] where others go on writing there.
+    pub(super) fn writing(&self, text: &str) -> Result<Option<Writing>> {
+        if self.directories.is_empty() || !sql::mentions(text, "copy") {
+            return Ok(None);
+        }
+        let folders = || {
+            self.directories.iter().filter_map(|directory| match directory {
+                Directory::Local(folder) => Some(folder),
+                Directory::Remote(_) => None,
+            })
+        };
+        let place = |piece: &Piece| match piece {
+            Piece::Export(export) => folders().find_map(|folder| local::under_folder(folder, &export.target)),
+            _ => None,
+        };
+        let places: Vec<_> = sql::pieces(text).iter().filter_map(|(_, piece)| place(piece)).collect();
+        (!places.is_empty()).then(|| self.targets.take(&places, self.wait)).transpose()
     }
-    Ok(found)
+
+    /// The files of the database, and of those that are attached or to be attached.
+    fn databases(&self, connection: &Connection) -> Result<Vec<PathBuf>> {
+        let paths = "SELECT path FROM system.main.duckdb_databases() WHERE path IS NOT NULL";
+        let mut rows = connection.extract(paths)?.prepare(0)?.execute()?;
+        let mut found = self.spared.to_vec();
+        while let Some(batch) = rows.next()? {
+            found.extend(batch.column(0).as_string::<i32>().iter().flatten().map(PathBuf::from));
+        }
+        Ok(found)
+    }
 }
 
 /// Statements of a text that may be planned.

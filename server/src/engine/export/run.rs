@@ -31,6 +31,7 @@ impl Engine {
         let ran = self.blocking(move || {
             let _permit = permit;
             let connection = database.connection_with(names.as_ref())?;
+            let _writing = connection.exports().writing(&job.statement.sql)?;
             database.quarantine.guard(&job.statement.sql, || job.run(connection))
         });
         let ran = cancel.0.unless_overdue(ran).await;

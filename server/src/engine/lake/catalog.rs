@@ -10,7 +10,7 @@ use super::{
     unless_missed,
 };
 use crate::{
-    engine::{answers::first_text, database_file, jobs, torn_metadata},
+    engine::{answers::first_text, database_file, jobs, log_head, torn_metadata},
     sql::{literal, quote},
 };
 
@@ -143,6 +143,11 @@ impl AttachedCatalog {
         self.kind != CatalogKind::Postgres && !self.location.starts_with("postgres:")
     }
 
+    /// That file.
+    pub(in crate::engine) fn file(&self) -> Option<&Path> {
+        self.is_file().then(|| Path::new(self.location.strip_prefix("sqlite:").unwrap_or(&self.location)))
+    }
+
     /// The file of DuckDB that it is, or that has the metadata of a lake.
     pub fn duckdb_file(&self) -> Option<&str> {
         let elsewhere = ["postgres:", "sqlite:"].iter().any(|scheme| self.location.starts_with(scheme));
@@ -198,6 +203,7 @@ impl AttachedCatalog {
         if let Some(file) = self.duckdb_file() {
             let file = Path::new(file);
             database_file::check(file)?;
+            log_head::check(file)?;
             if !(read_only || self.read_only) {
                 torn_metadata::mend(file)?;
             }

@@ -102,17 +102,21 @@ fn check(name: &str, value: &str) -> Result<(), Piece> {
         "filename_pattern" | "file_extension" => match unquoted(value).filter(|value| is_part_of_name(value))
         {
             Some(_) => Ok(()),
-            None => refused("is to be letters, digits, and -, _, {, } or single dots, in single quotes"),
+            None => refused(
+                "is to be letters, digits, and -, _, {, } or single dots, in single quotes, and not that of a log of a \
+                 database (.wal)",
+            ),
         },
         known if KNOWN.contains(&known) => Ok(()),
         _ => refused("is not served"),
     }
 }
 
-/// What cannot lead out of a folder.
+/// What cannot lead out of a folder, nor make the name of a database's log.
 fn is_part_of_name(text: &str) -> bool {
     let may_stand = |c: char| c.is_ascii_alphanumeric() || "-_{}.".contains(c);
-    text.chars().all(may_stand) && !text.contains("..")
+    let is_logs = |part: &str| part.eq_ignore_ascii_case("wal");
+    text.chars().all(may_stand) && !text.contains("..") && !text.split('.').any(is_logs)
 }
 
 /// What can be read in one way only.

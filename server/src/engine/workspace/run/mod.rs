@@ -188,6 +188,7 @@ impl Run {
             pinned.check_usable()?;
             pinned.follow_session()?;
         }
+        let _writing = pinned.connection.exports().writing(&self.statement.sql)?;
         self.renew_snapshot(pinned)?;
         if let Some(open) = &mut pinned.transaction {
             open.reads(self.moment);
