@@ -321,16 +321,16 @@ mod tests {
         );
         let extensions: Vec<_> = lake.extensions().collect();
         assert_eq!(extensions, ["httpfs", "postgres_scanner", "ducklake"]);
-        let postgres = catalog(CatalogKind::Postgres, "host=db", Some("pg"));
-        assert_eq!(postgres.attach_sql(false), "ATTACH 'host=db' AS \"lake\" (TYPE postgres, SECRET 'pg')");
-        let file = catalog(CatalogKind::DuckDb, "/d/it's.db", None);
-        assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\" (TYPE duckdb)");
-        assert_eq!(file.extensions().count(), 0);
-    }
         // Deletes that stay in the metadata do not conflict with merges.
         let lake = catalog(CatalogKind::DuckLake { data_path: None }, "/d/l.ducklake", None);
         assert_eq!(
             lake.attach_sql(false),
             "ATTACH 'ducklake:/d/l.ducklake' AS \"lake\" (DATA_INLINING_ROW_LIMIT 0)"
         );
+        let postgres = catalog(CatalogKind::Postgres, "host=db", Some("pg"));
+        assert_eq!(postgres.attach_sql(false), "ATTACH 'host=db' AS \"lake\" (TYPE postgres, SECRET 'pg')");
+        let file = catalog(CatalogKind::DuckDb, "/d/it's.db", None);
+        assert_eq!(file.attach_sql(false), "ATTACH '/d/it''s.db' AS \"lake\" (TYPE duckdb)");
+        assert_eq!(file.extensions().count(), 0);
+    }
 }

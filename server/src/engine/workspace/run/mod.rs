@@ -194,8 +194,8 @@ impl Run {
             open.reads(self.moment);
         }
         pinned.lend_names(self.statement.names.as_ref())?;
-        // DuckDB lets a READ ONLY transaction detach what it does not write to.
         pinned.note_taken(&self.statement.sql);
+        // DuckDB lets a READ ONLY transaction detach what it does not write to.
         pinned.connection.keep_catalogs(&self.statement.sql)?;
         // Where it cannot be counted, nobody is told how far the statement is.
         let _counting = self.watched.then(|| pinned.connection.count_progress());
