@@ -336,7 +336,8 @@ async fn exports_to_one_target_write_one_after_the_other() {
         };
         let (a, b) = (copy("a", 300_000), format!("SELECT 1; {}", copy("b", 200_000)));
         let (a, b) = tokio::join!(clients[0].execute(&a), clients[1].execute(&b));
-        (a.unwrap(), b.unwrap());
+        a.unwrap();
+        b.unwrap();
         let read = folders
             .fill(&format!("SELECT concat(w, count(DISTINCT i), ' ', count(*)) FROM '{target}' GROUP BY w"));
         let found = texts(&clients[0], &read).await.unwrap();
