@@ -157,7 +157,7 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
         Err(error) => drop(failed.get_or_insert(error)),
     };
     step(&mut tidied.pruned_units, prune(lake.connection, &catalog.name, lake.stop));
-    step(&mut tidied.flushed_rows, lake.moved("ducklake_flush_inlined_data", "", "rows_flushed"));
+    step(&mut tidied.flushed_rows, lake.flush());
     match lake.tables(every.is_some()) {
         Ok(tables) => {
             tables.iter().for_each(|table| step(&mut tidied.merged_files, lake.merge(table, *merge_files)))
@@ -323,7 +323,7 @@ impl<'a> Lake<'a> {
             format!(", {}, schema => {}, max_compacted_files => {files}", table.name, table.schema);
         let mut merged = 0;
         for _ in 0..MERGES {
-            match self.moved("ducklake_merge_adjacent_files", &arguments, "files_processed")? {
+            match self.merge_once(&arguments)? {
                 0 => break,
                 more => merged += more,
             }
@@ -336,13 +336,20 @@ impl<'a> Lake<'a> {
         self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
     }
 
-    /// The sum of a column of what a function of DuckLake gives that writes rows anew.
+    /// Writes rows that are kept in the metadata to files; gives how many. In a transaction of several statements beside
+    /// commits of others it would bring back rows of the server's own tables that were updated (DuckDB 1.5.5).
+    fn flush(&self) -> Result<u64> {
+        let flush = format!("ducklake_flush_inlined_data({})", self.name);
+        self.number(&format!("SELECT coalesce(sum(rows_flushed), 0)::BIGINT FROM {flush}"))
+    }
+
+    /// One step of a merge; gives how many files there were.
     ///
-    /// It reads what there is to be written when it is planned. A statement outside a transaction is planned in one and run
+    /// It reads what there is to be merged when it is planned. A statement outside a transaction is planned in one and run
     /// in the next, so that DuckLake would not see a conflict with what was deleted between them, and that would come back.
-    fn moved(&self, function: &str, arguments: &str, column: &str) -> Result<u64> {
-        let call = format!("{function}({}{arguments})", self.name);
-        let sql = format!("SELECT coalesce(sum({column}), 0)::BIGINT FROM {call}");
+    fn merge_once(&self, arguments: &str) -> Result<u64> {
+        let call = format!("ducklake_merge_adjacent_files({}{arguments})", self.name);
+        let sql = format!("SELECT coalesce(sum(files_processed), 0)::BIGINT FROM {call}");
         retry_conflicts(self.stop, TRIES, || {
             self.connection.execute("BEGIN TRANSACTION")?;
             let ended = count(self.connection, &sql)
