@@ -89,7 +89,7 @@ def test_rows_are_moved_once_also_after_a_restart(house, key):
     told = "SELECT catalog, last_outcome, last_changed::BIGINT FROM merganser_jobs()"
     assert server.rows(told) == [("house", "done", 0)]
     another = house.server("b", more=key)
-    assert another.rows(told) == [("house", "done", 2)], "the last run that has moved rows"
+    assert another.rows(told) == [("house", None, None)], "a run of another database's rows is none of its own"
 
 
 def test_a_row_whose_key_is_there_takes_its_place(house):
@@ -222,7 +222,7 @@ def test_how_far_it_has_come_is_out_of_reach(house):
     server = house.server()
     orders(server, 1, 5)
     assert promote(server) == 5
-    assert "5" in house.psql("SELECT watermark FROM __merganser.jobs WHERE job = 'events'").split()
+    assert "5" in house.psql("SELECT watermark FROM __merganser.jobs WHERE job LIKE 'events%'").split()
     for sql in ("UPDATE house.__merganser.jobs SET watermark = '0'", "DROP SCHEMA house.__merganser CASCADE"):
         refused(server.run, sql, codes="PERMISSION_DENIED", slug="NOT_ALLOWED")
     assert promote(server) == 0
