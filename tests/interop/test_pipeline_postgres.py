@@ -5,11 +5,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
-import pyarrow.flight as flight
 import pytest
 
 from client import eventually
 from harness import ClockedServer, refusal, refused
+from lake import is_answered
 from loaders import put
 from object_storage import extension_folder
 
@@ -159,14 +159,6 @@ ENTERING = """
     SELECT count(*) FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
     WHERE relname = 'events' AND mode = 'RowExclusiveLock'
 """
-
-
-def is_answered(server):
-    try:
-        server.run("RUN PIPELINE events")
-    except (flight.FlightError, pa.ArrowException):
-        return False
-    return True
 
 
 @pytest.mark.parametrize("key", [KEY, ""], ids=["key", "no key"])

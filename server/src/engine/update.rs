@@ -14,7 +14,7 @@ use super::{
     error::Class,
     ffi::{Prepared, Rows},
     gates::Excluding,
-    lake::{self, PinnedSchemas},
+    lake::{self, Alone, PinnedSchemas},
     open_writes::Kind,
     statement::{bind, extract},
     types::Wire,
@@ -151,8 +151,10 @@ impl Write {
             return Err(Error::MultiStatement(statements.len()));
         }
         let text = &self.statement.sql;
-        let may_lose = if transaction { lake::takes_away(text) } else { lake::replaces(text) };
-        let alone = may_lose.then(|| connection.commits_alone()).flatten();
+        // Where no lake is shared no text need be read for it.
+        let may_lose = connection.shares_a_lake()
+            && if transaction { lake::takes_away(text) } else { lake::replaces(text) };
+        let alone = may_lose.then(|| Alone::on(connection).ok()).flatten();
         let explain = |error| if alone.is_some() { lake::explain(error) } else { error };
         let _writing = self.clock.writing();
         let mut schemas = SchemaChange { clock: &self.clock, changed: false };

@@ -87,7 +87,7 @@ pub(crate) fn gate(text: &str) -> Result<(), Refusal> {
         check_secrets(statement)?;
         check_names(statement)?;
     }
-    named_by_text::check(text)
+    named_by_text::check(text, &tokens)
 }
 
 fn check_nesting(tokens: &[Token]) -> Result<(), Refusal> {
@@ -177,7 +177,7 @@ fn check_use(statement: &[Token]) -> Result<(), Refusal> {
 /// DuckDB's own catalogs have nothing that could be checkpointed: it takes the attempt for a fault of its own, and gives
 /// the database up.
 fn check_checkpoint(statement: &[Token]) -> Result<(), Refusal> {
-    let is_own = |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if state::OF_DUCKDB.contains(&name.as_str()));
+    let is_own = |token: &Token| token.name().is_some_and(|name| state::OF_DUCKDB.contains(&name));
     let refused = match statement {
         [Token::Word(first), named, ..] if first == "checkpoint" => is_own(named),
         _ => statement.windows(2).any(|pair| {
@@ -260,33 +260,33 @@ fn check_names(statement: &[Token]) -> Result<(), Refusal> {
             )));
         }
     }
-    for token in statement {
-        match token {
-            Token::Word(name) | Token::Quoted(name) if name == "force_checkpoint" => return Err(no_force()),
-            Token::Word(name) | Token::Quoted(name) if PAST_THE_SERVER.contains(&name.as_str()) => {
+    for name in statement.iter().filter_map(Token::name) {
+        match name {
+            "force_checkpoint" => return Err(no_force()),
+            _ if PAST_THE_SERVER.contains(&name) => {
                 return Err(Refusal::NotAllowed(format!(
                     "{name} passes a text to another server unseen, which no rule of this one could judge; \
                      attach that server as a [[catalog]] and use its tables"
                 )));
             }
-            Token::Word(name) | Token::Quoted(name) if FOR_EVERYBODY.contains(&name.as_str()) => {
+            _ if FOR_EVERYBODY.contains(&name) => {
                 return Err(Refusal::NotAllowed(format!(
                     "{name} changes DuckDB's own logs, profiles or parser, which are one for all clients; only the \
                      operator changes them"
                 )));
             }
-            Token::Word(name) | Token::Quoted(name) if OPERATORS_ALONE.contains(&name.as_str()) => {
+            _ if OPERATORS_ALONE.contains(&name) => {
                 return Err(Refusal::NotAllowed(format!(
                     "{name} can take away files that a commit or a read under way needs; \
                      MAINTAIN CATALOG does it in time"
                 )));
             }
-            Token::Word(name) | Token::Quoted(name) if name.starts_with(LAKE_METADATA) => {
+            _ if name.starts_with(LAKE_METADATA) => {
                 return Err(Refusal::NotAllowed(
                     "the metadata of a lake is DuckLake's own; its functions tell of it, such as lake.snapshots()".into(),
                 ));
             }
-            Token::Word(name) | Token::Quoted(name) if name.starts_with(INTERNAL_PREFIX) => {
+            _ if name.starts_with(INTERNAL_PREFIX) => {
                 return Err(Refusal::NotAllowed(format!(
                     "names that begin with {INTERNAL_PREFIX} are the server's own"
                 )));

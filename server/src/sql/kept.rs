@@ -152,13 +152,7 @@ fn in_place_of(existing: Existing, name: &str) -> Refusal {
 
 /// The names among which those are that a DETACH takes away, or that of the schema that a statement makes.
 fn taken_or_made(statement: &[Token]) -> Vec<&str> {
-    let words: Vec<_> = statement
-        .iter()
-        .filter_map(|token| match token {
-            Token::Word(word) | Token::Quoted(word) => Some(word.as_str()),
-            _ => None,
-        })
-        .collect();
+    let words: Vec<_> = statement.iter().filter_map(Token::name).collect();
     match words.first() {
         Some(&"detach") => words[1..].to_vec(),
         // A schema inside of a catalog has its own name last.
@@ -172,7 +166,7 @@ fn taken_or_made(statement: &[Token]) -> Vec<&str> {
 /// The name that an ATTACH gives.
 fn given_to_attached(statement: &[Token]) -> Option<&str> {
     let behind = statement.iter().position(|token| is(token, "as"))? + 1;
-    name_of(statement.get(behind)?)
+    statement.get(behind)?.name()
 }
 
 /// The names that an ATTACH may give to a database: the one behind AS, or one of those that DuckDB may take out of the path.
@@ -216,14 +210,7 @@ fn made<'a>(statement: &'a [Token], kinds: &[&str]) -> Option<&'a str> {
         return None;
     }
     let ends = |token: &Token| *token == Token::Punctuation('(') || is(token, "as");
-    name_of(&statement[statement.iter().position(ends)?.checked_sub(1)?])
-}
-
-fn name_of(token: &Token) -> Option<&str> {
-    match token {
-        Token::Word(name) | Token::Quoted(name) => Some(name),
-        _ => None,
-    }
+    statement[statement.iter().position(ends)?.checked_sub(1)?].name()
 }
 
 #[cfg(test)]

@@ -19,6 +19,16 @@ pub(super) enum Token {
     Punctuation(char),
 }
 
+impl Token {
+    /// What it says where it may be a name.
+    pub(super) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Word(name) | Self::Quoted(name) => Some(name),
+            Self::Literal | Self::Punctuation(_) => None,
+        }
+    }
+}
+
 /// Splits a text; an unterminated text or comment reaches to the end.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     spanned(text).map(|(token, _)| token).collect()

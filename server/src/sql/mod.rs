@@ -78,9 +78,7 @@ pub(crate) fn mentions(text: &str, word: &str) -> bool {
 
 /// The same of any of several words.
 pub(crate) fn mentions_any(text: &str, words: &[&str]) -> bool {
-    tokens(text).iter().any(
-        |token| matches!(token, Token::Word(found) | Token::Quoted(found) if words.contains(&found.as_str())),
-    )
+    tokens(text).iter().filter_map(Token::name).any(|found| words.contains(&found))
 }
 
 /// True when DuckDB may make types of the values of a query, and several statements of it.

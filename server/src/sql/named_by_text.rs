@@ -27,14 +27,19 @@ const PRAGMAS: [&str; 3] = ["storage_info", "table_info", "show"];
 /// A token and where it stands.
 type Placed = (Token, Range<usize>);
 
-/// Refuses a name that is computed, or that is one of the server's own.
+/// Refuses a name that is computed, or that is one of the server's own, in a text of these tokens.
 ///
 /// # Errors
 /// [`Refusal::NotAllowed`].
-pub(super) fn check(text: &str) -> Result<(), Refusal> {
+pub(super) fn check(text: &str, tokens: &[Token]) -> Result<(), Refusal> {
+    let is_one = |name| FUNCTIONS.iter().any(|(function, _)| *function == name) || PRAGMAS.contains(&name);
+    // Hardly any text has one, and the places of tokens have to be looked for.
+    if !tokens.iter().filter_map(Token::name).any(is_one) {
+        return Ok(());
+    }
     let tokens: Vec<Placed> = ranged(text).collect();
     for at in 0..tokens.len() {
-        let Some(name) = name_of(&tokens[at].0) else { continue };
+        let Some(name) = tokens[at].0.name() else { continue };
         if tokens.get(at + 1).is_none_or(|(token, _)| *token != Token::Punctuation('(')) {
             continue;
         }
@@ -104,16 +109,13 @@ fn is_plain_literal(literal: &str) -> bool {
     }
 }
 
-fn name_of(token: &Token) -> Option<&str> {
-    match token {
-        Token::Word(name) | Token::Quoted(name) => Some(name),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::lexer::tokens, *};
+
+    fn check(text: &str) -> Result<(), Refusal> {
+        super::check(text, &tokens(text))
+    }
 
     #[test]
     fn a_plain_name_of_ones_own_passes() {

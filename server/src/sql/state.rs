@@ -127,8 +127,7 @@ pub(crate) fn changes_names(text: &str) -> bool {
 fn may_change_names(statement: &[Token]) -> bool {
     let sets = starts_with(statement, &["set", "reset"]);
     let is_one = |name: &str| name == "schema" || name == "search_path";
-    let names = |token: &Token| matches!(token, Token::Word(name) | Token::Quoted(name) if is_one(name));
-    starts_with(statement, &["use"]) || (sets && statement.iter().any(names))
+    starts_with(statement, &["use"]) || (sets && statement.iter().filter_map(Token::name).any(is_one))
 }
 
 /// What each statement does to the transaction; `None` for most.
@@ -178,10 +177,7 @@ pub(crate) fn localise(text: &str) -> Result<Cow<'_, str>, Refusal> {
 
 /// Looks at what follows SET or RESET; true where the scope has to be named.
 fn set_target(rest: &[(Token, Range<usize>)], text: &str) -> Result<bool, Refusal> {
-    let name = |at: usize| match rest.get(at) {
-        Some((Token::Word(name) | Token::Quoted(name), _)) => name.as_str(),
-        _ => "",
-    };
+    let name = |at: usize| rest.get(at).and_then(|(token, _)| token.name()).unwrap_or_default();
     let (setting, unscoped) = match name(0) {
         "global" => {
             return Err(Refusal::NotAllowed(

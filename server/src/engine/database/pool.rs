@@ -13,7 +13,7 @@ use crate::{
         Error, Exports, Result,
         answers::first_text,
         ffi::{Connection, DuckError, Pulse},
-        lake::{Alone, PinnedSchemas},
+        lake::PinnedSchemas,
         names::Names,
         plans::Plans,
         transaction_statements::TransactionStatements,
@@ -173,10 +173,9 @@ impl Pooled {
         }
     }
 
-    /// Lets no commit of somebody else come before the next ones here, where a catalog is a lake that others write to.
-    pub(crate) fn commits_alone(&self) -> Option<Alone<'_>> {
-        // Where no lake is attached there is no such setting.
-        self.instance.upgrade().filter(|instance| instance.has_others).and_then(|_| Alone::on(self).ok())
+    /// Whether a catalog is a lake that others write to.
+    pub(crate) fn shares_a_lake(&self) -> bool {
+        self.instance.upgrade().is_some_and(|instance| instance.has_others)
     }
 
     /// Where its statements may write files.

@@ -16,7 +16,7 @@ use crate::{
         error::Class,
         ffi::Prepared,
         gates::Excluding,
-        lake::{self, PinnedSchemas},
+        lake::{self, Alone, PinnedSchemas},
         open_writes::OpenWrite,
         reader::is_reusable,
         turn::TurnPermit,
@@ -198,7 +198,8 @@ impl PinnedConnection {
 
     /// Takes note of what a text that is about to run does to tables, for the COMMIT.
     pub(super) fn note_taken(&mut self, text: &str) {
-        self.takes_away = lake::takes_away(text) || (self.transaction.is_some() && self.takes_away);
+        let takes_away = self.connection.shares_a_lake() && lake::takes_away(text);
+        self.takes_away = takes_away || (self.transaction.is_some() && self.takes_away);
     }
 
     /// Begins the transaction anew, in which nothing has run yet: with a snapshot of what was committed while it waited.
@@ -232,7 +233,7 @@ impl PinnedConnection {
             return Err(Error::TransactionLost(reason.into()));
         }
         let writing = clock.writing();
-        let alone = self.takes_away.then(|| self.connection.commits_alone()).flatten();
+        let alone = self.takes_away.then(|| Alone::on(&self.connection).ok()).flatten();
         let committed = self.connection.execute("COMMIT");
         if open.schemas {
             clock.schema_changed();
