@@ -213,9 +213,18 @@ class TestPostedRows:
         (row,) = http.post("/v1/queries/typed", json.dumps([values]), "application/json").rows
         assert (row["b"], row["d"], row["f"], row["l"]) == (9007199254740993, 1.25, 0.1, [1, None])
         assert row["t"].startswith("2026-01-02T01:04:05.678901")
-        for wrong in [{"b": 1.5}, {"b": "many"}, {"t": "soon"}, {"t": 5}, {"d": "x"}]:
+        for wrong in [{"b": 1.5}, {"b": "many"}, {"t": "soon"}, {"t": 5}, {"d": "x"}, {"l": [1, 1.5]}]:
             answer = http.post("/v1/queries/typed", json.dumps([wrong]), "application/json")
             assert answer.status == 400 and answer.slug in ["BAD_BODY", "CONVERSION"], wrong
+
+    def test_what_would_be_rounded_is_named_by_row_and_column(self, http):
+        rows, lines = [{"grams": 20}, {"grams": 1.5}], "grams,name\n20,\n1.5,\n"
+        told = http.post("/v1/queries/heavy", json.dumps(rows), "application/json").json()["detail"]
+        assert told.endswith('row 2: it has "1.5" in "grams", which BIGINT does not hold'), told
+        told = http.post("/v1/queries/heavy", lines, "text/csv").json()["detail"]
+        assert told == 'row 2 has "1.5" in "grams", which is no whole number, as its type BIGINT asks'
+        rows = http.post("/v1/queries/heavy", "grams,name\n 20.0,\n6e5 ,cow\n", "text/csv").rows
+        assert [row["name"] for row in rows] == ["cow"]
 
     def test_no_rows(self, http):
         assert http.post("/v1/queries/heavy", "[]", "application/json").rows == []
@@ -263,6 +272,9 @@ class TestPostedRows:
             ('[{"wings": 2}]', "application/json", 400, "BAD_BODY"),
             ('[{"grams": "many"}]', "application/json", 400, "BAD_BODY"),
             ("grams\nmany\n", "text/csv", 400, "CONVERSION"),
+            ("grams\n20\n1.5\n", "text/csv", 400, "CONVERSION"),
+            ('grams,name\n20,"mouse\n', "text/csv", 400, "BAD_BODY"),
+            ('[{"grams": 1.5}]', "application/json", 400, "BAD_BODY"),
             ("wings\n2\n", "text/csv", 400, "SCHEMA_MISMATCH"),
             ("grams,grams\n2,3\n", "text/csv", 400, "SCHEMA_MISMATCH"),
             ("x", "application/vnd.apache.arrow.stream", 400, "BAD_BODY"),

@@ -178,6 +178,14 @@ class TestPostedRows:
         rows = pa.table({"GRAMS": pa.array([5000], pa.int32()), "name": pa.array(["cat"]).dictionary_encode()})
         assert exchange(named, path("queries", "heavy"), rows)["name"].to_pylist() == ["cat"]
 
+    def test_what_would_be_rounded_is_refused(self, named):
+        whole = pa.table({"grams": [2000.0, None]})
+        assert exchange(named, path("queries", "heavy", "least=1"), whole)["kilograms"].to_pylist() == [2.0]
+        rows = pa.table({"grams": [2000.0, 1.5]})
+        told = refused(exchange, named, path("queries", "heavy"), rows, slug="CONVERSION")
+        assert 'row 2 has 1.5 in "grams", which is no whole number' in told.text
+        refused(exchange, named, path("queries", "heavy"), pa.table({"grams": ["1.5"]}), slug="CONVERSION")
+
     def test_a_column_that_is_missing_is_null(self, named):
         rows = pa.table({"grams": [5000]})
         assert exchange(named, path("queries", "heavy"), rows)["name"].to_pylist() == [None]

@@ -1,14 +1,11 @@
-//! CSV files as rows of fields: RFC 4180 with any delimiter and any ends of lines.
-//!
-//! What other readers put up with is refused where it means that values end somewhere else than their author thought:
-//! quotes that are never closed, text behind a closing quote, rows of too few or too many fields.
+//! The rows of CSV files, read a piece at a time.
 
-use std::{borrow::Cow, io::Read, ops::Range};
+use std::{borrow::Cow, io::Read};
 
 use merganser::Error;
+use merganser_formats::{CsvFault, CsvNext, CsvRecords};
 
 use super::refusal;
-use crate::cli::human;
 
 const READ_BYTES: usize = 1 << 20;
 /// No more than a message may have; a quote that is not closed must not take all memory.
@@ -17,131 +14,65 @@ const MAX_ROW_BYTES: usize = 64 << 20;
 /// Reads rows one after the other.
 pub(super) struct Records<R> {
     reader: R,
-    delimiter: u8,
-    /// What is read and not yet done with, from `begin` on.
+    found: CsvRecords,
+    /// What is read and not yet done with.
     buffer: Vec<u8>,
-    begin: usize,
     ended: bool,
-    /// The line at `begin`.
-    line: u64,
-    fields: Vec<Field>,
-}
-
-/// A field of the row that was read last.
-struct Field {
-    range: Range<usize>,
-    /// Whether quotes in it stand there twice.
-    doubled: bool,
-}
-
-/// What there is from a place on.
-enum Found {
-    /// A row; the next one begins there, so many lines further on.
-    Row {
-        next: usize,
-        lines: u64,
-    },
-    /// No row, but an empty line before that place.
-    EmptyLine {
-        next: usize,
-    },
-    /// More has to be read to know.
-    Unknown,
-    Nothing,
 }
 
 impl<R: Read> Records<R> {
     pub(super) fn new(reader: R, delimiter: u8) -> Self {
-        let (buffer, fields) = (Vec::new(), Vec::new());
-        Self { reader, delimiter, buffer, begin: 0, ended: false, line: 1, fields }
+        Self { reader, found: CsvRecords::new(delimiter), buffer: Vec::new(), ended: false }
     }
 
-    /// Reads the header. Empty lines before it belong to nothing.
+    /// Reads the header.
     pub(super) fn header(&mut self) -> Result<Vec<String>, Error> {
         loop {
-            let Some(line) = self.next()? else {
-                return Err(Error::Usage("it is empty: a CSV file has a header line".into()));
-            };
-            if !self.is_empty_line() {
-                let names = (0..self.fields.len()).map(|index| Ok(self.text(index, line)?.into_owned()));
-                return names.collect();
+            match self.found.header(usize::MAX, &self.buffer, self.ended).map_err(refused)? {
+                CsvNext::Row(line) => {
+                    let names = 0..self.found.fields();
+                    return names.map(|index| Ok(self.text(index, line)?.into_owned())).collect();
+                }
+                CsvNext::More => self.read_more()?,
+                CsvNext::End => {
+                    return Err(Error::Usage("it is empty: a CSV file has a header line".into()));
+                }
             }
         }
     }
 
     /// Reads the next row of so many fields; returns its line, and none at the end.
-    ///
-    /// Empty lines hold no row, but where there is one column an empty line is how some programs write NULL, and to
-    /// leave it out would lose a row without a word.
     pub(super) fn row(&mut self, columns: usize) -> Result<Option<u64>, Error> {
-        while let Some(line) = self.next()? {
-            if self.is_empty_line() {
-                if columns > 1 {
-                    continue;
-                }
-                let text = "is empty, which is no row: write \"\" for NULL, or leave the line out";
-                return Err(refusal(line, text));
+        loop {
+            match self.found.row(columns, &self.buffer, self.ended).map_err(refused)? {
+                CsvNext::Row(line) => return Ok(Some(line)),
+                CsvNext::More => self.read_more()?,
+                CsvNext::End => return Ok(None),
             }
-            let count = self.fields.len();
-            if count != columns {
-                let fields = human::count(count as u64, "field");
-                return Err(refusal(line, &format!("has {fields}, and the header has {columns}")));
-            }
-            return Ok(Some(line));
         }
-        Ok(None)
     }
 
     /// A field of that row, in bytes that need not be UTF-8, and without the quotes.
     pub(super) fn bytes(&self, index: usize) -> Cow<'_, [u8]> {
-        let field = &self.fields[index];
-        let bytes = &self.buffer[field.range.clone()];
-        if field.doubled { Cow::Owned(without_doubled_quotes(bytes)) } else { Cow::Borrowed(bytes) }
+        self.found.bytes(&self.buffer, index)
     }
 
     /// The same as text.
     pub(super) fn text(&self, index: usize, line: u64) -> Result<Cow<'_, str>, Error> {
-        let text = match self.bytes(index) {
-            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).ok(),
-            Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).ok(),
-        };
-        text.ok_or_else(|| refusal(line, "is no text in UTF-8: convert the file, as by iconv"))
+        self.found.text(&self.buffer, index, line).map_err(refused)
     }
 
     /// How many bytes the row has, about.
     pub(super) fn row_bytes(&self) -> usize {
-        self.fields.iter().map(|field| field.range.len()).sum()
-    }
-
-    fn is_empty_line(&self) -> bool {
-        self.fields.is_empty()
-    }
-
-    /// Reads a row or an empty line and returns its number.
-    fn next(&mut self) -> Result<Option<u64>, Error> {
-        let line = self.line;
-        loop {
-            match self.find()? {
-                Found::Row { next, lines } => {
-                    (self.begin, self.line) = (next, line + lines);
-                    return Ok(Some(line));
-                }
-                Found::EmptyLine { next } => {
-                    (self.begin, self.line) = (next, line + 1);
-                    return Ok(Some(line));
-                }
-                Found::Nothing => return Ok(None),
-                Found::Unknown => self.read_more()?,
-            }
-        }
+        self.found.row_bytes()
     }
 
     fn read_more(&mut self) -> Result<(), Error> {
-        self.buffer.drain(..self.begin);
-        self.begin = 0;
+        self.buffer.drain(..self.found.done());
+        self.found.cut_off();
         if self.buffer.len() > MAX_ROW_BYTES {
             let text = "begins a row of more than 64 MiB; is a quote missing that closes a field?";
-            return Err(refusal(self.line, text));
+            return Err(refusal(self.found.line(), text));
         }
         // As much again, so that looking anew at a long row costs no more than its length.
         let wanted = READ_BYTES.max(self.buffer.len());
@@ -149,115 +80,10 @@ impl<R: Read> Records<R> {
         self.ended = read < wanted;
         Ok(())
     }
-
-    fn find(&mut self) -> Result<Found, Error> {
-        self.fields.clear();
-        let (buffer, mut at, mut lines) = (self.buffer.as_slice(), self.begin, 1);
-        match end_of_line(buffer, at, self.ended) {
-            _ if at == buffer.len() => {
-                return Ok(if self.ended { Found::Nothing } else { Found::Unknown });
-            }
-            End::At(next) => return Ok(Found::EmptyLine { next }),
-            End::Unknown => return Ok(Found::Unknown),
-            End::No => {}
-        }
-        loop {
-            let (field, behind) = if buffer.get(at) == Some(&b'"') {
-                match quoted(buffer, at + 1, self.ended) {
-                    Quoted::Field(field, behind) => {
-                        lines += line_feeds(&buffer[field.range.clone()]);
-                        (field, behind)
-                    }
-                    Quoted::Unknown => return Ok(Found::Unknown),
-                    Quoted::NeverClosed => {
-                        let text =
-                            "opens a quote that is never closed: close it, or write it twice inside quotes";
-                        return Err(refusal(self.line + lines - 1, text));
-                    }
-                }
-            } else {
-                let end = unquoted_end(buffer, at, self.delimiter);
-                (Field { range: at..end, doubled: false }, end)
-            };
-            self.fields.push(field);
-            match buffer.get(behind) {
-                None if self.ended => return Ok(Found::Row { next: behind, lines }),
-                None => return Ok(Found::Unknown),
-                Some(byte) if *byte == self.delimiter => at = behind + 1,
-                Some(_) => match end_of_line(buffer, behind, self.ended) {
-                    End::At(next) => return Ok(Found::Row { next, lines }),
-                    End::Unknown => return Ok(Found::Unknown),
-                    End::No => {
-                        let text = "has text behind a closing quote; is a quote missing in it or in a line before? \
-                                    A quote inside of quotes is written twice";
-                        return Err(refusal(self.line + lines - 1, text));
-                    }
-                },
-            }
-        }
-    }
 }
 
-fn unquoted_end(buffer: &[u8], at: usize, delimiter: u8) -> usize {
-    let rest = buffer[at..].iter();
-    let length = rest.take_while(|&&byte| byte != delimiter && byte != b'\n' && byte != b'\r').count();
-    at + length
-}
-
-/// Whether a line ends at a place.
-enum End {
-    /// The next one begins there.
-    At(usize),
-    No,
-    Unknown,
-}
-
-fn end_of_line(buffer: &[u8], at: usize, ended: bool) -> End {
-    match buffer.get(at) {
-        Some(b'\n') => End::At(at + 1),
-        Some(b'\r') => match buffer.get(at + 1) {
-            Some(b'\n') => End::At(at + 2),
-            None if !ended => End::Unknown,
-            _ => End::At(at + 1),
-        },
-        _ => End::No,
-    }
-}
-
-enum Quoted {
-    /// And what is behind the quote that closes it.
-    Field(Field, usize),
-    NeverClosed,
-    Unknown,
-}
-
-/// Reads a field from behind the quote that opens it.
-fn quoted(buffer: &[u8], begin: usize, ended: bool) -> Quoted {
-    let (mut at, mut doubled) = (begin, false);
-    loop {
-        let Some(length) = buffer[at..].iter().position(|byte| *byte == b'"') else {
-            return if ended { Quoted::NeverClosed } else { Quoted::Unknown };
-        };
-        at += length + 1;
-        match buffer.get(at) {
-            Some(b'"') => (at, doubled) = (at + 1, true),
-            None if !ended => return Quoted::Unknown,
-            _ => return Quoted::Field(Field { range: begin..at - 1, doubled }, at),
-        }
-    }
-}
-
-fn without_doubled_quotes(bytes: &[u8]) -> Vec<u8> {
-    let mut after_quote = false;
-    let keep = |byte: &u8| {
-        after_quote = *byte == b'"' && !after_quote;
-        after_quote || *byte != b'"'
-    };
-    bytes.iter().copied().filter(keep).collect()
-}
-
-fn line_feeds(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+fn refused(fault: CsvFault) -> Error {
+    refusal(fault.line, &fault.what)
 }
 
 #[cfg(test)]
@@ -312,8 +138,8 @@ mod tests {
             (&b"a,b\n1,\"x\n2,y\n"[..], "line 2 opens a quote that is never closed"),
             (b"a,b\n1,\"x\n2,\"y\"\n", "line 3 has text behind a closing quote"),
             (b"a,b\n\"x\ny\",\"z\n", "line 3 opens a quote"),
-            (b"a,b\n1,x\n2\n", "line 3 has 1 field, and the header has 2"),
-            (b"a,b\n1,x,\n", "line 2 has 3 fields"),
+            (b"a,b\n1,x\n2\n", "line 3 has 1 field, and there are 2 columns"),
+            (b"a,b\n1,x,\n", "line 2 has more fields than there are columns, 2"),
             (b"a,b\n1,\xe9\n", "line 2 is no text in UTF-8"),
             (b"a\n1\n\n3\n", "line 3 is empty"),
             (b"a\r\n1\r\n\r\n3\r\n", "line 3 is empty"),

@@ -7,6 +7,7 @@
 
 mod redirects;
 mod views;
+mod whole;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -126,7 +127,8 @@ impl Posted {
     /// The rows as the input of a named query: in the types of its columns, of which rows may lack some.
     ///
     /// # Errors
-    /// [`Error::SchemaMismatch`] for a column that the query does not know.
+    /// [`Error::SchemaMismatch`] for a column that the query does not know; a conversion error for what is no whole number
+    /// where one is asked for.
     pub fn as_input_of(mut self, card: &QueryCard) -> Result<Self> {
         let Some(input) = &card.input else {
             return Err(Error::BadParameter(format!("the query {} takes no rows", card.name)));
@@ -141,6 +143,7 @@ impl Posted {
                 columns.join(", ")
             )));
         }
+        whole::check(&self.batches, &self.schema, &input.columns)?;
         self.name.clone_from(&input.name);
         self.columns = Some(input.columns.clone());
         Ok(self)

@@ -21,7 +21,7 @@ pub use check::QueryCard;
 pub use definition::{Input, NamedQuery, Parameter};
 pub(crate) use listing::{listing, listing_schema};
 pub(super) use macros::without_unused;
-pub(super) use whole::refusal;
+pub(super) use whole::{refusal, whole_type};
 
 use super::{
     Error, Result,

@@ -26,7 +26,7 @@ const WHOLE: &str = r"\s*[+-]?[0-9]+(\.0*)?([eE]\+?[0-9]+)?\s*";
 const SHOWN: u32 = 64;
 
 /// The plain name of a type of whole numbers; `None` for other types.
-pub(super) fn whole_type(data_type: &str) -> Option<&'static str> {
+pub(in crate::engine) fn whole_type(data_type: &str) -> Option<&'static str> {
     Some(match data_type.trim().to_uppercase().as_str() {
         "TINYINT" | "INT1" => "TINYINT",
         "SMALLINT" | "INT2" | "INT16" | "SHORT" => "SMALLINT",

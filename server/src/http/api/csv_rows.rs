@@ -1,22 +1,23 @@
 //! Rows of a body in CSV, decoded some at a time.
 
-use std::{io::Cursor, sync::Arc};
+use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_csv::{
-    ReaderBuilder,
-    reader::{Decoder, Format},
-};
+use arrow_array::{ArrayRef, RecordBatch, builder::StringBuilder};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use axum::body::Bytes;
+use merganser_formats::{CsvFault, CsvNext, CsvRecords};
 
 use super::rows::{BATCH_ROWS, Decode};
 
+/// Spreadsheets write it at the beginning of UTF-8; it belongs to no column name.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// The rows that have not been decoded.
 pub(super) struct CsvRows {
-    body: Bytes,
-    read: usize,
-    decoder: Decoder,
+    text: Bytes,
+    /// The bytes in front of the text.
+    mark: usize,
+    found: CsvRecords,
     schema: SchemaRef,
 }
 
@@ -27,23 +28,19 @@ impl CsvRows {
     /// # Errors
     /// [`ArrowError`] for a first line that cannot be read, or has more columns than the query takes.
     pub(super) fn open(input: &Schema, body: Bytes) -> Result<Self, ArrowError> {
-        // Before the names are read: a line of nothing but commas would become millions of them.
-        if has_more_columns(&body, input.fields().len()) {
+        let mark = if body.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let (text, mut found) = (body.slice(mark..), CsvRecords::new(b','));
+        let names = names(&mut found, &text, input.fields().len()).map_err(|fault| {
             let known: Vec<_> = input.fields().iter().map(|field| field.name().as_str()).collect();
-            return Err(ArrowError::CsvError(format!(
-                "the first line has more columns than the query takes, which are {}",
+            let what = format!(
+                "{}; the first line has the names of columns, among them {}",
+                fault.what,
                 known.join(", ")
-            )));
-        }
-        let (names, _) = Format::default().with_header(true).infer_schema(Cursor::new(&body), Some(0))?;
-        let fields: Vec<_> = names
-            .fields()
-            .iter()
-            .map(|field| Field::new(field.name().trim(), DataType::Utf8, true))
-            .collect();
-        let schema = Arc::new(Schema::new(fields));
-        let reader = ReaderBuilder::new(Arc::clone(&schema)).with_header(true).with_batch_size(BATCH_ROWS);
-        Ok(Self { body, read: 0, decoder: reader.build_decoder(), schema })
+            );
+            unreadable(&CsvFault { what, ..fault })
+        })?;
+        let fields: Vec<_> = names.iter().map(|name| Field::new(name.trim(), DataType::Utf8, true)).collect();
+        Ok(Self { text, mark, found, schema: Arc::new(Schema::new(fields)) })
     }
 
     /// The columns in which they come.
@@ -54,81 +51,37 @@ impl CsvRows {
 
 impl Decode for CsvRows {
     fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
-        loop {
-            // At the end it is told so by nothing, which ends the last line.
-            let decoded = self.decoder.decode(&self.body[self.read..])?;
-            self.read += decoded;
-            if decoded == 0 || self.decoder.capacity() == 0 {
-                return self.decoder.flush();
+        let Self { text, found, schema, .. } = self;
+        let mut columns: Vec<_> = schema.fields().iter().map(|_| StringBuilder::new()).collect();
+        let mut rows = 0;
+        while rows < BATCH_ROWS
+            && let CsvNext::Row(line) =
+                found.row(columns.len(), text, true).map_err(|fault| unreadable(&fault))?
+        {
+            for (index, column) in columns.iter_mut().enumerate() {
+                let value = found.text(text, index, line).map_err(|fault| unreadable(&fault))?;
+                column.append_option(Some(value).filter(|value| !value.is_empty()));
             }
+            rows += 1;
         }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let columns = columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect();
+        RecordBatch::try_new(self.schema(), columns).map(Some)
     }
 
     fn read(&self) -> usize {
-        self.read
+        self.mark + self.found.done()
     }
 }
 
-/// Where a byte of a line is.
-#[derive(Clone, Copy)]
-enum Place {
-    /// At the beginning of a value.
-    Start,
-    Plain,
-    Quoted,
-    /// Behind a quote, which ends the value or, before another one, stands for itself.
-    Closed,
+/// The fields of the first line; none of an empty text.
+fn names(found: &mut CsvRecords, text: &[u8], most: usize) -> Result<Vec<String>, CsvFault> {
+    let CsvNext::Row(line) = found.header(most, text, true)? else { return Ok(Vec::new()) };
+    (0..found.fields()).map(|index| Ok(found.text(text, index, line)?.into_owned())).collect()
 }
 
-/// Whether the first line has more than so many columns, by the decoder's own rules: a quote means something at the
-/// beginning of a value and within one that began so.
-fn has_more_columns(body: &[u8], most: usize) -> bool {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let line = body.iter().skip_while(|byte| matches!(byte, b'\r' | b'\n'));
-    let (mut columns, mut place) = (1, Place::Start);
-    for byte in line {
-        place = match (place, byte) {
-            (Place::Start | Place::Closed, b'"') => Place::Quoted,
-            (Place::Quoted, b'"') => Place::Closed,
-            (Place::Quoted, _) => Place::Quoted,
-            (_, b'\r' | b'\n') => break,
-            (_, b',') if columns == most => return true,
-            (_, b',') => {
-                columns += 1;
-                Place::Start
-            }
-            _ => Place::Plain,
-        };
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_of_the_first_line_are_counted_as_they_are_decoded() {
-        for line in [
-            "a,b,c",
-            "a,\"b,\",c",
-            "\"a\"\",\",b",
-            "a\"b,c,d",
-            "\"a\"b,c,d\",e",
-            "\n\r\na,b\nc,d,e,f",
-            ",,,",
-            "\"a,b,c",
-            "\u{feff}\"a,b\",c",
-            "",
-            "a,",
-            "\"a\nb\",c\n,,,,",
-        ] {
-            let format = Format::default().with_header(true);
-            let (names, _) = format.infer_schema(Cursor::new(line), Some(0)).unwrap();
-            let there = names.fields().len();
-            for most in 1..6 {
-                assert_eq!(has_more_columns(line.as_bytes(), most), there > most, "{line:?} {most}");
-            }
-        }
-    }
+fn unreadable(fault: &CsvFault) -> ArrowError {
+    ArrowError::CsvError(format!("line {} {}", fault.line, fault.what))
 }

@@ -2,13 +2,13 @@
 
 use std::{mem, sync::Arc};
 
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_cast::{CastOptions, cast_with_options};
-use arrow_json::{ReaderBuilder, reader::Decoder};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::RecordBatch;
+use arrow_json::reader::Decoder;
+use arrow_schema::{ArrowError, DataType, Schema, SchemaRef};
 use axum::body::Bytes;
 
 use super::{
+    json_columns::Columns,
     json_objects::{Object, Objects},
     rows::{BATCH_ROWS, Decode},
 };
@@ -23,13 +23,15 @@ pub(super) struct JsonRows {
     body: Bytes,
     objects: Objects,
     decoder: Decoder,
-    schema: SchemaRef,
+    columns: Columns,
     /// What an object takes of which all members are absent, and what a null takes, at the most.
     absent: (usize, usize),
     /// The rows of the next batch, and what they may take.
     planned: (Vec<Object>, usize),
     /// The row after these.
     after: Option<Object>,
+    /// The rows before these.
+    decoded: usize,
     read: usize,
 }
 
@@ -39,19 +41,17 @@ impl JsonRows {
     /// # Errors
     /// [`ArrowError`] where the first rows are not there.
     pub(super) fn open(input: &Schema, body: Bytes, objects: Objects) -> Result<Self, ArrowError> {
-        let builder = ReaderBuilder::new(Arc::new(as_written(input)));
-        let decoder = builder.with_batch_size(BATCH_ROWS).with_strict_mode(true).with_coerce_primitive(true);
-        let columns = || input.fields().iter().map(|field| width(field.data_type()));
+        let columns = Columns::of(input);
+        let widths = || input.fields().iter().map(|field| width(field.data_type()));
         let mut rows = Self {
             body,
             objects,
-            decoder: decoder.build_decoder()?,
-            schema: Arc::new(Schema::new(
-                input.fields().iter().map(|field| as_read(field)).collect::<Vec<_>>(),
-            )),
-            absent: (columns().fold(0, usize::saturating_add), columns().max().unwrap_or(0)),
+            decoder: columns.decoder(BATCH_ROWS)?,
+            columns,
+            absent: (widths().fold(0, usize::saturating_add), widths().max().unwrap_or(0)),
             planned: (Vec::new(), 0),
             after: None,
+            decoded: 0,
             read: 0,
         };
         rows.after = rows.objects.next(&rows.body)?;
@@ -61,7 +61,7 @@ impl JsonRows {
 
     /// The columns in which they come.
     pub(super) fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(&self.columns.read)
     }
 
     fn plan(&mut self) -> Result<(), ArrowError> {
@@ -92,11 +92,10 @@ impl JsonRows {
 impl Decode for JsonRows {
     fn next(&mut self) -> Result<Option<RecordBatch>, ArrowError> {
         let (rows, _) = mem::take(&mut self.planned);
-        for row in &rows {
-            self.decoder.decode(&self.body[row.range.clone()])?;
-        }
+        let batch = self.columns.decode(&mut self.decoder, &self.body, &rows);
+        let batch = batch.map_err(|error| self.columns.locate(&self.body, &rows, self.decoded, error))?;
+        self.decoded += rows.len();
         self.read = rows.last().map_or(self.body.len(), |row| row.range.end);
-        let batch = self.decoder.flush()?.map(|batch| numbers(&batch, &self.schema)).transpose()?;
         self.plan()?;
         Ok(batch)
     }
@@ -128,42 +127,9 @@ fn width(data_type: &DataType) -> usize {
     }
 }
 
-/// Values are read as the texts that they are: numbers exactly, and everything else by DuckDB, as in CSV. Only what is
-/// nested is read by its type, and floating point, of which a text means the same.
-fn as_written(schema: &Schema) -> Schema {
-    let fields = schema.fields().iter().map(|field| {
-        match field.data_type().is_nested() || field.data_type().is_floating() {
-            true => Arc::new(Field::clone(field).with_nullable(true)),
-            false => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
-        }
-    });
-    Schema::new(fields.collect::<Vec<_>>())
-}
-
-/// How a column leaves JSON: integers and floating point as such, other values as texts.
-fn as_read(field: &Field) -> Field {
-    let data_type = field.data_type();
-    let stays = data_type.is_nested() || data_type.is_integer() || data_type.is_floating();
-    Field::new(field.name(), if stays { data_type.clone() } else { DataType::Utf8 }, true)
-}
-
-/// Texts as the numbers that they are; what is none, or has a fraction where there is no place for it, is refused.
-fn numbers(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let strictly = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() {
-            return Ok(Arc::clone(column));
-        }
-        cast_with_options(column, field.data_type(), &strictly)
-            .map_err(|error| ArrowError::JsonError(format!("column {:?}: {error}", field.name())))
-    });
-    let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns)
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow_schema::Fields;
+    use arrow_schema::{Field, Fields};
 
     use super::*;
 

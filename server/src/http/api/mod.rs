@@ -15,6 +15,7 @@ mod cursors;
 mod door;
 mod double;
 mod head;
+mod json_columns;
 mod json_objects;
 mod json_rows;
 mod once;

@@ -195,6 +195,46 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_json_are_never_rounded_and_refused_by_row_and_column() {
+        let list = |item| DataType::List(Arc::new(Field::new("item", item, true)));
+        let entries = DataType::Struct(
+            vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Int16, true)].into(),
+        );
+        let member = |name: &str, data_type| Field::new(name, data_type, true);
+        let nested =
+            DataType::Struct(vec![member("n", DataType::UInt8), member("f", DataType::Float64)].into());
+        let array = DataType::FixedSizeList(Arc::new(member("item", DataType::Int32)), 2);
+        let columns = vec![
+            member("id", DataType::Int64),
+            member("l", list(DataType::Int64)),
+            member("s", nested),
+            member("a", array),
+            member("m", DataType::Map(Arc::new(Field::new("entries", entries, false)), false)),
+        ];
+        let schema = Schema::new(columns);
+        let whole = r#"{"id": 7, "l": [9007199254740993, null], "s": {"n": 255, "f": 0.5}, "a": [1, 2], "m": {"k": -1}}"#;
+        let (read, batches) = decode(Form::Ndjson, &schema, whole).unwrap();
+        assert_eq!(read.fields(), schema.fields());
+        let list = batches[0].column(1).as_list::<i32>().value(0);
+        assert_eq!(list.as_primitive::<Int64Type>().value(0), 9_007_199_254_740_993);
+        for (wrong, column) in [
+            (r#"{"id": 1.5}"#, "it has \"1.5\" in \"id\", which BIGINT does not hold"),
+            (r#"{"l": [1, 1.5]}"#, "in \"l\""),
+            (r#"{"l": [true]}"#, "in \"l\""),
+            (r#"{"s": {"n": 255.9}}"#, "in \"s\""),
+            (r#"{"s": {"n": 256}}"#, "in \"s\""),
+            (r#"{"a": [0.1, 2]}"#, "in \"a\""),
+            (r#"{"m": {"k": 0.9}}"#, "in \"m\""),
+            (r#"{"wings": 2}"#, "wings"),
+        ] {
+            let lines = format!("{}{wrong}\n{{}}", "{}\n".repeat(BATCH_ROWS + 1));
+            let refused = decode(Form::Ndjson, &schema, &lines).unwrap_err().to_string();
+            assert!(refused.contains(&format!("row {}: ", BATCH_ROWS + 2)), "{refused}");
+            assert!(refused.contains(column), "{wrong}: {refused}");
+        }
+    }
+
+    #[test]
     fn what_is_nested_very_deeply_is_refused_and_nothing_overflows() {
         let (deep, end) = ("[".repeat(500_000), "]".repeat(500_000));
         for (form, body) in [
@@ -216,6 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn csv_is_read_by_the_rules_of_its_quotes_and_lines() {
+        let text = "\u{feff}\r\nid, name\r\n\n1,\"a,\"\"b\"\"\nc\"\r2,\"\"";
+        let (schema, batches) = decode(Form::Csv, &schema(), text).unwrap();
+        assert_eq!((schema.field(0).name().as_str(), schema.field(1).name().as_str()), ("id", "name"));
+        let (ids, names) = (batches[0].column(0).as_string::<i32>(), batches[0].column(1).as_string::<i32>());
+        assert_eq!((ids.value(0), names.value(0)), ("1", "a,\"b\"\nc"));
+        assert_eq!((ids.value(1), names.is_null(1), batches[0].num_rows()), ("2", true, 2));
+    }
+
+    #[test]
+    fn csv_whose_values_end_somewhere_else_than_they_seem_is_refused_by_its_line() {
+        for (body, told) in [
+            ("id,name\n1,\"a\n2,b\n", "line 2 opens a quote that is never closed"),
+            ("id,name\n1,\"a\n2,\"b\n", "line 3 has text behind a closing quote"),
+            ("id,\"name\n1,a\n", "line 1 opens a quote that is never closed"),
+            ("id,name\n1,a\n2\n", "line 3 has 1 field, and there are 2 columns"),
+            ("id,name\n1,a,b\n", "line 2 has more fields than there are columns, 2"),
+            ("id\n1\n\n2\n", "line 3 is empty, which is no row"),
+        ] {
+            let refused = decode(Form::Csv, &schema(), body).unwrap_err().to_string();
+            assert!(refused.contains(told), "{body:?}: {refused}");
+        }
+        let body = Bytes::from_static(b"id,name\n1,\xe9\n");
+        let (_, mut rows) = open(Form::Csv, &schema(), body).unwrap();
+        assert!(rows.next().unwrap_err().to_string().contains("line 2 is no text in UTF-8"));
+    }
+
+    #[test]
     fn rows_are_decoded_only_as_they_are_asked_for() {
         let objects = "{},".repeat(20_000);
         for (form, body) in [
@@ -234,6 +302,7 @@ mod tests {
     #[test]
     fn a_first_line_with_more_columns_than_there_are_is_refused_before_its_names_are_read() {
         let refused = decode(Form::Csv, &schema(), &",".repeat(1 << 20)).unwrap_err().to_string();
-        assert!(refused.contains("more columns than the query takes, which are id, name"), "{refused}");
+        assert!(refused.contains("line 1 has more fields than there are columns, 2"), "{refused}");
+        assert!(refused.contains("among them id, name"), "{refused}");
     }
 }
