@@ -17,8 +17,10 @@ import pyarrow as pa  # noqa: E402
 import pyarrow.flight as flight  # noqa: E402
 
 from client import eventually  # noqa: E402
+from configuration import ducklake, secret  # noqa: E402
+from extensions import extension_folder  # noqa: E402
 from harness import Server  # noqa: E402
-from object_storage import KEY_ID, SECRET, extension_folder  # noqa: E402
+from object_storage import KEY_ID, SECRET  # noqa: E402
 
 # A pipeline with a key, into a lake.
 EVENTS = """
@@ -87,15 +89,8 @@ class Postgres:
             self.server.ensure_postgres_running()
 
     def secret(self, database):
-        return f"""
-[[secret]]
-name = "pg"
-type = "postgres"
-host = "{self.folder}"
-user = "postgres"
-password = "not-asked-for"
-database = "{database}"
-"""
+        values = {"host": self.folder, "user": "postgres", "password": "not-asked-for", "database": database}
+        return secret("pg", "postgres", **{name: f'"{value}"' for name, value in values.items()})
 
     def stop(self):
         self.server.cleanup()
@@ -149,18 +144,8 @@ class Lake:
         return {entry["Key"].removeprefix(prefix) for entry in listed.get("Contents", [])}
 
     def toml(self, more="", catalog=""):
-        return f"""
-{self.storage.secret()}
-{self.postgres.secret(self.database)}
-[[catalog]]
-name = "lake"
-type = "ducklake"
-metadata = "postgres:"
-secret = "pg"
-data_path = "{self.data_path}"
-{catalog}
-{more}
-"""
+        secrets = self.storage.secret() + self.postgres.secret(self.database)
+        return secrets + ducklake("postgres:", self.data_path, more=f'secret = "pg"\n{catalog}\n{more}')
 
     def options(self, more="", catalog=""):
         """Options of a server with this lake."""

@@ -1,12 +1,10 @@
-"""S3 APIs on loopback, and where DuckDB's extensions are."""
+"""S3 APIs on loopback."""
 
-import importlib.util
 import logging
 import os
 import socket
 import subprocess
 from datetime import timedelta
-from pathlib import Path
 
 import boto3
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -14,6 +12,7 @@ from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
 
 from client import eventually
+from configuration import secret
 from programs import CRATE_PROGRAMS
 
 KEY_ID, SECRET = "the-key-id", "the-secret-value"
@@ -21,20 +20,13 @@ KEY_ID, SECRET = "the-key-id", "the-secret-value"
 SCHEMES = {"s3": ["s3"], "gcs": ["gs", "gcs"], "r2": ["r2"]}
 
 
-def extension_directory(name):
-    """The folder with one of DuckDB's extensions, as pip installed it."""
-    package = importlib.util.find_spec(f"duckdb_extension_{name}")
-    return Path(package.origin).parent / "extensions"
-
-
-def extension_folder(folder, *names):
-    """A folder with several of DuckDB's extensions."""
-    folder.mkdir(exist_ok=True)
-    for name in names:
-        (file,) = extension_directory(name).rglob(f"{name}.duckdb_extension")
-        if not (folder / file.name).exists():
-            (folder / file.name).symlink_to(file)
-    return folder
+def s3_secret(endpoint, kind="s3", **values):
+    """The configuration of a secret for the storage there, by default with its keys in clear."""
+    parameters = {
+        "region": '"us-east-1"', "endpoint": f'"{endpoint}"', "url_style": '"path"', "use_ssl": "false",
+        "key_id": f'"{KEY_ID}"', "secret": f'"{SECRET}"',
+    }  # fmt: skip
+    return secret("storage", kind, **parameters | values)
 
 
 class Bucket:
@@ -52,21 +44,9 @@ class Bucket:
         self.client.upload_file(str(file), self.bucket, key)
 
     def secret(self, kind="s3", **values):
-        """The configuration of a secret for it, by default with its keys in clear."""
+        """The configuration of a secret for it."""
         scope = [f"{scheme}://{self.bucket}" for scheme in SCHEMES[kind]]
-        parameters = {"key_id": f'"{KEY_ID}"', "secret": f'"{SECRET}"'} | values
-        lines = "\n".join(f"{name} = {value}" for name, value in parameters.items())
-        return f"""
-[[secret]]
-name = "storage"
-type = "{kind}"
-scope = {scope}
-region = "us-east-1"
-endpoint = "{self.endpoint}"
-url_style = "path"
-use_ssl = false
-{lines}
-"""
+        return s3_secret(self.endpoint, kind, scope=scope, **values)
 
 
 class Storage(Bucket):

@@ -8,8 +8,9 @@ import pyarrow.feather as feather
 import pyarrow.flight  # noqa: F401
 import pytest
 
+from extensions import extension_directory
 from harness import refused, run_to_exit
-from object_storage import Storage, extension_directory
+from object_storage import Storage
 
 UTC = datetime.timezone.utc
 

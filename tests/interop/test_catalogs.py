@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from client import Client
+from configuration import ducklake
+from extensions import extension_folder
 from harness import refused, run_to_exit
 from loaders import Crowd, count, put, stored, unit
-from object_storage import extension_folder
 
 ROWS = [3, 20, 20, 1000]
 SMALL_BULK = ["--bulk-size", "16KiB"]
@@ -362,10 +363,7 @@ class TestLakeWithoutServers:
     @pytest.fixture(params=["sqlite:{}/lake.sqlite", "{}/lake.ducklake"], ids=["sqlite", "file"])
     def lake(self, request, tmp_path, configured):
         metadata, files = request.param.format(tmp_path), tmp_path / "files"
-        return configured(
-            f'[[catalog]]\nname = "side"\ntype = "ducklake"\nmetadata = "{metadata}"\ndata_path = "{files}"\n'
-            "[catalog.maintenance]\nmerge_files = 10\n"
-        )
+        return configured(ducklake(metadata, files, "side", "[catalog.maintenance]\nmerge_files = 10"))
 
     def test_units_are_stored_once_and_tidied_up(self, start, database, lake):
         server = start(database, *lake)

@@ -12,9 +12,10 @@ import tomllib
 import pytest
 import yaml
 
+from extensions import extension_folder
 from harness import Server, run_to_exit
 from lake import EXTENSIONS, Postgres
-from object_storage import Storage, extension_folder
+from object_storage import Storage
 from programs import ROOT, run
 
 TEXT = (ROOT / "docker-compose.yml").read_text()

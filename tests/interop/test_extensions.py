@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from client import eventually
+from extensions import extension_directory, extension_folder
 from harness import refused, run_to_exit
-from object_storage import extension_directory, extension_folder
 from web import serving
 
 EXTENSION = "sqlite_scanner"

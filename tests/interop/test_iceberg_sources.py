@@ -7,8 +7,9 @@ import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
 
+from extensions import extension_folder
 from harness import refused, run_to_exit
-from object_storage import KEY_ID, SECRET, Storage, extension_folder
+from object_storage import KEY_ID, SECRET, Storage
 
 ROWS = pa.table({"id": [1, 2, 3], "kind": ["a", "b", "a"]})
 NEW_ROWS = pa.table({"id": [4], "kind": ["c"]})

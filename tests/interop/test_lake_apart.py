@@ -7,10 +7,10 @@ from itertools import count as numbers
 import duckdb
 import pytest
 
+from extensions import extension_folder
 from harness import refused, run_to_exit
 from lake import EXTENSIONS
 from loaders import count, put, unit
-from object_storage import extension_folder
 
 ORPHAN = "main/events/ducklake-01a21ce2-0498-7d89-a955-08e842d49755.parquet"
 AN_HOUR = '[catalog.maintenance]\ndelete_after = "1h"\n'

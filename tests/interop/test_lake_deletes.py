@@ -4,10 +4,9 @@ import pyarrow.flight as flight
 import pytest
 
 from client import Client
+from configuration import lake_of_files
 from harness import refusal, refused
-from lake import EXTENSIONS
 from loaders import put, unit
-from object_storage import extension_folder
 from test_activity import in_background, until
 
 T = ("lake", "main", "t")
@@ -30,14 +29,7 @@ def servers(request, start, tmp_path):
         names = "ab" if request.param == "two servers" else "a"
         started = [start(tmp_path / f"{name}.db", *lake.options()) for name in names]
         return started[0], started[-1]
-    metadata = tmp_path / "metadata"
-    file = tmp_path / "lake.toml"
-    file.write_text(
-        f'[[catalog]]\nname = "lake"\ntype = "ducklake"\ndata_path = "{tmp_path}/files/"\n'
-        f'metadata = "{metadata}"\n'
-    )
-    extensions = extension_folder(tmp_path / "extensions", *EXTENSIONS)
-    server = start(tmp_path / "a.db", "--config", file, "--extension-directory", extensions)
+    server = start(tmp_path / "a.db", *lake_of_files(tmp_path))
     return server, server
 
 
@@ -106,7 +98,7 @@ def test_a_table_that_is_replaced_loses_no_rows_of_another_server(pair, statemen
         put(other, unit(2), T)
         put(other, unit(3), T, key="a/1/1")
         told = refused(client.run, "COMMIT", codes="ABORTED", slug="CONFLICT")
-        assert "their rows might have been lost" in told.text, told
+        assert "rows might have been lost" in told.text, told
         # Nobody comes between, so that it goes well; and later commits of the session may be tried again.
         client.run("BEGIN; " + "; ".join(statements) + "; COMMIT")
         client.run("INSERT INTO lake.t SELECT 'b', 4, 0")

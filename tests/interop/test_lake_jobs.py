@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from client import eventually
+from configuration import ducklake
 from harness import CLIENT, refusal, refused, run_to_exit
 from lake import EVENTS
 from loaders import count, put, unit
@@ -360,13 +361,7 @@ def test_the_source_that_does_not_answer_is_named_and_not_the_lake(lake, start, 
     config = tmp_path / "file_lake.toml"
     config.write_text(
         lake.postgres.secret(lake.database)
-        + f"""
-[[catalog]]
-name = "lake"
-type = "ducklake"
-metadata = "{tmp_path / 'lake.ducklake'}"
-data_path = "{tmp_path / 'files'}/"
-"""
+        + ducklake(tmp_path / "lake.ducklake", f"{tmp_path}/files/")
         + EVENTS
     )
     server = start(tmp_path / "a.db", "--config", config, "--extension-directory", lake.extensions)

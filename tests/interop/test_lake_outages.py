@@ -7,6 +7,7 @@ import pyarrow.flight as flight
 import pytest
 
 from client import Client, eventually
+from configuration import ducklake
 from harness import refusal, refused, run_to_exit
 from loaders import Crowd, count, put, stored, unit
 from wire import sql_command
@@ -173,17 +174,8 @@ def test_a_server_that_only_reads_lists_what_answers(lake, start, database):
     assert reader.log.read_text().count("out of reach and not listed") == 1
 
 
-SIDE = """
-[[catalog]]
-name = "side"
-type = "ducklake"
-metadata = "{folder}/side.ducklake"
-data_path = "{folder}/side/"
-"""
-
-
 def test_another_catalog_takes_keys_and_maintenance(lake, start, database, tmp_path):
-    server = start(database, *lake.options(SIDE.format(folder=tmp_path)))
+    server = start(database, *lake.options(ducklake(tmp_path / "side.ducklake", f"{tmp_path}/side/", "side")))
     side = ["side", "main", "events"]
     put(server, unit(1), side)
     put(server, unit(1), key="a/1/1")

@@ -13,10 +13,9 @@ import pytest
 from moto.s3.responses import S3Response
 
 from client import eventually
+from configuration import lake_of_files
 from harness import refusal
-from lake import EXTENSIONS
 from loaders import Crowd, put, stored, unit
-from object_storage import extension_folder
 
 ROWS = [3, 20, 200, 1000]  # a loader's units each
 STATE = ("lake", "main", "state")
@@ -171,16 +170,7 @@ def test_with_metadata_in_postgresql(lake, start, tmp_path, servers):
 
 
 def test_with_metadata_in_a_file(start, tmp_path):
-    file = tmp_path / "lake.toml"
-    file.write_text(f"""
-[[catalog]]
-name = "lake"
-type = "ducklake"
-metadata = "{tmp_path}/lake.ducklake"
-data_path = "{tmp_path}/files/"
-{MAINTENANCE}""")
-    extensions = extension_folder(tmp_path / "extensions", *EXTENSIONS)
-    server = start(tmp_path / "a.db", "--config", file, "--extension-directory", extensions)
+    server = start(tmp_path / "a.db", *lake_of_files(tmp_path, MAINTENANCE))
 
     # Nobody else can open the file and make snapshots older, so that none expires.
     Scene([server], lambda: None, ["flushed", "merged"]).play()

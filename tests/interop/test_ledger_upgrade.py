@@ -4,9 +4,10 @@ import duckdb
 import pyarrow.flight as flight
 import pytest
 
+from configuration import lake_of_files
+from extensions import extension_directory
 from harness import refused
 from loaders import put, unit
-from object_storage import extension_folder
 
 LEDGER = "SELECT * EXCLUDE (duplicates, failures, lag_ms) FROM merganser_ingest() ORDER BY loader"
 # Turns today's ledger into one of then.
@@ -71,24 +72,15 @@ def test_a_database_of_then_can_be_read_only(start, of_then):
 
 
 def test_that_of_a_lake_is_known_as_well(start, database, tmp_path):
-    extensions = extension_folder(tmp_path / "extensions", "ducklake")
-    metadata, config = tmp_path / "lake.ducklake", tmp_path / "lake.toml"
-    config.write_text(f"""
-        [[catalog]]
-        name = "lake"
-        type = "ducklake"
-        metadata = "{metadata}"
-        data_path = "{tmp_path}/files/"
-    """)
-    options = ["--config", config, "--extension-directory", extensions]
+    options = lake_of_files(tmp_path)
     server = start(database, *options)
     for number in range(1, 6):
         put(server, unit(number), LAKE_EVENTS, key=f"a/3/{number}")
     said = server.rows(LEDGER)
     server.stop()
-    [extension] = extensions.rglob("ducklake.duckdb_extension")
+    [extension] = extension_directory("ducklake").rglob("ducklake.duckdb_extension")
     with duckdb.connect(config={"allow_unsigned_extensions": "true"}) as connection:
-        connection.execute(f"LOAD '{extension}'; ATTACH 'ducklake:{metadata}' AS lake; USE lake")
+        connection.execute(f"LOAD '{extension}'; ATTACH 'ducklake:{tmp_path}/lake.ducklake' AS lake; USE lake")
         connection.execute(TURN_BACK)
     server = start(database, *options)
     assert put(server, unit(2), LAKE_EVENTS, key="a/3/2").duplicate

@@ -6,17 +6,11 @@ import pyarrow as pa
 import pytest
 
 import harness
+from configuration import ducklake
+from extensions import extension_directory, extension_folder
 from harness import Server, refused, run_to_exit
 from loaders import count, put, unit
-from object_storage import (
-    KEY_ID,
-    SCHEMES,
-    SECRET,
-    DiskStorage,
-    Storage,
-    extension_directory,
-    extension_folder,
-)
+from object_storage import KEY_ID, SCHEMES, SECRET, DiskStorage, Storage
 
 TRIPS = """
 [[source]]
@@ -241,13 +235,7 @@ def test_a_delta_table_in_the_storage(storage, start, tmp_path):
 def test_a_lake_whose_files_are_behind_a_secret_of_gcs(scheme, storage, start, tmp_path):
     file = tmp_path / "merganser.toml"
     file.write_text(
-        f'''{storage.secret("gcs")}
-[[catalog]]
-name = "lake"
-type = "ducklake"
-metadata = "sqlite:{tmp_path}/lake.sqlite"
-data_path = "{scheme}://lake/lake-by-{scheme}/"
-'''
+        storage.secret("gcs") + ducklake(f"sqlite:{tmp_path}/lake.sqlite", f"{scheme}://lake/lake-by-{scheme}/")
     )
     extensions = extension_folder(tmp_path / "extensions", "httpfs", "ducklake", "sqlite_scanner")
     options = ["--config", file, "--extension-directory", extensions]

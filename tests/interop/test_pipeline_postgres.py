@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 
 from client import eventually
+from extensions import extension_folder
 from harness import ClockedServer, refusal, refused
 from lake import is_answered
 from loaders import put
-from object_storage import extension_folder
 
 ROUNDS, ROWS = 6, 500
 EVENTS = ("house", "public", "events")

@@ -9,9 +9,9 @@ import pyarrow.flight as flight
 import pytest
 
 from client import eventually
+from extensions import extension_folder
 from harness import CLIENT, refused, run_to_exit
 from loaders import count, put, unit
-from object_storage import extension_folder
 from programs import output
 from web import serving
 

@@ -4,16 +4,9 @@ import os
 
 import pytest
 
-from object_storage import extension_folder
+from configuration import secret
+from extensions import extension_folder
 
-SECRET = """
-[[secret]]
-name = "store"
-type = "s3"
-key_id = "someone"
-secret = {value}
-region = "nowhere"
-"""
 WARNING = "statements can read the files that hold values of secrets"
 
 
@@ -25,7 +18,8 @@ def started(start, tmp_path):
 
     def begin(value, more=""):
         file = tmp_path / "merganser.toml"
-        file.write_text(more + SECRET.format(value=value.format(folder=tmp_path)))
+        values = {"key_id": '"someone"', "secret": value.format(folder=tmp_path), "region": '"nowhere"'}
+        file.write_text(more + secret("store", "s3", **values))
         options = ["--config", file, "--extension-directory", extensions]
         server = start(":memory:", *options, environment={"STORE_SECRET": "of the environment"})
         return server, server.log.read_text()

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from extensions import extension_folder
 from harness import refused
 from http_client import Http
-from object_storage import KEY_ID, SECRET, extension_folder
+from object_storage import KEY_ID, s3_secret
 from web import serving
 
 TROUBLE = ["503", "403", "breaks off"]
@@ -81,16 +82,7 @@ def served(start, tmp_path):
     """A server with sources in the storage, and the trouble that this makes."""
     with storage(files()) as (address, trouble):
         text = f"""
-[[secret]]
-name = "storage"
-type = "s3"
-key_id = "{KEY_ID}"
-secret = "{SECRET}"
-region = "us-east-1"
-endpoint = "{address}"
-url_style = "path"
-use_ssl = false
-
+{s3_secret(address)}
 [[source]]
 name = "web"
 format = "parquet"
