@@ -6,6 +6,9 @@
 //! as a whole. The numbers are kept on disk, so a change here makes units look changed that were committed before it;
 //! [`super::spelling`] has what has changed so far.
 
+#[cfg(test)]
+mod digests;
+
 use std::{iter::repeat_n, sync::Arc};
 
 use arrow_array::{
