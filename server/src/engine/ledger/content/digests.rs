@@ -267,3 +267,15 @@ fn no_type_is_hashed_otherwise_than_it_was() {
         assert_eq!(hashes, Hashes { today, before }, "{data_type}: {hashes:#x?}");
     }
 }
+
+/// What an extension makes of a type is another type.
+#[test]
+fn nor_is_an_extension() {
+    let name = ("ARROW:extension:name".to_owned(), "arrow.uuid".to_owned());
+    let other = ("comment".to_owned(), "of no type".to_owned());
+    let uuid = Field::new("Column", DataType::FixedSizeBinary(16), true);
+    let hashes = hashes(uuid.with_metadata([name, other].into()));
+    let today = 0x71a052300f6d1ef65d428a6735d8e224;
+    let before = 0xe534f61f48dadf86cf00ba8f3ebe1af4;
+    assert_eq!(hashes, Hashes { today, before }, "{hashes:#x?}");
+}
