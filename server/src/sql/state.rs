@@ -95,7 +95,7 @@ const CHANGES_STATE: [&str; 11] =
 /// names are easily carried to any connection.
 pub(crate) fn leaves_state(text: &str) -> bool {
     let tokens = tokens(text);
-    statements(&tokens).any(leaves) && !is_use(text)
+    statements(&tokens).any(leaves) && !are_one_use(&tokens)
 }
 
 /// True when some statement leaves more behind than a transaction and what names mean.
@@ -113,8 +113,11 @@ fn leaves(statement: &[Token]) -> bool {
 
 /// True for a text that is one USE.
 pub(crate) fn is_use(text: &str) -> bool {
-    let tokens = tokens(text);
-    let mut statements = statements(&tokens);
+    are_one_use(&tokens(text))
+}
+
+fn are_one_use(tokens: &[Token]) -> bool {
+    let mut statements = statements(tokens);
     statements.next().is_some_and(|statement| starts_with(statement, &["use"])) && statements.next().is_none()
 }
 
