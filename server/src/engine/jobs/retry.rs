@@ -40,9 +40,11 @@ pub(super) fn retry_conflicts<T>(
     }
 }
 
-/// Whether others were faster: by a conflict, or one that was found before it came to that.
+/// Whether others were faster: by a conflict, or one that was found before it came to that, or because a file of a commit that
+/// failed went between its listing and its reading.
 fn tells_of_faster(error: &Error) -> bool {
-    error.class() == Some(Class::Conflict) || matches!(error, Error::Overtaken(_) | Error::JobBusy)
+    error.class() == Some(Class::Conflict)
+        || matches!(error, Error::Overtaken(_) | Error::JobBusy | Error::FilesGone)
 }
 
 /// A pause evenly from zero to a bound that doubles with each try.

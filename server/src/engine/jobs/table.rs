@@ -29,6 +29,9 @@ const FIRST: &str = "";
 /// The name of a row's job.
 const JOB: &str = "job";
 
+/// So often a table is made at most, where others do the same.
+const TRIES: u32 = 5;
+
 /// The columns of a table with their types, the job's name and the count of changes first.
 pub(super) type Columns = [(&'static str, &'static str)];
 
@@ -53,35 +56,42 @@ impl JobTable {
 
     /// Makes the table where it is not there yet, in a transaction of its own, in which the SQL of `fill` follows; adds the
     /// columns that one of the version before lacks. Another server may do the same.
-    pub(super) fn ensure(
-        &self,
-        connection: &Connection,
-        fill: impl FnOnce() -> Result<String>,
-    ) -> Result<()> {
+    pub(super) fn ensure(&self, connection: &Connection, fill: impl Fn() -> Result<String>) -> Result<()> {
         // Without the lock, or else jobs that begin would wait while the rows of a pipeline enter.
         if self.is_whole(connection)? {
             return Ok(());
         }
         let _changing = self.changing.lock();
-        if self.is_whole(connection)? {
-            return Ok(());
+        let mut tries = 0;
+        while !self.is_whole(connection)? {
+            tries += 1;
+            match self.make(connection, &fill) {
+                // PostgreSQL refuses the second of two schemas or tables of one name with all kinds of texts, also where it has
+                // IF NOT EXISTS: the schema of another server is there then, but perhaps not this table of it.
+                Err(error) if tries == TRIES => return Err(error),
+                Err(error) => {
+                    tracing::debug!(tries, %error, "a table of jobs could not be made, perhaps because of another server")
+                }
+                Ok(()) => {}
+            }
         }
+        Ok(())
+    }
+
+    fn make(&self, connection: &Connection, fill: impl Fn() -> Result<String>) -> Result<()> {
         let is_there = self.is_there(connection)?;
         let sql = if is_there { self.widening(connection)? } else { self.creation(&fill()?) };
         let mut pinned = PinnedSchemas::default();
         pinned.pin(connection, &self.name.catalog);
-        match connection.execute(&format!("BEGIN TRANSACTION; {sql} COMMIT")) {
-            Ok(_) if is_there => Ok(()),
-            Ok(_) => {
-                // In any catalog but a lake this fails, and there it is not needed.
-                let _ = connection.execute(&inline_sql(&self.name));
-                Ok(())
-            }
-            Err(error) => {
-                let _ = connection.execute("ROLLBACK");
-                if self.is_whole(connection)? { Ok(()) } else { Err(error.into()) }
-            }
+        if let Err(error) = connection.execute(&format!("BEGIN TRANSACTION; {sql} COMMIT")) {
+            let _ = connection.execute("ROLLBACK");
+            return Err(error.into());
         }
+        if !is_there {
+            // In any catalog but a lake this fails, and there it is not needed.
+            let _ = connection.execute(&inline_sql(&self.name));
+        }
+        Ok(())
     }
 
     /// The statements that make it.

@@ -46,15 +46,17 @@ pub(in crate::engine) fn replaces(text: &str) -> bool {
     takes_away(text) && mentions(text, "replace")
 }
 
-/// What the failure of such a commit means.
+/// What the failure of such a commit means where tables were taken away or rows matched.
 pub(in crate::engine) fn explain(error: Error) -> Error {
-    match error {
-        Error::Duck { message, .. } if was_late(&message) => Error::conflict(
-            "somebody else has committed to the lake since the transaction began, in which a table was dropped, replaced or \
-             renamed, so that their rows might have been lost with it; nothing was changed. Run it again",
-        ),
-        other => other,
-    }
+    const WHY: &str = "somebody else has committed to the lake since the transaction began, in which a table was dropped, \
+                       replaced or renamed, or rows were matched by key, so that rows might have been lost or doubled; \
+                       nothing was changed. Run it again";
+    if lost_race(&error) { Error::conflict(WHY) } else { error }
+}
+
+/// Whether such a commit has failed because somebody else's came before.
+pub(in crate::engine) fn lost_race(error: &Error) -> bool {
+    matches!(error, Error::Duck { message, .. } if was_late(message))
 }
 
 /// Whether the number of the snapshot was taken. DuckLake tells of tries that are used up whatever the reason was.

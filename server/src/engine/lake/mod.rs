@@ -19,7 +19,7 @@ mod source;
 
 use std::{collections::HashSet, path::PathBuf};
 
-pub(super) use alone::{Alone, explain, replaces, takes_away};
+pub(super) use alone::{Alone, explain, lost_race, replaces, takes_away};
 pub use apart::NotApart;
 pub use catalog::{AttachedCatalog, CatalogKind, Maintenance};
 pub(super) use catalog::{data_path_of, metadata_of};

@@ -32,8 +32,7 @@ pub use key::IngestKey;
 use key::MAX_EPOCH;
 use refused::Refused;
 pub(crate) use report::{report, report_schema};
-pub(crate) use table::TABLE;
-pub(crate) use table::{LedgerTable, Retention};
+pub(crate) use table::{LedgerTable, Retention, TABLE, TABLE_OF_FENCE};
 
 /// Units of one loader that are known without asking the database. Who sends again sends what was in doubt, which
 /// is the latest.

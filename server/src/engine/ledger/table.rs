@@ -31,7 +31,7 @@ use crate::{
 };
 
 pub(crate) const TABLE: &str = "ingest_units";
-pub(super) const TABLE_OF_FENCE: &str = "ingest_fence";
+pub(crate) const TABLE_OF_FENCE: &str = "ingest_fence";
 
 /// What there is of a ledger in a database.
 enum Found {

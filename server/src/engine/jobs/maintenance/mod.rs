@@ -3,6 +3,7 @@
 //! A run that has nothing to do is to write nothing, or else a lake at rest would get snapshots and files from its
 //! maintenance alone. So a run looks first whether the lake has changed since one that this server has ended well.
 
+mod inlined;
 mod orphans;
 
 use std::time::{Duration, Instant};
@@ -150,14 +151,15 @@ impl LakeMaintenance {
 /// told apart.
 fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result<u64>)> {
     let Maintenance { every, expire_after, delete_after, merge_files, .. } = &catalog.maintenance;
-    let (mut tidied, mut failed) = (Tidied::default(), None);
+    let (mut tidied, mut trimmed_rows, mut failed) = (Tidied::default(), 0, None);
     let log = |error: &Error| tracing::warn!(catalog = catalog.name, %error, "a step of maintenance failed");
     let mut step = |count: &mut u64, step: Result<u64>| match step.inspect_err(log) {
         Ok(done) => *count += done,
         Err(error) => drop(failed.get_or_insert(error)),
     };
     step(&mut tidied.pruned_units, prune(lake.connection, &catalog.name, lake.stop));
-    step(&mut tidied.flushed_rows, lake.flush());
+    step(&mut tidied.flushed_rows, lake.flush(every.is_some()));
+    step(&mut trimmed_rows, lake.trim());
     match lake.tables(every.is_some()) {
         Ok(tables) => {
             tables.iter().for_each(|table| step(&mut tidied.merged_files, lake.merge(table, *merge_files)))
@@ -168,6 +170,11 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
         let older = older_than(*age);
         step(&mut tidied.expired_snapshots, lake.count("ducklake_expire_snapshots", &older));
     }
+    tracing::debug!(
+        catalog = catalog.name,
+        trimmed_rows,
+        "old rows of the server's own tables are forgotten"
+    );
     let older = older_than(*delete_after);
     step(&mut tidied.deleted_files, lake.count("ducklake_cleanup_old_files", &older));
     let swept = lake.sweep(*delete_after).inspect_err(log);
@@ -189,10 +196,16 @@ fn dry(arguments: &str) -> String {
     format!("{arguments}, dry_run => true")
 }
 
-/// A table of the lake, as literals.
+/// A table of the lake.
 struct Table {
     schema: String,
     name: String,
+}
+
+impl Table {
+    fn is(&self, schema: &str, name: &str) -> bool {
+        (self.schema.as_str(), self.name.as_str()) == (schema, name)
+    }
 }
 
 /// A lake on a connection; the name also as a literal, and that of its metadata as an identifier.
@@ -302,7 +315,12 @@ impl<'a> Lake<'a> {
                  OR (o.scope = 'table' AND o.scope_id = t.table_id)))) ORDER BY ALL",
             if with_ledger { of_ledger } else { "false".into() }
         );
-        let mut rows = self.connection.extract(&sql)?.prepare(0)?.execute()?;
+        self.listed(&sql)
+    }
+
+    /// The tables that a query lists by schema and name.
+    fn listed(&self, sql: &str) -> Result<Vec<Table>> {
+        let mut rows = self.connection.extract(sql)?.prepare(0)?.execute()?;
         let mut tables = Vec::new();
         while let Some(batch) = rows.next()? {
             let (schemas, names) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
@@ -311,7 +329,7 @@ impl<'a> Lake<'a> {
                     .iter()
                     .flatten()
                     .zip(names.iter().flatten())
-                    .map(|(schema, name)| Table { schema: literal(schema), name: literal(name) }),
+                    .map(|(schema, name)| Table { schema: schema.to_owned(), name: name.to_owned() }),
             );
         }
         Ok(tables)
@@ -319,8 +337,8 @@ impl<'a> Lake<'a> {
 
     /// Merges small files of one table, into a bounded number of large ones at a time; gives how many there were.
     fn merge(&self, table: &Table, files: u64) -> Result<u64> {
-        let arguments =
-            format!(", {}, schema => {}, max_compacted_files => {files}", table.name, table.schema);
+        let (schema, name) = (literal(&table.schema), literal(&table.name));
+        let arguments = format!(", {name}, schema => {schema}, max_compacted_files => {files}");
         let mut merged = 0;
         for _ in 0..MERGES {
             match self.merge_once(&arguments)? {
@@ -336,34 +354,32 @@ impl<'a> Lake<'a> {
         self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
     }
 
-    /// Writes rows that are kept in the metadata to files; gives how many. In a transaction of several statements beside
-    /// commits of others it would bring back rows of the server's own tables that were updated (DuckDB 1.5.5).
-    fn flush(&self) -> Result<u64> {
-        let flush = format!("ducklake_flush_inlined_data({})", self.name);
-        self.number(&format!("SELECT coalesce(sum(rows_flushed), 0)::BIGINT FROM {flush}"))
-    }
-
-    /// One step of a merge; gives how many files there were.
-    ///
-    /// It reads what there is to be merged when it is planned. A statement outside a transaction is planned in one and run
-    /// in the next, so that DuckLake would not see a conflict with what was deleted between them, and that would come back.
+    /// One step of a merge; gives how many files there were. It reads what there is to be merged when it is planned.
     fn merge_once(&self, arguments: &str) -> Result<u64> {
         let call = format!("ducklake_merge_adjacent_files({}{arguments})", self.name);
         let sql = format!("SELECT coalesce(sum(files_processed), 0)::BIGINT FROM {call}");
-        retry_conflicts(self.stop, TRIES, || {
-            self.connection.execute("BEGIN TRANSACTION")?;
-            let ended = count(self.connection, &sql)
-                .and_then(|moved| self.connection.execute("COMMIT").map(|_| moved).map_err(Error::from));
-            if ended.is_err() {
-                // Where COMMIT failed there is no transaction left.
-                let _ = self.connection.execute("ROLLBACK");
-            }
-            ended
-        })
+        self.retried(|| self.in_transaction(|| count(self.connection, &sql)))
+    }
+
+    /// Does what reads the lake when it is planned. A statement outside a transaction is planned in one and run in the next, so
+    /// that DuckLake would not see a conflict with what was committed between them, and that would be undone.
+    fn in_transaction<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.connection.execute("BEGIN TRANSACTION")?;
+        let ended =
+            work().and_then(|done| self.connection.execute("COMMIT").map(|_| done).map_err(Error::from));
+        if ended.is_err() {
+            // Where COMMIT failed there is no transaction left.
+            let _ = self.connection.execute("ROLLBACK");
+        }
+        ended
+    }
+
+    fn retried<T>(&self, work: impl FnMut() -> Result<T>) -> Result<T> {
+        retry_conflicts(self.stop, TRIES, work)
     }
 
     fn number(&self, sql: &str) -> Result<u64> {
-        retry_conflicts(self.stop, TRIES, || count(self.connection, sql))
+        self.retried(|| count(self.connection, sql))
     }
 }
 
