@@ -6,7 +6,7 @@
 //! An append that waits at the gate of its table holds nothing that a holder of the turn could wait for.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -15,8 +15,8 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::sql::Exclusion;
 
-/// All gates.
-#[derive(Default)]
+/// All gates, and what has been written. Clones are the same ones.
+#[derive(Clone, Default)]
 pub(super) struct Gates {
     tables: Arc<Mutex<Tables>>,
     all: Arc<RwLock<()>>,
@@ -26,22 +26,32 @@ pub(super) struct Gates {
 struct Tables {
     /// The gates that somebody has passed or waits at; the others need no room.
     gates: HashMap<String, Gate>,
-    appended: Appended,
+    written: Written,
 }
 
-/// Which tables were appended to last, told by a count of appends.
+/// Which tables were written to last, told by a count of writes.
 #[derive(Default)]
-struct Appended {
+struct Written {
     count: u64,
     last: HashMap<String, u64>,
     /// What is known of no table is not older than this.
     forgotten: u64,
 }
 
-/// Tables of which it is known when they were appended to; beyond so many all are forgotten.
+/// Tables of which it is known when they were written to; beyond so many all are forgotten.
 const TABLES_KNOWN: usize = 10_000;
 
-impl Appended {
+impl Written {
+    fn note_all(&mut self, what: &Exclusion) {
+        match what {
+            Exclusion::Tables(tables) => tables.iter().for_each(|table| self.note(table)),
+            Exclusion::Everything => {
+                self.count += 1;
+                self.forget();
+            }
+        }
+    }
+
     fn note(&mut self, table: &str) {
         self.count += 1;
         if let Some(last) = self.last.get_mut(table) {
@@ -49,10 +59,14 @@ impl Appended {
             return;
         }
         if self.last.len() == TABLES_KNOWN {
-            self.last.clear();
-            self.forgotten = self.count;
+            self.forget();
         }
         self.last.insert(table.to_owned(), self.count);
+    }
+
+    fn forget(&mut self) {
+        self.last.clear();
+        self.forgotten = self.count;
     }
 
     fn since(&self, moment: u64, what: &Exclusion) -> bool {
@@ -82,7 +96,7 @@ pub(crate) struct Appending {
 impl Drop for Appending {
     /// Before the gate is open for who waits to shut it.
     fn drop(&mut self) {
-        self.lease.tables.lock().appended.note(&self.lease.table);
+        self.lease.tables.lock().written.note(&self.lease.table);
     }
 }
 
@@ -151,14 +165,35 @@ impl Gates {
         shut
     }
 
-    /// The present moment, for [`Gates::appended_since`].
-    pub(super) fn moment(&self) -> u64 {
-        self.tables.lock().appended.count
+    /// Announces the appends of a transaction that commits, all at once: one that waited at a gate behind others would keep
+    /// those shut for who waits to exclude it there.
+    pub(super) async fn append_all(&self, tables: &BTreeSet<String>) -> Vec<Appending> {
+        loop {
+            let entered: Option<Vec<_>> = tables.iter().map(|table| self.try_append(table)).collect();
+            match entered {
+                Some(entered) => return entered,
+                None => {
+                    for table in tables {
+                        drop(self.append(table).await);
+                    }
+                }
+            }
+        }
     }
 
-    /// Whether an append has ended since a moment to what is excluded.
-    pub(super) fn appended_since(&self, moment: u64, what: &Exclusion) -> bool {
-        self.tables.lock().appended.since(moment, what)
+    /// The present moment, for [`Gates::written_since`].
+    pub(super) fn moment(&self) -> u64 {
+        self.tables.lock().written.count
+    }
+
+    /// Says that something may have been written. Appends say so themselves when they end.
+    pub(super) fn note_written(&self, what: &Exclusion) {
+        self.tables.lock().written.note_all(what);
+    }
+
+    /// Whether a write has ended since a moment to any of these tables.
+    pub(super) fn written_since(&self, moment: u64, what: &Exclusion) -> bool {
+        self.tables.lock().written.since(moment, what)
     }
 
     fn lease(&self, table: String) -> (Lease, Arc<RwLock<()>>) {
@@ -322,13 +357,13 @@ mod tests {
         drop(gates.try_append("A").unwrap());
         let moment = gates.moment();
         let a = Exclusion::of_table("a");
-        assert!(!gates.appended_since(moment, &a));
+        assert!(!gates.written_since(moment, &a));
         let under_way = gates.try_append("A").unwrap();
-        assert!(!gates.appended_since(moment, &a));
+        assert!(!gates.written_since(moment, &a));
         drop(under_way);
-        assert!(gates.appended_since(moment, &a) && gates.appended_since(moment, &Exclusion::Everything));
-        assert!(!gates.appended_since(moment, &Exclusion::of_table("b")));
-        assert!(!gates.appended_since(gates.moment(), &Exclusion::Everything));
+        assert!(gates.written_since(moment, &a) && gates.written_since(moment, &Exclusion::Everything));
+        assert!(!gates.written_since(moment, &Exclusion::of_table("b")));
+        assert!(!gates.written_since(gates.moment(), &Exclusion::Everything));
     }
 
     #[test]
@@ -339,8 +374,34 @@ mod tests {
             drop(gates.try_append(&format!("t{number}")).unwrap());
         }
         let first = Exclusion::of_table("t0");
-        assert!(gates.appended_since(moment, &first));
-        assert!(!gates.appended_since(gates.moment(), &first));
-        assert!(gates.tables.lock().appended.last.len() <= TABLES_KNOWN);
+        assert!(gates.written_since(moment, &first));
+        assert!(!gates.written_since(gates.moment(), &first));
+        assert!(gates.tables.lock().written.last.len() <= TABLES_KNOWN);
+    }
+
+    #[test]
+    fn what_is_written_without_a_gate_is_known_once_it_is_noted() {
+        let gates = Gates::default();
+        let (a, b) = (Exclusion::of_table("a"), Exclusion::of_table("b"));
+        let moment = gates.moment();
+        gates.note_written(&Exclusion::nothing());
+        assert!(!gates.written_since(moment, &Exclusion::Everything));
+        gates.note_written(&a);
+        assert!(gates.written_since(moment, &a) && !gates.written_since(moment, &b));
+        let moment = gates.moment();
+        gates.note_written(&Exclusion::Everything);
+        assert!(gates.written_since(moment, &a) && gates.written_since(moment, &b));
+    }
+
+    #[test]
+    fn a_commit_holds_no_gate_while_it_waits_at_another() {
+        let gates = Gates::default();
+        let (both, nothing) = (["a", "b"].map(str::to_owned).into(), Excluding::default());
+        let holder = excluding(&gates, "ALTER TABLE b ADD COLUMN c INTEGER", &nothing);
+        let mut committing = Box::pin(gates.append_all(&both));
+        assert!((&mut committing).now_or_never().is_none());
+        let more = excluding(&gates, "ALTER TABLE a ADD COLUMN c INTEGER", &holder);
+        drop((holder, more));
+        assert_eq!(committing.now_or_never().expect("all gates are open").len(), 2);
     }
 }

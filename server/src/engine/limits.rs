@@ -73,7 +73,8 @@ impl Engine {
         let database = &self.shared.database;
         self.check_disk(sql)?;
         database.writes.admitted().await?;
-        let turn = self.shared.turn.take().await?;
+        let mut turn = self.shared.turn.take().await?;
+        turn.writes(sql::written(sql));
         // It may have waited for long.
         database.writes.admitted().await?;
         Ok((turn, database.writes.open(kind)))

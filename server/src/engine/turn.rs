@@ -2,13 +2,15 @@
 //! at a time, first come first served, so that they never conflict with each other.
 
 use std::{
-    fmt,
+    collections::BTreeSet,
+    fmt, mem,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
@@ -27,7 +29,7 @@ use crate::sql::Exclusion;
 pub(crate) struct Turn {
     turn: Arc<Semaphore>,
     gates: Gates,
-    wanted: Wanted,
+    wanted: Arc<Wanted>,
     wait: Duration,
     holder: TurnHolder,
 }
@@ -48,6 +50,9 @@ pub(crate) struct Held {
 /// The turn, until dropped.
 pub(crate) struct TurnPermit {
     holder: TurnHolder,
+    gates: Gates,
+    /// What may have been written in it by then.
+    written: Exclusion,
     since: Instant,
     _permit: OwnedSemaphorePermit,
 }
@@ -57,10 +62,47 @@ impl TurnPermit {
     pub(crate) fn since(&self) -> Instant {
         self.since
     }
+
+    /// Says that something is about to be written in the turn, but for appends that are announced.
+    pub(crate) fn writes(&mut self, what: Exclusion) {
+        self.written = mem::replace(&mut self.written, Exclusion::Everything).and(what);
+    }
+}
+
+/// Tables in which a transaction has stored rows without the turn. Its COMMIT is when they are appended.
+pub(crate) struct StoredTables {
+    gates: Gates,
+    wanted: Arc<Wanted>,
+    wait: Duration,
+    tables: BTreeSet<String>,
+}
+
+impl StoredTables {
+    pub(crate) fn add(&mut self, table: &str) {
+        self.tables.insert(table.to_lowercase());
+    }
+
+    /// The same, for who has the turn by now.
+    pub(crate) fn into_written(self) -> Exclusion {
+        Exclusion::Tables(self.tables)
+    }
+
+    /// Announces them, within a bound, on a thread that may block.
+    pub(crate) fn announce(self) -> Result<Vec<Appending>> {
+        let Self { gates, wanted, wait, tables } = self;
+        let _waiting = wanted.wait();
+        let entered = async { timeout(wait, gates.append_all(&tables)).await };
+        Handle::current().block_on(entered).map_err(|_| Error::TableChanging {
+            table: tables.into_iter().collect::<Vec<_>>().join(", "),
+            waited: wait,
+        })
+    }
 }
 
 impl Drop for TurnPermit {
+    /// Before the next one has it.
     fn drop(&mut self) {
+        self.gates.note_written(&self.written);
         *self.holder.0.lock() = None;
     }
 }
@@ -103,7 +145,7 @@ impl Turn {
         Self {
             turn: Arc::new(Semaphore::new(1)),
             gates: Gates::default(),
-            wanted: Wanted::default(),
+            wanted: Arc::default(),
             wait,
             holder,
         }
@@ -120,7 +162,8 @@ impl Turn {
         let permit = permit::take(&self.turn, 1, wait, || self.busy(wait)).await?;
         let since = Instant::now();
         *self.holder.0.lock() = Some(Held { since, by: activity::current() });
-        Ok(TurnPermit { holder: self.holder.clone(), since, _permit: permit })
+        let (holder, gates) = (self.holder.clone(), self.gates.clone());
+        Ok(TurnPermit { holder, gates, written: Exclusion::nothing(), since, _permit: permit })
     }
 
     /// Why somebody who has waited for so long has not got it.
@@ -137,14 +180,20 @@ impl Turn {
         self.wanted.by_somebody()
     }
 
-    /// The present moment, for [`Turn::appended_since`].
+    /// The present moment, for [`Turn::written_since`].
     pub(crate) fn moment(&self) -> u64 {
         self.gates.moment()
     }
 
-    /// Whether an append has ended since a moment to what is excluded.
-    pub(crate) fn appended_since(&self, moment: u64, what: &Exclusion) -> bool {
-        self.gates.appended_since(moment, what)
+    /// Whether a write has ended since a moment to any of these tables.
+    pub(crate) fn written_since(&self, moment: u64, what: &Exclusion) -> bool {
+        self.gates.written_since(moment, what)
+    }
+
+    /// What a transaction without the turn has stored rows in, none as yet.
+    pub(crate) fn stored_tables(&self) -> StoredTables {
+        let (gates, wanted) = (self.gates.clone(), Arc::clone(&self.wanted));
+        StoredTables { gates, wanted, wait: self.wait, tables: BTreeSet::new() }
     }
 
     /// Announces an append; waits within a bound while a statement or transaction excludes appends to its

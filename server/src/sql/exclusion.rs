@@ -32,7 +32,8 @@ impl Exclusion {
         Self::Tables(BTreeSet::from([name.to_lowercase()]))
     }
 
-    fn and(self, other: Self) -> Self {
+    /// These and those.
+    pub(crate) fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Tables(mut tables), Self::Tables(more)) => {
                 tables.extend(more);
@@ -65,6 +66,19 @@ pub(crate) fn taken_away(text: &str) -> Exclusion {
         .map(of_statement)
         .filter(|tables| *tables != Exclusion::Everything)
         .fold(Exclusion::nothing(), Exclusion::and)
+}
+
+/// The tables to which a text may write: any that it names. What runs a text that stands elsewhere may write to all, and so may
+/// one that has very many names.
+pub(crate) fn written(text: &str) -> Exclusion {
+    const NAMES: usize = 1_000;
+    let tokens = tokens(text);
+    let runs_another = statements(&tokens).map(behind).any(|statement| {
+        matches!(statement.first().and_then(word), Some("execute" | "call" | "import" | "pragma"))
+            || words(statement.get(1..).unwrap_or_default()) == ["from", "database"]
+    });
+    let names: BTreeSet<_> = tokens.iter().filter_map(Token::name).map(str::to_lowercase).collect();
+    if runs_another || names.len() > NAMES { Exclusion::Everything } else { Exclusion::Tables(names) }
 }
 
 /// What changes tables and is not understood excludes everything.
@@ -302,5 +316,27 @@ mod tests {
             let text = format!("ALTER TABLE {rest}");
             proptest::prop_assert_ne!(exclusion(&text), Exclusion::nothing());
         }
+    }
+
+    #[test]
+    fn a_text_may_write_to_what_it_names_and_to_all_where_it_runs_another() {
+        let covers = |text: &str, table: &str| match written(text) {
+            Exclusion::Tables(tables) => tables.contains(table),
+            Exclusion::Everything => true,
+        };
+        for text in [
+            "INSERT INTO s.T VALUES (1)",
+            "WITH x AS (SELECT 1) INSERT INTO \"T\" FROM x",
+            "EXPLAIN ANALYZE DELETE FROM t",
+            "SELECT 1; COPY t FROM 'f.csv'",
+            "EXECUTE p",
+            "IMPORT DATABASE 'd'",
+            "COPY FROM DATABASE a TO b",
+        ] {
+            assert!(covers(text, "t"), "{text}");
+        }
+        assert!(!covers("INSERT INTO u VALUES ('t')", "t"));
+        let many: Vec<_> = (0..2_000).map(|number| format!("c{number}")).collect();
+        assert_eq!(written(&format!("SELECT {}", many.join(", "))), Exclusion::Everything);
     }
 }

@@ -3,6 +3,7 @@
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
 mod backup;
+mod bits;
 mod copy;
 mod ending;
 mod exclusion;
@@ -18,9 +19,10 @@ mod state;
 mod view;
 
 pub(crate) use backup::backup;
+pub(crate) use bits::cast_to_bits;
 pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
 pub(crate) use ending::{Ending, ending};
-pub(crate) use exclusion::{Exclusion, exclusion, taken_away};
+pub(crate) use exclusion::{Exclusion, exclusion, taken_away, written};
 pub(crate) use gate::{MAX_SQL_BYTES, gate};
 pub(crate) use job::{Job, job};
 pub(crate) use kept::{Existing, Kept};

@@ -68,6 +68,7 @@ mod supervision;
 mod synced;
 mod text_files;
 mod tls;
+mod transaction_uploads;
 mod unknown_commits;
 mod upserts;
 mod whole_parameters;

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub(super) create: Option<String>,
     /// Those statements add columns to a table that is there.
     pub(super) widens: bool,
+    /// Those statements put a new table in the place of one that is there.
+    pub(super) replaces: bool,
     /// How rows are matched with those that are there, or with each other; `None` adds them all.
     pub(super) matching: Option<Matching>,
 }
@@ -40,7 +42,7 @@ impl Entry {
                     fit.check_missing(table)?;
                 }
                 let create = fit.widening(name);
-                Ok(Self { fit, widens: create.is_some(), create, matching })
+                Ok(Self { fit, widens: create.is_some(), replaces: false, create, matching })
             }
             (Some(_), _, IfExists::Fail) => Err(Error::TableExists(name.to_string())),
             (None, IfMissing::Fail, _) => Err(Error::TableMissing(name.to_string())),
@@ -54,7 +56,7 @@ impl Entry {
                 let create = Some(fit::create_table(name, schema, creation)?);
                 let fit = Fit::to_new_table(schema);
                 let matching = Matching::decide(request, &fit, None)?;
-                Ok(Self { fit, create, widens: false, matching })
+                Ok(Self { fit, create, widens: false, replaces: existing.is_some(), matching })
             }
         }
     }
@@ -62,7 +64,7 @@ impl Entry {
     /// For a unit without rows into a table that is there: all that it brings is its key.
     pub(super) fn of_key_alone() -> Self {
         let fit = Fit::to_new_table(&Arc::new(Schema::empty()));
-        Self { fit, create: None, widens: false, matching: None }
+        Self { fit, create: None, widens: false, replaces: false, matching: None }
     }
 
     /// Whether nobody else may write meanwhile, but for appends.

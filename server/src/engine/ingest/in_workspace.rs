@@ -24,6 +24,7 @@ use crate::{
         ffi::Connection,
         insert::Target,
         open_writes::unless,
+        turn::Turn,
         workspace::{ConnectionGuard, PinnedConnection, TransactionId, Workspace},
     },
     sql::Exclusion,
@@ -72,13 +73,18 @@ impl Engine {
             false => self.full_name(&request),
         };
         let guard = workspace.take(self.pinned_wait()).await?;
-        let (mut guard, table) = self.look_up_in(guard, open, name.clone()).await?;
-        let entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
+        let (mut guard, mut table) = self.look_up_in(guard, open, name.clone()).await?;
+        let mut entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
         if entry.needs_turn() && !request.temporary {
-            let changed = table.as_ref().filter(|_| entry.create.is_some());
-            let changed = changed.map(|_| Exclusion::of_table(&name.table));
-            self.give_turn(&mut guard, changed.unwrap_or_else(Exclusion::nothing)).await?;
+            self.give_turn(&mut guard, &name, &entry).await?;
+            if renews(&mut guard, &name, &entry, &self.shared.turn)? {
+                // What was committed while it waited is in its snapshot now.
+                (guard, table) = self.look_up_in(guard, open, name.clone()).await?;
+                entry = Entry::decide(&name, table.as_ref(), &request, &schema)?;
+                self.give_turn(&mut guard, &name, &entry).await?;
+            }
         }
+        note(guard.pinned(), &name, &entry, &self.shared.turn);
         if !request.temporary {
             self.shared.database.disk.check(collected.bytes as u64)?;
             self.begin_to_write(&mut guard).await?;
@@ -125,7 +131,6 @@ impl Engine {
             }
             if let Some(open) = &mut pinned.transaction {
                 open.reads(moment);
-                open.has_run = true;
             }
             let table = catalog::describe(&pinned.connection, &name)?;
             Ok((guard, table))
@@ -133,17 +138,50 @@ impl Engine {
         .await
     }
 
-    /// Takes the turn for a transaction that has none, and keeps appends away from what it replaces.
-    async fn give_turn(&self, guard: &mut ConnectionGuard, replaced: Exclusion) -> Result<()> {
+    /// Takes the turn for a transaction that has none, and keeps appends away from a table that it changes, or in which it looks
+    /// for keys.
+    async fn give_turn(&self, guard: &mut ConnectionGuard, name: &FullName, entry: &Entry) -> Result<()> {
         let Some(open) = guard.pinned().transaction.as_mut().filter(|open| !open.read_only) else {
             return Ok(());
         };
         if open.turn.is_none() {
-            open.turn = Some(self.shared.turn.take().await?);
+            open.takes_turn(self.shared.turn.take().await?);
         }
-        let excluding = self.shared.turn.exclude(&replaced, &open.excluding).await?;
-        open.excluding.extend(excluding);
+        if entry.replaces || entry.widens || entry.matching.is_some() {
+            let changed = Exclusion::of_table(&name.table);
+            let excluding = self.shared.turn.exclude(&changed, &open.excluding).await?;
+            open.excluding.extend(excluding);
+        }
         Ok(())
+    }
+}
+
+/// Gives a transaction in which nothing has run a snapshot of what was committed while it waited for its turn, and says
+/// whether it has. One that has read before has to keep its snapshot: where rows were stored since that it would not see in
+/// the table that it replaces, or in which it looks for keys, it is rolled back.
+fn renews(guard: &mut ConnectionGuard, name: &FullName, entry: &Entry, turn: &Turn) -> Result<bool> {
+    let pinned = guard.pinned();
+    let Some(open) = pinned.transaction.as_ref().filter(|open| !open.read_only) else { return Ok(false) };
+    if !open.has_run {
+        pinned.begin_anew()?;
+        return Ok(true);
+    }
+    let looks = entry.replaces || entry.matching.is_some();
+    if looks && open.is_outdated(&Exclusion::of_table(&name.table), turn) {
+        return Err(pinned.lose_outdated());
+    }
+    Ok(false)
+}
+
+/// Takes note of what an upload is about to do in its transaction.
+fn note(pinned: &mut PinnedConnection, name: &FullName, entry: &Entry, turn: &Turn) {
+    let Some(open) = pinned.transaction.as_mut() else { return };
+    open.has_run = true;
+    if name.catalog != TEMPORARY {
+        open.stores_in(&name.table, turn);
+        if entry.replaces || entry.matching.is_some() {
+            pinned.commits_alone();
+        }
     }
 }
 

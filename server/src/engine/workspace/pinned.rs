@@ -19,7 +19,7 @@ use crate::{
         lake::{self, Alone, PinnedSchemas},
         open_writes::OpenWrite,
         reader::is_reusable,
-        turn::TurnPermit,
+        turn::{StoredTables, Turn, TurnPermit},
         writer::commit_error,
     },
     sql::Exclusion,
@@ -64,8 +64,10 @@ pub(crate) struct OpenTransaction {
     planned: Option<(String, Prepared)>,
     /// The tables that it has altered, dropped or replaced.
     pub(crate) excluding: Excluding,
-    /// ConnectionGuard by its first write, kept until its end.
+    /// Taken by its first write, kept until its end.
     pub(crate) turn: Option<TurnPermit>,
+    /// What uploads have stored in it without the turn, which they do not need.
+    stored: Option<StoredTables>,
     /// One of the open writes from its first one on.
     pub(crate) write: Option<OpenWrite>,
     /// When it read first: about then its snapshot was taken.
@@ -100,6 +102,28 @@ impl OpenTransaction {
     pub(crate) fn reads(&mut self, moment: u64) {
         self.snapshot.get_or_insert_with(Instant::now);
         self.moment.get_or_insert(moment);
+    }
+
+    /// Keeps the turn until the transaction ends.
+    pub(crate) fn takes_turn(&mut self, mut turn: TurnPermit) {
+        if let Some(stored) = self.stored.take() {
+            turn.writes(stored.into_written());
+        }
+        self.turn.get_or_insert(turn);
+    }
+
+    /// Says that an upload is about to store rows in a table.
+    pub(crate) fn stores_in(&mut self, table: &str, turn: &Turn) {
+        match &mut self.turn {
+            Some(held) => held.writes(Exclusion::of_table(table)),
+            None => self.stored.get_or_insert_with(|| turn.stored_tables()).add(table),
+        }
+    }
+
+    /// Whether rows were stored since the transaction has read first in tables that it is about to take away, or in which
+    /// it looks for keys.
+    pub(crate) fn is_outdated(&self, tables: &Exclusion, turn: &Turn) -> bool {
+        self.moment.is_some_and(|moment| turn.written_since(moment, tables))
     }
 
     /// Says that the transaction is about to write.
@@ -183,6 +207,7 @@ impl PinnedConnection {
             read_only,
             excluding: Excluding::default(),
             turn: None,
+            stored: None,
             write: None,
             snapshot: None,
             moment: None,
@@ -232,19 +257,43 @@ impl PinnedConnection {
             self.end("ROLLBACK")?;
             return Err(Error::TransactionLost(reason.into()));
         }
+        let appending = match open.stored.map(StoredTables::announce).transpose() {
+            Ok(appending) => appending,
+            Err(error) => {
+                self.end("ROLLBACK")?;
+                return Err(Error::TransactionLost(format!("{error}, so it was rolled back; begin again")));
+            }
+        };
         let writing = clock.writing();
         let alone = self.takes_away.then(|| Alone::on(&self.connection).ok()).flatten();
         let committed = self.connection.execute("COMMIT");
         if open.schemas {
             clock.schema_changed();
         }
-        drop(writing);
+        drop((writing, appending));
         committed.map_err(|error| {
             // DuckDB has ended the transaction in most cases; where it has not, this does.
             let _ = self.connection.execute("ROLLBACK");
             commit_error(if alone.is_some() { lake::explain(error.into()) } else { error.into() })
         })?;
         Ok(())
+    }
+
+    /// Rolls back a transaction that would lose or double rows which were stored after it had read first; gives the error
+    /// for its client.
+    pub(crate) fn lose_outdated(&mut self) -> Error {
+        const WHY: &str = "rows were stored in the table after the transaction had read first, and it would lose or double them";
+        self.lose(format!("the transaction was rolled back, because {WHY}; begin again"));
+        Error::conflict(format!(
+            "{WHY}; the transaction was rolled back. Begin it with this write, or send its statements as one text: then what \
+             others store waits for it"
+        ))
+    }
+
+    /// Says that rows which another server stores in a lake until the COMMIT would be lost or doubled, as
+    /// [`Self::note_taken`] reads it in a text.
+    pub(crate) fn commits_alone(&mut self) {
+        self.takes_away |= self.connection.shares_a_lake();
     }
 
     /// Commits a transaction of the server's own that has written to temporary tables only.

@@ -47,9 +47,9 @@ impl Engine {
         let held = guard.pinned().transaction.as_ref().map_or(&nothing, |open| &open.excluding);
         let exclusion = sql::exclusion(sql);
         let excluding = self.shared.turn.exclude(&exclusion, held).await?;
-        let read = guard.pinned().transaction.as_ref().and_then(|open| open.moment);
-        let outdated =
-            read.is_some_and(|moment| self.shared.turn.appended_since(moment, &sql::taken_away(sql)));
+        let taken = sql::taken_away(sql);
+        let open = guard.pinned().transaction.as_ref();
+        let outdated = open.is_some_and(|open| open.is_outdated(&taken, &self.shared.turn));
         Ok(Grant { excluding, turn, write, outdated })
     }
 }
@@ -75,17 +75,15 @@ impl Run {
         if !grant.outdated {
             return Ok(());
         }
-        let reason = "rows were stored in the table after the transaction had read first, and its statement would lose them";
-        pinned.lose(format!("the transaction was rolled back, because {reason}; begin again"));
-        Err(Error::conflict(format!(
-            "{reason}; the transaction was rolled back. Send its statements as one text, and uploads wait for it"
-        )))
+        Err(pinned.lose_outdated())
     }
 
     /// The transaction keeps what its write was granted until it ends.
     pub(super) fn accept_grant(&mut self, pinned: &mut PinnedConnection) {
         if let (Some(open), Some(grant)) = (&mut pinned.transaction, self.grant.take()) {
-            open.turn = open.turn.take().or(grant.turn);
+            if let Some(turn) = grant.turn {
+                open.takes_turn(turn);
+            }
             open.write = open.write.take().or(grant.write);
             open.excluding.extend(grant.excluding);
         }

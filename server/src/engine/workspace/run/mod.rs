@@ -192,6 +192,9 @@ impl Run {
         self.renew_snapshot(pinned)?;
         if let Some(open) = &mut pinned.transaction {
             open.reads(self.moment);
+            if let Some(turn) = &mut open.turn {
+                turn.writes(sql::written(&self.statement.sql));
+            }
         }
         pinned.lend_names(self.statement.names.as_ref())?;
         pinned.note_taken(&self.statement.sql);
