@@ -1,6 +1,6 @@
 //! What is asked of the engine, and what comes back.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{Field, Schema, SchemaRef};
@@ -12,7 +12,7 @@ use super::{
     clock::CommitClock,
     database::Pooled,
     export::Cleared,
-    ffi::{Connection, Prepared, StatementKind, Statements},
+    ffi::{Connection, Prepared, StatementKind, Statements, bytes_for_bits},
     import::{import, imported},
     plans::Plan,
     reader::is_reusable,
@@ -176,7 +176,12 @@ pub(crate) fn bind(prepared: &Prepared, statement: &Statement, row: usize) -> Re
     }
     let Some(batch) = parameters else { return Ok(()) };
     let schema = batch.schema();
+    let has_bytes = schema.fields().iter().any(|field| field.data_type().is_binary());
+    let bits = if has_bytes { sql::cast_to_bits(&statement.sql) } else { HashSet::new() };
     for (index, position) in order(&names, statement, &schema)?.into_iter().enumerate() {
+        if bits.contains(&names[index].to_lowercase()) && schema.field(position).data_type().is_binary() {
+            return Err(bytes_for_bits().into());
+        }
         bind_one(prepared, index + 1, schema.field(position), &batch.column(position).slice(row, 1))?;
     }
     Ok(())

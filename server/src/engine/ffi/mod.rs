@@ -42,7 +42,7 @@ pub(crate) use rows::Rows;
 pub(crate) use scan::{Offer, SCAN_FUNCTION, ScanRegistry, register_scan, slices};
 pub(crate) use setseed::forbid_setseed;
 pub use statement::StatementKind;
-pub(crate) use statement::{Prepared, Statements};
+pub(crate) use statement::{Prepared, Statements, bytes_for_bits};
 
 /// Rows of one DuckDB vector, the unit in which chunks are exchanged.
 pub(crate) const VECTOR_ROWS: usize = 2048;

@@ -305,10 +305,7 @@ impl Prepared {
             LogicalTypes::new(std::iter::once(wanted))
         };
         if wanted.read().iter().any(|wanted| wanted.has_bits_for(field.data_type())) {
-            return Err(DuckError::new(
-                Class::Conversion,
-                "a BIT is sent as the text of its bits, such as 101, not as bytes",
-            ));
+            return Err(bytes_for_bits());
         }
         let bound = value::Value::from_arrow(field, array, row)?;
         // SAFETY: both handles are live; DuckDB copies the value.
@@ -347,4 +344,9 @@ impl Prepared {
             .effect(|result| unsafe { c::duckdb_execute_prepared(self.raw, result) })
             .map(drop)
     }
+}
+
+/// That a client sent for a BIT what DuckDB would read as other bits.
+pub(crate) fn bytes_for_bits() -> DuckError {
+    DuckError::new(Class::Conversion, "a BIT is sent as the text of its bits, such as 101, not as bytes")
 }
