@@ -3,6 +3,7 @@
 
 use super::{
     INTERNAL_PREFIX, OWN_CATALOGS, Refusal,
+    backup::unquoted,
     explained::behind,
     lexer::{Token, ranged, tokens},
     state::{is, starts_with},
@@ -31,8 +32,9 @@ impl Kept {
 
     /// Lets a text pass that leaves all of it as it is. The catalogs in which sources and named queries live are
     /// everybody's, and so are those that the configuration attaches: no client may take one away, or put something else
-    /// under its name. Nor may one detach or replace the database that is served, or make a name ambiguous. `exists` tells
-    /// whether there is something of a name in lower case; it is asked only of names that a text gives.
+    /// under its name. Nor may one detach or replace the database that is served, make a name ambiguous, or make a database
+    /// where another one will look for its log. `exists` tells whether there is something of a name in lower case, or
+    /// whether a path is that of a log; it is asked only of what a text says.
     ///
     /// # Errors
     /// [`Refusal::NotAllowed`]; those of `exists`.
@@ -42,15 +44,18 @@ impl Kept {
         exists: impl Fn(Existing, &str) -> Result<bool, E>,
     ) -> Result<(), E> {
         let tokens = tokens(text);
-        for statement in statements(&tokens).map(behind) {
-            if starts_with(statement, &["attach"]) {
-                for name in names_for_attached(text, statement)? {
-                    self.check_attached(&name)?;
-                    if exists(Existing::Schema, &name)? {
-                        return Err(ambiguous(&name, "a schema").into());
-                    }
+        for Attached { path, names } in attached(text)? {
+            if exists(Existing::Log, &path)? {
+                return Err(log(&path).into());
+            }
+            for name in names {
+                self.check_attached(&name)?;
+                if exists(Existing::Schema, &name)? {
+                    return Err(ambiguous(&name, "a schema").into());
                 }
             }
+        }
+        for statement in statements(&tokens).map(behind) {
             self.check_own(statement)?;
             self.check_catalogs(statement)?;
             if let Some(name) = made_schema(statement)
@@ -125,6 +130,8 @@ pub(crate) enum Existing {
     Schema,
     /// A catalog.
     Catalog,
+    /// The write-ahead log of a database, whether it is there or not.
+    Log,
 }
 
 const MACROS: &[&str] = &["macro", "function"];
@@ -135,6 +142,14 @@ fn ambiguous(name: &str, what: &str) -> Refusal {
     Refusal::NotAllowed(format!(
         "{name} is the name of {what} already, and names that begin with it would be ambiguous for every client; choose \
          another name"
+    ))
+}
+
+/// A file that some database takes for its log when it is opened next: it would be replayed, or thrown away.
+fn log(path: &str) -> Refusal {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    Refusal::NotAllowed(format!(
+        "{name} is called as the write-ahead log of a database is; attach that database itself, or choose another name"
     ))
 }
 
@@ -163,30 +178,66 @@ fn taken_or_made(statement: &[Token]) -> Vec<&str> {
     }
 }
 
+/// What an ATTACH opens, and calls it by.
+struct Attached {
+    path: String,
+    /// The name behind AS, or those of which DuckDB may take one out of the path; in lower case.
+    names: Vec<String>,
+}
+
+/// What the statements of a text attach.
+fn attached(text: &str) -> Result<Vec<Attached>, Refusal> {
+    let (tokens, places): (Vec<_>, Vec<_>) = ranged(text).unzip();
+    let mut found = Vec::new();
+    let mut begin = 0;
+    for whole in tokens.split(|token| *token == Token::Punctuation(';')) {
+        let end = begin + whole.len();
+        let statement = behind(whole);
+        if starts_with(statement, &["attach"]) {
+            let literals = places[end - statement.len()..end].iter().map(|place| &text[place.clone()]);
+            found.push(Attached::of(statement, &literals.collect::<Vec<_>>())?);
+        }
+        begin = end + 1;
+    }
+    Ok(found)
+}
+
+impl Attached {
+    /// What a statement attaches, of whose tokens each is `written` so.
+    fn of(statement: &[Token], written: &[&str]) -> Result<Self, Refusal> {
+        const BETWEEN: [&str; 6] = ["database", "or", "replace", "if", "not", "exists"];
+        let at = (1..statement.len()).find(|at| !BETWEEN.iter().any(|word| is(&statement[*at], word)));
+        let path = at.and_then(|at| {
+            let ends = |token: &Token| is(token, "as") || *token == Token::Punctuation('(');
+            let is_whole = statement.get(at + 1).is_none_or(ends);
+            let path = match &statement[at] {
+                Token::Literal => unquoted(written[at]),
+                name => name.name().map(str::to_owned),
+            };
+            path.filter(|_| is_whole)
+        });
+        let path = path.ok_or_else(|| {
+            Refusal::NotAllowed(
+                "say the path of an ATTACH in single quotes, in one piece and without escapes".into(),
+            )
+        })?;
+        let names = match given_to_attached(statement) {
+            Some(name) => vec![name.to_owned()],
+            None => {
+                let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
+                // What stands before the first point.
+                let stems = last.split([':', '?', '=', ' ']).filter_map(|part| part.split('.').next());
+                stems.map(str::to_lowercase).collect()
+            }
+        };
+        Ok(Self { path, names })
+    }
+}
+
 /// The name that an ATTACH gives.
 fn given_to_attached(statement: &[Token]) -> Option<&str> {
     let behind = statement.iter().position(|token| is(token, "as"))? + 1;
     statement.get(behind)?.name()
-}
-
-/// The names that an ATTACH may give to a database: the one behind AS, or one of those that DuckDB may take out of the path.
-fn names_for_attached(text: &str, statement: &[Token]) -> Result<Vec<String>, Refusal> {
-    if let Some(name) = given_to_attached(statement) {
-        return Ok(vec![name.to_owned()]);
-    }
-    let literals = ranged(text).filter(|(token, _)| *token == Token::Literal).map(|(_, place)| &text[place]);
-    let mut names = Vec::new();
-    for literal in literals {
-        let path = literal.strip_prefix('\'').and_then(|path| path.strip_suffix('\''));
-        let path = path.filter(|path| !path.contains('\'')).ok_or_else(|| {
-            Refusal::NotAllowed("the path gives the database its name; say ATTACH ... AS and the name".into())
-        })?;
-        let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
-        // What stands before the first point.
-        let stems = last.split([':', '?', '=', ' ']).filter_map(|part| part.split('.').next());
-        names.extend(stems.map(str::to_lowercase));
-    }
-    Ok(names)
 }
 
 /// The name of the schema that a statement makes.
@@ -225,6 +276,7 @@ mod tests {
                 Existing::Type => name == "json",
                 Existing::Schema => name == "sales",
                 Existing::Catalog => name == "side",
+                Existing::Log => name.ends_with(".wal"),
             })
         })
     }
@@ -247,6 +299,14 @@ mod tests {
             "EXPLAIN ANALYZE CREATE SCHEMA queries",
             "ATTACH E'/x/l\\x61ke.db'",
             "ATTACH $$/x/y.db$$",
+            "ATTACH E'/x/y' AS other",
+            "ATTACH '/x/y' '.db' AS other",
+            "ATTACH U&'/x/y' AS other",
+            "ATTACH OR REPLACE lake",
+            "ATTACH OR REPLACE DATABASE \"Db\" (READ_ONLY)",
+            "ATTACH '/x/y.db.wal' AS other (READ_ONLY)",
+            "SELECT ';'; ATTACH IF NOT EXISTS '/x/it''s.wal'",
+            "EXPLAIN ANALYZE ATTACH \"y.wal\" AS other",
             "ATTACH '/x/__merganser_x.db'",
             "ATTACH '/x/information_schema.db'",
             "ATTACH '/x/sales.db'",
@@ -263,7 +323,9 @@ mod tests {
         for sql in [
             "DETACH other",
             "ATTACH '/db/lake/other.db'",
-            "ATTACH OR REPLACE E'/x/y' AS other (TYPE duckdb)",
+            "ATTACH OR REPLACE '/x/it''s' AS other (TYPE 'duckdb')",
+            "ATTACH '/x/y.wal.db' AS other; SELECT E'\\n', '/x/y.wal'",
+            "ATTACH other",
             "ATTACH ':memory:'",
             "CREATE SCHEMA other",
             "CREATE SCHEMA db.other",

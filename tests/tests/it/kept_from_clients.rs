@@ -163,6 +163,36 @@ async fn nothing_is_attached_in_its_place() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_log_of_a_database_is_attached_or_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = TestServer::start().await;
+    let client = server.client().await;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    client.execute(&format!("ATTACH '{}' AS side", file("side.db"))).await.unwrap();
+    client.execute("CREATE TABLE side.t AS SELECT 7::BIGINT AS x").await.unwrap();
+    for name in ["side.db.wal", "later.db.WAL", "later.db.wal.checkpoint", "later.db.wal.recovery"] {
+        for options in ["", " (READ_ONLY)", " (TYPE sqlite)"] {
+            is_refused(&client, &format!("ATTACH '{}' AS log{options}", file(name))).await;
+        }
+        is_refused(&client, &format!("SELECT 1; ATTACH \"{}\" AS log", file(name))).await;
+        is_refused(
+            &client,
+            &format!(
+                "ATTACH E'{}\\x{:x}' AS log",
+                file(&name[..name.len() - 1]),
+                name.as_bytes()[name.len() - 1]
+            ),
+        )
+        .await;
+    }
+    let mut files: Vec<_> = folder.path().read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["side.db", "side.db.wal"]);
+    assert_eq!(integer(&client, "SELECT x FROM side.t").await, 7);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_type_takes_the_place_of_one_that_others_use() {
     let server = TestServer::start().await;
     let client = server.client().await;

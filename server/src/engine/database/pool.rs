@@ -2,6 +2,7 @@
 
 use std::{
     ops::Deref,
+    path::Path,
     sync::{Arc, Weak},
 };
 
@@ -14,6 +15,7 @@ use crate::{
         answers::first_text,
         ffi::{Connection, DuckError, Pulse},
         lake::PinnedSchemas,
+        log_head::is_log,
         names::Names,
         plans::Plans,
         transaction_statements::TransactionStatements,
@@ -242,6 +244,7 @@ fn exists(connection: &Connection, existing: Existing, name: &str) -> Result<boo
         Existing::Type => "types() WHERE internal AND lower(type_name)",
         Existing::Schema => "schemas() WHERE lower(schema_name)",
         Existing::Catalog => "databases() WHERE lower(database_name)",
+        Existing::Log => return Ok(is_log(Path::new(name))),
     };
     let sql = format!("SELECT count(*)::VARCHAR FROM system.main.duckdb_{list} = {}", literal(name));
     Ok(first_text(&connection.beside()?, &sql)? != "0")
