@@ -181,24 +181,25 @@ fn query(card: &QueryCard) -> Value {
     let row = format!("#/components/schemas/{}", row_name(card));
     let answer = schemas::document(&json!({ "$ref": row }));
     let summary = card.description.clone().unwrap_or_else(|| format!("The query {}.", card.name));
-    let operation = |id: String| {
+    // No operation of the server's own begins so, whatever a query is called.
+    let operation = |method: &str| {
         json!({
             "summary": summary,
             "description": format!("Columns: {}.", columns.join(", ")),
-            "operationId": id,
+            "operationId": format!("{method}_{}", card.name),
             "parameters": parameters,
             "responses": responses::of(Does::Call, rows(answer.clone())),
         })
     };
     if card.input.is_none() {
-        let mut post = operation(format!("{}_by_post", card.name));
+        let mut post = operation("post");
         post["description"] = "The same, with parameters as a JSON object in the body.".into();
         post["requestBody"] =
             json!({ "content": { "application/json": { "schema": { "type": "object" } } } });
-        return json!({ "get": operation(card.name.clone()), "post": post });
+        return json!({ "get": operation("get"), "post": post });
     }
     let row = schemas::input(&card.input_schema);
-    let mut post = operation(card.name.clone());
+    let mut post = operation("post");
     post["requestBody"] = json!({
         "required": true,
         "content": {

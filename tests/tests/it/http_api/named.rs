@@ -275,3 +275,27 @@ async fn nested_rows_are_described_as_they_are_taken() {
     assert_eq!(answer.json()["rows"], expected, "{}", answer.text());
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_have_names_of_their_own_whatever_queries_are_called() {
+    const NAMES: [&str; 9] =
+        ["sql", "tables", "queries", "openapi", "get_sql", "post_sql", "x", "x_by_post", "get_x"];
+    let query = |name: &&str| format!("[[query]]\nname = '{name}'\nsql = 'SELECT 7 AS {name}_7'\n");
+    let config: String = NAMES.iter().map(query).collect();
+    let taking =
+        "[[query]]\nname = 'taking'\nsql = 'FROM r'\ninput = { name = 'r', columns = { n = 'BIGINT' } }\n";
+    let (server, mut client) = server_with(|it| configure(it, &format!("{config}{taking}"))).await;
+    let document = client.send("GET", "/v1/openapi.json", &[], "").await.json();
+    let paths =
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let mut ids: Vec<_> = paths.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    let all = ids.len();
+    ids.dedup();
+    assert_eq!((ids.len(), all), (4 + 2 * NAMES.len() + 1, 4 + 2 * NAMES.len() + 1), "{ids:?}");
+    for name in NAMES {
+        let answer = client.send("GET", &format!("/v1/queries/{name}?format=ndjson"), &[], "").await;
+        assert_eq!(answer.text().trim_end(), format!("{{\"{name}_7\":7}}"));
+    }
+    server.shutdown().await;
+}
