@@ -2,6 +2,7 @@
 
 mod activity;
 mod backup;
+mod beside;
 mod execute;
 mod human;
 mod jobs;

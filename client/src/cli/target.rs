@@ -4,14 +4,12 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use merganser::Error;
 
-/// What a file is made with, less what the umask takes away.
-const NEW_FILE: u32 = 0o666;
+use super::beside::Beside;
 
 /// Where bytes go.
 pub(crate) type Sink = Box<dyn Write + Send>;
@@ -36,37 +34,8 @@ impl Target {
     /// [`Error::Io`]: it is not on the disk, or cannot be named so.
     pub(crate) fn keep(self) -> Result<(), Error> {
         let Some(beside) = self.0 else { return Ok(()) };
-        let place = beside.place.clone();
+        let place = beside.place().to_owned();
         Ok(beside.keep().map_err(|error| cannot_write(&place, &error))?)
-    }
-}
-
-/// A file under a name for the time until it is whole. Dropping it removes it.
-struct Beside {
-    file: File,
-    /// Absent once it has been renamed: the name may then be that of another process.
-    name: Option<PathBuf>,
-    place: PathBuf,
-}
-
-impl Beside {
-    fn keep(mut self) -> io::Result<()> {
-        // Some disks tell only now that they are full; and the file of before must not make room for one that is not there
-        // after the power was cut.
-        self.file.sync_all()?;
-        if let Some(name) = &self.name {
-            fs::rename(name, &self.place)?;
-        }
-        self.name = None;
-        Ok(())
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            let _ = fs::remove_file(name);
-        }
     }
 }
 
@@ -87,13 +56,12 @@ fn open_beside(path: &Path) -> io::Result<(Target, Sink)> {
     let permissions = permissions_of(path)?;
     // Where a link leads to a file, that one is replaced, and the link stays.
     let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let (file, name) = create_beside(&place, permissions.as_ref())?;
-    let sink = file.try_clone();
-    let beside = Beside { file, name: Some(name), place };
+    let beside = Beside::create(place, permissions.as_ref())?;
     if let Some(permissions) = permissions {
         beside.file.set_permissions(permissions)?;
     }
-    Ok((Target(Some(beside)), Box::new(sink?)))
+    let sink = beside.file.try_clone()?;
+    Ok((Target(Some(beside)), Box::new(sink)))
 }
 
 /// Those of the file that is there. One that may not be written is not replaced either.
@@ -105,28 +73,13 @@ fn permissions_of(path: &Path) -> io::Result<Option<Permissions>> {
     }
 }
 
-fn create_beside(place: &Path, permissions: Option<&Permissions>) -> io::Result<(File, PathBuf)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(permissions.map_or(NEW_FILE, PermissionsExt::mode));
-    let process = std::process::id();
-    let mut number = 0;
-    loop {
-        let name = place.with_file_name(format!(".merganser-{process}-{number}.part"));
-        match options.open(&name) {
-            // Another machine may have a process of that number, in the same folder.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
-            opened => return opened.map(|file| (file, name)),
-        }
-    }
-}
-
 fn cannot_write(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
 

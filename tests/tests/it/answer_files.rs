@@ -75,6 +75,27 @@ async fn a_command_that_is_told_to_stop_leaves_the_file_of_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_command_leaves_goes_with_the_next_one() {
+    let server = TestServer::start().await;
+    let (folder, file) = before("csv");
+    let path = file.to_str().unwrap();
+    let endless = "SELECT range, repeat('x', 1000) AS x FROM range(1000000000)";
+    let mut child = query(&server, endless, &["-o", path]).spawn().unwrap();
+    until("rows are written", async || fs::read_dir(folder.path()).unwrap().count() == 2).await;
+    // While it lives nobody else writes there.
+    let (code, said) = ended(query(&server, "SELECT 1 AS a", &["-o", path])).await;
+    assert_eq!((code, said.contains("another merganser is writing it")), (Some(1), true), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "old");
+    child.kill().await.unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    let (code, said) = ended(query(&server, "SELECT 1 AS a", &["-o", path])).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "a\n1\n");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pipes_and_devices_get_rows_as_they_come() {
     let server = TestServer::start().await;
     let (code, said) = ended(query(&server, "SELECT 1 AS a", &["-f", "csv", "-o", "/dev/stdout"])).await;
