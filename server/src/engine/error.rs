@@ -267,8 +267,8 @@ pub enum Error {
     /// No session has this number.
     #[error("there is no session {0}; merganser_sessions() shows those that there are")]
     SessionMissing(u64),
-    /// The upload sent nothing for too long.
-    #[error("the upload sent nothing for {0:?}; nothing was written, send it again")]
+    /// The upload sent nothing for too long, or messages without rows.
+    #[error("the upload sent no rows for {0:?}; nothing was written, send it again")]
     Stalled(Duration),
     /// The client of a result took nothing for too long.
     #[error("the client took no rows for {0:?}, so the statement was given up; read faster, or ask for less")]

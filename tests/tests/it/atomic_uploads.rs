@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use arrow_flight::FlightData;
 use futures::future::join_all;
 use merganser::Client;
 use merganser_server::Config;
 use merganser_tests::{
-    Proxy, RawUpload, TestServer, Upload, ids, integer, integers, messages, put, refused, wide,
+    Proxy, RawUpload, TestServer, Upload, ids, integer, integers, messages, put, refused, until, wide,
 };
 use tonic::Code;
 
@@ -183,6 +184,28 @@ async fn an_upload_that_stalls_before_its_first_row_is_given_up() {
     // The schema is sent at once, rows never.
     let upload = Upload::start(&client, "t", bulky().schema());
     refused(upload.refusal().await, Code::Aborted, "STALLED");
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_empty_messages_is_told_that_it_sent_no_rows() {
+    let server = TestServer::with(impatient).await;
+    let [schema, empty]: [FlightData; 2] = messages("t", vec![wide([])]).try_into().unwrap();
+    let nothing = FlightData { flight_descriptor: schema.flight_descriptor.clone(), ..FlightData::default() };
+    for (begins, goes_on) in [(&schema, &empty), (&schema, &nothing), (&nothing, &nothing)] {
+        let upload = RawUpload::start(server.flight().await);
+        upload.send(begins.clone());
+        let mut often = tokio::time::interval(Duration::from_millis(20));
+        until("it is refused", async || {
+            often.tick().await;
+            upload.send(goes_on.clone());
+            upload.is_answered()
+        })
+        .await;
+        let refusal = upload.refusal().await.unwrap_err();
+        assert_eq!(refusal.code(), Code::Aborted);
+        assert!(refusal.message().contains("the upload sent no rows for "), "{}", refusal.message());
+    }
     server.shutdown().await;
 }
 
