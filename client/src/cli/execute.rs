@@ -4,7 +4,16 @@ use std::process::ExitCode;
 
 use merganser::Error;
 
-use super::{Connection, human, progress::Activity, sql::SqlArgs, terminal};
+use super::{Connection, human, left_open, progress::Activity, sql::SqlArgs, terminal};
+
+/// What the help of the command ends with.
+pub(super) const EXAMPLES: &str = "\
+A transaction that the script begins and leaves open is rolled back, and the command fails.
+
+Examples:
+  merganser execute 'CREATE TABLE t (x INT); INSERT INTO t VALUES (1)'
+  merganser execute --file changes.sql
+  printf 'DELETE FROM t' | merganser execute -";
 
 /// Arguments of `merganser execute`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +27,8 @@ pub(crate) async fn run(args: ExecuteArgs, connection: Connection) -> Result<Exi
     let sql = args.sql.read().await?;
     let client = connection.open().await?;
     let activity = Activity::start(terminal::progress_wanted(false));
-    let affected = client.execute(&sql).await?;
+    let affected = client.execute(&sql).await.map_err(left_open::explained)?;
+    left_open::refuse(&client, &sql).await?;
     activity.clear();
     terminal::print_outcome(&human::affected(Some(affected)));
     Ok(ExitCode::SUCCESS)

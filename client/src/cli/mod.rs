@@ -6,6 +6,7 @@ mod beside;
 mod execute;
 mod human;
 mod jobs;
+mod left_open;
 mod load;
 mod output;
 mod pretty;
@@ -36,9 +37,19 @@ const EXIT_INTERRUPTED: u8 = 130;
 /// Ended by SIGTERM, likewise.
 const EXIT_TERMINATED: u8 = 143;
 
+/// What the help ends with.
+const EXAMPLES: &str = "\
+Examples:
+  merganser query 'SELECT 42'
+  merganser load --table readings 2026.csv
+  merganser query 'FROM readings' --output readings.parquet
+  merganser load --help
+
+The exit code is 0, 64 where the command line is wrong, 130 and 143 after Ctrl-C and SIGTERM, and else 1.";
+
 /// Query and load a Merganser server.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     connection: Connection,
@@ -83,10 +94,13 @@ struct Connection {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one SQL statement and print its rows
+    #[command(after_help = query::EXAMPLES)]
     Query(query::QueryArgs),
     /// Run a script of SQL statements as one transaction: all of it, or nothing. Rows are not shown
+    #[command(after_help = execute::EXAMPLES)]
     Execute(execute::ExecuteArgs),
     /// Load files into a table: each file whole or not at all, or with --loader as numbered units
+    #[command(after_help = load::EXAMPLES)]
     Load(load::LoadArgs),
     /// List the tables and views of the server
     Tables,

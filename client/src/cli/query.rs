@@ -11,13 +11,22 @@ use merganser::{Error, RowStream};
 use tokio::sync::mpsc::Sender;
 
 use super::{
-    Connection, human,
+    Connection, human, left_open,
     output::{Output, Piece, RowFormat, refuse_binary_on_terminal},
     progress::Activity,
     sql::SqlArgs,
     target::Target,
     terminal,
 };
+
+/// What the help of the command ends with.
+pub(super) const EXAMPLES: &str = "\
+Each command is a session of its own: what SET, USE and BEGIN do ends with it, and so do temporary tables.
+
+Examples:
+  merganser query 'FROM readings LIMIT 10'
+  merganser query 'FROM readings' --output readings.parquet
+  printf 'SELECT 42 AS x' | merganser query - --format csv";
 
 /// More would scroll away what is interesting.
 const TERMINAL_ROWS: usize = 10_000;
@@ -60,6 +69,7 @@ pub(crate) async fn run(args: QueryArgs, connection: Connection) -> Result<ExitC
     let mut activity = Activity::start(terminal::progress_wanted(scrolls));
     let mut rows = client.query(&sql).await.map_err(naming_execute)?;
     if !rows.has_columns() {
+        left_open::refuse(&client, &sql).await?;
         activity.clear();
         print_outcome(format, rows.affected_rows())?;
         return Ok(ExitCode::SUCCESS);
@@ -88,7 +98,7 @@ fn naming_execute(error: Error) -> Error {
             let message = format!("{message}; merganser execute runs scripts");
             Error::Server { code, slug, message, retry_after }
         }
-        error => error,
+        error => left_open::explained(error),
     }
 }
 

@@ -27,6 +27,46 @@ fn text(path: &Path) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_a_command_leaves_open_is_an_error() {
+    let server = TestServer::start().await;
+    let url = server.address().to_string();
+    for asked in [
+        ["query", "BEGIN"],
+        ["execute", "BEGIN TRANSACTION; CREATE TABLE t (x INT)"],
+        ["execute", "COMMIT; start transaction; CREATE TABLE t (x INT)"],
+        ["execute", "ROLLBACK"],
+    ] {
+        let (code, said) = ended(command(&url, &asked)).await;
+        match asked[1].contains("ROLLBACK") || asked[1].starts_with("COMMIT") {
+            true => assert_eq!(
+                (code, said.contains("each command is a session of its own")),
+                (Some(1), true),
+                "{said}"
+            ),
+            false => assert_eq!(
+                (code, said.contains("rolled back now: nothing of it is stored")),
+                (Some(64), true),
+                "{said}"
+            ),
+        }
+    }
+    for sql in ["BEGIN; CREATE TABLE t AS SELECT 1::BIGINT AS x; COMMIT", "SELECT 'begin'"] {
+        let (code, said) = ended(command(&url, &["execute", sql])).await;
+        assert_eq!(code, Some(0), "{sql}: {said}");
+    }
+    assert_eq!(integer(&server.client().await, "SELECT x FROM t").await, 1);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_has_examples() {
+    for asked in [&["--help"][..], &["query", "--help"], &["execute", "-h"], &["load", "--help"]] {
+        let (code, said) = ended(command("grpc://127.0.0.1:1", asked)).await;
+        assert_eq!((code, said.contains("Examples:\n  merganser ")), (Some(0), true), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_goes_into_a_file_is_whole_and_in_the_format_of_its_ending() {
     let server = TestServer::start().await;
     let (url, folder) = (server.address().to_string(), tempfile::tempdir().unwrap());

@@ -24,6 +24,13 @@ use super::{
     text::{Dialect, TableTypes},
 };
 
+/// What the help of the command ends with.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  merganser load --table readings 2025.parquet 2026.csv
+  merganser load --table readings --key id --on-conflict update changed.ndjson
+  merganser load --table readings --loader station-7 --resume 2026.csv";
+
 /// Arguments of `merganser load`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LoadArgs {
