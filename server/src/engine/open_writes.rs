@@ -192,17 +192,6 @@ impl Drop for OpenWrite {
     }
 }
 
-/// What `work` gives, unless the write that it belongs to has to end before.
-pub(crate) async fn unless<T>(
-    has_to_end: CancellationToken,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
-    tokio::select! {
-        done = work => done,
-        () = has_to_end.cancelled() => Err(ended()),
-    }
-}
-
 /// Why a write was ended.
 pub(crate) fn ended() -> Error {
     Error::TransactionLost(

@@ -1,4 +1,7 @@
-//! Uploads into a transaction, while others store rows in the same table: none of those is lost or doubled.
+//! Uploads into a transaction, while others store rows in the same table: none of those is lost or doubled, and none has to
+//! wait for ever.
+
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_flight::{
@@ -6,7 +9,7 @@ use arrow_flight::{
     sql::{EndTransaction, client::FlightSqlServiceClient},
 };
 use merganser::{Client, Error};
-use merganser_tests::{Put, TestServer, ids, integer, integers, put, refused, soon, until};
+use merganser_tests::{Put, TestServer, Upload, ids, integer, integers, put, refused, soon, until, wide};
 use tonic::{Code, transport::Channel};
 
 /// A driver that has begun a transaction.
@@ -171,4 +174,25 @@ async fn rows_whose_table_is_replaced_before_they_are_committed_are_not_acknowle
         assert_eq!(stored, 1 + i64::from(committed.is_ok()), "{end}: {committed:?}");
         server.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_never_ends_does_not_keep_its_transaction_beyond_the_limit() {
+    let server = TestServer::with(|config| {
+        config.engine.bulk_bytes = 64 << 10;
+        config.sessions.transactions.turn = Duration::from_secs(1);
+    })
+    .await;
+    let (client, other) = (server.client().await, server.client().await);
+    client.execute("CREATE TABLE other (id BIGINT); BEGIN; INSERT INTO other VALUES (1)").await.unwrap();
+    let upload = Upload::start(&client, "t", wide([]).schema());
+    upload.send(wide(0..400));
+    let appends = "SELECT count(*) FROM merganser_statements() WHERE kind = 'ingest' AND rows > 0";
+    until("rows are appended", async || integer(&other, appends).await > 0).await;
+    soon("the other's turn", other.execute("INSERT INTO other VALUES (2)")).await.unwrap();
+    let told = refused(upload.refusal().await, Code::Aborted, "TRANSACTION_LOST");
+    assert!(told.contains("has had the turn to write for 1s"), "{told}");
+    refused(client.execute("COMMIT").await, Code::Aborted, "TRANSACTION_LOST");
+    assert_eq!(integers(&other, "SELECT id FROM other").await.unwrap(), [2]);
+    server.shutdown().await;
 }

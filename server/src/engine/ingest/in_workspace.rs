@@ -18,12 +18,13 @@ use crate::{
     engine::{
         Engine, Error, Result,
         append::Sink,
+        batch_stream::{Cancel, CancelOnDrop},
         catalog::{self, FullName, TEMPORARY, TableInfo},
         database::Database,
+        delivery::cancelled,
         error::Class,
         ffi::Connection,
         insert::Target,
-        open_writes::unless,
         turn::Turn,
         workspace::{ConnectionGuard, PinnedConnection, TransactionId, Workspace},
     },
@@ -90,7 +91,10 @@ impl Engine {
             self.begin_to_write(&mut guard).await?;
         }
         let committed = guard.pinned().transaction.is_none();
-        let ended = guard.pinned().has_to_end();
+        let cancel = CancelOnDrop::default();
+        // Rows may arrive for as long as they like, so whoever watches over transactions has to see this one, and to stop it.
+        guard.running(&cancel.0);
+        guard.publish();
         let (steps, received) = mpsc::channel(PIECES_WAITING);
         let is_there = table.is_some() && (entry.create.is_none() || entry.widens);
         let database = Arc::clone(&self.shared.database);
@@ -98,8 +102,9 @@ impl Engine {
         // Gone together with whoever waits for the answer.
         let waiting = Arc::new(());
         let listener = Arc::downgrade(&waiting);
-        let appending = self.blocking(move || appender.run(guard, received, &listener));
-        let feeding = unless(ended, self.feed(PIECE_BYTES, collected, &mut batches, steps));
+        let stop = cancel.0.clone();
+        let appending = self.blocking(move || appender.run(guard, received, &stop, &listener));
+        let feeding = unless_stopped(&cancel.0, self.feed(PIECE_BYTES, collected, &mut batches, steps));
         let (fed, appended) = tokio::join!(feeding, appending);
         // When both fail, the reason why appending did is what counts, unless it only saw the other's end.
         match (fed, appended) {
@@ -185,6 +190,14 @@ fn note(pinned: &mut PinnedConnection, name: &FullName, entry: &Entry, turn: &Tu
     }
 }
 
+/// What `work` gives, unless the upload is stopped before.
+async fn unless_stopped<T>(stop: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = stop.cancelled() => Err(stop.explain(cancelled())),
+    }
+}
+
 /// Fails where an upload that began while `open` was open, or nothing, would enter another transaction, or none.
 fn check_is_open(pinned: &PinnedConnection, open: Option<TransactionId>) -> Result<()> {
     if pinned.current() == open {
@@ -212,6 +225,7 @@ impl Appender {
         self,
         mut guard: ConnectionGuard,
         mut steps: mpsc::Receiver<Step>,
+        stop: &Cancel,
         listener: &Weak<()>,
     ) -> Result<()> {
         let pinned = guard.pinned();
@@ -226,7 +240,9 @@ impl Appender {
                 pinned.connection.pin_schema(&mut open.pinned, &self.name.catalog);
             }
         }
-        let outcome = self.append(&mut guard, &mut steps);
+        let interrupt = guard.pinned().connection.interrupt();
+        let outcome = stop.while_running(interrupt, || self.append(&mut guard, &mut steps));
+        let outcome = outcome.map_err(|error| stop.explain(error));
         let pinned = guard.pinned();
         if let Some(open) = &mut pinned.transaction {
             open.schemas |= creates;

@@ -5,8 +5,6 @@ use std::{
     time::Instant,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::names::PinnedNames;
 use crate::{
     engine::{
@@ -164,12 +162,6 @@ impl PinnedConnection {
     /// Which of the open writes the transaction is, if it has written.
     pub(crate) fn writes_as(&self) -> Option<u64> {
         self.transaction.as_ref()?.write.as_ref().map(OpenWrite::number)
-    }
-
-    /// Cancelled when the transaction has to end.
-    pub(crate) fn has_to_end(&self) -> CancellationToken {
-        let write = self.transaction.as_ref().and_then(|open| open.write.as_ref());
-        write.map(OpenWrite::ended).unwrap_or_default()
     }
 
     /// True when the open transaction has all that a write needs which excludes so much.
