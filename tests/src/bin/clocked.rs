@@ -1,7 +1,13 @@
 //! The server with a clock for its jobs that stands, until whoever has started it moves it: each line of its standard
-//! input is a number of seconds, and is answered by a line on its standard output once the clock has moved.
+//! input is a number of seconds, and is answered by a line on its standard output once the clock has moved. It is ahead from
+//! the start by the seconds in the environment's `CLOCK_AHEAD`.
 
-use std::{error::Error, io, thread, time::Duration};
+use std::{
+    env,
+    error::Error,
+    io, thread,
+    time::{Duration, SystemTime},
+};
 
 use merganser_server::{Server, config::Command, engine::JobClock, stop_signal, telemetry};
 
@@ -10,7 +16,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let Command::Serve(mut config) = Command::from_process()? else {
         return Err("it only serves".into());
     };
-    let clock = JobClock::standing();
+    let ahead = env::var("CLOCK_AHEAD").map_or(Ok(0), |seconds| seconds.parse())?;
+    let clock = JobClock::standing_at(SystemTime::now() + Duration::from_secs(ahead));
     config.engine.job_clock = clock.clone();
     telemetry::start(&config.log);
     let stop = stop_signal()?;

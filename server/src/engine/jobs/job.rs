@@ -192,7 +192,8 @@ impl Job {
         let shared = &engine.shared;
         match &self.work {
             Work::Maintain(maintenance) => {
-                let tidied = maintenance.run(connection, &shared.jobs.stop, take_lease)?;
+                let tidied =
+                    maintenance.run(connection, &shared.jobs.clock, &shared.jobs.stop, take_lease)?;
                 Ok(tidied.map_or(Ran::Elsewhere, |tidied| Ran::Done {
                     changed: tidied.count(),
                     detail: tidied.summary(),

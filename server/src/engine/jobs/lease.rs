@@ -22,6 +22,10 @@ use super::{
 };
 use crate::engine::{Result, ffi::Connection};
 
+/// The clocks of two servers may differ by so much. What lies further ahead was written by one that was wrong, and would
+/// stop a job for as long as it was.
+pub(super) const SKEW: Duration = Duration::from_secs(5 * 60);
+
 /// A server that has begun a job and died is believed to be at it for so long.
 const HELD: Duration = Duration::from_secs(15 * 60);
 
@@ -192,9 +196,13 @@ fn note(ends: &mut Vec<SystemTime>, new: SystemTime, is_there: bool) {
 
 /// Whether a server whose lease ends at one of these moments may take the one in this record.
 fn is_free(record: &RunRecord, ours: &[SystemTime], now: SystemTime, every: Option<Duration>) -> bool {
-    let held = record.held_until.is_some_and(|until| until > now && !ours.contains(&until));
+    let longest = now + HELD + Duration::from_micros(DRAWN_MICROS) + SKEW;
+    let held =
+        record.held_until.is_some_and(|until| until > now && until <= longest && !ours.contains(&until));
     // The schedules of two servers are not in step: half a period is soon.
-    let recent = every.zip(record.begun_at).is_some_and(|(every, begun)| begun + every / 2 > now);
+    let recent = every
+        .zip(record.begun_at)
+        .is_some_and(|(every, begun)| begun + every / 2 > now && begun <= now + SKEW);
     !held && !recent
 }
 
@@ -255,6 +263,28 @@ mod tests {
             assert!(!one.take(connection, later, None).unwrap(), "the other is at it");
             other.end(connection, &run(begun, "done")).unwrap();
             assert!(one.take(connection, later, None).unwrap());
+        });
+    }
+
+    #[test]
+    fn one_of_a_clock_that_was_far_ahead_holds_nobody_up() {
+        two(|one, other, connection| {
+            let now = SystemTime::now();
+            assert!(one.take(connection, now + SKEW, EVERY).unwrap());
+            assert!(!other.take(connection, now, None).unwrap(), "clocks may differ a little");
+            assert!(!other.take(connection, now, EVERY).unwrap());
+            assert!(one.take(connection, now + SKEW + MINUTE, None).unwrap());
+            assert!(other.take(connection, now, EVERY).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_run_of_a_clock_that_was_far_ahead_holds_the_next_one_not_up() {
+        two(|one, other, connection| {
+            let (now, ahead) = (SystemTime::now(), SystemTime::now() + 1000 * MINUTE);
+            assert!(one.take(connection, ahead, EVERY).unwrap());
+            one.end(connection, &run(ahead, "done")).unwrap();
+            assert!(other.take(connection, now, EVERY).unwrap());
         });
     }
 

@@ -123,9 +123,10 @@ impl Runs {
 }
 
 impl RunRecord {
-    /// When it was begun last, also where that failed.
-    pub(super) fn last_begun(&self) -> Option<SystemTime> {
-        self.begun_at.max(self.last.as_ref().map(|last| last.begun))
+    /// When it was begun last, also where that failed; what lies after `latest` was told by a clock that was wrong.
+    pub(super) fn last_begun(&self, latest: SystemTime) -> Option<SystemTime> {
+        let told = [self.begun_at, self.last.as_ref().map(|last| last.begun)];
+        told.into_iter().flatten().filter(|begun| *begun <= latest).max()
     }
 
     fn values(&self) -> [(&'static str, String); 7] {

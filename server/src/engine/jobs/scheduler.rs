@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{job::Job, refresh::ASKED_WITHIN};
+use super::{job::Job, lease::SKEW, refresh::ASKED_WITHIN};
 use crate::engine::Engine;
 
 /// A job of which no run is known, by its schedule, runs so soon after the start.
@@ -46,14 +46,15 @@ async fn first_due(engine: &Engine, job: &Arc<Job>, every: Duration) -> SystemTi
     let (asked, with) = (Arc::clone(job), engine.clone());
     let look = move || asked.tables.runs.look(&*asked.connect(&with)?, &asked.row);
     let last = engine.blocking(look);
-    let last = match tokio::time::timeout(ASKED_WITHIN, last).await {
-        Ok(Ok(record)) => record.last_begun(),
+    let last = tokio::time::timeout(ASKED_WITHIN, last).await;
+    let now = engine.shared.jobs.clock.now();
+    let last = match last {
+        Ok(Ok(record)) => record.last_begun(now + SKEW),
         Ok(Err(error)) => {
             tracing::debug!(job = job.name, %error, "when a job was run last is not known");
             None
         }
         Err(_) => None,
     };
-    let now = engine.shared.jobs.clock.now();
     last.map_or_else(|| now + every.min(FIRST_WITHIN), |begun| (begun + every).max(now))
 }

@@ -6,6 +6,8 @@
 //! are never flushed: what was there before is taken out of the metadata instead. Tables that others may update are flushed
 //! only where nobody has committed meanwhile.
 
+use std::time::Duration;
+
 use super::{Lake, Table};
 use crate::{
     engine::{
@@ -20,7 +22,7 @@ use crate::{
 
 /// How long the server's own tables keep what they were before. Only the server reads them, in transactions that are shorter
 /// by far.
-const KEPT: &str = "INTERVAL 1 MINUTE";
+const KEPT: Duration = Duration::from_secs(60);
 
 impl Lake<'_> {
     /// Writes rows that are kept in the metadata to files, a table at a time; gives how many. Of the ledger nobody deletes but
@@ -77,11 +79,11 @@ impl Lake<'_> {
                 updated_tables()
             ),
         )?;
-        let mut trimmed = 0;
+        let (mut trimmed, before) = (0, self.moment_before(KEPT)?);
         for table in kept_in {
             let sql = format!(
                 "DELETE FROM {metadata}.{} WHERE end_snapshot <= (SELECT max(snapshot_id) \
-                 FROM {metadata}.ducklake_snapshot WHERE snapshot_time < now() - {KEPT})",
+                 FROM {metadata}.ducklake_snapshot WHERE snapshot_time::TIMESTAMPTZ < {before}::TIMESTAMPTZ)",
                 quote(&table)
             );
             trimmed += self.retried(|| Ok(self.connection.execute(&sql)?))?;

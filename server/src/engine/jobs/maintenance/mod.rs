@@ -3,6 +3,7 @@
 //! A run that has nothing to do is to write nothing, or else a lake at rest would get snapshots and files from its
 //! maintenance alone. So a run looks first whether the lake has changed since one that this server has ended well.
 
+mod age;
 mod inlined;
 mod orphans;
 
@@ -13,12 +14,12 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use self::orphans::Found;
-use super::{TABLES, retry::retry_conflicts};
+use super::{JobClock, TABLES, retry::retry_conflicts};
 use crate::{
     counted::counted,
     engine::{
         Error, Result,
-        answers::{count, first_text},
+        answers::count,
         ffi::Connection,
         lake::{AttachedCatalog, Maintenance, metadata_of},
         ledger::{self, LedgerTable, Retention},
@@ -106,17 +107,19 @@ impl LakeMaintenance {
     }
 
     /// One run. `take_lease` takes the lease of the job, which only a run needs that has something to do; where another server
-    /// has it, there is no answer.
+    /// has it, there is no answer. `clock` is one of those that tell what is old.
     ///
     /// # Errors
     /// That of the first step that failed.
     pub(in crate::engine::jobs) fn run(
         &self,
         connection: &Connection,
+        clock: &JobClock,
         stop: &CancellationToken,
         take_lease: &mut dyn FnMut() -> Result<bool>,
     ) -> Result<Option<Tidied>> {
-        let lake = Lake::new(connection, &self.catalog.name, stop);
+        let lake = Lake::new(connection, &self.catalog, clock, stop);
+        lake.compare_clocks()?;
         let mut seen = self.seen.lock();
         let newest = lake.newest_snapshot()?;
         // A lake that was put back to an earlier state begins to count anew.
@@ -129,7 +132,7 @@ impl LakeMaintenance {
             if !seen.is_search_due(options.delete_after) {
                 return Ok(Some(Tidied::default()));
             }
-            if lake.orphans(&lake.fixed(options.delete_after)?)? == 0 {
+            if lake.orphans(&lake.older_than(options.delete_after)?)? == 0 {
                 seen.searched = Some(begun);
                 return Ok(Some(Tidied::default()));
             }
@@ -167,16 +170,14 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
         Err(error) => step(&mut tidied.merged_files, Err(error)),
     }
     if let Some(age) = expire_after {
-        let older = older_than(*age);
-        step(&mut tidied.expired_snapshots, lake.count("ducklake_expire_snapshots", &older));
+        step(&mut tidied.expired_snapshots, lake.count_older("ducklake_expire_snapshots", *age));
     }
     tracing::debug!(
         catalog = catalog.name,
         trimmed_rows,
         "old rows of the server's own tables are forgotten"
     );
-    let older = older_than(*delete_after);
-    step(&mut tidied.deleted_files, lake.count("ducklake_cleanup_old_files", &older));
+    step(&mut tidied.deleted_files, lake.count_older("ducklake_cleanup_old_files", *delete_after));
     let swept = lake.sweep(*delete_after).inspect_err(log);
     failed.map_or(Ok((tidied, swept)), Err)
 }
@@ -184,11 +185,6 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
 fn prune(connection: &Connection, catalog: &str, stop: &CancellationToken) -> Result<u64> {
     let table = LedgerTable::find(connection, catalog, true)?;
     retry_conflicts(stop, TRIES, || Ok(table.prune(connection, Retention::default())?))
-}
-
-fn older_than(age: Duration) -> String {
-    // Without a zone, as DuckLake's functions want it; sessions run in UTC.
-    format!(", older_than => (now() - to_microseconds({}))::TIMESTAMP", age.as_micros())
 }
 
 /// The arguments for a look at what a function with these would take away.
@@ -214,13 +210,21 @@ struct Lake<'a> {
     plain: &'a str,
     name: String,
     metadata: String,
+    is_in_postgres: bool,
+    clock: &'a JobClock,
     stop: &'a CancellationToken,
 }
 
 impl<'a> Lake<'a> {
-    fn new(connection: &'a Connection, name: &'a str, stop: &'a CancellationToken) -> Self {
-        let metadata = quote(&metadata_of(name));
-        Self { connection, plain: name, name: literal(name), metadata, stop }
+    fn new(
+        connection: &'a Connection,
+        catalog: &'a AttachedCatalog,
+        clock: &'a JobClock,
+        stop: &'a CancellationToken,
+    ) -> Self {
+        let (plain, is_in_postgres) = (catalog.name.as_str(), catalog.has_queue());
+        let (name, metadata) = (literal(plain), quote(&metadata_of(plain)));
+        Self { connection, plain, name, metadata, is_in_postgres, clock, stop }
     }
 
     fn newest_snapshot(&self) -> Result<u64> {
@@ -260,7 +264,7 @@ impl<'a> Lake<'a> {
     /// Deletes files that no commit has written down, where nothing else would go with them. What is found and what is deleted
     /// is older than the same moment, so that nothing has come to be old enough meanwhile.
     fn sweep(&self, age: Duration) -> Result<u64> {
-        let older = self.fixed(age)?;
+        let older = self.older_than(age)?;
         match self.orphans(&older)? {
             0 => Ok(0),
             _ => self.count(ORPHANS, &older),
@@ -276,22 +280,15 @@ impl<'a> Lake<'a> {
         .check(self.plain)
     }
 
-    /// As [`older_than`], with the moment that it is now.
-    fn fixed(&self, age: Duration) -> Result<String> {
-        let micros = age.as_micros();
-        let moment = format!("SELECT ((now() - to_microseconds({micros}))::TIMESTAMP)::VARCHAR");
-        Ok(format!(", older_than => {}::TIMESTAMP", literal(&first_text(self.connection, &moment)?)))
-    }
-
     fn has_old_snapshots(&self, options: &Maintenance) -> Result<bool> {
         let Some(age) = options.expire_after else { return Ok(false) };
-        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(&older_than(age)));
+        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(&self.older_than(age)?));
         self.has_changes(&format!("IN (SELECT snapshot_id FROM {expired})"))
     }
 
     fn has_old_files(&self, options: &Maintenance) -> Result<bool> {
-        let old =
-            format!("ducklake_cleanup_old_files({}{})", self.name, dry(&older_than(options.delete_after)));
+        let older = dry(&self.older_than(options.delete_after)?);
+        let old = format!("ducklake_cleanup_old_files({}{older})", self.name);
         let of_jobs =
             TABLES.map(|(name, _)| format!("contains(path, '/{INTERNAL_PREFIX}/{name}/')")).join(" OR ");
         Ok(self.number(&format!("SELECT count(*) FROM {old} WHERE NOT ({of_jobs})"))? > 0)
@@ -352,6 +349,11 @@ impl<'a> Lake<'a> {
     /// How many rows a function of DuckLake gives.
     fn count(&self, function: &str, arguments: &str) -> Result<u64> {
         self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
+    }
+
+    /// How many rows it gives where it takes what is older than this.
+    fn count_older(&self, function: &str, age: Duration) -> Result<u64> {
+        self.count(function, &self.older_than(age)?)
     }
 
     /// One step of a merge; gives how many files there were. It reads what there is to be merged when it is planned.
