@@ -105,7 +105,16 @@ impl Pipeline {
         let columns: Vec<_> =
             self.key.iter().chain([&self.incremental]).map(|column| quote(column)).collect();
         connection.execute(&format!("SELECT {} FROM {} LIMIT 0", columns.join(", "), self.source()))?;
-        self.check_bound(connection, &sql_type)
+        self.check_bound(connection, &sql_type)?;
+        if sql_type == "VARCHAR" {
+            // What a source that is asked with a bound does with it is not known here.
+            tracing::warn!(
+                pipeline = self.name,
+                column = self.incremental,
+                "a pipeline compares texts byte by byte, so that a source which orders them otherwise may lose rows"
+            );
+        }
+        Ok(())
     }
 
     fn request(&self) -> IngestRequest {
