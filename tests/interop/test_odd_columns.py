@@ -11,6 +11,7 @@ import wire
 from client import Client
 from harness import refused
 from loaders import put
+from memory import peak
 
 ONE_MIB = 1 << 20
 
@@ -266,13 +267,6 @@ class TestExpansion:
         assert put(server, pa.table({"id": range(50), "v": column}), ("t",), key="views/1/1").duplicate
         lists = pa.array([[1, None, 3]] * 50, pa.list_(pa.int8()))
         assert put(server, pa.table({"id": range(50), "v": lists}), ("t",), key="views/1/1").duplicate
-
-
-def peak(server):
-    """The most memory that the server has had so far, in bytes."""
-    with open(f"/proc/{server.process.pid}/status") as status:
-        (line,) = [line for line in status if line.startswith("VmHWM:")]
-    return int(line.split()[1]) << 10
 
 
 # A descriptor that is a path of one part.

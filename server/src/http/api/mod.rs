@@ -18,6 +18,7 @@ mod head;
 mod json_columns;
 mod json_objects;
 mod json_rows;
+mod listed;
 mod once;
 mod openapi;
 mod parameters;

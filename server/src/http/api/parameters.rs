@@ -1,7 +1,7 @@
 //! Parameters in JSON: an object is by name, an array by position. Integers are exact; what is larger than 64 bits
 //! hold has to be sent as a text, and is refused as a number.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow_array::{
     ArrayRef, BooleanArray, Float64Array, Int64Array, NullArray, RecordBatch, StringArray, UInt64Array,
@@ -9,55 +9,85 @@ use arrow_array::{
 use arrow_schema::{Field, Schema};
 use serde_json::value::RawValue;
 
-use super::{double, once::Once, problem::Problem};
+use super::{double, listed::Listed, once::Once, problem::Problem};
 use crate::{engine::Statement, failure::Failure};
 
-/// The values for a statement's parameters.
+/// So many parameters a statement may have, as in PostgreSQL's protocol. DuckDB has no limit of its own.
+pub(super) const MOST: usize = 65_535;
+/// What a value takes besides its text, however small it is: an array, a field and a name, and a value of DuckDB's.
+const VALUE_BYTES: usize = 1 << 10;
+/// So much needs no room, as with [small bodies](super::body).
+const SMALL_BYTES: usize = 64 << 10;
+
+/// The values for a statement's parameters, not read yet.
 #[derive(Debug, Default)]
-pub(super) struct Parameters {
-    values: Vec<(String, ArrayRef)>,
-    by_name: bool,
+pub(super) enum Parameters<'a> {
+    #[default]
+    None,
+    Named(BTreeMap<String, &'a RawValue>),
+    Listed(Vec<&'a RawValue>),
 }
 
-impl Parameters {
-    /// Reads an object or an array; null is no parameters at all.
-    pub(super) fn read(json: &RawValue) -> Result<Self, Problem> {
+impl<'a> Parameters<'a> {
+    /// Takes an object or an array apart; null is no parameters at all.
+    pub(super) fn find(json: &'a RawValue) -> Result<Self, Problem> {
         let malformed = |error: serde_json::Error| bad(&error.to_string());
         match json.get().as_bytes().first() {
             Some(b'{') => {
-                let Once(values) = serde_json::from_str::<Once<&RawValue>>(json.get()).map_err(malformed)?;
-                let values = values.into_iter().map(|(name, json)| {
-                    let value = value(&name, json)?;
-                    Ok((name, value))
-                });
-                Ok(Self { values: values.collect::<Result<_, Problem>>()?, by_name: true })
+                let Once(values) = serde_json::from_str(json.get()).map_err(malformed)?;
+                values.map(Self::Named).ok_or_else(too_many)
             }
             Some(b'[') => {
-                let values: Vec<&RawValue> = serde_json::from_str(json.get()).map_err(malformed)?;
-                let values = values.into_iter().enumerate().map(|(at, json)| {
-                    let name = (at + 1).to_string();
-                    let value = value(&name, json)?;
-                    Ok((name, value))
-                });
-                Ok(Self { values: values.collect::<Result<_, Problem>>()?, by_name: false })
+                let Listed(values) = serde_json::from_str(json.get()).map_err(malformed)?;
+                values.map(Self::Listed).ok_or_else(too_many)
             }
-            Some(b'n') => Ok(Self::default()),
+            Some(b'n') => Ok(Self::None),
             _ => Err(bad("give an object, or an array")),
         }
     }
 
+    /// The memory that a statement with them takes, beyond what everybody may have.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |json: &&RawValue| VALUE_BYTES + json.get().len();
+        let all: usize = match self {
+            Self::None => 0,
+            Self::Named(values) => values.iter().map(|(name, json)| name.len() + bytes(json)).sum(),
+            Self::Listed(values) => values.iter().map(bytes).sum(),
+        };
+        all.saturating_sub(SMALL_BYTES)
+    }
+
     /// A statement with these parameters.
     pub(super) fn of(self, sql: String) -> Result<Statement, Problem> {
-        if self.values.is_empty() {
+        let by_name = matches!(self, Self::Named(_));
+        let values: Vec<(String, &RawValue)> = match self {
+            Self::None => Vec::new(),
+            Self::Named(values) => values.into_iter().collect(),
+            Self::Listed(values) => (1..).map(|at: usize| at.to_string()).zip(values).collect(),
+        };
+        if values.is_empty() {
             return Ok(Statement::new(sql));
         }
-        let fields =
-            self.values.iter().map(|(name, value)| Field::new(name, value.data_type().clone(), true));
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let columns = self.values.into_iter().map(|(_, value)| value).collect();
-        let batch = RecordBatch::try_new(schema, columns).map_err(|error| Failure::internal(&error))?;
-        Ok(Statement { sql, parameters: Some(batch), by_name: self.by_name, names: None })
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for (name, json) in values {
+            let value = value(&name, json)?;
+            fields.push(Field::new(name, value.data_type().clone(), true));
+            columns.push(value);
+        }
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+            .map_err(|error| Failure::internal(&error))?;
+        Ok(Statement { sql, parameters: Some(batch), by_name, names: None })
     }
+}
+
+/// More of them than any statement has.
+pub(super) fn too_many() -> Problem {
+    Problem::bad_request(
+        "TOO_MANY_PARAMETERS",
+        &format!(
+            "a statement takes {MOST} parameters at the most; send rows as an upload, or several statements"
+        ),
+    )
 }
 
 /// One value, as an array of it.
@@ -97,7 +127,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Statement, Problem> {
-        Parameters::read(serde_json::from_str(json).unwrap())?.of("SELECT 1".into())
+        Parameters::find(serde_json::from_str(json).unwrap())?.of("SELECT 1".into())
     }
 
     #[test]
@@ -132,5 +162,24 @@ mod tests {
         ] {
             assert!(read(json).is_err(), "{json}");
         }
+    }
+
+    #[test]
+    fn no_statement_has_too_many_and_many_need_room() {
+        let listed = |count: usize| format!("[{}0]", "0,".repeat(count - 1));
+        let named = |count: usize| {
+            let pairs: Vec<_> = (0..count).map(|name| format!("\"a{name}\":0")).collect();
+            format!("{{{}}}", pairs.join(","))
+        };
+        let find =
+            |json: &str| Parameters::find(serde_json::from_str(json).unwrap()).map(|found| found.bytes());
+        for json in [listed(MOST), named(MOST)] {
+            assert!(find(&json).unwrap() > MOST * VALUE_BYTES - SMALL_BYTES);
+        }
+        for json in [listed(MOST + 1), named(MOST + 1)] {
+            assert_eq!(find(&json).unwrap_err().slug(), "TOO_MANY_PARAMETERS");
+        }
+        assert_eq!(find(&listed(50)).unwrap(), 0);
+        assert!(find(&format!("[\"{}\"]", "x".repeat(1 << 20))).unwrap() > 900_000);
     }
 }

@@ -21,6 +21,7 @@ use super::{
     cursors::{Cursor, PageOf, page_limit},
     door::Visit,
     once::Once,
+    parameters,
     problem::Problem,
     rows,
 };
@@ -301,7 +302,7 @@ impl Asked {
         };
         let Once(object) =
             serde_json::from_slice::<Once<&serde_json::value::RawValue>>(body).map_err(malformed)?;
-        for (name, value) in object {
+        for (name, value) in object.ok_or_else(parameters::too_many)? {
             let value = match value.get() {
                 "null" => None,
                 text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(malformed)?),

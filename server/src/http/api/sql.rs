@@ -9,8 +9,17 @@ use axum::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{accept, address, answer, body, door::Visit, parameters::Parameters, problem::Problem};
-use crate::{engine::Statement, failure::Kind};
+use super::{
+    accept, address, answer,
+    body::{self, Whole},
+    door::Visit,
+    parameters::Parameters,
+    problem::Problem,
+};
+use crate::{
+    engine::{Reservation, Statement},
+    failure::Kind,
+};
 
 /// The body where it is JSON.
 #[derive(Deserialize)]
@@ -26,11 +35,17 @@ pub(super) async fn run(Extension(visit): Extension<Visit>, request: Request) ->
     address::only(request.uri(), &["format"])?;
     let format = accept::format(request.uri(), request.headers())?;
     let (head, body) = request.into_parts();
-    let statement = statement(&head.headers, &body::read(&visit, body).await?.bytes)?;
-    answer::to_statement(visit, statement, format).await
+    let Whole { bytes, mut room } = body::read(&visit, body).await?;
+    let statement = statement(&head.headers, &bytes, &mut room).await?;
+    drop(bytes);
+    let answer = answer::to_statement(visit, statement, format).await;
+    // Its parameters have taken the place of the body.
+    drop(room);
+    answer
 }
 
-fn statement(headers: &HeaderMap, body: &[u8]) -> Result<Statement, Problem> {
+/// What a body asks for, as soon as there is room for its parameters.
+async fn statement(headers: &HeaderMap, body: &[u8], room: &mut Reservation) -> Result<Statement, Problem> {
     match body::media_type(headers).as_str() {
         "" | "text/plain" | "application/sql" => match std::str::from_utf8(body) {
             Ok(sql) => Ok(Statement::new(sql)),
@@ -43,8 +58,9 @@ fn statement(headers: &HeaderMap, body: &[u8]) -> Result<Statement, Problem> {
                 );
                 Problem::bad_request("BAD_BODY", &text)
             })?;
-            let parameters = asked.parameters.map(Parameters::read).transpose()?;
-            parameters.unwrap_or_default().of(asked.sql)
+            let parameters = asked.parameters.map(Parameters::find).transpose()?.unwrap_or_default();
+            room.hold(parameters.bytes()).await?;
+            parameters.of(asked.sql)
         }
         other => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

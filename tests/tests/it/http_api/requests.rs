@@ -52,6 +52,20 @@ async fn parameters_are_bound_by_name_and_by_position() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_has_no_more_than_so_many_parameters() {
+    let (server, mut client) = server().await;
+    let zeros = |count: usize| json!(vec![0; count]);
+    let many = client.bound(&format!("SELECT {} AS a", ["?"; 900].join(" + ")), zeros(900)).await;
+    assert_eq!(many.json()["rows"], json!([{"a": 0}]));
+    let named: serde_json::Map<_, _> = (0..65_536).map(|name| (name.to_string(), json!(0))).collect();
+    for parameters in [zeros(65_536), json!(named)] {
+        let refused = client.bound("SELECT 1", parameters).await;
+        assert_eq!(refused.problem(), (400, "TOO_MANY_PARAMETERS".into()));
+    }
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_misspelt_in_an_address_is_refused() {
     let (server, mut client) = server().await;
     for address in ["/v1/sql?fromat=csv", "/v1/sql?limit=1", "/v1/sql?format=csv&limit=1"] {
