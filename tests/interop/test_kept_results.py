@@ -60,6 +60,15 @@ def test_nobody_elses_results_make_one_go_that_was_not_fetched(alone):
     assert client.one("SELECT count(*) FROM t") == SHARE + 3
 
 
+def test_what_a_prepared_text_returns_takes_a_place_too(alone):
+    client = alone()
+    client.run("CREATE TABLE t (x BIGINT); PREPARE p AS " + RETURNING.format("$1"))
+    for x in range(SHARE):
+        client.ticket(f"EXECUTE p({x})")
+    refused(client.ticket, "EXECUTE p(-1)", codes="RESOURCE_EXHAUSTED", slug="RESULTS_FULL")
+    assert client.one("SELECT count(*) FROM t") == SHARE
+
+
 def test_what_was_fetched_takes_nobodys_place(alone):
     client = alone()
     client.run("CREATE TABLE t (x BIGINT)")

@@ -124,3 +124,28 @@ def test_what_only_drops_waits_for_no_pause_of_others(pair):
         put(other, unit(2), T)
         client.run("CREATE OR REPLACE TABLE lake.other AS SELECT 1 AS one")
         assert client.one("SELECT one FROM lake.other") == 1
+
+
+def test_a_table_that_an_upload_replaces_loses_no_rows_of_another_server(pair):
+    server, other = pair
+    with Client(server.uri) as client:
+        transaction = client.begin()
+        client.rows("SELECT count(*) FROM lake.t", transaction)
+        client.ingest(unit(5), "t", "replace", transaction, catalog="lake", schema="main")
+        put(other, unit(2), T, key="a/1/1")
+        refused(client.commit, transaction, codes="ABORTED", slug="CONFLICT")
+    assert other.rows("SELECT unit, count(*) FROM lake.t GROUP BY ALL ORDER BY ALL") == [(1, 20), (2, 20)]
+
+
+def test_what_a_driver_has_dropped_says_nothing_of_its_next_transaction(pair):
+    server, other = pair
+    put(server, unit(1), ("lake", "main", "other"))
+    with Client(server.uri) as client:
+        transaction = client.begin()
+        client.update("DROP TABLE lake.other", transaction)
+        client.commit(transaction)
+        transaction = client.begin()
+        client.update("INSERT INTO lake.t SELECT 'b', 3, 0", transaction)
+        put(other, unit(2), T)
+        client.commit(transaction)
+    assert other.rows("SELECT unit, count(*) FROM lake.t GROUP BY ALL ORDER BY ALL") == [(1, 20), (2, 20), (3, 1)]

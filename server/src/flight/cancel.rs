@@ -77,12 +77,13 @@ impl Default for Running {
 impl Running {
     /// A fetch of a ticket begins.
     pub(super) fn begin(&self, key: CancelKey) -> Result<Fetch, Status> {
+        // Under the lock, or else a ticket might be cancelled between the look and its entry here, and run all the same.
+        let mut fetches = self.fetches.lock();
         if let CancelKey::Ticket(ticket) = &key
             && self.cancelled.get(&self.hash(ticket)).is_some()
         {
             return Err(cancelled());
         }
-        let mut fetches = self.fetches.lock();
         let entry = fetches
             .entry(key.clone())
             .or_insert_with(|| Fetches { token: CancellationToken::new(), count: 0 });

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     engine::{Description, Error, Execution, Outcome, QUERIES, QueryCard, Statement, TableRef, counted},
     session::{RESULT_IDLE, Session, SessionError},
-    sql::{has_returning, quote},
+    sql::{has_returning, mentions, quote},
 };
 
 /// What GetFlightInfo has to do.
@@ -147,7 +147,8 @@ impl Flight {
         descriptor: FlightDescriptor,
         execution: &Execution,
     ) -> Result<FlightInfo, Status> {
-        let returns = has_returning(&query.statement.sql);
+        // What EXECUTE runs stands elsewhere.
+        let returns = has_returning(&query.statement.sql) || mentions(&query.statement.sql, "execute");
         let reserved = returns.then(|| self.results.admit(session)).transpose().map_err(session_status)?;
         let mut entry = self.log.begin(session, "write", &query.statement.sql);
         let outcome = entry.run(session.write_watched(&query.transaction, query.statement, execution)).await;

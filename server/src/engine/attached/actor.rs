@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{storage::AttachedStorage, verdict};
+use super::storage::AttachedStorage;
 use crate::engine::{
     Error,
     ledger::SharedLedger,
@@ -61,9 +61,7 @@ impl Actor {
                 // No second thread commits to a catalog.
                 Command::Settle => Ok(()),
                 Command::CatchUp(done) => {
-                    let caught_up = self.committer.catch_up();
-                    let catalog = self.committer.storage.home.name();
-                    let _ = done.send(caught_up.map_err(|error| verdict::of_reading(catalog, error)));
+                    let _ = done.send(self.committer.catch_up());
                     Ok(())
                 }
                 Command::Shutdown(done) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     home::{Closing, Home},
     queue::Queue,
+    verdict,
 };
 use crate::engine::{
     CatalogKind, Result,
@@ -127,7 +128,8 @@ impl Storage for AttachedStorage {
     }
 
     fn look_up(&mut self, key: &IngestKey) -> Result<Option<Committed>> {
-        self.home.ledger.look_up(&self.connection, key)
+        let known = self.home.ledger.look_up(&self.connection, key);
+        known.map_err(|error| verdict::of_reading(self.home.name(), error))
     }
 
     fn is_slow(&self, unit: &Unit) -> bool {
@@ -147,10 +149,10 @@ impl Storage for AttachedStorage {
     }
 
     fn catch_up(&mut self, ledger: &SharedLedger) -> Result<u64> {
-        if !self.home.ledger.exists() {
-            self.home.ledger.look_again(&self.connection)?;
-        }
-        self.seen = self.home.ledger.catch_up(&self.connection, self.seen, ledger)?;
+        let home = &self.home;
+        let found = if home.ledger.exists() { Ok(()) } else { home.ledger.look_again(&self.connection) };
+        let caught_up = found.and_then(|()| home.ledger.catch_up(&self.connection, self.seen, ledger));
+        self.seen = caught_up.map_err(|error| verdict::of_reading(home.name(), error))?;
         Ok(self.seen)
     }
 }

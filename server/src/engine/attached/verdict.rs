@@ -19,7 +19,7 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
     if tells_of_faster(message) {
         return Failure { error: Error::conflict(message.clone()), ..failure };
     }
-    if is_out_of_reach(*class, message) {
+    if is_out_of_reach(*class, message) || is_second(*class) {
         return Failure::whole(down(catalog, message));
     }
     failure
@@ -28,9 +28,17 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
 /// A failure of a read.
 pub(super) fn of_reading(catalog: &str, error: Error) -> Error {
     match &error {
-        Error::Duck { class, message } if is_out_of_reach(*class, message) => down(catalog, message),
+        Error::Duck { class, message } if is_out_of_reach(*class, message) || is_second(*class) => {
+            down(catalog, message)
+        }
         _ => error,
     }
+}
+
+/// Whether it only tells that something has failed before it. The server itself stops at the first error of a transaction,
+/// so that the first one was not told: it met the extension's own connection to the catalog, which an outage has broken.
+fn is_second(class: Class) -> bool {
+    class == Class::Aborted
 }
 
 fn quotes_values(class: Class) -> bool {
@@ -107,6 +115,17 @@ mod tests {
             let told = of_commit(&LAKE, duck(Class::Conflict, message));
             assert!(matches!(told, Error::CommitUnknown(_)), "{message}: {told:?}");
         }
+    }
+
+    #[test]
+    fn what_only_tells_of_an_error_before_it_is_an_outage() {
+        let message = "TransactionContext Error: Current transaction is aborted (please ROLLBACK)";
+        let told = of_work("lake", Failure::whole(duck(Class::Aborted, message))).error;
+        assert!(matches!(&told, Error::CatalogDown(name) if name == "lake"), "{told:?}");
+        let told = of_reading("lake", duck(Class::Aborted, message));
+        assert!(matches!(&told, Error::CatalogDown(name) if name == "lake"), "{told:?}");
+        let told = of_reading("lake", duck(Class::Binder, message));
+        assert!(matches!(told, Error::Duck { class: Class::Binder, .. }), "{told:?}");
     }
 
     #[test]

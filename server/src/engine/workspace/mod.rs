@@ -254,6 +254,8 @@ impl Engine {
         self.blocking(move || {
             guard.pinned().follow_session()?;
             let before = guard.pinned().current();
+            // What the one before took away says nothing of this one, which has no text that would say so.
+            guard.pinned().note_taken("");
             let id = guard.pinned().begin(false)?;
             Ok((id, Untold::new(guard, before)))
         })
