@@ -174,10 +174,14 @@ impl Catalog {
     /// The description of a table; `None` when it does not exist. Asks DuckDB: call it where blocking is allowed.
     pub(crate) fn look_up(&self, name: &FullName) -> Result<Option<Arc<TableInfo>>> {
         let at = self.clock.schemas();
-        let connection = self.database.connection()?;
-        let Some(info) = self.describe_on(connection, name)? else {
-            return Ok(None);
+        let described = match self.describe_on(self.database.connection()?, name) {
+            // A pipeline has the tables of PostgreSQL listed anew, and between two questions they are not there for a moment.
+            Err(error) if error.class() == Some(Class::NotFound) => {
+                self.describe_on(self.database.connection()?, name)?
+            }
+            described => described?,
         };
+        let Some(info) = described else { return Ok(None) };
         let info = Arc::new(info);
         self.known.lock().keep(at, name.clone(), Arc::clone(&info));
         Ok(Some(info))
