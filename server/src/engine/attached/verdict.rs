@@ -19,7 +19,7 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
     if tells_of_faster(message) {
         return Failure { error: Error::conflict(message.clone()), ..failure };
     }
-    if is_out_of_reach(*class, message) || is_second(*class) {
+    if is_outage(*class, message) {
         return Failure::whole(down(catalog, message));
     }
     failure
@@ -28,17 +28,16 @@ pub(super) fn of_work(catalog: &str, failure: Failure) -> Failure {
 /// A failure of a read.
 pub(super) fn of_reading(catalog: &str, error: Error) -> Error {
     match &error {
-        Error::Duck { class, message } if is_out_of_reach(*class, message) || is_second(*class) => {
-            down(catalog, message)
-        }
+        Error::Duck { class, message } if is_outage(*class, message) => down(catalog, message),
         _ => error,
     }
 }
 
-/// Whether it only tells that something has failed before it. The server itself stops at the first error of a transaction,
-/// so that the first one was not told: it met the extension's own connection to the catalog, which an outage has broken.
-fn is_second(class: Class) -> bool {
-    class == Class::Aborted
+/// Whether the catalog cannot be reached, or it is only told that something has failed before. The server itself stops at the
+/// first error of a transaction, so that the first one was not told: it met the extension's own connection to the catalog,
+/// which an outage has broken.
+fn is_outage(class: Class, message: &str) -> bool {
+    is_out_of_reach(class, message) || class == Class::Aborted
 }
 
 fn quotes_values(class: Class) -> bool {

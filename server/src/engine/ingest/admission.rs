@@ -32,9 +32,8 @@ impl Admission {
     /// By the table as it is now, if it is there.
     pub(super) fn new(name: FullName, entry: Entry, table: Option<&TableInfo>, held: Held) -> Self {
         let collides = entry.matching.is_some() && table.is_some_and(|table| table.keys.unique);
-        let Entry { fit, create, matching, widens, .. } = entry;
+        let Entry { fit, create, matching, widens, replaces } = entry;
         let makes_table = create.is_some() && !widens;
-        let replaces = makes_table && table.is_some();
         Self { name, fit, create, makes_table, replaces, matching, collides, held }
     }
 
