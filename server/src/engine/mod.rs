@@ -69,6 +69,8 @@ mod writer;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 pub use batch_stream::BatchStream;
+#[cfg(test)]
+pub(crate) use batch_stream::Cancel;
 pub use catalog::{
     CatalogView, ColumnDetail, Dialect, ForeignKeyFilter, ForeignKeyOrder, NullOrder, Relation,
     RelationFilter, TableFilter, TableRef,

@@ -7,13 +7,18 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Values by handle. Full means that the one unused for longest goes.
+/// The share of all that one owner may have where room is short.
+const SHARES: usize = 4;
+
+/// Values by handle. Full means that the one unused for longest goes: of its owner where that would have more than a share
+/// of all, so that nobody pushes out what others have, and else of anybody.
 pub(crate) struct Expiring<V> {
     entries: Mutex<Entries<V>>,
     capacity: usize,
     /// Bytes of all values together.
     bytes: usize,
     weigh: fn(&V) -> usize,
+    owner: fn(&V) -> &[u8],
     idle: Duration,
 }
 
@@ -33,15 +38,21 @@ struct Entry<V> {
 pub(crate) struct Full;
 
 impl<V: Clone> Expiring<V> {
-    /// For values of which only the number counts.
+    /// For values of which only the number counts, and that are one owner's.
     pub(crate) fn new(capacity: usize, idle: Duration) -> Self {
-        Self::weighing(capacity, usize::MAX, |_| 0, idle)
+        Self::weighing(capacity, usize::MAX, |_| 0, |_| &[], idle)
     }
 
     /// For values that have so many `bytes` at the most, all together.
-    pub(crate) fn weighing(capacity: usize, bytes: usize, weigh: fn(&V) -> usize, idle: Duration) -> Self {
+    pub(crate) fn weighing(
+        capacity: usize,
+        bytes: usize,
+        weigh: fn(&V) -> usize,
+        owner: fn(&V) -> &[u8],
+        idle: Duration,
+    ) -> Self {
         let entries = Entries { by_handle: HashMap::new(), bytes: 0 };
-        Self { entries: Mutex::new(entries), capacity, bytes, weigh, idle }
+        Self { entries: Mutex::new(entries), capacity, bytes, weigh, owner, idle }
     }
 
     pub(crate) fn insert(&self, handle: Vec<u8>, value: V) {
@@ -54,8 +65,17 @@ impl<V: Clone> Expiring<V> {
         if full(&entries) {
             entries.expire(self.idle);
         }
-        while full(&entries) && entries.forget_oldest() {}
+        while full(&entries) && self.make_room(&mut entries, &value, bytes) {}
         entries.put(handle, Entry { used: Instant::now(), bytes, value });
+    }
+
+    /// Forgets one for a value that comes; false when there is none.
+    fn make_room(&self, entries: &mut Entries<V>, value: &V, bytes: usize) -> bool {
+        let is_own = |entry: &Entry<V>| (self.owner)(&entry.value) == (self.owner)(value);
+        let own = entries.by_handle.values().filter(|entry| is_own(entry));
+        let (count, bytes) = own.fold((1, bytes), |(count, bytes), own| (count + 1, bytes + own.bytes));
+        let is_more_than_its_share = count > self.capacity / SHARES || bytes > self.bytes / SHARES;
+        (is_more_than_its_share && entries.forget_oldest(is_own)) || entries.forget_oldest(|_| true)
     }
 
     pub(crate) fn get(&self, handle: &[u8]) -> Option<V> {
@@ -126,9 +146,10 @@ impl<V> Entries<V> {
         });
     }
 
-    /// False when there is none.
-    fn forget_oldest(&mut self) -> bool {
-        let oldest = self.by_handle.iter().min_by_key(|(_, entry)| entry.used);
+    /// Of some of them; false when there is none.
+    fn forget_oldest(&mut self, of: impl Fn(&Entry<V>) -> bool) -> bool {
+        let some = self.by_handle.iter().filter(|(_, entry)| of(entry));
+        let oldest = some.min_by_key(|(_, entry)| entry.used);
         let oldest = oldest.map(|(handle, _)| handle.clone());
         oldest.is_some_and(|handle| {
             self.remove(&handle);
@@ -160,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_heavy_makes_others_go_and_may_not_become_heavier() {
-        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, Duration::from_secs(60));
+        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, |_| &[], Duration::from_secs(60));
         map.insert(vec![1], 40);
         map.insert(vec![2], 40);
         map.insert(vec![3], 70);
@@ -180,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_has_expired_makes_room() {
-        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, Duration::ZERO);
+        let map = Expiring::weighing(10, 100, |weight: &usize| *weight, |_| &[], Duration::ZERO);
         map.insert(vec![1], 90);
         map.insert(vec![2], 90);
         assert_eq!(map.entries.lock().bytes, 90);

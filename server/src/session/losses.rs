@@ -110,11 +110,15 @@ impl Losses {
         Ok(false)
     }
 
-    /// The same for BeginTransaction.
+    /// The same for BeginTransaction, which says itself when it has [begun](Self::begin_anew).
     pub(super) fn tell_beginning(&mut self) -> Result<(), Loss> {
-        self.tell_of(&[], Some(Control::Begin { read_only: false }))?;
-        self.begin_anew();
-        Ok(())
+        self.tell_of(&[], Some(Control::Begin { read_only: false }))
+    }
+
+    /// A transaction is open, that what names none is meant for from now on.
+    pub(super) fn begin_anew(&mut self) {
+        self.by_sql = None;
+        self.holds_unnamed = false;
     }
 
     /// The answer to EndTransaction where the handle's transaction is gone. A rollback has what it wants.
@@ -148,11 +152,6 @@ impl Losses {
 
     fn held(&self) -> Option<Loss> {
         self.by_handle.values().next().copied().filter(|_| self.holds_unnamed)
-    }
-
-    fn begin_anew(&mut self) {
-        self.by_sql = None;
-        self.holds_unnamed = false;
     }
 }
 
@@ -233,6 +232,8 @@ mod tests {
 
         let mut losses = lost();
         assert_eq!(losses.tell_beginning(), Ok(()));
+        assert_eq!(losses.tell(b"", ""), Err(CLOSED), "it may fail to begin");
+        losses.begin_anew();
         assert_eq!(losses.tell(b"", ""), Ok(()));
         assert_eq!(losses.tell(b"a", ""), Err(CLOSED), "the old handle is good for nothing");
     }

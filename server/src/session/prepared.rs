@@ -48,7 +48,8 @@ impl PreparedStatements {
     fn of_bytes(bytes: usize) -> Self {
         let weigh =
             |prepared: &Prepared| prepared.statement.sql.len() + bytes_kept(&prepared.statement.parameters);
-        Self { statements: Expiring::weighing(CAPACITY, bytes, weigh, IDLE), bytes }
+        let statements = Expiring::weighing(CAPACITY, bytes, weigh, |prepared| &prepared.session, IDLE);
+        Self { statements, bytes }
     }
 
     /// Remembers a statement and returns its handle.
@@ -114,9 +115,33 @@ mod tests {
     }
 
     fn prepare(statements: &PreparedStatements) -> Vec<u8> {
-        let statement = Statement::new("SELECT ?".to_owned());
-        let prepared = Prepared { statement, session: SESSION.to_vec(), transaction: Vec::new() };
+        prepare_in(statements, SESSION, "SELECT ?".to_owned())
+    }
+
+    fn prepare_in(statements: &PreparedStatements, session: &[u8], sql: String) -> Vec<u8> {
+        let statement = Statement::new(sql);
+        let prepared = Prepared { statement, session: session.to_vec(), transaction: Vec::new() };
         statements.insert(prepared).unwrap()
+    }
+
+    #[test]
+    fn a_session_with_more_than_its_share_pushes_out_its_own_first() {
+        const OTHER: &[u8] = b"other";
+        let kept = |bytes: usize, texts: usize, length: usize| {
+            let statements = PreparedStatements::of_bytes(bytes);
+            let other = prepare_in(&statements, OTHER, "SELECT 1".to_owned());
+            let own: Vec<_> =
+                (0..texts).map(|_| prepare_in(&statements, SESSION, "x".repeat(length))).collect();
+            assert!(statements.get(&other, OTHER).is_some(), "{texts} texts of {length}");
+            own.iter().filter(|handle| statements.get(handle, SESSION).is_some()).count()
+        };
+        assert_eq!(kept(1_000, 30, 100), 9, "by their bytes");
+        assert_eq!(kept(BYTES, CAPACITY + 10, 1), CAPACITY - 1, "by their number");
+        // What fits beside nothing is kept all the same, alone.
+        let statements = PreparedStatements::of_bytes(1_000);
+        let other = prepare_in(&statements, OTHER, "SELECT 1".to_owned());
+        let heavy = prepare_in(&statements, SESSION, "x".repeat(1_000));
+        assert!(statements.get(&other, OTHER).is_none() && statements.get(&heavy, SESSION).is_some());
     }
 
     #[test]

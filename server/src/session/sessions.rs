@@ -201,12 +201,18 @@ impl Sessions {
     /// A connection is gone. A session that lived on it ends; one that is recognised otherwise stays, but a
     /// client that has vanished leaves no transaction open.
     fn connection_closed(&self, connection: ConnectionId) {
-        let (ended, left) = self.known.lock().leave(connection);
+        let (ended, left) = {
+            let mut known = self.known.lock();
+            let (ended, left) = known.leave(connection);
+            // Under the lock, without which its client may come back meanwhile and begin another.
+            let left = left.into_iter().map(|session| (session.open_transactions(), session));
+            (ended, left.collect::<Vec<_>>())
+        };
         for session in ended {
             session.interrupt();
         }
-        for session in left {
-            tokio::spawn(async move { session.lose_all().await });
+        for (left_open, session) in left {
+            tokio::spawn(async move { session.lose(left_open).await });
         }
     }
 

@@ -274,14 +274,16 @@ impl Engine {
             .await
     }
 
-    /// Rolls back a transaction that its client has not ended; the client is told when it comes back.
+    /// Rolls back a transaction that its client has not ended, where it is open still; the client is told when it comes back.
     ///
     /// # Errors
     /// [`Error::SessionBusy`].
-    pub async fn lose(&self, workspace: &Arc<Workspace>, why: &'static str) -> Result<()> {
+    pub async fn lose(&self, workspace: &Arc<Workspace>, id: TransactionId, why: &'static str) -> Result<()> {
         let mut guard = workspace.take(self.pinned_wait()).await?;
         self.blocking(move || {
-            guard.pinned().lose(format!("the transaction was rolled back, because {why}; begin again"));
+            if guard.pinned().current() == Some(id) {
+                guard.pinned().lose(format!("the transaction was rolled back, because {why}; begin again"));
+            }
             Ok(())
         })
         .await

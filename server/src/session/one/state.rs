@@ -22,7 +22,7 @@ pub(super) struct State {
 
 /// A transaction with a handle. Its connection may have another one later.
 #[derive(Clone)]
-pub(super) struct Begun {
+pub(in crate::session) struct Begun {
     pub(super) workspace: Arc<Workspace>,
     pub(super) id: TransactionId,
 }

@@ -1,6 +1,8 @@
 //! The transactions of a session: those with a handle, which its client begins and ends, and all that are open, which the
 //! server rolls back in its place.
 
+use std::time::Duration;
+
 use super::{Session, state::Begun};
 use crate::{
     engine::{Error, IdleLimits, Names},
@@ -34,6 +36,7 @@ impl Session {
         let mut state = self.state.lock();
         state.transactions.insert(handle.clone(), Begun { workspace, id });
         begun.told();
+        state.losses.begin_anew();
         Ok(handle)
     }
 
@@ -52,12 +55,14 @@ impl Session {
         // handle names any more.
         let engine = self.engine.clone();
         let ended = tokio::spawn(async move {
-            let ended = engine.end(&workspace, commit).await;
-            if matches!(ended, Err(Error::SessionBusy(_))) {
-                workspace.interrupt();
-                engine.end(&workspace, false).await?;
+            match engine.end(&workspace, commit).await {
+                Err(Error::SessionBusy(wait)) => {
+                    workspace.interrupt();
+                    engine.end(&workspace, false).await?;
+                    if commit { Err(not_committed(wait)) } else { Ok(()) }
+                }
+                ended => ended,
             }
-            ended
         });
         Ok(ended.await.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))?)
     }
@@ -85,13 +90,21 @@ impl Session {
         state.transactions.contains_key(handle) || state.losses.has_handle(handle)
     }
 
-    /// Undoes every open transaction, because its client has vanished. Should it come back on another
-    /// connection, it is told so before anything else: what it sends next was meant to be part of them.
-    pub(in crate::session) async fn lose_all(&self) {
-        let workspaces = self.state.lock().workspaces();
-        for workspace in workspaces.iter().filter(|workspace| workspace.is_open()) {
+    /// Those that are open now.
+    pub(in crate::session) fn open_transactions(&self) -> Vec<Begun> {
+        let workspaces = self.state.lock().workspaces().into_iter().filter(|workspace| workspace.is_open());
+        workspaces.filter_map(|workspace| workspace.transaction().map(|id| Begun { workspace, id })).collect()
+    }
+
+    /// Undoes transactions whose client has vanished, and no others: it may have come back and begun some. Should it come
+    /// back on another connection, it is told so before anything else: what it sends next was meant to be part of them.
+    pub(in crate::session) async fn lose(&self, left_open: Vec<Begun>) {
+        for Begun { workspace, id } in left_open {
+            if workspace.transaction() != Some(id) {
+                continue;
+            }
             workspace.interrupt();
-            let lost = self.engine.lose(workspace, "its connection was lost");
+            let lost = self.engine.lose(&workspace, id, "its connection was lost");
             if let Err(error) = lost.await {
                 tracing::debug!(%error, "a transaction that was left open");
             }
@@ -104,5 +117,94 @@ impl Session {
         for workspace in workspaces {
             self.engine.roll_back_if_idle(&workspace, limits).await;
         }
+    }
+}
+
+/// What a COMMIT is told that has waited for so long. Its handle is gone, so that there is nothing to try again.
+fn not_committed(wait: Duration) -> Error {
+    Error::TransactionLost(format!(
+        "the transaction was rolled back, because its session was busy with another statement for {}; begin again",
+        humantime::format_duration(wait)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        engine::{Cancel, Engine, Options},
+        session::{Principal, losses::Loss},
+    };
+
+    async fn session(options: Options) -> (Engine, Session) {
+        let engine = Engine::open(options).unwrap();
+        let session = Session::of_one_request(Principal::named("ana"), None, engine.clone());
+        (engine, session)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_busy_session_cannot_commit_is_lost_and_its_rollback_succeeds() {
+        let wait = Duration::from_millis(200);
+        let (engine, session) = session(Options { query_timeout: Some(wait), ..Options::default() }).await;
+        for commit in [true, false] {
+            let handle = session.begin().await.unwrap();
+            let workspace = session.transaction(&handle).unwrap().unwrap().workspace;
+            let guard = workspace.take(wait).await.unwrap();
+            let running = Cancel::default();
+            guard.running(&running);
+            let let_go = async {
+                running.cancelled().await;
+                drop(guard);
+            };
+            let (ended, ()) = tokio::join!(session.end(&handle, commit), let_go);
+            match (commit, ended) {
+                (true, Err(SessionError::Engine(Error::TransactionLost(why)))) => {
+                    assert!(why.contains("was busy with another statement for 200ms"), "{why}");
+                }
+                (false, Ok(())) => {}
+                (_, other) => panic!("{other:?}"),
+            }
+            assert!(!workspace.is_open());
+        }
+        engine.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_could_not_begin_lets_nothing_run_that_was_meant_for_a_lost_one() {
+        let (engine, session) = session(Options::default()).await;
+        for number in 0..MAX_TRANSACTIONS {
+            session.state.lock().losses.lose_handle(number.to_ne_bytes().to_vec(), Loss::Closed);
+        }
+        let tell = || session.losses().tell(b"", "");
+        assert!(matches!(session.begin().await, Err(SessionError::TooManyTransactions(_))));
+        assert_eq!(tell(), Err(Loss::Closed));
+        session.end(&0_usize.to_ne_bytes(), false).await.unwrap();
+        session.begin().await.unwrap();
+        assert_eq!(tell(), Ok(()));
+        engine.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_begun_after_the_connection_was_lost_goes_on() {
+        let (engine, session) = session(Options::default()).await;
+        let before = session.begin().await.unwrap();
+        let left_open = session.open_transactions();
+        let Begun { workspace, id } = left_open[0].clone();
+        session.end(&before, false).await.unwrap();
+        let after = session.begin().await.unwrap();
+        let begun = session.transaction(&after).unwrap().unwrap();
+        assert!(Arc::ptr_eq(&begun.workspace, &workspace), "on the same connection");
+        session.lose(left_open).await;
+        // It may begin while the other's end waits for the connection.
+        engine.lose(&workspace, id, "of a test").await.unwrap();
+        session.end(&after, true).await.unwrap();
+
+        let left = session.begin().await.unwrap();
+        session.lose(session.open_transactions()).await;
+        let ended = session.end(&left, true).await;
+        assert!(matches!(ended, Err(SessionError::Engine(Error::TransactionLost(_)))), "{ended:?}");
+        engine.shutdown().await;
     }
 }
