@@ -259,7 +259,7 @@ impl From<SessionError> for Failure {
         let text = error.to_string();
         let (kind, slug) = match error {
             SessionError::Engine(error) => return error.into(),
-            SessionError::Unused(_) => (Kind::Aborted, "SESSION_LOST"),
+            SessionError::Unused(_) | SessionError::Forgotten => (Kind::Aborted, "SESSION_LOST"),
             SessionError::UnknownTransaction => (Kind::NotFound, "UNKNOWN_TRANSACTION"),
             SessionError::BegunByDriver | SessionError::WhichTransaction => {
                 (Kind::Precondition, "TRANSACTION_STATE")

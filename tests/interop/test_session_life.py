@@ -110,8 +110,8 @@ class TestCookie:
     @pytest.mark.parametrize(
         "value",
         [
-            f"{COOKIE}=" + "00" * 16,
             f"{COOKIE}=",
+            f"{COOKIE}=.transaction",
             f"{COOKIE}=xyz",
             f"{COOKIE}=abc",
             f"{COOKIE}=\"",
@@ -129,13 +129,19 @@ class TestCookie:
         assert client.rows("FROM mine") == [(42,)], "its connection tells who it is"
         refused(connect(headers=[("cookie", value)]).rows, "FROM mine", codes="NOT_FOUND")
 
-    def test_of_a_session_that_is_closed_is_worth_nothing(self, connect):
+    def test_of_a_session_that_nobody_knows_is_said_once(self, connect):
+        client = connect(headers=[("cookie", f"{COOKIE}=" + "00" * 16)])
+        refused(client.rows, "SELECT 42", codes="ABORTED", slug="SESSION_LOST")
+        assert client.rows("SELECT 42") == [(42,)]
+
+    def test_of_a_session_that_is_closed_is_forgotten(self, connect):
         client = connect()
-        cookie = client.cookie()
+        client.cookie()
         client.run("CREATE TEMP TABLE mine AS SELECT 42 AS x")
         client.action("CloseSession")
-        refused(client.rows, "FROM mine", codes="NOT_FOUND")
-        refused(connect(headers=[cookie]).rows, "FROM mine", codes="NOT_FOUND")
+        assert client.cookies.set.startswith(f"{COOKIE}=; Max-Age=0"), "as browsers are told"
+        again = connect(headers=[("cookie", client.cookies.set.split(";")[0])])
+        refused(again.rows, "FROM mine", codes="NOT_FOUND")
 
 
 class TestClose:

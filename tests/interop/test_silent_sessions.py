@@ -110,3 +110,63 @@ def told(call, *arguments):
             return None  # the driver has not noticed yet
         return refusal(error).slug
     raise AssertionError("it ran by itself")
+
+
+class TestServerThatIsKilled:
+    """It is there again under the same address, and knows nobody."""
+
+    @pytest.fixture
+    def killed(self, start, database):
+        server = start(database)
+        server.run("CREATE TABLE t (x BIGINT); CREATE SCHEMA s; CREATE TABLE s.t (x BIGINT)")
+
+        def killed():
+            server.kill()
+            return start(database, listen=server.uri.removeprefix("grpc://"))
+
+        killed.before = server
+        return killed
+
+    def connect(self, server, **options):
+        return flight_sql.connect(server.uri, db_kwargs=COOKIES, **options)
+
+    def is_told(self, call, *arguments):
+        eventually(lambda: told(call, *arguments) == "SESSION_LOST", "the way is open again")
+
+    def test_lets_nothing_of_a_transaction_run_by_itself(self, killed):
+        with self.connect(killed.before) as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            server = killed()
+            for _ in range(2):
+                self.is_told(ingest, connection, numbers(2))
+            connection.rollback()
+            ingest(connection, numbers(3))
+            connection.commit()
+            assert server.rows("FROM t") == [(3,)]
+
+    def test_fails_a_commit(self, killed):
+        with self.connect(killed.before) as connection:
+            run(connection, "INSERT INTO t VALUES (1)")
+            server = killed()
+            self.is_told(connection.commit)
+            assert server.rows("FROM t") == []
+
+    def test_says_once_that_names_mean_something_else(self, killed):
+        with self.connect(killed.before, autocommit=True) as connection:
+            connection.adbc_current_db_schema = "s"
+            ingest(connection, numbers(1))
+            server = killed()
+            self.is_told(ingest, connection, numbers(2))
+            assert server.rows("FROM s.t") == [(1,)] and server.rows("FROM main.t") == []
+            ingest(connection, numbers(3))
+            assert server.rows("FROM main.t") == [(3,)]
+
+    def test_holds_up_nobody_who_has_ended_its_transactions(self, killed):
+        with self.connect(killed.before) as connection:
+            ingest(connection, numbers(1))
+            connection.commit()
+            connection.adbc_connection.set_autocommit(True)
+            server = killed()
+            self.is_told(ingest, connection, numbers(2))
+            ingest(connection, numbers(3))
+            assert server.rows("FROM t ORDER BY x") == [(1,), (3,)]

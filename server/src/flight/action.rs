@@ -16,7 +16,7 @@ use tonic::{Response, Status};
 use super::{
     Answers, Flight, Reply,
     asked::sql_text,
-    caller::set_cookie,
+    caller::Cookie,
     error::{bad_request, internal, unimplemented},
     stream,
 };
@@ -92,12 +92,12 @@ impl Flight {
             }
             BEGIN_TRANSACTION => {
                 let _: ActionBeginTransactionRequest = unpack(body)?;
-                let answer = one(&self.begin_transaction(session).await?.as_any());
-                with_cookie(answer, session)
+                let begun = self.begin_transaction(session).await;
+                with_cookie(begun.map(|begun| one(&begun.as_any())), &Cookie::naming(session).to_set())
             }
             END_TRANSACTION => {
-                self.end_transaction(session, unpack::<ActionEndTransactionRequest>(body)?).await?;
-                Ok(stream::many(Vec::new()))
+                let ended = self.end_transaction(session, unpack::<ActionEndTransactionRequest>(body)?).await;
+                with_cookie(ended.map(|()| stream::many(Vec::new())), &Cookie::naming(session).to_set())
             }
             CANCEL_QUERY => {
                 let request: ActionCancelQueryRequest = unpack(body)?;
@@ -114,10 +114,11 @@ impl Flight {
             }
             SET_OPTIONS => {
                 let request: SetSessionOptionsRequest = decode(body)?;
-                with_cookie(one(&self.set_session_options(session, request).await), session)
+                let set = self.set_session_options(session, request).await;
+                with_cookie(Ok(one(&set)), &Cookie::naming(session).to_set())
             }
             GET_OPTIONS => Ok(one(&self.session_options(session))),
-            CLOSE_SESSION => Ok(one(&self.close_session(session))),
+            CLOSE_SESSION => with_cookie(Ok(one(&self.close_session(session))), &Cookie::to_forget()),
             other => {
                 Err(unimplemented(&format!("the action {:?}", other.chars().take(100).collect::<String>())))
             }
@@ -130,14 +131,18 @@ fn one(message: &impl Message) -> Response<Answers<arrow_flight::Result>> {
     stream::one(arrow_flight::Result { body: message.encode_to_vec().into() })
 }
 
-/// An answer with the cookie by which a client that keeps cookies finds its session on another connection.
+/// An answer with the cookie by which a client that keeps cookies finds its session on another connection, or forgets it.
+/// A refusal has one as well: a transaction is over where its end has failed.
 fn with_cookie(
-    mut answer: Response<Answers<arrow_flight::Result>>,
-    session: &Session,
+    mut answer: Reply<Answers<arrow_flight::Result>>,
+    to_set: &str,
 ) -> Reply<Answers<arrow_flight::Result>> {
-    let cookie = set_cookie(session).parse().map_err(|error| internal(&error))?;
-    answer.metadata_mut().insert("set-cookie", cookie);
-    Ok(answer)
+    let cookie = to_set.parse().map_err(|error| internal(&error))?;
+    match &mut answer {
+        Ok(answer) => answer.metadata_mut().insert("set-cookie", cookie),
+        Err(refusal) => refusal.metadata_mut().insert("set-cookie", cookie),
+    };
+    answer
 }
 
 /// A message that is an action's body as it is: those of Flight itself are.

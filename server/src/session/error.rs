@@ -14,6 +14,10 @@ pub(crate) enum SessionError {
         humantime::format_duration(*.0)
     )]
     Unused(Duration),
+    #[error(
+        "the session is not known any more, because the server was started again or nobody has used it for long; its temporary tables, settings and open transactions are gone, begin again"
+    )]
+    Forgotten,
     #[error("the transaction is unknown: it has ended, or belongs to another session; begin a new one")]
     UnknownTransaction,
     #[error("the transaction was begun by the driver; commit it or roll it back there, not by SQL")]

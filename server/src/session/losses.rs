@@ -20,6 +20,8 @@ pub(super) enum Loss {
     Closed,
     /// Nobody has used it for so long.
     Unused(Duration),
+    /// Nobody knows it any more: the server was started again, or has forgotten it.
+    Forgotten,
 }
 
 impl From<Loss> for SessionError {
@@ -28,6 +30,7 @@ impl From<Loss> for SessionError {
             Loss::Failure => Error::SessionLost.into(),
             Loss::Closed => Error::SessionClosed.into(),
             Loss::Unused(limit) => Self::Unused(limit),
+            Loss::Forgotten => Self::Forgotten,
         }
     }
 }
@@ -43,6 +46,10 @@ pub(super) struct Losses {
     by_handle: HashMap<Vec<u8>, Loss>,
     /// Nothing was begun since the last of those was lost: what names no transaction may be meant for one of them.
     holds_unnamed: bool,
+    /// The session that its client has taken this one for last, and that is not known any more.
+    forgotten: Option<Vec<u8>>,
+    /// That had a transaction, and nothing was begun since.
+    holds_for_forgotten: bool,
 }
 
 impl Losses {
@@ -62,9 +69,22 @@ impl Losses {
         self.holds_unnamed = true;
     }
 
+    /// Its client believes to be in another session, which is not known any more. Of each it is told once, and for as long
+    /// as it is in a transaction of that.
+    pub(super) fn lose_session(&mut self, id: Vec<u8>, in_transaction: bool) {
+        if self.forgotten.as_ref() != Some(&id) {
+            self.forgotten = Some(id);
+            self.state = Some(Loss::Forgotten);
+            self.holds_for_forgotten = in_transaction;
+        }
+    }
+
     /// True when there is nothing that the client has to learn.
     pub(super) fn is_empty(&self) -> bool {
-        self.state.is_none() && self.by_sql.is_none() && self.by_handle.is_empty()
+        self.state.is_none()
+            && self.by_sql.is_none()
+            && self.by_handle.is_empty()
+            && !self.holds_for_forgotten
     }
 
     /// Handles of transactions that are gone and that their client has not ended.
@@ -118,19 +138,30 @@ impl Losses {
     /// A transaction is open, that what names none is meant for from now on.
     pub(super) fn begin_anew(&mut self) {
         self.by_sql = None;
-        self.holds_unnamed = false;
+        (self.holds_unnamed, self.holds_for_forgotten) = (false, false);
     }
 
     /// The answer to EndTransaction where the handle's transaction is gone. A rollback has what it wants.
     pub(super) fn end(&mut self, handle: &[u8], commit: bool) -> Option<Result<(), Loss>> {
         let loss = self.by_handle.remove(handle)?;
         self.holds_unnamed &= !self.by_handle.is_empty();
+        Some(self.end_lost(loss, commit))
+    }
+
+    /// The same where nobody knows the handle: it may be of the session that is not known either.
+    pub(super) fn end_unknown(&mut self, commit: bool) -> Option<Result<(), Loss>> {
+        self.forgotten.as_ref()?;
+        self.holds_for_forgotten = false;
+        Some(self.end_lost(Loss::Forgotten, commit))
+    }
+
+    fn end_lost(&mut self, loss: Loss, commit: bool) -> Result<(), Loss> {
         if !commit {
-            return Some(Ok(()));
+            return Ok(());
         }
         // With this answer the client knows.
         self.state = None;
-        Some(Err(loss))
+        Err(loss)
     }
 
     fn tell_of(&mut self, handle: &[u8], first: Option<Control>) -> Result<(), Loss> {
@@ -151,7 +182,8 @@ impl Losses {
     }
 
     fn held(&self) -> Option<Loss> {
-        self.by_handle.values().next().copied().filter(|_| self.holds_unnamed)
+        let lost = self.by_handle.values().next().copied().filter(|_| self.holds_unnamed);
+        lost.or(self.holds_for_forgotten.then_some(Loss::Forgotten))
     }
 }
 
@@ -208,6 +240,35 @@ mod tests {
             assert_eq!(losses.tell_statement(b"", INSERT), after, "{end}");
             assert_eq!(losses.tell_statement(b"", INSERT), Ok(false));
         }
+    }
+
+    #[test]
+    fn who_takes_it_for_one_that_is_forgotten_is_told_once_or_until_it_ends_its_transaction() {
+        const FORGOTTEN: Loss = Loss::Forgotten;
+        let forgotten = |in_transaction| {
+            let mut losses = Losses::default();
+            losses.lose_session(b"s".to_vec(), in_transaction);
+            assert_eq!(losses.tell_statement(b"", INSERT), Err(FORGOTTEN));
+            losses.lose_session(b"s".to_vec(), in_transaction);
+            losses
+        };
+        let mut losses = forgotten(false);
+        assert_eq!(losses.tell(b"", ""), Ok(()), "once");
+        losses.lose_session(b"another".to_vec(), false);
+        assert_eq!(losses.tell(b"", ""), Err(FORGOTTEN));
+
+        let mut losses = forgotten(true);
+        assert_eq!(losses.tell(b"", ""), Err(FORGOTTEN));
+        assert_eq!(losses.tell_statement(b"", INSERT), Err(FORGOTTEN));
+        assert_eq!(losses.end_unknown(true), Some(Err(FORGOTTEN)));
+        assert_eq!(losses.end_unknown(false), Some(Ok(())), "after a commit that failed");
+        assert!(losses.is_empty());
+
+        let mut losses = forgotten(true);
+        assert_eq!(losses.tell_beginning(), Ok(()));
+        losses.begin_anew();
+        assert!(losses.is_empty());
+        assert_eq!(Losses::default().end_unknown(false), None);
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(crate) use tokens::{TokenId, Tokens};
 pub(crate) use users::{LoginError, Users};
 
 /// Bytes of a handle: enough that guessing one is hopeless.
-const HANDLE_BYTES: usize = 16;
+pub(crate) const HANDLE_BYTES: usize = 16;
 
 /// A random handle.
 pub(crate) fn new_handle() -> Result<Vec<u8>, getrandom::Error> {

@@ -38,6 +38,11 @@ impl Session {
         left
     }
 
+    /// Its client believes to be in another one, which is not known any more.
+    pub(crate) fn is_taken_for(&self, forgotten: Vec<u8>, in_transaction: bool) {
+        self.state.lock().losses.lose_session(forgotten, in_transaction);
+    }
+
     /// True when a new session would not be the same to its client.
     pub(in crate::session) fn is_to_be_found(&self) -> bool {
         let state = self.state.lock();

@@ -48,9 +48,14 @@ impl Session {
             if let Some(told) = state.losses.end(handle, commit) {
                 return Ok(told?);
             }
-            state.transactions.remove(handle).map(|begun| begun.workspace)
+            match state.transactions.remove(handle) {
+                Some(begun) => begun.workspace,
+                None => match state.losses.end_unknown(commit) {
+                    Some(told) => return Ok(told?),
+                    None => return Err(SessionError::UnknownTransaction),
+                },
+            }
         };
-        let workspace = workspace.ok_or(SessionError::UnknownTransaction)?;
         // In a task of its own: a client that does not wait for the answer must leave nothing open that no
         // handle names any more.
         let engine = self.engine.clone();
@@ -88,6 +93,12 @@ impl Session {
     pub(crate) fn has_transaction(&self, handle: &[u8]) -> bool {
         let state = self.state.lock();
         state.transactions.contains_key(handle) || state.losses.has_handle(handle)
+    }
+
+    /// True until its client has ended all that have a handle.
+    pub(crate) fn has_transactions(&self) -> bool {
+        let state = self.state.lock();
+        !state.transactions.is_empty() || state.losses.handles() > 0
     }
 
     /// Those that are open now.
