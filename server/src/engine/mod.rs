@@ -11,6 +11,7 @@ mod appends;
 mod attached;
 mod backup;
 mod batch_stream;
+mod binding;
 mod catalog;
 mod clock;
 mod coalesce;

@@ -12,6 +12,7 @@ use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     activity::{self, State},
     batch_stream::CancelOnDrop,
+    binding::bind,
     clock::{CommitClock, Stamp},
     database::{Database, INGEST_LISTING, JOBS_LISTING, Pooled},
     delivery::Delivery,
@@ -20,7 +21,7 @@ use super::{
     permit,
     plans::Plan,
     posted::Posted,
-    statement::{bind, plan_unless_stopped},
+    statement::plan_unless_stopped,
     types::Wire,
 };
 use crate::sql;
@@ -218,7 +219,7 @@ impl Read {
 
     fn run_for_nothing(&self, connection: &Pooled, sql: &str) -> Result<()> {
         let prepared = self.plan(connection, sql)?;
-        bind(&prepared, &self.statement, 0)?;
+        bind(&prepared, &self.statement)?;
         self.delivery.cancel.while_running(prepared.interrupt(), || Ok(prepared.stream()?.discard()?))
     }
 
@@ -260,7 +261,7 @@ impl Read {
     /// Runs a plan that this connection made, in no transaction but its own. The clock is read again once it
     /// runs, when its snapshot is taken: a commit in between makes it stale after all.
     fn reuse(&self, plan: &Plan, start: &mut Start) -> Result<Ran> {
-        bind(plan.prepared(), &self.statement, 0)?;
+        bind(plan.prepared(), &self.statement)?;
         self.run_plan(plan.prepared(), Some(plan.made()), start)
     }
 
@@ -299,7 +300,7 @@ impl Read {
             answer(start, Started::Writes);
             return Ok(None);
         }
-        bind(&prepared, &self.statement, 0)?;
+        bind(&prepared, &self.statement)?;
         let ran = self.run_plan(&prepared, None, start)?;
         if matches!(ran, Ran::Writes) {
             answer(start, Started::Writes);

@@ -8,6 +8,7 @@ use arrow_schema::SchemaRef;
 use super::{
     BatchStream, Engine, Error, Execution, Names, Outcome, Place, Result, Statement, StatementKind,
     batch_stream::{Cancel, CancelOnDrop},
+    binding::Binding,
     clock::CommitClock,
     coalesce::Coalescer,
     database::Pooled,
@@ -16,7 +17,7 @@ use super::{
     gates::Excluding,
     lake::{self, Alone, PinnedSchemas},
     open_writes::Kind,
-    statement::{bind, extract},
+    statement::extract,
     types::Wire,
     writer::commit_error,
 };
@@ -207,8 +208,14 @@ impl Drop for SchemaChange<'_> {
 /// Runs a statement once for each row of its parameters and adds up what changed.
 pub(super) fn run_prepared(prepared: &Prepared, statement: &Statement, cancel: &Cancel) -> Result<Spooled> {
     let mut total = Spooled::default();
-    for row in 0..statement.parameters.as_ref().map_or(1, RecordBatch::num_rows) {
-        bind(prepared, statement, row)?;
+    let rows = statement.parameters.as_ref().map_or(1, RecordBatch::num_rows);
+    // No rows are none that could be wrong.
+    if rows == 0 {
+        return Ok(total);
+    }
+    let binding = Binding::of(prepared, statement)?;
+    for row in 0..rows {
+        binding.bind(row)?;
         cancel.while_running(prepared.interrupt(), || {
             let mut rows = prepared.execute()?;
             if rows.has_rows() {

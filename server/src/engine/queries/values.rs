@@ -6,11 +6,7 @@
 use arrow_array::{Array, RecordBatch, cast::AsArray};
 
 use super::{Arguments, Error, Page, Parameter, QueryCard, Result, excerpt, whole::whole_type};
-use crate::engine::{
-    Class, Engine, Statement,
-    ffi::Connection,
-    statement::{bind, extract_own},
-};
+use crate::engine::{Class, Engine, Statement, binding::bind, ffi::Connection, statement::extract_own};
 
 /// As much of DuckDB's reason as an error shows.
 const MAX_REASON: usize = 160;
@@ -68,7 +64,7 @@ fn ask(connection: &Connection, parameter: &Parameter, value: &RecordBatch) -> R
     let cast = || {
         let statements = extract_own(connection, &statement.sql)?;
         let prepared = statements.prepare(0)?;
-        bind(&prepared, &statement, 0)?;
+        bind(&prepared, &statement)?;
         Ok(prepared.execute()?.next().map(drop)?)
     };
     cast().map_err(|error| match &error {

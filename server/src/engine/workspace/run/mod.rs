@@ -21,13 +21,14 @@ use crate::{
     engine::{
         BatchStream, Engine, Error, Execution, Outcome, Result, Statement, StatementKind,
         batch_stream::CancelOnDrop,
+        binding::bind,
         clock::CommitClock,
         delivery::Delivery,
         error::Class,
         ffi::Prepared,
         quarantine::Quarantine,
         spool::Spool,
-        statement::{bind, plan_unless_stopped},
+        statement::plan_unless_stopped,
         types::Wire,
         update::{Spooled, Write, run_prepared},
     },
@@ -313,7 +314,7 @@ impl Run {
         if !prepared.kind().may_read() {
             return self.run_each(prepared).map(Ran::Done);
         }
-        bind(prepared, &self.statement, 0)?;
+        bind(prepared, &self.statement)?;
         self.delivery.cancel.while_running(prepared.interrupt(), || {
             let rows = prepared.stream()?;
             if in_transaction {
