@@ -3,33 +3,32 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Field, Schema};
+use arrow_schema::{DataType, Field, FieldRef, Schema};
 
 use super::{
     Class, Error, Result, Statement,
     ffi::{Prepared, bytes_for_bits},
     import::{import, imported},
+    types::Extension,
 };
 use crate::{counted::counted, sql};
 
-/// A plan's parameters and the columns whose values they get: by name where the parameters have names that the columns
-/// have too, else by position.
+/// A plan's parameters and their values: by name where the parameters have names that the columns have too, else by
+/// position.
 pub(super) struct Binding<'a> {
     prepared: &'a Prepared,
-    values: Option<&'a RecordBatch>,
-    /// For each parameter.
-    columns: Vec<usize>,
+    /// For each parameter its values, one a row.
+    values: Vec<(FieldRef, ArrayRef)>,
 }
 
 impl<'a> Binding<'a> {
     /// # Errors
     /// [`Error::SchemaMismatch`]; bytes where the statement casts a parameter to bits.
-    pub(super) fn of(prepared: &'a Prepared, statement: &'a Statement) -> Result<Self> {
+    pub(super) fn of(prepared: &'a Prepared, statement: &Statement) -> Result<Self> {
         // Also where this fails, nothing is left of values that were bound before.
         prepared.clear_bindings();
-        let values = statement.parameters.as_ref();
         let names = prepared.parameter_names();
-        let columns = values.map_or(0, RecordBatch::num_columns);
+        let columns = statement.parameters.as_ref().map_or(0, RecordBatch::num_columns);
         if names.len() != columns {
             return Err(Error::SchemaMismatch(format!(
                 "the statement has {}, and {} came with it; send one for each",
@@ -37,37 +36,50 @@ impl<'a> Binding<'a> {
                 counted(columns, "value")
             )));
         }
-        let columns = match values {
-            Some(values) => order(&names, statement, &values.schema())?,
-            None => Vec::new(),
-        };
-        let binding = Self { prepared, values, columns };
-        binding.refuse_bytes_for_bits(&names, &statement.sql)?;
-        Ok(binding)
-    }
-
-    fn refuse_bytes_for_bits(&self, names: &[String], text: &str) -> Result<()> {
-        let is_bytes = |field: &Field| field.data_type().is_binary();
-        let Some(fields) = self.values.map(RecordBatch::schema_ref).map(|schema| schema.fields()) else {
-            return Ok(());
-        };
-        let has_bytes = fields.iter().any(|field| is_bytes(field));
-        let bits = if has_bytes { sql::cast_to_bits(text) } else { HashSet::new() };
-        let mut bound = names.iter().zip(&self.columns);
-        match bound.any(|(name, column)| bits.contains(&name.to_lowercase()) && is_bytes(&fields[*column])) {
-            true => Err(bytes_for_bits().into()),
-            false => Ok(()),
+        let Some(batch) = &statement.parameters else { return Ok(Self { prepared, values: Vec::new() }) };
+        let schema = batch.schema_ref();
+        let column = |at| (Arc::clone(&schema.fields()[at]), Arc::clone(batch.column(at)));
+        let mut values: Vec<_> = order(&names, statement, schema)?.into_iter().map(column).collect();
+        refuse_bytes_for_bits(&names, &values, &statement.sql)?;
+        // DuckDB plans a statement anew for each row where a value's type is not the one that it has planned for.
+        if batch.num_rows() > 1 && sql::parameters_inserted(&statement.sql) == Some(names.len()) {
+            for (value, wanted) in values.iter_mut().zip(prepared.parameter_schema()?.fields()) {
+                have_type(value, wanted.data_type());
+            }
         }
+        Ok(Self { prepared, values })
     }
 
     /// Binds a row of the values.
     pub(super) fn bind(&self, row: usize) -> Result<()> {
-        let Some(values) = self.values else { return Ok(()) };
-        for (index, column) in self.columns.iter().enumerate() {
-            let value = values.column(*column).slice(row, 1);
-            bind_one(self.prepared, index + 1, values.schema_ref().field(*column), &value)?;
-        }
-        Ok(())
+        self.values.iter().enumerate().try_for_each(|(index, (field, values))| {
+            bind_one(self.prepared, index + 1, field, &values.slice(row, 1))
+        })
+    }
+}
+
+fn refuse_bytes_for_bits(names: &[String], values: &[(FieldRef, ArrayRef)], text: &str) -> Result<()> {
+    let is_bytes = |(field, _): &(FieldRef, ArrayRef)| field.data_type().is_binary();
+    let bits = if values.iter().any(is_bytes) { sql::cast_to_bits(text) } else { HashSet::new() };
+    let mut bound = names.iter().zip(values);
+    match bound.any(|(name, value)| bits.contains(&name.to_lowercase()) && is_bytes(value)) {
+        true => Err(bytes_for_bits().into()),
+        false => Ok(()),
+    }
+}
+
+/// Gives whole numbers the type of their column where that is another one of numbers, as those of Python are all of 64
+/// bits, and where DuckDB would do the same. It is left to DuckDB to refuse what does not fit.
+fn have_type((field, values): &mut (FieldRef, ArrayRef), wanted: &DataType) {
+    let may = field.data_type().is_integer() && (wanted.is_integer() || wanted.is_floating());
+    if !may || field.data_type() == wanted || Extension::of(field).is_some() {
+        return;
+    }
+    if let Ok(cast) = arrow_cast::cast(values, wanted)
+        && cast.null_count() == values.null_count()
+    {
+        *field = Arc::new(Field::new(field.name(), wanted.clone(), true));
+        *values = cast;
     }
 }
 
@@ -131,13 +143,13 @@ fn bind_one(prepared: &Prepared, index: usize, field: &Field, value: &ArrayRef) 
 
 #[cfg(test)]
 mod tests {
-    use arrow_array::StringArray;
+    use arrow_array::{Array, Int64Array, StringArray, cast::AsArray};
 
     use super::*;
     use crate::engine::ffi;
 
     fn row(columns: &[(&str, &str)]) -> RecordBatch {
-        let fields = columns.iter().map(|(name, _)| Field::new(*name, arrow_schema::DataType::Utf8, true));
+        let fields = columns.iter().map(|(name, _)| Field::new(*name, DataType::Utf8, true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let value = |(_, value): &(&str, &str)| Arc::new(StringArray::from(vec![*value])) as ArrayRef;
         RecordBatch::try_new(schema, columns.iter().map(value).collect()).unwrap()
@@ -147,7 +159,7 @@ mod tests {
         let statement = Statement { parameters: Some(row(columns)), by_name, ..Statement::default() };
         bind(prepared, &statement)?;
         let batch = prepared.execute()?.next()?.unwrap();
-        Ok(arrow_array::cast::AsArray::as_string::<i32>(batch.column(0)).value(0).to_owned())
+        Ok(batch.column(0).as_string::<i32>().value(0).to_owned())
     }
 
     #[test]
@@ -175,5 +187,50 @@ mod tests {
             assert!(matches!(&error, Error::SchemaMismatch(text) if text.contains("twice")), "{error}");
         }
         assert!(answer(&named, &[low, ("y", "h")], true).is_err());
+    }
+
+    /// What a statement of many rows inserts, as text, or why it does not.
+    fn inserted(table: &str, sql: &str, values: &ArrayRef) -> std::result::Result<Vec<String>, String> {
+        let database = ffi::Database::open(None, &[]).unwrap();
+        let connection = database.connect().unwrap();
+        connection.execute(table).unwrap();
+        let prepared = connection.extract(sql).unwrap().prepare(0).unwrap();
+        let parameters = RecordBatch::try_from_iter([("1", Arc::clone(values))]).unwrap();
+        let statement = Statement { parameters: Some(parameters), ..Statement::new(sql) };
+        let binding = Binding::of(&prepared, &statement).map_err(|error| error.to_string())?;
+        for row in 0..values.len() {
+            binding.bind(row).map_err(|error| error.to_string())?;
+            prepared.execute().map_err(|error| error.message)?;
+        }
+        let stored = "SELECT COLUMNS(*)::VARCHAR FROM t";
+        let mut rows = connection.extract(stored).unwrap().prepare(0).unwrap().execute().unwrap();
+        let batch = rows.next().unwrap().unwrap();
+        let columns = batch.columns().iter().map(|column| column.as_string::<i32>());
+        Ok(columns.flat_map(|column| column.iter().map(|text| text.unwrap_or("NULL").to_owned())).collect())
+    }
+
+    #[test]
+    fn whole_numbers_of_many_rows_are_stored_as_duckdb_would() {
+        let long: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None, Some(-3)]));
+        for (data_type, stored) in [
+            ("TINYINT", ["7", "NULL", "-3"]),
+            ("INTEGER", ["7", "NULL", "-3"]),
+            ("DOUBLE", ["7.0", "NULL", "-3.0"]),
+            ("DECIMAL(4,1)", ["7.0", "NULL", "-3.0"]),
+            ("VARCHAR", ["7", "NULL", "-3"]),
+        ] {
+            let table = format!("CREATE TABLE t (i {data_type})");
+            assert_eq!(inserted(&table, "INSERT INTO t VALUES (?)", &long).unwrap(), stored, "{data_type}");
+        }
+        let refused = inserted("CREATE TABLE t (i UTINYINT)", "INSERT INTO t VALUES (?)", &long).unwrap_err();
+        assert!(refused.contains("out of range"), "{refused}");
+        // One parameter of two columns: the type of the first would show in the other.
+        let both = inserted("CREATE TABLE t (d DOUBLE, v VARCHAR)", "INSERT INTO t VALUES ($1, $1)", &long);
+        assert_eq!(both.unwrap(), ["7.0", "NULL", "-3.0", "7", "NULL", "-3"]);
+        // What is computed is computed of what has come.
+        let wide: ArrayRef = Arc::new(Int64Array::from(vec![2_000_000_000, 1]));
+        let sum =
+            inserted("CREATE TABLE t (i BIGINT)", "INSERT INTO t VALUES (? + 2000000000::INTEGER)", &wide);
+        assert_eq!(sum.unwrap(), ["4000000000", "2000000001"]);
     }
 }

@@ -14,6 +14,7 @@ mod kept;
 mod lexer;
 mod named_by_text;
 mod placeholder;
+mod plain_insert;
 mod references;
 mod state;
 mod view;
@@ -28,6 +29,7 @@ pub(crate) use job::{Job, job};
 pub(crate) use kept::{Existing, Kept};
 use lexer::{Token, ranged, tokens};
 pub(crate) use placeholder::{as_subquery, placeholders, replace_placeholders, unnamed_placeholder};
+pub(crate) use plain_insert::parameters_inserted;
 pub(crate) use references::{References, Spelled};
 pub(crate) use state::{Control, changes_names, controls, is_use, keeps_state, leaves_state, localise};
 pub(crate) use view::view_parts;
@@ -96,12 +98,19 @@ pub(crate) fn plans_over_data(text: &str) -> bool {
     matches!(tokens(text).first(), Some(Token::Word(word)) if WORDS.contains(&word.as_str()))
 }
 
-/// True when every statement of a text takes away from the database.
+/// True when a statement of a text is a CHECKPOINT. Nothing else makes one: calls of the function are refused.
+pub(crate) fn checkpoints(text: &str) -> bool {
+    statements(&tokens(text))
+        .any(|statement| matches!(statement.first(), Some(Token::Word(word)) if word == "checkpoint"))
+}
+
+/// True when every statement of a text takes away from the database, or from its log.
 pub(crate) fn makes_room(text: &str) -> bool {
-    statements(&tokens(text)).all(|statement| {
-        matches!(statement.first(), Some(Token::Word(word))
-            if ["delete", "drop", "truncate", "begin", "start", "commit", "end", "rollback"].contains(&word.as_str()))
-    })
+    const WORDS: [&str; 9] =
+        ["delete", "drop", "truncate", "checkpoint", "begin", "start", "commit", "end", "rollback"];
+    statements(&tokens(text)).all(
+        |statement| matches!(statement.first(), Some(Token::Word(word)) if WORDS.contains(&word.as_str())),
+    )
 }
 
 /// An identifier in double quotes, safe for any text without NUL.
@@ -131,9 +140,19 @@ mod tests {
     #[test]
     fn what_makes_room_is_recognised() {
         assert!(makes_room("DELETE FROM t WHERE day < 3; drop table u"));
-        assert!(makes_room("BEGIN; TRUNCATE t; COMMIT"));
+        assert!(makes_room("BEGIN; TRUNCATE t; COMMIT") && makes_room("CHECKPOINT t"));
         assert!(!makes_room("DROP TABLE t; CREATE TABLE t AS FROM u"));
         assert!(!makes_room("INSERT INTO t VALUES ('delete')"));
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_statement_and_no_name() {
+        for sql in ["CHECKPOINT", "/* x */ checkpoint t", "SELECT 1; CHECKPOINT"] {
+            assert!(checkpoints(sql), "{sql}");
+        }
+        for sql in ["SELECT checkpoint FROM checkpoint", "FROM \"checkpoint\"", "SELECT '; CHECKPOINT'"] {
+            assert!(!checkpoints(sql), "{sql}");
+        }
     }
 
     #[test]
