@@ -1,6 +1,11 @@
 //! A file system of a test's own, small enough to be filled.
 
-use std::{fs::File, io::Write, path::Path, process::Command};
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -13,12 +18,21 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// One of so many bytes; `None` where none can be mounted, because that takes root.
-    pub fn mount(bytes: u64) -> Option<Self> {
+    fn mount(bytes: u64) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder to mount it at");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]).arg(folder.path());
         let mounted = mount.output().is_ok_and(|output| output.status.success());
         mounted.then_some(Self { folder })
+    }
+
+    /// The same, or a line past what the test harness keeps back of a test that passes: that `test` is skipped.
+    pub fn mount_for(test: &str, bytes: u64) -> Option<Self> {
+        let disk = Self::mount(bytes);
+        if disk.is_none() {
+            let _ = writeln!(io::stderr(), "SKIPPED {test}: it mounts a small file system, which takes root");
+        }
+        disk
     }
 
     /// A place for a database on it.
@@ -28,8 +42,15 @@ impl SmallDisk {
 
     /// Takes so many bytes of it away.
     pub fn fill(&self, bytes: usize) {
-        let mut file = File::create(self.ballast()).expect("a file on the small disk");
-        file.write_all(&vec![1; bytes]).expect("room for it");
+        let file = File::options().create(true).append(true).open(self.ballast());
+        file.expect("a file on the small disk").write_all(&vec![1; bytes]).expect("room for it");
+    }
+
+    /// Takes away all that is free but so many bytes.
+    pub fn leave(&self, bytes: usize) {
+        let disk = rustix::fs::statvfs(self.folder.path()).expect("how much is free");
+        let free = usize::try_from(disk.f_bavail * disk.f_frsize).expect("a small disk");
+        self.fill(free.checked_sub(bytes).expect("less was free"));
     }
 
     /// Gives back what was taken away.

@@ -76,6 +76,7 @@ impl Engine {
         statement: Statement,
         posted: Option<Posted>,
     ) -> Result<Option<BatchStream>> {
+        self.check_checkpoint(&statement.sql)?;
         let permit = self.read_permit_for(&statement.sql).await?;
         let database = Arc::clone(&self.shared.database);
         let cancel = CancelOnDrop::default();

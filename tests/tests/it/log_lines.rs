@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 /// Starts a server with these options and its log in a file.
-async fn start(log: &Path, options: &[&str]) -> Process {
+pub(crate) async fn start(log: &Path, options: &[&str]) -> Process {
     let mut command = Command::new(crate::SERVER);
     command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-format", "json"]).args(options);
     command.stdin(Stdio::null()).stderr(fs::File::create(log).unwrap());

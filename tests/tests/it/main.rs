@@ -25,6 +25,7 @@ mod disguised_writes;
 mod disk_full;
 mod exports;
 mod failure_isolation;
+mod full_disk_checkpoints;
 mod group_commit;
 mod hard_logs;
 mod health;

@@ -130,10 +130,10 @@ impl Actor {
 
     fn tidy_up(&mut self) {
         let storage = &mut self.committer.storage;
-        if !std::mem::take(&mut storage.dirty) {
+        if !storage.dirty {
             return;
         }
-        storage.home.checkpoint(&storage.connection);
+        storage.dirty = storage.home.checkpoint(&storage.connection).is_err();
         if self.pruned.elapsed() >= PRUNE_EVERY {
             self.pruned = Instant::now();
             storage.home.prune(&storage.connection);

@@ -1,12 +1,13 @@
 //! What is particular to a catalog: its ledger, how a transaction ends in it, and how it is tidied up.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::verdict;
 use crate::{
     counted::counted,
     engine::{
         CatalogKind, Error, Result,
+        disk::{self, NO_ROOM},
         ffi::{Connection, DuckError, ScanRegistry},
         insert::Inserts,
         lake::AttachedCatalog,
@@ -165,13 +166,18 @@ impl Home {
     }
 
     /// Writes the log of a file of DuckDB into the file.
-    pub(super) fn checkpoint(&self, connection: &Connection) {
-        if self.catalog.kind != CatalogKind::DuckDb {
-            return;
-        }
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], where it has not begun for lack of room: then it is to be tried again.
+    pub(super) fn checkpoint(&self, connection: &Connection) -> Result<()> {
+        let is_one = self.catalog.kind == CatalogKind::DuckDb;
+        let Some(file) = self.catalog.duckdb_file().filter(|_| is_one) else { return Ok(()) };
+        disk::check_checkpoint(Path::new(file), 0)
+            .inspect_err(|_| tracing::debug!(catalog = self.name(), "{NO_ROOM}"))?;
         if let Err(error) = connection.execute(&format!("CHECKPOINT {}", quote(self.name()))) {
             tracing::debug!(catalog = self.name(), %error, "a catalog could not be checkpointed");
         }
+        Ok(())
     }
 
     /// Forgets old units of the ledger, unless maintenance does, which must not merge what somebody else deletes from.

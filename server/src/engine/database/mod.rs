@@ -4,7 +4,7 @@ mod instance;
 mod pool;
 mod settings;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use arrow_schema::Schema;
 use parking_lot::RwLock;
@@ -16,7 +16,7 @@ use super::{
     activity::Activity,
     answers::first_text,
     appends::Appends,
-    disk::DiskRoom,
+    disk::{self, DiskRoom},
     ffi::{BatchView, Connection, ScanRegistry},
     jobs::JobStatuses,
     lake::{AttachedCatalog, CatalogKind},
@@ -151,9 +151,17 @@ impl Database {
     /// # Errors
     /// [`Error::DiskFull`].
     pub(crate) fn check_checkpoint(&self, in_file: u64) -> Result<()> {
-        let Some(path) = &self.options.path else { return Ok(()) };
-        let file_bytes = std::fs::metadata(path).map_or(0, |file| file.len());
-        self.disk.check_checkpoint(self.wal_bytes(), file_bytes, in_file)
+        self.options.path.as_ref().map_or(Ok(()), |path| disk::check_checkpoint(path, in_file))
+    }
+
+    /// The same of each file of DuckDB that is open.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
+    pub(crate) fn check_checkpoints(&self) -> Result<()> {
+        self.check_checkpoint(0)?;
+        let mut files = self.attached_catalogs().filter_map(AttachedCatalog::duckdb_file);
+        files.try_for_each(|file| disk::check_checkpoint(Path::new(file), 0))
     }
 
     /// Bytes that are free inside the file, as far as DuckDB tells.

@@ -15,6 +15,7 @@ use crate::{
     engine::{
         clock::CommitClock,
         database::Database,
+        disk::NO_ROOM,
         error::Class,
         ffi::{Connection, DuckError},
     },
@@ -126,9 +127,17 @@ impl Checkpoints {
         }
     }
 
-    /// For the end.
+    /// For the end. DuckDB checkpoints each file once more as it closes it: where one has no room for that, none is, since the
+    /// attempt would take what is left of the disk.
     pub(super) fn at_stop(&mut self, connection: &Connection) {
         self.attempt(connection, Why::Stop);
+        if self.database.check_checkpoints().is_ok() {
+            return;
+        }
+        tracing::warn!("{NO_ROOM}: the next start replays the write-ahead log");
+        if let Err(error) = connection.execute("PRAGMA disable_checkpoint_on_shutdown") {
+            tracing::warn!(%error, "DuckDB may try a checkpoint all the same");
+        }
     }
 
     /// Whether it is time for a checkpoint, between two groups or when nothing waits.
@@ -164,7 +173,7 @@ impl Checkpoints {
     /// Moves the log into the file, if it is not refused.
     pub(super) fn attempt(&mut self, connection: &Connection, why: Why) {
         if !self.has_room(connection) {
-            return self.put_off(why, "there is too little room on the disk for a checkpoint");
+            return self.put_off(why, NO_ROOM);
         }
         let started = Instant::now();
         let wal = self.database.wal_bytes();

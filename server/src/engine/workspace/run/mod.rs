@@ -64,6 +64,7 @@ impl Engine {
         statement: Statement,
         execution: &Execution,
     ) -> Result<Outcome> {
+        self.check_checkpoint(&statement.sql)?;
         let sql = sql::localise(&statement.sql)?.into_owned();
         let statement = Statement { sql, ..statement };
         let mut guard = workspace.take_in(transaction, self.pinned_wait()).await?;
