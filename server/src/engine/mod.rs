@@ -113,9 +113,9 @@ use database::Database;
 pub(crate) use expansion::check as check_expansion;
 pub(crate) use ingest::bytes_of;
 use ingest::{Budget, MergeQueue};
-pub(crate) use ipc::is_as_schema_says;
 #[cfg(feature = "fuzz")]
 pub(crate) use ipc::reads as reads_arrow_file;
+pub(crate) use ipc::{is_as_schema_says, words_of_decoder};
 use jobs::Jobs;
 pub(crate) use lake::QUERIES;
 use ledger::{LedgerTable, SharedLedger};

@@ -25,7 +25,9 @@ use super::{
     error::{bad_request, engine_status},
     undecodable,
 };
-use crate::engine::{Arrived, Error, Rows, Share, check_expansion, check_names, is_as_schema_says};
+use crate::engine::{
+    Arrived, Error, Rows, Share, check_expansion, check_names, is_as_schema_says, words_of_decoder,
+};
 
 /// How long the rest of a refused upload is read, so that its sender sees the reason.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -351,14 +353,6 @@ async fn within<T>(
     }
 }
 
-/// The decoder's words, but where they are about how this server was built.
-fn unreadable(text: &str) -> String {
-    match text.contains("IPC decompression requires") {
-        true => "compressed uploads are not taken; send them uncompressed".into(),
-        false => text.into(),
-    }
-}
-
 fn upload_error(error: FlightError) -> Error {
     match error {
         FlightError::Tonic(status) => match status.code() {
@@ -366,8 +360,8 @@ fn upload_error(error: FlightError) -> Error {
             Code::Internal | Code::InvalidArgument => Error::BadArrow("the message is no Flight data".into()),
             _ => Error::Disconnected,
         },
-        FlightError::Arrow(error) => Error::BadArrow(unreadable(&error.to_string())),
+        FlightError::Arrow(error) => Error::BadArrow(words_of_decoder(&error)),
         // What a record batch is refused for comes as a text.
-        other => Error::BadArrow(unreadable(&other.to_string())),
+        other => Error::BadArrow(words_of_decoder(&other)),
     }
 }

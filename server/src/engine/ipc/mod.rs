@@ -32,6 +32,15 @@ use compressed::unpacked;
 use message::{Content, Place, malformed};
 pub(crate) use pieces::Pieces;
 
+/// What Arrow's decoder says of rows that clients send, but where that is about how this server was built.
+pub(crate) fn words_of_decoder(error: &impl ToString) -> String {
+    let text = error.to_string();
+    match text.contains("IPC decompression requires") {
+        true => "compressed uploads are not taken; send them uncompressed".into(),
+        false => text,
+    }
+}
+
 /// What a file of the file format begins and ends with.
 const MAGIC: &[u8; 6] = b"ARROW1";
 /// The magic and what aligns it.

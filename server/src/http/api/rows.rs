@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
-    engine::{Error, Posted, Posting, QueryCard, Rows, check_expansion},
+    engine::{Error, Posted, Posting, QueryCard, Rows, check_expansion, words_of_decoder},
     failure::Kind,
 };
 
@@ -84,7 +84,7 @@ async fn decoding<T: Send + 'static>(decode: impl FnOnce() -> T + Send + 'static
 }
 
 fn unreadable(error: ArrowError) -> Problem {
-    Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {error}"))
+    Problem::bad_request("BAD_BODY", &format!("the rows cannot be read: {}", words_of_decoder(&error)))
 }
 
 fn form(headers: &HeaderMap) -> Result<Form, Problem> {
