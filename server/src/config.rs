@@ -170,19 +170,24 @@ impl Config {
     }
 
     fn from_command_line(command_line: CommandLine) -> Result<Self, ConfigError> {
-        let mut layers = Figment::from(Serialized::defaults(Merged::default()));
-        if let Some(file) = &command_line.config {
-            if !file.is_file() {
-                return Err(invalid("config", &format!("there is no file {}", file.display())));
-            }
-            layers = layers.merge(Toml::file_exact(file));
-        }
-        layers = layers.merge(Serialized::defaults(&command_line.given));
-        let merged: Merged = layers
-            .extract()
-            .map_err(|errors| file_errors::told(errors, &layers, command_line.config.as_deref()))?;
+        let file = command_line.config.as_deref();
+        let text = file.map_or_else(|| Ok(String::new()), text_of)?;
+        let layers = Figment::from(Serialized::defaults(Merged::default()))
+            .merge(Toml::string(&text))
+            .merge(Serialized::defaults(&command_line.given));
+        let mut merged: Merged =
+            layers.extract().map_err(|errors| file_errors::told(errors, &layers, file))?;
+        queries::put_in_order(&mut merged.query, &text)?;
         merged.validate()
     }
+}
+
+fn text_of(file: &Path) -> Result<String, ConfigError> {
+    if !file.is_file() {
+        return Err(invalid("config", &format!("there is no file {}", file.display())));
+    }
+    std::fs::read_to_string(file)
+        .map_err(|error| invalid("config", &format!("{} cannot be read: {error}", file.display())))
 }
 
 impl Merged {
@@ -461,6 +466,26 @@ mod tests {
         assert!(!told.contains("hunter2"), "{told}");
         let told = refusal("[[secret]]\nname = 'a'\ntype = 's3'\nsecret = \"hunter2\nregion = 'x'");
         assert!(!told.contains("hunter2") && told.contains("line 4"), "{told}");
+    }
+
+    #[test]
+    fn the_columns_of_an_input_keep_the_order_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("merganser.toml");
+        for columns in [
+            "input = { name = 't', columns = { z = 'DATE', b = 'BIGINT', a = 'TIME' } }",
+            "[query.input]\ncolumns = { z = 'DATE', b = 'BIGINT', a = 'TIME' }\nname = 't'",
+            "[query.input]\nname = 't'\ncolumns.z = 'DATE'\ncolumns.b = 'BIGINT'\ncolumns.a = 'TIME'",
+            "[query.input]\nname = 't'\n[query.input.columns]\nz = 'DATE'\nb = 'BIGINT'\na = 'TIME'",
+        ] {
+            let first = "[[query]]\nname = 'first'\nsql = 'SELECT 1'";
+            let text = format!("{first}\n[[query]]\nname = 'q'\nsql = 'FROM t'\n{columns}");
+            std::fs::write(&file, text).unwrap();
+            let config = config(&["--database", "a.db", "--config", file.to_str().unwrap()]).unwrap();
+            let input = config.engine.queries[1].input.as_ref().unwrap();
+            let names: Vec<_> = input.columns.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["z", "b", "a"], "{columns}");
+        }
     }
 
     #[test]

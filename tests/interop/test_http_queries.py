@@ -67,7 +67,8 @@ class TestCalls:
         (region, least) = cards["by_region"]["parameters"]
         assert (region["name"], region["type"], region["required"]) == ("region", "VARCHAR", False)
         assert (least["name"], least["default"], least["required"]) == ("min_total", 0, False)
-        assert cards["heavy"]["input"] == {"name": "animals", "columns": {"grams": "BIGINT", "name": "VARCHAR"}}
+        assert cards["heavy"]["input"] == {"name": "animals", "columns": {"name": "VARCHAR", "grams": "BIGINT"}}
+        assert list(cards["heavy"]["input"]["columns"]) == ["name", "grams"]
 
     def test_parameters_in_the_address(self, http):
         assert http.get("/v1/queries/by_region", min_total=10).rows == [

@@ -156,7 +156,7 @@ class TestBySql:
         ]  # fmt: skip
         assert cards["heavy"]["input"] == {
             "name": "animals",
-            "columns": [{"name": "grams", "type": "BIGINT"}, {"name": "name", "type": "VARCHAR"}],
+            "columns": [{"name": "name", "type": "VARCHAR"}, {"name": "grams", "type": "BIGINT"}],
         }
 
     def test_a_temporary_table_of_the_session_is_seen_by_a_view(self, named):

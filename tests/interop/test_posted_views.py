@@ -101,3 +101,42 @@ def test_a_query_that_needs_such_a_view_stops_the_start(tmp_path):
     )
     with pytest.raises(AssertionError, match="shop.main.deep"):
         Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")
+
+
+PEOPLE = """
+[[query]]
+name = "people"
+sql = "SELECT surname, firstname FROM people WHERE surname <> 'stored'"
+[query.input]
+name = "raw_people"
+columns = { surname = "VARCHAR", firstname = "VARCHAR" }
+"""
+# Views that go by the places of columns.
+STORED_PEOPLE = (
+    "CREATE TABLE raw_people AS SELECT 'stored' AS surname, 'table' AS firstname",
+    "CREATE TABLE former_people AS SELECT 'stored' AS surname, 'former' AS firstname",
+    "CREATE VIEW people AS SELECT * FROM raw_people UNION ALL SELECT * FROM former_people",
+)
+
+
+def test_views_find_the_columns_in_the_places_in_which_they_are_written(tmp_path):
+    (tmp_path / "queries.toml").write_text(PEOPLE)
+    stored_by(tmp_path, *STORED_PEOPLE)
+    server = Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")
+    # The rows themselves may have any order.
+    for names in (["surname", "firstname"], ["firstname", "surname"]):
+        rows = pa.table({"surname": ["Turing"], "firstname": ["Alan"]}).select(names)
+        assert exchange(server, ["queries", "people"], rows) == {"surname": ["Turing"], "firstname": ["Alan"]}
+    server.stop()
+
+
+@pytest.mark.parametrize("columns", [
+    'firstname = "VARCHAR", surname = "VARCHAR"',
+    'middle = "VARCHAR", surname = "VARCHAR", firstname = "VARCHAR"',
+])  # fmt: skip
+def test_columns_in_other_places_than_those_of_the_stored_table_stop_the_start(tmp_path, columns):
+    (tmp_path / "queries.toml").write_text(PEOPLE.replace('surname = "VARCHAR", firstname = "VARCHAR"', columns))
+    stored_by(tmp_path, *STORED_PEOPLE)
+    told = r"query people: .* table shop\.main\.raw_people, .* order: surname, firstname"
+    with pytest.raises(AssertionError, match=told):
+        Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")

@@ -9,7 +9,7 @@ mod redirects;
 mod views;
 mod whole;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{Schema, SchemaRef};
@@ -31,7 +31,7 @@ pub(super) use views::PostedViews;
 pub struct Posted {
     name: String,
     /// The columns of the relation and their DuckDB types; `None` takes the rows as they are.
-    columns: Option<BTreeMap<String, String>>,
+    columns: Option<Vec<(String, String)>>,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     /// Their part of the memory for rows on their way in, given back with them.
@@ -133,9 +133,9 @@ impl Posted {
         let Some(input) = &card.input else {
             return Err(Error::BadParameter(format!("the query {} takes no rows", card.name)));
         };
-        let known = |name: &str| input.columns.keys().any(|column| column.eq_ignore_ascii_case(name));
+        let known = |name: &str| input.columns.iter().any(|(column, _)| column.eq_ignore_ascii_case(name));
         if let Some(unknown) = self.schema.fields().iter().find(|field| !known(field.name())) {
-            let columns: Vec<_> = input.columns.keys().map(String::as_str).collect();
+            let columns: Vec<_> = input.columns.iter().map(|(column, _)| column.as_str()).collect();
             return Err(Error::SchemaMismatch(format!(
                 "the rows have a column {:?}; the query {} takes: {}",
                 unknown.name(),
@@ -172,7 +172,7 @@ pub(super) struct Relation {
     /// What unqualified names mean to the query.
     pub(super) names: Option<Names>,
     pub(super) name: String,
-    columns: Option<BTreeMap<String, String>>,
+    columns: Option<Vec<(String, String)>>,
     /// Of the rows as they come.
     pub(super) schema: SchemaRef,
 }
@@ -188,8 +188,8 @@ impl Relation {
 }
 
 /// Each declared column in its type; one that the rows lack is NULL.
-fn selected(columns: &BTreeMap<String, String>, schema: &Schema) -> String {
-    let column = |(name, data_type): (&String, &String)| {
+fn selected(columns: &[(String, String)], schema: &Schema) -> String {
+    let column = |(name, data_type): &(String, String)| {
         let there = schema.fields().iter().find(|field| field.name().eq_ignore_ascii_case(name));
         let value = there.map_or("NULL".to_owned(), |field| quote(field.name()));
         format!("CAST({value} AS {data_type}) AS {}", quote(name))

@@ -10,7 +10,13 @@ use std::{borrow::Cow, collections::HashSet};
 use arrow_array::{Array, RecordBatch, cast::AsArray};
 
 use crate::{
-    engine::{Error, Names, Result, answers::first_text, ffi::Connection, lake::SOURCES, names::current},
+    engine::{
+        Error, Names, Result,
+        answers::first_text,
+        ffi::{Connection, DuckError, Prepared},
+        lake::SOURCES,
+        names::current,
+    },
     sql::{References, Spelled, literal, quote, view_parts},
 };
 
@@ -19,6 +25,8 @@ use crate::{
 pub(in crate::engine) struct Redirects {
     /// What bare names mean to the query.
     names: Option<Names>,
+    /// The stored table that the rows stand for.
+    table: Option<Place>,
     views: Vec<Place>,
     /// Everything else that could be meant by a bare name.
     stored: HashSet<Place>,
@@ -53,11 +61,23 @@ impl Redirects {
             return Ok(Self::default());
         };
         let mut lists = Lists::read(connection)?;
-        let mut found =
-            Self { names: Some(names), views: Vec::new(), stored: std::mem::take(&mut lists.stored) };
+        let mut found = Self {
+            names: Some(names),
+            table: None,
+            views: Vec::new(),
+            stored: std::mem::take(&mut lists.stored),
+        };
         let views = found.affected(&table, lists.views, connection)?;
         found.create(&table, views, connection)?;
+        found.table = Some(table);
         Ok(found)
+    }
+
+    /// The stored table that the rows stand for, and the names of its columns; `None` where there is none that can be read.
+    pub(in crate::engine) fn table(&self, connection: &Connection) -> Option<(String, Vec<String>)> {
+        let table = self.table.as_ref()?;
+        let schema = planned(connection, table).ok()?.schema().ok()?;
+        Some((table.dotted(), schema.fields().iter().map(|field| field.name().clone()).collect()))
     }
 
     /// Drops what was made.
@@ -281,10 +301,13 @@ fn references(connection: &Connection, query: &str) -> Result<Option<References>
 }
 
 fn exists(connection: &Connection, table: &Place) -> bool {
-    let name = [&table.catalog, &table.schema, &table.name].map(|part| quote(part)).join(".");
-    let planned = connection.extract(&format!("FROM {name} LIMIT 0")).and_then(|text| text.prepare(0));
     // One that fails otherwise is there, and may be of use again before the query runs.
-    planned.map_or_else(|error| !error.message.contains("does not exist"), |_| true)
+    planned(connection, table).map_or_else(|error| !error.message.contains("does not exist"), |_| true)
+}
+
+fn planned(connection: &Connection, table: &Place) -> Result<Prepared, DuckError> {
+    let name = [&table.catalog, &table.schema, &table.name].map(|part| quote(part)).join(".");
+    connection.extract(&format!("FROM {name} LIMIT 0"))?.prepare(0)
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 //! Whole numbers among posted rows. DuckDB's casts round: 1.5 becomes 2 in a BIGINT, whether it comes as a text, in floating
 //! point or as a decimal, and the query would answer for other rows than those that were sent. So it is refused.
 
-use std::collections::BTreeMap;
-
 use arrow_array::{
     Array, ArrayAccessor, RecordBatch,
     cast::AsArray,
@@ -20,11 +18,7 @@ use crate::engine::{
 ///
 /// # Errors
 /// A conversion error that names row and column, for what is no whole number.
-pub(super) fn check(
-    batches: &[RecordBatch],
-    schema: &Schema,
-    declared: &BTreeMap<String, String>,
-) -> Result<()> {
+pub(super) fn check(batches: &[RecordBatch], schema: &Schema, declared: &[(String, String)]) -> Result<()> {
     for (name, whole) in declared.iter().filter_map(|(name, of)| Some((name, whole_type(of)?))) {
         let column = schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
         let Some(column) = column else { continue };
@@ -121,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_would_be_rounded_is_named_by_row_and_column() {
-        let declared = BTreeMap::from([("Id".into(), "hugeint".into()), ("price".into(), "DOUBLE".into())]);
+        let declared = [("Id".into(), "hugeint".into()), ("price".into(), "DOUBLE".into())];
         let decimals = |values: Vec<i128>| {
             Arc::new(Decimal128Array::from(values).with_precision_and_scale(10, 2).unwrap()) as ArrayRef
         };

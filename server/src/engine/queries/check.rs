@@ -43,6 +43,9 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
         connection.execute(&input.create_sql()).map_err(|error| wrong(query, error.message))?;
         redirects =
             Redirects::make(connection, &input.name).map_err(|error| wrong(query, error.to_string()))?;
+        if let Some((table, columns)) = redirects.table(connection) {
+            input.check_order(&table, &columns).map_err(|reason| wrong(query, reason))?;
+        }
     }
     let checked = plan(query, connection, &redirects);
     redirects.clear(connection)?;
@@ -181,5 +184,24 @@ impl Input {
         let columns: Vec<_> =
             self.columns.iter().map(|(name, data_type)| format!("{} {data_type}", quote(name))).collect();
         format!("CREATE TEMP TABLE {} ({})", quote(&self.name), columns.join(", "))
+    }
+
+    /// Views over the stored table that these rows stand for may go by the places of its columns, as UNION ALL does. So the
+    /// columns have to be in its order, and what it lacks behind them.
+    fn check_order(&self, table: &str, stored: &[String]) -> Result<(), String> {
+        let place = |name: &str| {
+            let found = stored.iter().position(|column| column.eq_ignore_ascii_case(name));
+            found.unwrap_or(usize::MAX)
+        };
+        let mut columns: Vec<_> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
+        if columns.is_sorted_by_key(|name| place(name)) {
+            return Ok(());
+        }
+        columns.sort_by_key(|name| place(name));
+        Err(format!(
+            "its input has the name of the table {table}, and the columns of that in another order; views over the table may \
+             go by their places, so write them in its order: {}",
+            columns.join(", ")
+        ))
     }
 }

@@ -48,6 +48,6 @@ impl Parameter {
 pub struct Input {
     /// The name by which the SQL, and the views that it reads, know the rows.
     pub name: String,
-    /// Columns and their DuckDB types.
-    pub columns: BTreeMap<String, String>,
+    /// Columns and their DuckDB types, in the order that they have in the relation.
+    pub columns: Vec<(String, String)>,
 }

@@ -3,15 +3,13 @@
 //! Parameters come in the address. A query that answers from rows takes these as the body; another one takes a JSON
 //! object of parameters.
 
-use std::collections::BTreeMap;
-
 use axum::{
     Extension,
     extract::{Path, Request, rejection::PathRejection},
     http::{HeaderValue, Method, StatusCode, Uri, header::ALLOW},
     response::{IntoResponse, Response},
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
@@ -74,7 +72,13 @@ struct Column<'a> {
 #[derive(Serialize)]
 struct InputCard<'a> {
     name: &'a str,
-    columns: &'a BTreeMap<String, String>,
+    /// Names and types, in the order of the relation.
+    #[serde(serialize_with = "as_object")]
+    columns: &'a [(String, String)],
+}
+
+fn as_object<S: Serializer>(columns: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(columns.iter().map(|(name, data_type)| (name, data_type)))
 }
 
 /// Lists all queries.
