@@ -78,6 +78,24 @@ class Postgres:
             " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
 
+    def break_off_read(self, table, database):
+        """Ends the next connection that reads those rows of a lake's table that are in the metadata, as it reads."""
+        self.psql(
+            f"""
+            DO $$ DECLARE inlined text; reader int; BEGIN
+                SELECT i.table_name INTO STRICT inlined FROM ducklake_inlined_data_tables i
+                JOIN ducklake_table t USING (table_id) WHERE t.table_name = '{table}';
+                EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', inlined);
+                FOR tries IN 1..3000 LOOP
+                    SELECT pid INTO reader FROM pg_locks WHERE NOT granted AND relation = inlined::regclass;
+                    EXIT WHEN reader IS NOT NULL;
+                    PERFORM pg_sleep(0.01);
+                END LOOP;
+                IF NOT coalesce(pg_terminate_backend(reader), false) THEN RAISE 'nobody reads'; END IF;
+            END $$""",
+            database,
+        )
+
     @contextmanager
     def down(self):
         """Stops the server for a while."""

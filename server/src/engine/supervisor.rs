@@ -25,6 +25,8 @@ use crate::counted::counted;
 const NAME: &str = "supervisor";
 /// How long the old instance may take to go.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// How long until its files are closed, once all that the server had of it is closed.
+const LEFT_OPEN_FOR: Duration = Duration::from_secs(2);
 /// An interrupt is repeated so often: DuckDB forgets one that comes just before a statement begins.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 /// Opening is tried again so often,
@@ -98,10 +100,18 @@ fn reopen(database: &Database, pulse: &Pulse, clock: &CommitClock) -> Result<(),
 /// Ends what runs on the old instance, until nothing is left of it.
 fn wait_until_gone(database: &Database, pulse: &Pulse, path: &Path) -> Result<(), String> {
     let started = Instant::now();
+    let mut closed = None;
     loop {
         let connections = pulse.interrupt_all();
-        if pulse.is_closed() && !has_open_descriptors(path) {
-            return Ok(());
+        if pulse.is_closed() {
+            if !has_open_descriptors(path) {
+                return Ok(());
+            }
+            if closed.get_or_insert_with(Instant::now).elapsed() >= LEFT_OPEN_FOR {
+                return Err(
+                    "a transaction in a lake that could not be rolled back keeps its files open".into()
+                );
+            }
         }
         if started.elapsed() >= GONE_WITHIN {
             return Err(format!(

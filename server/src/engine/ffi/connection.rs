@@ -10,7 +10,9 @@ use std::{
 
 use libduckdb_sys as c;
 
-use super::{Class, DuckError, Pulse, Statements, c_string, database::RawDatabase, text};
+use super::{
+    Class, DuckError, Pulse, Statements, c_string, closing::while_clearing_up, database::RawDatabase, text,
+};
 
 /// One connection, used by one thread at a time.
 pub(crate) struct Connection {
@@ -48,10 +50,25 @@ impl RawConnection {
 
     /// Looks at an error before it goes on: whether it condemns the instance.
     pub(super) fn examine(&self, error: DuckError) -> DuckError {
-        match self.forgiven.load(Ordering::Relaxed) {
-            true => error,
-            false => self.database.pulse.examine(error),
+        let (pulse, forgiven) = (&self.database.pulse, self.forgiven.load(Ordering::Relaxed));
+        let may_concern_all = match error.class {
+            Class::Internal | Class::Unreachable => true,
+            Class::Fatal => forgiven,
+            _ => false,
+        };
+        if may_concern_all && !pulse.has_failed() {
+            self.ask_instance();
         }
+        match forgiven && !pulse.has_failed() {
+            true => error,
+            false => pulse.examine(error),
+        }
+    }
+
+    /// Runs a statement on another connection, whose error condemns the instance if it takes no more work. After some errors
+    /// DuckDB refuses all of it, and says so to the next statement only, whoever runs it.
+    fn ask_instance(&self) {
+        let _ = self.another().and_then(|another| another.execute("SELECT 1"));
     }
 
     /// Runs what fills a result that nobody reads; gives the number of rows changed.
@@ -80,11 +97,18 @@ impl RawConnection {
 
 impl Drop for RawConnection {
     fn drop(&mut self) {
-        // SAFETY: both handles were made once in `open`, and every statement, result and appender made
-        // from this connection holds a count on this object, so none is left.
-        unsafe {
-            c::duckdb_destroy_arrow_options(&mut self.options);
-            c::duckdb_disconnect(&mut self.raw);
+        // Where disconnecting has to do it, an error of that ends the process: see [`super::closing`].
+        // SAFETY: the connection is live, and `result` is what DuckDB fills.
+        let _ = self.effect(|result| unsafe { c::duckdb_query(self.raw, c"ROLLBACK".as_ptr(), result) });
+        // SAFETY: the options were made once in `open`, and nobody uses them any more.
+        unsafe { c::duckdb_destroy_arrow_options(&mut self.options) };
+        let mut raw = self.raw;
+        // SAFETY: the handle was made once in `open`, and every statement, result and appender made from this connection
+        // holds a count on this object, so none is left.
+        let mut disconnect = move || unsafe { c::duckdb_disconnect(&mut raw) };
+        match self.database.pulse.has_failed() {
+            true => while_clearing_up(disconnect),
+            false => disconnect(),
         }
     }
 }
@@ -226,5 +250,22 @@ pub(super) unsafe fn take_text(name: *const std::ffi::c_char) -> String {
         let copy = text(name);
         c::duckdb_free(name.cast_mut().cast());
         copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Database, *};
+
+    #[test]
+    fn a_fault_on_a_forgiven_connection_condemns_an_instance_that_takes_no_more_work() {
+        let database = Database::open(None, &[]).unwrap();
+        let connection = database.connect().unwrap();
+        connection.forgive();
+        assert!(connection.execute("FROM nowhere").is_err());
+        assert!(!database.pulse().has_failed());
+        let fault = connection.execute("SELECT 1 LIMIT (SELECT 18446744073709551615)").unwrap_err();
+        assert_eq!(fault.class, Class::Internal);
+        assert!(database.pulse().has_failed());
     }
 }

@@ -4,7 +4,7 @@ use std::{ffi::c_char, path::Path, ptr, sync::Arc};
 
 use libduckdb_sys as c;
 
-use super::{Connection, DuckError, Pulse, c_string, text};
+use super::{Connection, DuckError, Pulse, c_string, closing::while_clearing_up, text};
 
 /// An open database; closes when the last clone and the last connection are gone.
 #[derive(Clone)]
@@ -24,8 +24,13 @@ unsafe impl Sync for RawDatabase {}
 
 impl Drop for RawDatabase {
     fn drop(&mut self) {
+        let mut raw = self.raw;
         // SAFETY: the handle was opened once and every connection holds a count on this object.
-        unsafe { c::duckdb_close(&mut self.raw) };
+        let mut close = move || unsafe { c::duckdb_close(&mut raw) };
+        match self.pulse.has_failed() {
+            true => while_clearing_up(close),
+            false => close(),
+        }
         self.pulse.closed();
     }
 }
