@@ -138,6 +138,11 @@ impl AttachedCatalog {
         self.is_shared() && self.location.starts_with("postgres:")
     }
 
+    /// Whether it is a lake whose metadata are in a file of SQLite, where times are texts.
+    pub(in crate::engine) fn is_in_sqlite(&self) -> bool {
+        self.is_shared() && self.location.starts_with("sqlite:")
+    }
+
     /// Whether it, or the metadata of a lake, is a file of this machine, and no database of PostgreSQL.
     pub(super) fn is_file(&self) -> bool {
         self.kind != CatalogKind::Postgres && !self.location.starts_with("postgres:")

@@ -16,6 +16,9 @@ use crate::{
 /// Clocks that are further apart are told of in the log.
 const TOLERATED: Duration = Duration::from_secs(60);
 
+/// Microseconds of a day.
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
 /// What PostgreSQL's clock shows, in microseconds since 1970; not when its transaction began.
 const TIME_OF_POSTGRES: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
@@ -47,18 +50,38 @@ impl Clocks {
 }
 
 impl Lake<'_> {
-    /// The argument by which DuckLake's functions take what is older than this. It names the moment, so that two functions
-    /// with the same argument take the same.
+    /// The argument by which DuckLake's functions take files that are older than this. It names the moment, so that two functions
+    /// with the same argument take the same. DuckDB itself compares it with the time of a file.
     pub(super) fn older_than(&self, age: Duration) -> Result<String> {
         // Without a zone, as they want it.
         Ok(format!(", older_than => {}", self.moment_before(age)?))
     }
 
+    /// The argument by which DuckLake takes files whose deletion was scheduled longer ago than this.
+    pub(super) fn scheduled_before(&self, age: Duration) -> Result<String> {
+        if !self.is_in_sqlite {
+            return self.older_than(age);
+        }
+        Ok(format!(", older_than => make_timestamp({})", day_of_texts(self.micros_before(age)?)))
+    }
+
+    /// The snapshots that are older than this, as what follows the columns of a query. DuckLake's own filter would compare
+    /// texts where the metadata are in SQLite.
+    pub(super) fn snapshots_before(&self, age: Duration) -> Result<String> {
+        let (metadata, moment) = (&self.metadata, self.moment_before(age)?);
+        Ok(format!(
+            "FROM {metadata}.ducklake_snapshot WHERE snapshot_time::TIMESTAMPTZ < {moment}::TIMESTAMPTZ"
+        ))
+    }
+
     /// The moment so long before now, as a TIMESTAMP of SQL in UTC.
-    pub(super) fn moment_before(&self, age: Duration) -> Result<String> {
+    fn moment_before(&self, age: Duration) -> Result<String> {
+        Ok(format!("make_timestamp({})", self.micros_before(age)?))
+    }
+
+    fn micros_before(&self, age: Duration) -> Result<i64> {
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let moment = micros(self.clocks()?.earliest()).saturating_sub(age).max(0);
-        Ok(format!("make_timestamp({moment})"))
+        Ok(micros(self.clocks()?.earliest()).saturating_sub(age).max(0))
     }
 
     /// Tells the log where the clocks differ.
@@ -91,9 +114,25 @@ impl Lake<'_> {
     }
 }
 
+/// The last day of which all is before a moment wherever it was written, as its first microsecond.
+///
+/// SQLite has no times, so that there they are texts, as `2026-11-28 09:26:22.833035+00`, in the zone of whoever wrote them.
+/// DuckLake (DuckDB 1.5.5) compares them as texts with a bound that has a `T` for the space: all of the bound's day is before
+/// it. A zone can put a moment into the day before its own, so the day is the one before that.
+fn day_of_texts(moment: i64) -> i64 {
+    moment.div_euclid(DAY).saturating_sub(2).max(0) * DAY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_day_before_a_moment_nothing_is_old_where_times_are_texts() {
+        for (moment, day) in [(5 * DAY, 3), (5 * DAY - 1, 2), (6 * DAY - 1, 3), (1, 0), (0, 0)] {
+            assert_eq!(day_of_texts(moment), day * DAY, "{moment}");
+        }
+    }
 
     #[test]
     fn the_time_is_the_earliest_that_any_clock_tells() {

@@ -79,11 +79,10 @@ impl Lake<'_> {
                 updated_tables()
             ),
         )?;
-        let (mut trimmed, before) = (0, self.moment_before(KEPT)?);
+        let (mut trimmed, before) = (0, self.snapshots_before(KEPT)?);
         for table in kept_in {
             let sql = format!(
-                "DELETE FROM {metadata}.{} WHERE end_snapshot <= (SELECT max(snapshot_id) \
-                 FROM {metadata}.ducklake_snapshot WHERE snapshot_time::TIMESTAMPTZ < {before}::TIMESTAMPTZ)",
+                "DELETE FROM {metadata}.{} WHERE end_snapshot <= (SELECT max(snapshot_id) {before})",
                 quote(&table)
             );
             trimmed += self.retried(|| Ok(self.connection.execute(&sql)?))?;

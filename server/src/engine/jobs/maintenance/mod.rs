@@ -19,7 +19,7 @@ use crate::{
     counted::counted,
     engine::{
         Error, Result,
-        answers::count,
+        answers::{count, text_or_null},
         ffi::Connection,
         lake::{AttachedCatalog, Maintenance, metadata_of},
         ledger::{self, LedgerTable, Retention},
@@ -36,6 +36,8 @@ const SEARCHES: u32 = 4;
 
 /// DuckLake's function that deletes what it takes for orphans.
 const ORPHANS: &str = "ducklake_delete_orphaned_files";
+/// The one that deletes files to which no snapshot refers any more.
+const OLD_FILES: &str = "ducklake_cleanup_old_files";
 
 /// What a run has done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -170,14 +172,14 @@ fn tidy_up(lake: &Lake<'_>, catalog: &AttachedCatalog) -> Result<(Tidied, Result
         Err(error) => step(&mut tidied.merged_files, Err(error)),
     }
     if let Some(age) = expire_after {
-        step(&mut tidied.expired_snapshots, lake.count_older("ducklake_expire_snapshots", *age));
+        step(&mut tidied.expired_snapshots, lake.expire(*age));
     }
     tracing::debug!(
         catalog = catalog.name,
         trimmed_rows,
         "old rows of the server's own tables are forgotten"
     );
-    step(&mut tidied.deleted_files, lake.count_older("ducklake_cleanup_old_files", *delete_after));
+    step(&mut tidied.deleted_files, lake.delete_old_files(*delete_after));
     let swept = lake.sweep(*delete_after).inspect_err(log);
     failed.map_or(Ok((tidied, swept)), Err)
 }
@@ -211,6 +213,7 @@ struct Lake<'a> {
     name: String,
     metadata: String,
     is_in_postgres: bool,
+    is_in_sqlite: bool,
     clock: &'a JobClock,
     stop: &'a CancellationToken,
 }
@@ -222,9 +225,10 @@ impl<'a> Lake<'a> {
         clock: &'a JobClock,
         stop: &'a CancellationToken,
     ) -> Self {
-        let (plain, is_in_postgres) = (catalog.name.as_str(), catalog.has_queue());
+        let (is_in_postgres, is_in_sqlite) = (catalog.has_queue(), catalog.is_in_sqlite());
+        let plain = catalog.name.as_str();
         let (name, metadata) = (literal(plain), quote(&metadata_of(plain)));
-        Self { connection, plain, name, metadata, is_in_postgres, clock, stop }
+        Self { connection, plain, name, metadata, is_in_postgres, is_in_sqlite, clock, stop }
     }
 
     fn newest_snapshot(&self) -> Result<u64> {
@@ -280,15 +284,37 @@ impl<'a> Lake<'a> {
         .check(self.plain)
     }
 
+    /// Forgets snapshots that are so old; gives how many.
+    fn expire(&self, age: Duration) -> Result<u64> {
+        let ids = format!("SELECT string_agg(snapshot_id, ', ') {}", self.expirable(age)?);
+        match self.retried(|| text_or_null(self.connection, &ids))? {
+            Some(ids) => self.count("ducklake_expire_snapshots", &format!(", versions => [{ids}]")),
+            None => Ok(0),
+        }
+    }
+
+    /// Those that are so old, as what follows the columns of a query. The newest one always stays.
+    fn expirable(&self, age: Duration) -> Result<String> {
+        let older = self.snapshots_before(age)?;
+        Ok(format!(
+            "{older} AND snapshot_id < (SELECT max(snapshot_id) FROM {}.ducklake_snapshot)",
+            self.metadata
+        ))
+    }
+
+    /// Deletes files that no snapshot refers to since so long; gives how many.
+    fn delete_old_files(&self, age: Duration) -> Result<u64> {
+        self.count(OLD_FILES, &self.scheduled_before(age)?)
+    }
+
     fn has_old_snapshots(&self, options: &Maintenance) -> Result<bool> {
         let Some(age) = options.expire_after else { return Ok(false) };
-        let expired = format!("ducklake_expire_snapshots({}{})", self.name, dry(&self.older_than(age)?));
-        self.has_changes(&format!("IN (SELECT snapshot_id FROM {expired})"))
+        self.has_changes(&format!("IN (SELECT snapshot_id {})", self.expirable(age)?))
     }
 
     fn has_old_files(&self, options: &Maintenance) -> Result<bool> {
-        let older = dry(&self.older_than(options.delete_after)?);
-        let old = format!("ducklake_cleanup_old_files({}{older})", self.name);
+        let older = dry(&self.scheduled_before(options.delete_after)?);
+        let old = format!("{OLD_FILES}({}{older})", self.name);
         let of_jobs =
             TABLES.map(|(name, _)| format!("contains(path, '/{INTERNAL_PREFIX}/{name}/')")).join(" OR ");
         Ok(self.number(&format!("SELECT count(*) FROM {old} WHERE NOT ({of_jobs})"))? > 0)
@@ -349,11 +375,6 @@ impl<'a> Lake<'a> {
     /// How many rows a function of DuckLake gives.
     fn count(&self, function: &str, arguments: &str) -> Result<u64> {
         self.number(&format!("SELECT count(*) FROM {function}({}{arguments})", self.name))
-    }
-
-    /// How many rows it gives where it takes what is older than this.
-    fn count_older(&self, function: &str, age: Duration) -> Result<u64> {
-        self.count(function, &self.older_than(age)?)
     }
 
     /// One step of a merge; gives how many files there were. It reads what there is to be merged when it is planned.
