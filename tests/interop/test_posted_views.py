@@ -140,3 +140,42 @@ def test_columns_in_other_places_than_those_of_the_stored_table_stop_the_start(t
     told = r"query people: .* table shop\.main\.raw_people, .* order: surname, firstname"
     with pytest.raises(AssertionError, match=told):
         Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")
+
+
+DAILY = """
+[[query]]
+name = "daily"
+sql = "FROM weekly"
+[query.input]
+name = "orders"
+columns = { id = "BIGINT", customer = "VARCHAR", amount = "DOUBLE" }
+"""
+# The table in a schema of its own, as dbt has its sources.
+STORED_APART = (
+    "CREATE SCHEMA raw",
+    "CREATE TABLE raw.orders AS SELECT 1 AS id, 'stored' AS customer, 10.0 AS amount",
+    'CREATE VIEW daily AS SELECT sum(amount) AS amount FROM "shop"."raw"."orders"',
+    "CREATE VIEW weekly AS FROM daily",
+)
+
+
+def test_the_only_table_of_a_name_is_meant_whatever_its_schema(tmp_path):
+    (tmp_path / "queries.toml").write_text(DAILY)
+    stored_by(tmp_path, *STORED_APART)
+    server = Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")
+    assert exchange(server, ["queries", "daily"]) == {"amount": [7.5]}
+    assert exchange(server, ["posted", "orders", "FROM weekly"]) == {"amount": [7.5]}
+    # Once the rows stand for another table, they are not answered from this one.
+    server.run("CREATE TABLE main.orders AS FROM raw.orders")
+    for path in (["queries", "daily"], ["posted", "orders", "FROM weekly"]):
+        told = refused(exchange, server, path, slug="NOT_ALLOWED").text
+        assert "shop.main.weekly reads the stored table shop.raw.orders through shop.main.daily" in told, told
+    server.stop()
+
+
+def test_a_query_that_would_read_another_table_of_the_name_stops_the_start(tmp_path):
+    (tmp_path / "queries.toml").write_text(DAILY)
+    stored_by(tmp_path, *STORED_APART, "CREATE TABLE main.orders AS FROM raw.orders")
+    told = r"query daily: .* shop\.main\.weekly reads the stored table shop\.raw\.orders .* stand for shop\.main\.orders"
+    with pytest.raises(AssertionError, match=told):
+        Server(tmp_path / "shop.db", "--config", tmp_path / "queries.toml", log=tmp_path / "log")

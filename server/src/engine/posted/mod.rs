@@ -6,6 +6,7 @@
 //! their own.
 
 mod redirects;
+mod stored;
 mod views;
 mod whole;
 
