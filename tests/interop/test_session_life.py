@@ -111,7 +111,8 @@ class TestCookie:
         "value",
         [
             f"{COOKIE}=",
-            f"{COOKIE}=.transaction",
+            f"{COOKIE}=..transaction",
+            f"{COOKIE}=" + "00" * 16,
             f"{COOKIE}=xyz",
             f"{COOKIE}=abc",
             f"{COOKIE}=\"",
@@ -129,8 +130,8 @@ class TestCookie:
         assert client.rows("FROM mine") == [(42,)], "its connection tells who it is"
         refused(connect(headers=[("cookie", value)]).rows, "FROM mine", codes="NOT_FOUND")
 
-    def test_of_a_session_that_nobody_knows_is_said_once(self, connect):
-        client = connect(headers=[("cookie", f"{COOKIE}=" + "00" * 16)])
+    def test_of_another_run_is_told_so_once(self, connect):
+        client = connect(headers=[("cookie", f"{COOKIE}=" + "00" * 16 + "." + "00" * 8)])
         refused(client.rows, "SELECT 42", codes="ABORTED", slug="SESSION_LOST")
         assert client.rows("SELECT 42") == [(42,)]
 

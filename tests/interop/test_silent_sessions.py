@@ -69,6 +69,14 @@ class TestSilence:
             refused(connection.commit, codes="ABORTED", slug="SESSION_LOST")
         assert server.rows("FROM t") == []
 
+    def test_of_a_client_with_a_cookie_and_nothing_left_is_not_told(self, server):
+        with flight_sql.connect(server.uri, db_kwargs=COOKIES, autocommit=True) as connection:
+            connection.adbc_current_db_schema = "main"
+            for value in range(2):
+                ingest(connection, numbers(value))
+                self.rests(server)
+        assert server.rows("FROM t ORDER BY x") == [(0,), (1,)]
+
     def test_with_nothing_left_is_not_told(self, server):
         with server.adbc() as connection:
             run(connection, "INSERT INTO t VALUES (1)")
@@ -101,6 +109,16 @@ class TestBrokenConnection:
         assert server.rows("FROM t") == [(4,)]
 
 
+def rolled_back(connection):
+    """False where the driver has not noticed yet that the connection is gone."""
+    try:
+        connection.rollback()
+    except adbc_driver_manager.Error as error:
+        assert error.status_code == adbc_driver_manager.AdbcStatusCode.IO, error
+        return False
+    return True
+
+
 def told(call, *arguments):
     """The slug of a refusal of the server's; None where none came from there."""
     try:
@@ -121,8 +139,10 @@ class TestServerThatIsKilled:
         server.run("CREATE TABLE t (x BIGINT); CREATE SCHEMA s; CREATE TABLE s.t (x BIGINT)")
 
         def killed():
+            nonlocal server
             server.kill()
-            return start(database, listen=server.uri.removeprefix("grpc://"))
+            server = start(database, listen=server.uri.removeprefix("grpc://"))
+            return server
 
         killed.before = server
         return killed
@@ -130,8 +150,8 @@ class TestServerThatIsKilled:
     def connect(self, server, **options):
         return flight_sql.connect(server.uri, db_kwargs=COOKIES, **options)
 
-    def is_told(self, call, *arguments):
-        eventually(lambda: told(call, *arguments) == "SESSION_LOST", "the way is open again")
+    def is_told(self, call, *arguments, slug="SESSION_LOST"):
+        eventually(lambda: told(call, *arguments) == slug, "the way is open again")
 
     def test_lets_nothing_of_a_transaction_run_by_itself(self, killed):
         with self.connect(killed.before) as connection:
@@ -148,8 +168,29 @@ class TestServerThatIsKilled:
         with self.connect(killed.before) as connection:
             run(connection, "INSERT INTO t VALUES (1)")
             server = killed()
-            self.is_told(connection.commit)
+            self.is_told(connection.commit, slug="UNKNOWN_TRANSACTION")
             assert server.rows("FROM t") == []
+
+    def test_rolls_back_and_tells_within_the_transaction_that_the_driver_begins_then(self, killed):
+        with self.connect(killed.before) as connection:
+            ingest(connection, numbers(1))
+            server = killed()
+            eventually(lambda: rolled_back(connection), "the way is open again")
+            refused(ingest, connection, numbers(2), codes="ABORTED", slug="SESSION_LOST")
+            ingest(connection, numbers(3))
+            connection.rollback()
+            assert server.rows("FROM t") == []
+
+    def test_twice_lets_nothing_of_a_transaction_run_by_itself(self, killed):
+        with self.connect(killed.before) as connection:
+            ingest(connection, numbers(1))
+            server = killed()
+            self.is_told(ingest, connection, numbers(2))
+            connection.adbc_current_db_schema = "s"  # its answer brings another cookie
+            server = killed()
+            for _ in range(2):
+                self.is_told(ingest, connection, numbers(3))
+            assert server.rows("FROM t") == [] == server.rows("FROM s.t")
 
     def test_says_once_that_names_mean_something_else(self, killed):
         with self.connect(killed.before, autocommit=True) as connection:

@@ -16,11 +16,11 @@ use tonic::{Response, Status};
 use super::{
     Answers, Flight, Reply,
     asked::sql_text,
-    caller::Cookie,
+    cookie::Cookie,
     error::{bad_request, internal, unimplemented},
     stream,
 };
-use crate::session::Session;
+use crate::session::{Line, Session};
 
 const QUERY: &str = "query";
 const CREATE_PREPARED: &str = "CreatePreparedStatement";
@@ -76,6 +76,7 @@ impl Flight {
     pub(super) async fn act(
         &self,
         session: &Arc<Session>,
+        line: Option<&Line>,
         action: Action,
     ) -> Reply<Answers<arrow_flight::Result>> {
         let body = &action.body;
@@ -92,12 +93,12 @@ impl Flight {
             }
             BEGIN_TRANSACTION => {
                 let _: ActionBeginTransactionRequest = unpack(body)?;
-                let begun = self.begin_transaction(session).await;
-                with_cookie(begun.map(|begun| one(&begun.as_any())), &Cookie::naming(session).to_set())
+                let begun = self.begin_transaction(session, line).await;
+                with_cookie(begun.map(|begun| one(&begun.as_any())), &self.cookie(session).to_set())
             }
             END_TRANSACTION => {
                 let ended = self.end_transaction(session, unpack::<ActionEndTransactionRequest>(body)?).await;
-                with_cookie(ended.map(|()| stream::many(Vec::new())), &Cookie::naming(session).to_set())
+                with_cookie(ended.map(|()| stream::many(Vec::new())), &self.cookie(session).to_set())
             }
             CANCEL_QUERY => {
                 let request: ActionCancelQueryRequest = unpack(body)?;
@@ -115,7 +116,7 @@ impl Flight {
             SET_OPTIONS => {
                 let request: SetSessionOptionsRequest = decode(body)?;
                 let set = self.set_session_options(session, request).await;
-                with_cookie(Ok(one(&set)), &Cookie::naming(session).to_set())
+                with_cookie(Ok(one(&set)), &self.cookie(session).to_set())
             }
             GET_OPTIONS => Ok(one(&self.session_options(session))),
             CLOSE_SESSION => with_cookie(Ok(one(&self.close_session(session))), &Cookie::to_forget()),

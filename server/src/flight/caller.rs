@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use tonic::{Request, Status, metadata::MetadataMap};
+use tonic::{Request, Status};
 
 use super::{
     Flight,
+    cookie::Cookie,
     error::{internal, not_found, session_status},
 };
 use crate::{
     network::Peer,
-    session::{ConnectionId, HANDLE_BYTES, Identity, Line, Session, SessionKey},
+    session::{ConnectionId, Identity, Line, Session, SessionKey},
 };
 
 impl Flight {
@@ -22,27 +23,38 @@ impl Flight {
     }
 
     fn find_session<T>(&self, request: &Request<T>) -> Result<Arc<Session>, Status> {
-        let line = request.extensions().get::<Peer>().map(|peer| &peer.connection);
+        let line = line_of(request);
         let Identity { principal, token } = request
             .extensions()
             .get::<Identity>()
             .cloned()
             .ok_or_else(|| internal(&"a request passed the door without an identity"))?;
-        if let Some(token) = token {
-            return self.sessions.of(SessionKey::Token(token), &principal, line).map_err(session_status);
-        }
         let cookie = Cookie::of(request.metadata());
-        if let Some(Cookie { id, .. }) = &cookie
-            && let Some(session) = self.sessions.of_cookie(id, &principal, line).map_err(session_status)?
+        if token.is_none()
+            && let Some(cookie) = &cookie
+            && let Some(session) =
+                self.sessions.of_cookie(&cookie.id, &principal, line).map_err(session_status)?
         {
             return Ok(session);
         }
-        let key = SessionKey::Connection(line.map_or(ConnectionId(0), Line::id), principal.clone());
+        let of_connection =
+            || SessionKey::Connection(line.map_or(ConnectionId(0), Line::id), principal.clone());
+        let key = token.map_or_else(of_connection, SessionKey::Token);
         let session = self.sessions.of(key, &principal, line).map_err(session_status)?;
-        if let Some(Cookie { id, in_transaction }) = cookie {
-            session.is_taken_for(id, in_transaction);
+        // What this run has forgotten had nothing left.
+        if let Some(cookie) = cookie.filter(|cookie| cookie.run != self.sessions.run()) {
+            session.note_forgotten(cookie.id, cookie.in_transaction);
         }
         Ok(session)
+    }
+
+    /// The cookie that names a session as it is now.
+    pub(super) fn cookie(&self, session: &Session) -> Cookie {
+        Cookie {
+            id: session.id().to_vec(),
+            run: self.sessions.run(),
+            in_transaction: session.is_in_transaction(),
+        }
     }
 
     /// The session that a ticket was made in; an empty id means the caller's.
@@ -59,54 +71,12 @@ impl Flight {
     }
 }
 
-/// A number for the client's connection.
+/// The client's connection.
+pub(super) fn line_of<T>(request: &Request<T>) -> Option<&Line> {
+    request.extensions().get::<Peer>().map(|peer| &peer.connection)
+}
+
+/// A number for it.
 pub(super) fn connection_of<T>(request: &Request<T>) -> Option<ConnectionId> {
-    request.extensions().get::<Peer>().map(|peer| peer.connection.id())
-}
-
-/// A cookie: by it clients that keep cookies are recognised on another connection, and a server that does not know the
-/// session, because it was started again, learns what its client believes to be in.
-pub(super) struct Cookie {
-    /// Of the session.
-    id: Vec<u8>,
-    /// Its client has begun a transaction there, and not ended it.
-    in_transaction: bool,
-}
-
-impl Cookie {
-    const NAME: &str = "merganser_session";
-    /// What follows the id in a transaction.
-    const IN_TRANSACTION: &str = ".transaction";
-
-    /// What names a session as it is now.
-    pub(super) fn naming(session: &Session) -> Self {
-        Self { id: session.id().to_vec(), in_transaction: session.has_transactions() }
-    }
-
-    /// The value of `set-cookie`.
-    pub(super) fn to_set(&self) -> String {
-        let id: String = self.id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mark = if self.in_transaction { Self::IN_TRANSACTION } else { "" };
-        format!("{}={id}{mark}; HttpOnly", Self::NAME)
-    }
-
-    /// The value of `set-cookie` by which a client forgets its session.
-    pub(super) fn to_forget() -> String {
-        format!("{}=; Max-Age=0; HttpOnly", Self::NAME)
-    }
-
-    /// That of a request. One that cannot be ours is none.
-    fn of(metadata: &MetadataMap) -> Option<Self> {
-        let lines = metadata.get_all("cookie").into_iter().filter_map(|value| value.to_str().ok());
-        let value = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(name, value)| (name == Self::NAME).then_some(value.trim_matches('"')))?;
-        let unmarked = value.strip_suffix(Self::IN_TRANSACTION);
-        let id = unmarked.unwrap_or(value);
-        let digits = (0..id.len()).step_by(2).map(|at| id.get(at..at + 2));
-        let id: Vec<u8> =
-            digits.map(|two| two.and_then(|two| u8::from_str_radix(two, 16).ok())).collect::<Option<_>>()?;
-        (id.len() == HANDLE_BYTES).then_some(Self { id, in_transaction: unmarked.is_some() })
-    }
+    line_of(request).map(Line::id)
 }

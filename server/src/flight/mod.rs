@@ -9,6 +9,7 @@ mod authenticate;
 mod broken_off;
 mod caller;
 mod cancel;
+mod cookie;
 mod delivered;
 mod dictionaries;
 mod error;
@@ -52,6 +53,7 @@ use crate::{
 use asked::TicketFor;
 pub(crate) use authenticate::Authenticated;
 pub(crate) use broken_off::fail_when_broken_off;
+use caller::line_of;
 pub(crate) use incoming::let_in;
 pub(crate) use undecodable::tell_undecodable;
 
@@ -165,7 +167,8 @@ impl FlightService for Flight {
 
     async fn do_action(&self, request: Request<Action>) -> Reply<Self::DoActionStream> {
         let session = self.session(&request)?;
-        self.act(&session, request.into_inner()).await
+        let line = line_of(&request).cloned();
+        self.act(&session, line.as_ref(), request.into_inner()).await
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Reply<Self::ListActionsStream> {

@@ -7,15 +7,16 @@ use super::{
     Flight,
     error::{bad_request, session_status},
 };
-use crate::session::Session;
+use crate::session::{Line, Session};
 
 impl Flight {
     /// BeginTransaction: the handle is good in this session only.
     pub(super) async fn begin_transaction(
         &self,
         session: &Session,
+        line: Option<&Line>,
     ) -> Result<ActionBeginTransactionResult, Status> {
-        let handle = session.begin().await.map_err(session_status)?;
+        let handle = session.begin(line).await.map_err(session_status)?;
         Ok(ActionBeginTransactionResult { transaction_id: handle.into() })
     }
 

@@ -29,7 +29,7 @@ impl Line {
         self.closed.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(in crate::session) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::SeqCst)
     }
 }

@@ -3,13 +3,19 @@
 //! Of temporary tables and settings it is told once. A transaction is more: whatever is sent until its client has ended
 //! it was meant to be undone together with what is gone, so that nothing of it may run by itself.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use super::SessionError;
 use crate::{
     engine::Error,
     sql::{Control, controls},
 };
+
+/// So many sessions that are not known any more one may have been taken for.
+const MAX_FORGOTTEN: usize = 256;
 
 /// Why something of a session is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +26,8 @@ pub(super) enum Loss {
     Closed,
     /// Nobody has used it for so long.
     Unused(Duration),
+    /// The server has rolled its transaction back, and another was begun since.
+    RolledBack,
     /// Nobody knows it any more: the server was started again, or has forgotten it.
     Forgotten,
 }
@@ -30,6 +38,11 @@ impl From<Loss> for SessionError {
             Loss::Failure => Error::SessionLost.into(),
             Loss::Closed => Error::SessionClosed.into(),
             Loss::Unused(limit) => Self::Unused(limit),
+            Loss::RolledBack => Error::TransactionLost(
+                "the server has rolled the transaction back, because it rested for too long or its connection was lost; begin again"
+                    .into(),
+            )
+            .into(),
             Loss::Forgotten => Self::Forgotten,
         }
     }
@@ -46,9 +59,9 @@ pub(super) struct Losses {
     by_handle: HashMap<Vec<u8>, Loss>,
     /// Nothing was begun since the last of those was lost: what names no transaction may be meant for one of them.
     holds_unnamed: bool,
-    /// The session that its client has taken this one for last, and that is not known any more.
-    forgotten: Option<Vec<u8>>,
-    /// That had a transaction, and nothing was begun since.
+    /// The sessions that its clients have taken this one for, and that were of a run before.
+    forgotten: HashSet<Vec<u8>>,
+    /// One of those had a transaction, and nothing was begun or ended since.
     holds_for_forgotten: bool,
 }
 
@@ -72,11 +85,19 @@ impl Losses {
     /// Its client believes to be in another session, which is not known any more. Of each it is told once, and for as long
     /// as it is in a transaction of that.
     pub(super) fn lose_session(&mut self, id: Vec<u8>, in_transaction: bool) {
-        if self.forgotten.as_ref() != Some(&id) {
-            self.forgotten = Some(id);
-            self.state = Some(Loss::Forgotten);
-            self.holds_for_forgotten = in_transaction;
+        // Each comes with many requests. A client that makes them up is told more than once.
+        if self.forgotten.len() == MAX_FORGOTTEN {
+            self.forgotten.clear();
         }
+        if self.forgotten.insert(id) {
+            self.state = Some(Loss::Forgotten);
+            self.holds_for_forgotten |= in_transaction;
+        }
+    }
+
+    /// True while its client is in a transaction of a session that is not known any more.
+    pub(super) fn is_in_forgotten_transaction(&self) -> bool {
+        self.holds_for_forgotten
     }
 
     /// True when there is nothing that the client has to learn.
@@ -130,11 +151,6 @@ impl Losses {
         Ok(false)
     }
 
-    /// The same for BeginTransaction, which says itself when it has [begun](Self::begin_anew).
-    pub(super) fn tell_beginning(&mut self) -> Result<(), Loss> {
-        self.tell_of(&[], Some(Control::Begin { read_only: false }))
-    }
-
     /// A transaction is open, that what names none is meant for from now on.
     pub(super) fn begin_anew(&mut self) {
         self.by_sql = None;
@@ -145,23 +161,17 @@ impl Losses {
     pub(super) fn end(&mut self, handle: &[u8], commit: bool) -> Option<Result<(), Loss>> {
         let loss = self.by_handle.remove(handle)?;
         self.holds_unnamed &= !self.by_handle.is_empty();
-        Some(self.end_lost(loss, commit))
-    }
-
-    /// The same where nobody knows the handle: it may be of the session that is not known either.
-    pub(super) fn end_unknown(&mut self, commit: bool) -> Option<Result<(), Loss>> {
-        self.forgotten.as_ref()?;
-        self.holds_for_forgotten = false;
-        Some(self.end_lost(Loss::Forgotten, commit))
-    }
-
-    fn end_lost(&mut self, loss: Loss, commit: bool) -> Result<(), Loss> {
         if !commit {
-            return Ok(());
+            return Some(Ok(()));
         }
         // With this answer the client knows.
         self.state = None;
-        Err(loss)
+        Some(Err(loss))
+    }
+
+    /// The same where nobody knows the handle: whether that was of a session which is not known either.
+    pub(super) fn end_forgotten(&mut self) -> bool {
+        std::mem::take(&mut self.holds_for_forgotten)
     }
 
     fn tell_of(&mut self, handle: &[u8], first: Option<Control>) -> Result<(), Loss> {
@@ -255,20 +265,19 @@ mod tests {
         let mut losses = forgotten(false);
         assert_eq!(losses.tell(b"", ""), Ok(()), "once");
         losses.lose_session(b"another".to_vec(), false);
+        losses.lose_session(b"s".to_vec(), false);
         assert_eq!(losses.tell(b"", ""), Err(FORGOTTEN));
+        losses.lose_session(b"s".to_vec(), true);
+        assert!(losses.is_empty(), "each is told once");
 
         let mut losses = forgotten(true);
         assert_eq!(losses.tell(b"", ""), Err(FORGOTTEN));
         assert_eq!(losses.tell_statement(b"", INSERT), Err(FORGOTTEN));
-        assert_eq!(losses.end_unknown(true), Some(Err(FORGOTTEN)));
-        assert_eq!(losses.end_unknown(false), Some(Ok(())), "after a commit that failed");
-        assert!(losses.is_empty());
+        assert!(losses.end_forgotten() && !losses.end_forgotten() && losses.is_empty());
 
         let mut losses = forgotten(true);
-        assert_eq!(losses.tell_beginning(), Ok(()));
         losses.begin_anew();
-        assert!(losses.is_empty());
-        assert_eq!(Losses::default().end_unknown(false), None);
+        assert!(losses.is_empty() && !losses.end_forgotten());
     }
 
     #[test]
@@ -292,8 +301,6 @@ mod tests {
         assert!(losses.is_empty());
 
         let mut losses = lost();
-        assert_eq!(losses.tell_beginning(), Ok(()));
-        assert_eq!(losses.tell(b"", ""), Err(CLOSED), "it may fail to begin");
         losses.begin_anew();
         assert_eq!(losses.tell(b"", ""), Ok(()));
         assert_eq!(losses.tell(b"a", ""), Err(CLOSED), "the old handle is good for nothing");

@@ -52,5 +52,10 @@ pub(crate) fn new_handle() -> Result<Vec<u8>, getrandom::Error> {
 
 /// A random token as text.
 fn new_token() -> Result<String, getrandom::Error> {
-    Ok(new_handle()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&new_handle()?))
+}
+
+/// Bytes as text.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

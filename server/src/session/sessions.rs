@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use futures::{FutureExt, StreamExt, stream};
@@ -84,12 +84,21 @@ pub(crate) struct Sessions {
     limits: SessionLimits,
     /// How many there have been.
     last: AtomicU64,
+    /// When this run of the server began, in nanoseconds.
+    run: u64,
     known: Mutex<Known>,
 }
 
 impl Sessions {
     pub(crate) fn new(engine: Engine, limits: SessionLimits) -> Self {
-        Self { engine, limits, last: AtomicU64::new(0), known: Mutex::default() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let run = since.as_nanos() as u64;
+        Self { engine, limits, last: AtomicU64::new(0), run, known: Mutex::default() }
+    }
+
+    /// What tells this run of the server from those before.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
     }
 
     /// How many there are.

@@ -39,7 +39,7 @@ impl Session {
     }
 
     /// Its client believes to be in another one, which is not known any more.
-    pub(crate) fn is_taken_for(&self, forgotten: Vec<u8>, in_transaction: bool) {
+    pub(crate) fn note_forgotten(&self, forgotten: Vec<u8>, in_transaction: bool) {
         self.state.lock().losses.lose_session(forgotten, in_transaction);
     }
 

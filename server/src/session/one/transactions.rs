@@ -3,20 +3,28 @@
 
 use std::time::Duration;
 
-use super::{Session, state::Begun};
+use super::{
+    Session,
+    state::{Begun, State},
+};
 use crate::{
     engine::{Error, IdleLimits, Names},
-    session::{SessionError, new_handle},
+    session::{Line, SessionError, losses::Loss, new_handle},
 };
 
 /// Transactions that one session may have open.
 const MAX_TRANSACTIONS: usize = 64;
 
 impl Session {
-    /// Begins a transaction and returns its handle.
-    pub(crate) async fn begin(&self) -> Result<Vec<u8>, SessionError> {
-        self.losses().tell_beginning()?;
+    /// Begins a transaction for a client on `line` and returns its handle.
+    ///
+    /// # Errors
+    /// [`Error::TransactionLost`] where the line has gone: nobody would get the handle. [`SessionError::TooManyTransactions`].
+    pub(crate) async fn begin(&self, line: Option<&Line>) -> Result<Vec<u8>, SessionError> {
+        // It relies on nothing that may be gone; what is sent in it may, and is told.
+        self.let_go();
         let _opening = self.opening.lock().await;
+        self.set_aside_lost().await;
         let open = {
             let state = self.state.lock();
             state.transactions.len() + state.losses.handles()
@@ -34,10 +42,36 @@ impl Session {
         let handle = new_handle()?;
         // Nothing waits from here on: a client that goes away has either the handle or no transaction.
         let mut state = self.state.lock();
+        // Under the lock, under which those are looked for that a line has left open.
+        if line.is_some_and(|line| !line.is_open()) {
+            return Err(Error::TransactionLost(
+                "the transaction was rolled back, because its connection was lost; begin again".into(),
+            )
+            .into());
+        }
         state.transactions.insert(handle.clone(), Begun { workspace, id });
         begun.told();
         state.losses.begin_anew();
         Ok(handle)
+    }
+
+    /// Takes those out that the server has rolled back already: what names no transaction is meant for the one that is begun
+    /// now. It may be that nobody has their handles, because their line broke before the answer came.
+    async fn set_aside_lost(&self) {
+        let lost: Vec<_> = {
+            let State { transactions, losses, .. } = &mut *self.state.lock();
+            let lost = transactions.extract_if(|_, begun| !begun.workspace.is_open());
+            lost.map(|(handle, begun)| {
+                losses.lose_handle(handle, Loss::RolledBack);
+                begun.workspace
+            })
+            .collect()
+        };
+        for workspace in lost {
+            if let Err(error) = self.engine.end(&workspace, false).await {
+                tracing::debug!(%error, "a transaction that was rolled back already");
+            }
+        }
     }
 
     /// Ends a transaction; its handle is forgotten whatever comes of it.
@@ -48,13 +82,14 @@ impl Session {
             if let Some(told) = state.losses.end(handle, commit) {
                 return Ok(told?);
             }
-            match state.transactions.remove(handle) {
-                Some(begun) => begun.workspace,
-                None => match state.losses.end_unknown(commit) {
-                    Some(told) => return Ok(told?),
-                    None => return Err(SessionError::UnknownTransaction),
-                },
-            }
+            let Some(begun) = state.transactions.remove(handle) else {
+                // Whether that of a run before was committed nobody knows; it is not open in any case.
+                return match state.losses.end_forgotten() && !commit {
+                    true => Ok(()),
+                    false => Err(SessionError::UnknownTransaction),
+                };
+            };
+            begun.workspace
         };
         // In a task of its own: a client that does not wait for the answer must leave nothing open that no
         // handle names any more.
@@ -96,9 +131,10 @@ impl Session {
     }
 
     /// True until its client has ended all that have a handle.
-    pub(crate) fn has_transactions(&self) -> bool {
+    pub(crate) fn is_in_transaction(&self) -> bool {
         let state = self.state.lock();
-        !state.transactions.is_empty() || state.losses.handles() > 0
+        let losses = &state.losses;
+        !state.transactions.is_empty() || losses.handles() > 0 || losses.is_in_forgotten_transaction()
     }
 
     /// Those that are open now.
@@ -145,11 +181,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        engine::{Cancel, Engine, Options},
-        session::{Principal, losses::Loss},
+        engine::{Cancel, Engine, Options, Statement},
+        session::Principal,
     };
 
-    async fn session(options: Options) -> (Engine, Session) {
+    fn session(options: Options) -> (Engine, Session) {
         let engine = Engine::open(options).unwrap();
         let session = Session::of_one_request(Principal::named("ana"), None, engine.clone());
         (engine, session)
@@ -158,9 +194,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn what_a_busy_session_cannot_commit_is_lost_and_its_rollback_succeeds() {
         let wait = Duration::from_millis(200);
-        let (engine, session) = session(Options { query_timeout: Some(wait), ..Options::default() }).await;
+        let (engine, session) = session(Options { query_timeout: Some(wait), ..Options::default() });
         for commit in [true, false] {
-            let handle = session.begin().await.unwrap();
+            let handle = session.begin(None).await.unwrap();
             let workspace = session.transaction(&handle).unwrap().unwrap().workspace;
             let guard = workspace.take(wait).await.unwrap();
             let running = Cancel::default();
@@ -184,27 +220,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_transaction_that_could_not_begin_lets_nothing_run_that_was_meant_for_a_lost_one() {
-        let (engine, session) = session(Options::default()).await;
+        let (engine, session) = session(Options::default());
         for number in 0..MAX_TRANSACTIONS {
             session.state.lock().losses.lose_handle(number.to_ne_bytes().to_vec(), Loss::Closed);
         }
         let tell = || session.losses().tell(b"", "");
-        assert!(matches!(session.begin().await, Err(SessionError::TooManyTransactions(_))));
+        assert!(matches!(session.begin(None).await, Err(SessionError::TooManyTransactions(_))));
         assert_eq!(tell(), Err(Loss::Closed));
         session.end(&0_usize.to_ne_bytes(), false).await.unwrap();
-        session.begin().await.unwrap();
+        session.begin(None).await.unwrap();
         assert_eq!(tell(), Ok(()));
         engine.shutdown().await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn what_is_begun_after_the_connection_was_lost_goes_on() {
-        let (engine, session) = session(Options::default()).await;
-        let before = session.begin().await.unwrap();
+        let (engine, session) = session(Options::default());
+        let before = session.begin(None).await.unwrap();
         let left_open = session.open_transactions();
         let Begun { workspace, id } = left_open[0].clone();
         session.end(&before, false).await.unwrap();
-        let after = session.begin().await.unwrap();
+        let after = session.begin(None).await.unwrap();
         let begun = session.transaction(&after).unwrap().unwrap();
         assert!(Arc::ptr_eq(&begun.workspace, &workspace), "on the same connection");
         session.lose(left_open).await;
@@ -212,9 +248,43 @@ mod tests {
         engine.lose(&workspace, id, "of a test").await.unwrap();
         session.end(&after, true).await.unwrap();
 
-        let left = session.begin().await.unwrap();
+        let left = session.begin(None).await.unwrap();
         session.lose(session.open_transactions()).await;
         let ended = session.end(&left, true).await;
+        assert!(matches!(ended, Err(SessionError::Engine(Error::TransactionLost(_)))), "{ended:?}");
+        engine.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whose_line_has_gone_leaves_none_open() {
+        let (engine, session) = session(Options::default());
+        let line = Line::open();
+        line.close();
+        let begun = session.begin(Some(&line)).await;
+        assert!(matches!(begun, Err(SessionError::Engine(Error::TransactionLost(_)))), "{begun:?}");
+        let handle = session.begin(None).await.unwrap();
+        assert_eq!(session.state.lock().transactions.len(), 1);
+        session.end(&handle, true).await.unwrap();
+        engine.shutdown().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_names_none_is_not_meant_for_one_that_was_lost_before_another_began() {
+        let (engine, session) = session(Options::default());
+        let lost = session.begin(None).await.unwrap();
+        session.lose(session.open_transactions()).await;
+        let unnamed = || session.transaction(&[]).unwrap().map(|begun| begun.id);
+        let handle = session.begin(None).await.unwrap();
+        assert_eq!(unnamed(), Some(session.transaction(&handle).unwrap().unwrap().id));
+        let write = |handle: Vec<u8>, sql: &'static str| {
+            let session = &session;
+            async move { session.write(&handle, Statement::new(sql)).await }
+        };
+        write(handle.clone(), "CREATE TABLE t (i INTEGER)").await.unwrap();
+        assert!(write(lost.clone(), "DROP TABLE t").await.is_err());
+        session.end(&handle, true).await.unwrap();
+        write(Vec::new(), "INSERT INTO t VALUES (1)").await.unwrap();
+        let ended = session.end(&lost, true).await;
         assert!(matches!(ended, Err(SessionError::Engine(Error::TransactionLost(_)))), "{ended:?}");
         engine.shutdown().await;
     }
