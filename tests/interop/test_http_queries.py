@@ -37,6 +37,15 @@ huge = { type = "BIGINT", default = 9007199254740993 }
 money = { type = "DECIMAL(20, 2)", default = "123456789012345678.25" }
 at = { type = "TIMESTAMP WITH TIME ZONE", default = "2026-01-02 03:04:05+00" }
 yes = { type = "BOOLEAN", default = true, description = "or no" }
+
+[[query]]
+name = "nested"
+sql = "SELECT $texts AS texts, $one AS one, $words AS words, $whole AS whole"
+[query.params]
+texts = { type = "VARCHAR[]", optional = true }
+one = { type = "STRUCT(a VARCHAR, b DOUBLE[])", optional = true }
+words = { type = "MAP(VARCHAR, VARCHAR)", optional = true }
+whole = { type = "INTEGER[]", optional = true }
 """
 
 
@@ -59,7 +68,7 @@ def http(server):
 class TestCalls:
     def test_what_there_is(self, http):
         cards = {card["name"]: card for card in http.get("/v1/queries").json()["queries"]}
-        assert list(cards) == ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact"]
+        assert list(cards) == ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact", "nested"]
         assert cards["by_region"]["description"] == "Totals of the regions."
         assert cards["by_region"]["columns"] == [
             {"name": "region", "type": "VARCHAR"}, {"name": "total", "type": "BIGINT"},
@@ -88,6 +97,26 @@ class TestCalls:
         assert row["huge"] == 9223372036854775806 and row["yes"] is False
         assert b"123456789012345678.25" in answer.body
         assert row["at"].startswith("2026-01-02T03:04:05")
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"texts": ["Zürich", "a\nb", 'q"x', "C:\\dir", "it's", "a, b", "[x]", "NULL", None, "", " x "]},
+            {"one": {"a": "it's, {b: 1}", "b": [1.5, None, 1e300]}},
+            {"words": {"a,b": "c=d", "k'": 'v"'}},
+            {"whole": [1, -2, None]},
+        ],
+        ids=lambda given: next(iter(given)),
+    )
+    def test_lists_and_structs_are_those_of_the_json(self, http, given):
+        answer = http.post("/v1/queries/nested", json.dumps(given), "application/json")
+        nothing = dict.fromkeys(["texts", "one", "words", "whole"])
+        assert answer.rows == [nothing | given]
+
+    @pytest.mark.parametrize("given", ['{"whole": [1.5]}', '{"one": {"a": 1, "a": 2}}'], ids=["rounded", "twice"])
+    def test_lists_and_structs_lose_nothing(self, http, given):
+        answer = http.post("/v1/queries/nested", given, "application/json")
+        assert answer.slug == "BAD_PARAMETER" and answer.status == 400
 
     @pytest.mark.parametrize("form", ["ndjson", "csv", "arrow", "parquet"])
     def test_other_forms(self, http, form):
@@ -205,6 +234,13 @@ class TestPostedRows:
                 ("cow", 600.0, 2), (None, 5.0, 2),
             ], content_type  # fmt: skip
 
+    def test_a_name_that_a_row_has_twice_is_told_with_the_row(self, http):
+        rows = ['{"grams": 20, "name": "grams"}', '{"name": null, "grams": 20, "\\u006eame": "mouse"}']
+        for body, form in [(f"[{','.join(rows)}]", "application/json"), ("\n".join(rows), "application/x-ndjson")]:
+            answer = http.post("/v1/queries/heavy", body, form)
+            assert (answer.status, answer.slug) == (400, "BAD_BODY")
+            assert 'row 2 has "name" twice' in answer.json()["detail"]
+
     def test_nothing_is_written(self, server, http):
         http.post("/v1/queries/heavy", json.dumps(ANIMALS), "application/json")
         assert server.rows("SELECT count(*) FROM animals") == [(0,)]
@@ -294,7 +330,7 @@ def test_the_document_has_every_query(http):
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
         "/v1/sql", "/v1/tables", "/v1/queries", "/v1/openapi.json",
-        *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact"]),
+        *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact", "nested"]),
     }  # fmt: skip
     parameters = {it["name"]: it for it in document["paths"]["/v1/queries/since"]["get"]["parameters"]}
     assert parameters["day"]["required"] and not parameters["limit"].get("required")

@@ -103,6 +103,11 @@ impl Engine {
 }
 
 impl QueryCard {
+    /// Its parameter of a name, in whatever case that is.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(name))
+    }
+
     /// The statement that answers a call, with values that only DuckDB may know to be of no use.
     pub(super) fn statement(&self, mut arguments: Arguments, page: Page) -> Result<Statement> {
         let values = self

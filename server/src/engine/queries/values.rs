@@ -84,6 +84,21 @@ fn reason(message: &str) -> String {
 }
 
 impl Parameter {
+    /// Refuses what is plainly no item of its lists, as [`checked`](Self::checked) does with a value: DuckDB would round it.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`].
+    pub(crate) fn check_item(&self, text: &str) -> Result<()> {
+        let mut data_type = self.data_type.trim();
+        while let Some((item, _)) = data_type.strip_suffix(']').and_then(|list| list.rsplit_once('[')) {
+            data_type = item.trim_end();
+        }
+        match whole_type(data_type).map(|whole| verdict(whole, text)) {
+            Some(Verdict::DoesNot) => Err(Error::BadParameter(self.is_not(text))),
+            _ => Ok(()),
+        }
+    }
+
     /// That a value is not of the parameter's type.
     pub(super) fn is_not(&self, value: &str) -> String {
         format!("the parameter {} is of type {}; {:?} is not", self.name, self.data_type, excerpt(value))

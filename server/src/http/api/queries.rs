@@ -18,6 +18,7 @@ use super::{
     answer, body,
     cursors::{Cursor, PageOf, page_limit},
     door::Visit,
+    nested,
     once::Once,
     parameters,
     problem::Problem,
@@ -120,6 +121,9 @@ pub(super) fn json_of(value: &OptionValue) -> Value {
         OptionValue::Float(value) => (*value).into(),
         OptionValue::Text(value) => value.as_str().into(),
         OptionValue::List(values) => values.iter().map(json_of).collect(),
+        OptionValue::Struct(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.clone(), json_of(value))).collect())
+        }
     }
 }
 
@@ -161,7 +165,7 @@ pub(super) async fn call(
             Some(rows::read(card, &head.headers, body).await?)
         }
         None => {
-            asked.add_body(&body::read(&visit, body).await?.bytes)?;
+            asked.add_body(card, &body::read(&visit, body).await?.bytes)?;
             None
         }
     };
@@ -295,8 +299,8 @@ impl Asked {
         Ok(page_limit(page_of(&mut self.arguments)?.limit)?)
     }
 
-    /// The parameters in a body, a JSON object.
-    fn add_body(&mut self, body: &[u8]) -> Result<(), Problem> {
+    /// The parameters of a query in a body, a JSON object.
+    fn add_body(&mut self, card: &QueryCard, body: &[u8]) -> Result<(), Problem> {
         if is_blank(body) {
             return Ok(());
         }
@@ -310,7 +314,10 @@ impl Asked {
             let value = match value.get() {
                 "null" => None,
                 text if text.starts_with('"') => Some(serde_json::from_str(text).map_err(malformed)?),
-                text => Some(text.to_owned()),
+                text => Some(match card.parameter(&name) {
+                    Some(parameter) => nested::text_for(parameter, value)?,
+                    None => text.to_owned(),
+                }),
             };
             add_argument(&mut self.arguments, &name, value)?;
         }
