@@ -4,9 +4,11 @@
 //! How deeply they are nested is looked at here as well. The decoder itself takes any depth, but what it says of a value
 //! in the wrong place is made by recursion, whose stack would end, and the process with it.
 
-use std::ops::Range;
+use std::{ops::Range, slice};
 
 use arrow_schema::ArrowError;
+
+use super::json_members::Members;
 
 /// As deep as `serde_json` goes.
 const MAX_DEPTH: usize = 128;
@@ -57,9 +59,9 @@ impl Objects {
     /// The next one; `None` at the end.
     ///
     /// # Errors
-    /// [`ArrowError::JsonError`] where something else stands there, or one breaks off or is nested too deeply. What is
-    /// in an object is for the decoder to check.
-    pub(super) fn next(&mut self, body: &[u8]) -> Result<Option<Object>, ArrowError> {
+    /// [`ArrowError::JsonError`] where something else stands there, or one breaks off, is nested too deeply or has one of
+    /// the `members` twice. What else is in an object is for the decoder to check.
+    pub(super) fn next(&mut self, body: &[u8], members: &mut Members) -> Result<Option<Object>, ArrowError> {
         if matches!(self.place, Place::Before) {
             self.expect(body, b'[')?;
             self.place = Place::Opened;
@@ -81,7 +83,7 @@ impl Objects {
         if matches!(self.place, Place::Opened) {
             self.place = Place::Behind;
         }
-        let object = measure(body, self.at)?;
+        let object = measure(body, self.at, members)?;
         self.at = object.range.end;
         Ok(Some(object))
     }
@@ -111,12 +113,21 @@ impl Objects {
 }
 
 /// The object that begins there.
-fn measure(body: &[u8], start: usize) -> Result<Object, ArrowError> {
+fn measure(body: &[u8], start: usize, members: &mut Members) -> Result<Object, ArrowError> {
     let (mut depth, mut objects, mut values, mut nulls) = (0_usize, 0, 0, 0);
     let mut bytes = body[start..].iter();
+    // Whether the next text is the name of a member of the row itself.
+    let mut is_name = false;
+    members.begin_row();
     while let Some(byte) = bytes.next() {
         match byte {
-            b'"' => skip_string(&mut bytes),
+            b'"' => {
+                let text = skip_string(&mut bytes);
+                if is_name {
+                    members.add(text)?;
+                    is_name = false;
+                }
+            }
             b'[' | b'{' if depth == MAX_DEPTH => {
                 return Err(ArrowError::JsonError(format!("it is nested deeper than {MAX_DEPTH} levels")));
             }
@@ -124,6 +135,7 @@ fn measure(body: &[u8], start: usize) -> Result<Object, ArrowError> {
                 depth += 1;
                 values += 1;
                 objects += usize::from(*byte == b'{');
+                is_name = depth == 1;
             }
             b']' | b'}' => {
                 depth -= 1;
@@ -132,7 +144,10 @@ fn measure(body: &[u8], start: usize) -> Result<Object, ArrowError> {
                     return Ok(Object { range, objects, values, nulls });
                 }
             }
-            b',' => values += 1,
+            b',' => {
+                values += 1;
+                is_name = depth == 1;
+            }
             b'n' => nulls += 1,
             _ => {}
         }
@@ -140,26 +155,36 @@ fn measure(body: &[u8], start: usize) -> Result<Object, ArrowError> {
     Err(ArrowError::JsonError("it breaks off in the middle of a row".into()))
 }
 
-fn skip_string<'a>(bytes: &mut impl Iterator<Item = &'a u8>) {
+/// What is in the string that has just begun, as it is written.
+fn skip_string<'a>(bytes: &mut slice::Iter<'a, u8>) -> &'a [u8] {
+    let text = bytes.as_slice();
     while let Some(byte) = bytes.next() {
         match byte {
             b'\\' => drop(bytes.next()),
-            b'"' => return,
+            b'"' => return &text[..text.len() - bytes.len() - 1],
             _ => {}
         }
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_schema::{DataType, Field, Schema};
+
     use super::*;
 
+    fn members() -> Members {
+        Members::of(&Schema::new(vec![Field::new("a", DataType::Int64, true)]))
+    }
+
     fn found(mut objects: Objects, body: &str) -> Result<Vec<&str>, String> {
-        let mut found = Vec::new();
-        while let Some(object) = objects.next(body.as_bytes()).map_err(|error| error.to_string())? {
+        let (mut found, mut members) = (Vec::new(), members());
+        let text = |error: ArrowError| error.to_string();
+        while let Some(object) = objects.next(body.as_bytes(), &mut members).map_err(text)? {
             found.push(&body[object.range]);
         }
-        assert!(objects.next(body.as_bytes()).is_ok_and(|after| after.is_none()), "{body}");
+        assert!(objects.next(body.as_bytes(), &mut members).is_ok_and(|after| after.is_none()), "{body}");
         Ok(found)
     }
 
@@ -201,14 +226,31 @@ mod tests {
     #[test]
     fn what_can_come_of_an_object_is_counted_outside_of_texts() {
         let body = br#"{"a,n{": [null, "n,,{", null], "b": {"c": 1}}"#;
-        let object = Objects::of_lines().next(body).unwrap().unwrap();
+        let object = Objects::of_lines().next(body, &mut members()).unwrap().unwrap();
         assert_eq!((object.objects, object.nulls, object.values), (2, 2, 6));
+    }
+
+    #[test]
+    fn a_member_of_a_row_is_there_once_and_what_is_deeper_is_none() {
+        for body in [
+            r#"{"b": {"a": 1, "a": 2}, "a": "a", "c": ["a", "a", {"a": 1}], "d": "a"}"#,
+            r#"{"a": 1} {"a": 2}"#,
+            r#"{"x": "\",\"a\":", "a": 1}"#,
+        ] {
+            found(Objects::of_lines(), body).unwrap();
+        }
+        for body in [r#"{} {"a": 1, "a": 2}"#, r#"{} {"a": {"b": [1]}, "x": "a", "\u0061": null}"#] {
+            assert!(
+                found(Objects::of_lines(), body).unwrap_err().contains("row 2 has \"a\" twice"),
+                "{body}"
+            );
+        }
     }
 
     #[test]
     fn only_what_is_no_text_counts_as_nested() {
         let nested = |levels: usize| format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
-        let next = |body: &str| Objects::of_lines().next(body.as_bytes()).map(|_| ());
+        let next = |body: &str| Objects::of_lines().next(body.as_bytes(), &mut members()).map(|_| ());
         assert!(next(&nested(MAX_DEPTH - 1)).is_ok());
         assert!(next(&nested(MAX_DEPTH)).is_err());
         assert!(next(&format!(r#"{{"a\"": "{}", "b": [1]}}"#, "[".repeat(500))).is_ok());

@@ -9,6 +9,7 @@ use axum::body::Bytes;
 
 use super::{
     json_columns::Columns,
+    json_members::Members,
     json_objects::{Object, Objects},
     rows::{BATCH_ROWS, Decode},
 };
@@ -22,6 +23,7 @@ const VALUE_BYTES: usize = 16;
 pub(super) struct JsonRows {
     body: Bytes,
     objects: Objects,
+    members: Members,
     decoder: Decoder,
     columns: Columns,
     /// What an object takes of which all members are absent, and what a null takes, at the most.
@@ -46,6 +48,7 @@ impl JsonRows {
         let mut rows = Self {
             body,
             objects,
+            members: Members::of(input),
             decoder: columns.decoder(BATCH_ROWS)?,
             columns,
             absent: (widths().fold(0, usize::saturating_add), widths().max().unwrap_or(0)),
@@ -54,7 +57,7 @@ impl JsonRows {
             decoded: 0,
             read: 0,
         };
-        rows.after = rows.objects.next(&rows.body)?;
+        rows.after = rows.objects.next(&rows.body, &mut rows.members)?;
         rows.plan()?;
         Ok(rows)
     }
@@ -74,7 +77,8 @@ impl JsonRows {
                 break;
             }
             all = all.saturating_add(bytes);
-            rows.extend(mem::replace(&mut self.after, self.objects.next(&self.body)?));
+            let next = self.objects.next(&self.body, &mut self.members)?;
+            rows.extend(mem::replace(&mut self.after, next));
         }
         self.planned = (rows, all);
         Ok(())
