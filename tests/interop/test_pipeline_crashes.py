@@ -1,16 +1,27 @@
-"""A pipeline without a key whose server is killed while its rows enter: none is lost, and none comes twice."""
+"""A pipeline without a key whose server is killed while its rows enter: none is lost, none comes twice, and where nobody else
+can be at it the next run does not wait."""
 
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from client import eventually
+import duckdb
+
+from client import Client, eventually
 from harness import ClockedServer
 from lake import EVENTS, is_answered
 
 ROUNDS, ROWS = 6, 500
 
 PIPELINE = EVENTS.replace('key = ["id"]\n', "")
+
+INTO_ITS_OWN = """
+[[pipeline]]
+name = "events"
+from = "events"
+incremental = "id"
+into = "copied"
+"""
 
 
 def test_a_server_that_is_killed_while_rows_enter_loses_and_doubles_none(lake, start, tmp_path):
@@ -33,3 +44,32 @@ def test_a_server_that_is_killed_while_rows_enter_loses_and_doubles_none(lake, s
             assert server.rows(counts) == [((number + 1) * ROWS,) * 3]
             server.stop()
     assert cut, "no run was cut off"
+
+
+def test_a_server_that_is_killed_in_a_run_into_its_own_database_goes_on_at_once(start, tmp_path):
+    """Nobody else has that database, so that nobody else is at the run which was cut off."""
+    database, config = tmp_path / "a.db", tmp_path / "config.toml"
+    config.write_text(INTO_ITS_OWN)
+    with duckdb.connect(str(database)) as made:
+        made.execute("CREATE TABLE events AS SELECT range AS id FROM range(100)")
+    server = start(database, "--config", config)
+    server.run("RUN PIPELINE events")
+    server.run("INSERT INTO events SELECT range + 100 FROM range(100)")
+    log = database.with_name("a.db.wal")
+    with Client(server.uri) as client, ThreadPoolExecutor() as pool:
+        # The rows of the run wait while a client has the turn.
+        client.update("DELETE FROM copied WHERE id = 0", client.begin())
+        before = log.stat().st_size
+        running = pool.submit(is_answered, server)
+        # Nothing else is committed.
+        eventually(lambda: running.done() or log.stat().st_size > before, "the run takes its lease", 60)
+        server.kill()
+        assert not running.result()
+    with duckdb.connect(str(database), read_only=True) as left:
+        leases = left.execute("SELECT count(held_until) FROM __merganser.job_runs").fetchone()
+    assert leases == (1,)
+    server = start(database, "--config", config)
+    server.run("RUN PIPELINE events")
+    counts = "SELECT count(*), count(DISTINCT id), max(id) FROM copied"
+    assert server.rows(counts) == [(200, 200, 199)]
+    server.stop()

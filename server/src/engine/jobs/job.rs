@@ -51,9 +51,10 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    pub(super) fn of(catalog: &str) -> Self {
+    /// Those in a catalog that other servers may have at the same time or not.
+    pub(super) fn of(catalog: &str, is_shared: bool) -> Self {
         let watermarks = Arc::new(Watermarks::of(catalog));
-        let runs = Arc::new(Runs::of(catalog, Arc::clone(&watermarks)));
+        let runs = Arc::new(Runs::of(catalog, is_shared, Arc::clone(&watermarks)));
         Self { watermarks, runs }
     }
 }

@@ -3,6 +3,9 @@
 //! A lease is known by the moment at which it ends, which is drawn to a microsecond, so that two servers hardly write the
 //! same one, even by the same clock. So the server that holds it needs no name.
 //!
+//! In a file that no other process can have open at the same time, a lease was left behind by one that is dead, or is this
+//! server's own, and holds nobody up.
+//!
 //! In a lake each change of that table is a snapshot. So a run looks first, and takes the lease only once it has something
 //! to write.
 
@@ -62,7 +65,7 @@ impl Lease {
         every: Option<Duration>,
     ) -> Result<bool> {
         let ends = self.ends.lock();
-        Ok(is_free(&self.runs.look(connection, &self.job)?, &ends, now, every))
+        Ok(self.may_take(&self.runs.look(connection, &self.job)?, &ends, now, every))
     }
 
     /// Takes the lease; false where another server has it, or, for a run by schedule, has just been at the job. One that
@@ -88,7 +91,7 @@ impl Lease {
         let mut free = true;
         let changed = self.change(connection, |record| {
             // Where the answer to a COMMIT was lost, this is another try, and the lease is there.
-            free = record.held_until == Some(new) || is_free(record, &ends, now, every);
+            free = record.held_until == Some(new) || self.may_take(record, &ends, now, every);
             if free {
                 (record.begun_at, record.held_until) = (Some(now), Some(new));
             }
@@ -149,6 +152,24 @@ impl Lease {
         })
     }
 
+    /// Whether the lease in this record may be taken by this server, whose own ends at one of these moments.
+    fn may_take(
+        &self,
+        record: &RunRecord,
+        ours: &[SystemTime],
+        now: SystemTime,
+        every: Option<Duration>,
+    ) -> bool {
+        let longest = now + HELD + Duration::from_micros(DRAWN_MICROS) + SKEW;
+        let is_held = |until: SystemTime| until > now && until <= longest && !ours.contains(&until);
+        let held = self.runs.is_shared() && record.held_until.is_some_and(is_held);
+        // The schedules of two servers are not in step: half a period is soon.
+        let recent = every
+            .zip(record.begun_at)
+            .is_some_and(|(every, begun)| begun + every / 2 > now && begun <= now + SKEW);
+        !held && !recent
+    }
+
     /// Changes the row while the lease in it is still this server's; false where it is not.
     fn change_ours(
         &self,
@@ -194,18 +215,6 @@ fn note(ends: &mut Vec<SystemTime>, new: SystemTime, is_there: bool) {
     ends.push(new);
 }
 
-/// Whether a server whose lease ends at one of these moments may take the one in this record.
-fn is_free(record: &RunRecord, ours: &[SystemTime], now: SystemTime, every: Option<Duration>) -> bool {
-    let longest = now + HELD + Duration::from_micros(DRAWN_MICROS) + SKEW;
-    let held =
-        record.held_until.is_some_and(|until| until > now && until <= longest && !ours.contains(&until));
-    // The schedules of two servers are not in step: half a period is soon.
-    let recent = every
-        .zip(record.begun_at)
-        .is_some_and(|(every, begun)| begun + every / 2 > now && begun <= now + SKEW);
-    !held && !recent
-}
-
 #[cfg(test)]
 mod tests {
     use super::{
@@ -218,7 +227,7 @@ mod tests {
     const EVERY: Option<Duration> = Some(Duration::from_secs(40 * 60));
 
     fn runs(database: &Database) -> Runs {
-        Runs::of(&database.catalog, Arc::new(Watermarks::of(&database.catalog)))
+        Runs::of(&database.catalog, true, Arc::new(Watermarks::of(&database.catalog)))
     }
 
     fn run(begun: SystemTime, outcome: &str) -> LastRun {
@@ -264,6 +273,23 @@ mod tests {
             other.end(connection, &run(begun, "done")).unwrap();
             assert!(one.take(connection, later, None).unwrap());
         });
+    }
+
+    #[test]
+    fn one_that_a_dead_process_left_in_a_file_of_this_one_alone_holds_nobody_up() {
+        let database = Arc::new(Database::open(&Options::default()).unwrap());
+        let connection = database.private_connection().unwrap();
+        let (begun, catalog) = (SystemTime::now(), &database.catalog);
+        let process = || {
+            let runs = Runs::of(catalog, false, Arc::new(Watermarks::of(catalog)));
+            Lease::new("job", Arc::new(runs), CancellationToken::new())
+        };
+        let (dead, next) = (process(), process());
+        assert!(dead.take(&connection, begun, None).unwrap());
+        assert!(next.is_free(&connection, begun + MINUTE, None).unwrap());
+        assert!(next.take(&connection, begun + MINUTE, None).unwrap());
+        next.end(&connection, &run(begun + MINUTE, "done")).unwrap();
+        assert!(!process().take(&connection, begun + 2 * MINUTE, EVERY).unwrap(), "just done");
     }
 
     #[test]
@@ -325,7 +351,7 @@ mod tests {
         let database = Arc::new(Database::open(&Options::default()).unwrap());
         let [running, renewing] = [(); 2].map(|()| database.private_connection().unwrap());
         let watermarks = Arc::new(Watermarks::of(&database.catalog));
-        let runs = Arc::new(Runs::of(&database.catalog, Arc::clone(&watermarks)));
+        let runs = Arc::new(Runs::of(&database.catalog, true, Arc::clone(&watermarks)));
         runs.ensure(&running).unwrap();
         let server = || Lease::new("job", Arc::clone(&runs), CancellationToken::new());
         let (one, other, begun) = (server(), server(), SystemTime::now());

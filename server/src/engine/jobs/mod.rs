@@ -42,6 +42,7 @@ use super::{
     catalog::FullName,
     database::{Database, Pooled},
     error::Class,
+    lake::AttachedCatalog,
     names::Names,
 };
 pub use clock::JobClock;
@@ -98,7 +99,9 @@ impl Jobs {
         let mut jobs = Vec::new();
         for (index, (work, row)) in works.into_iter().enumerate() {
             let catalog = work.catalog();
-            let tables = tables.entry(catalog.to_lowercase()).or_insert_with(|| Tables::of(catalog));
+            let tables_of =
+                || Tables::of(catalog, is_shared(&database.catalog, &options.lake.catalogs, catalog));
+            let tables = tables.entry(catalog.to_lowercase()).or_insert_with(tables_of);
             jobs.push(Arc::new(Job::new(tables.clone(), work, row, &stop, index)));
         }
         let refreshers = tables.into_values().map(|tables| Refresher::of(tables.runs)).collect();
@@ -149,6 +152,14 @@ fn row(database: &Arc<Database>, pipeline: &Pipeline, target: &FullName) -> Opti
         tracing::warn!(pipeline = pipeline.name, %error, "it is not known yet whose rows a pipeline reads");
     })
     .ok()
+}
+
+/// Whether other servers may have a catalog while this one has it, of the catalogs that are declared. A file of DuckDB is locked
+/// by the process that has it open for writing: the server's own, one that is attached, or one with the metadata of a lake.
+fn is_shared(own: &str, declared: &[AttachedCatalog], catalog: &str) -> bool {
+    let is_locked =
+        |it: &AttachedCatalog| it.name.eq_ignore_ascii_case(catalog) && it.duckdb_file().is_some();
+    !catalog.eq_ignore_ascii_case(own) && !declared.iter().any(is_locked)
 }
 
 /// A connection for work in a catalog.

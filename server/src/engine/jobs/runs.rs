@@ -40,6 +40,7 @@ const READ: &str =
 pub(super) struct Runs {
     table: JobTable,
     watermarks: Arc<Watermarks>,
+    is_shared: bool,
 }
 
 /// What it says of a job.
@@ -54,9 +55,14 @@ pub(super) struct RunRecord {
 }
 
 impl Runs {
-    /// The one beside these watermarks.
-    pub(super) fn of(catalog: &str, watermarks: Arc<Watermarks>) -> Self {
-        Self { table: JobTable::of(catalog, TABLE, COLUMNS), watermarks }
+    /// The one beside these watermarks, of a catalog that other servers may have at the same time or not.
+    pub(super) fn of(catalog: &str, is_shared: bool, watermarks: Arc<Watermarks>) -> Self {
+        Self { table: JobTable::of(catalog, TABLE, COLUMNS), watermarks, is_shared }
+    }
+
+    /// Whether another server may be at a job in it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// The name of the catalog.

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::{lease::RENEWED_AFTER, *};
+use super::{lease::RENEWED_AFTER, table::as_stored, *};
 use crate::{
-    engine::{Engine, Options, Outcome, Script, TableRef, answers::numbers},
+    engine::{CatalogKind, Engine, Maintenance, Options, Outcome, Script, TableRef, answers::numbers},
     sql,
 };
 
@@ -81,6 +81,56 @@ async fn a_run_that_goes_on_renews_its_lease() {
     assert!(matches!(running.await.unwrap().unwrap(), Outcome::Changed(1)));
     assert!(matches!(record(&engine), Some([Some(_), None])));
     engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_process_left_in_a_file_that_this_one_has_locked_holds_no_run_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(&JobClock::standing(), "events");
+    options.lake.catalogs =
+        vec![catalog("archive", CatalogKind::DuckDb, folder.path().join("archive.db").to_str().unwrap())];
+    let into = TableRef { catalog: Some("archive".into()), ..options.pipelines[0].into.clone() };
+    options.pipelines.push(Pipeline { name: "archive".into(), into, ..options.pipelines[0].clone() });
+    let clock = options.job_clock.clone();
+    let engine = Engine::open(options).unwrap();
+    for job in &engine.shared.jobs.jobs {
+        let run = async || engine.run_asked(sql::Job::Promote(job.name.clone())).await;
+        assert!(matches!(run().await.unwrap(), Outcome::Changed(1..)), "{}", job.name);
+        let (runs, connection) = (&job.tables.runs, connect(&engine.shared.database, job.catalog()).unwrap());
+        let until = as_stored(clock.now() + 2 * RENEWED_AFTER);
+        runs.change(&connection, &job.row, |record| record.held_until = Some(until)).unwrap();
+        connection.execute("INSERT INTO events SELECT max(id) + 1, 'text' FROM events").unwrap();
+        assert!(matches!(run().await.unwrap(), Outcome::Changed(1)), "{}", job.name);
+        assert_eq!(runs.look(&connection, &job.row).unwrap().held_until, None);
+    }
+    engine.shutdown().await;
+}
+
+#[test]
+fn other_servers_may_have_what_is_no_file_of_duckdb() {
+    let lake = || CatalogKind::DuckLake { data_path: None };
+    let declared = [
+        catalog("archive", CatalogKind::DuckDb, "/d/archive.db"),
+        catalog("local", lake(), "/d/local.ducklake"),
+        catalog("lite", lake(), "sqlite:/d/lite.db"),
+        catalog("lake", lake(), "postgres:"),
+        catalog("orders", CatalogKind::Postgres, "host=db"),
+    ];
+    let shared = |name: &str| is_shared("mine", &declared, name);
+    assert_eq!(["Mine", "archive", "LOCAL"].map(shared), [false; 3]);
+    assert_eq!(["lite", "lake", "orders", "another"].map(shared), [true; 4]);
+}
+
+fn catalog(name: &str, kind: CatalogKind, location: &str) -> AttachedCatalog {
+    AttachedCatalog {
+        name: name.into(),
+        kind,
+        location: location.into(),
+        secret: None,
+        read_only: false,
+        required: true,
+        maintenance: Maintenance::default(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
