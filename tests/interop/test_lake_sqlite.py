@@ -7,11 +7,15 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from client import Client
 from configuration import ducklake
 from extensions import extension_folder
+from harness import refused
+from loaders import count, put, unit
 
 AGES = '[catalog.maintenance]\nexpire_after = "1h"\ndelete_after = "1h"\n'
 ORPHAN = "ducklake-01a21ce2-0498-7d89-a955-08e842d49755.parquet"
+ROWS = "SELECT count(*) FROM lake.t"
 SNAPSHOTS = "SELECT list(snapshot_id ORDER BY snapshot_id) FROM lake.snapshots()"
 # Zones in which a moment of UTC may have the date before its own, or the one after it.
 ZONES = [timezone(timedelta(hours=hours)) for hours in (-12, -5, 0, 14)]
@@ -114,3 +118,26 @@ def test_orphans_go_by_the_time_of_their_file(server, tmp_path):
     server.run("CREATE TABLE lake.u AS SELECT 1 AS i")
     server.run("MAINTAIN CATALOG lake")
     assert not orphan.exists()
+
+
+def test_a_commit_does_not_wait_for_a_transaction_that_reads(server):
+    with Client(server.uri) as client:
+        transaction = client.begin()
+        assert client.one(ROWS, transaction) == 2
+        assert put(server, unit(1), key="a/1/1").rows == 20
+        server.run("INSERT INTO lake.t VALUES (4)")
+        assert client.one(ROWS, transaction) == 2
+        client.commit(transaction)
+    assert (count(server), server.rows(ROWS)) == (20, [(3,)])
+
+
+def test_a_transaction_that_others_came_before_is_told_so_and_locks_nobody_out(server):
+    with Client(server.uri) as client:
+        transaction = client.begin()
+        client.update("INSERT INTO lake.t VALUES (4)", transaction)
+        assert put(server, unit(1), key="a/1/1").rows == 20
+        refused(client.commit, transaction, codes="ABORTED", slug="CONFLICT")
+    assert server.rows(ROWS) == [(2,)]
+    server.run("INSERT INTO lake.t VALUES (4)")
+    put(server, unit(2), key="a/1/2")
+    assert (count(server), server.rows(ROWS)) == (40, [(3,)])

@@ -87,6 +87,11 @@ pub(in crate::engine) fn data_path_of(connection: &Connection, lake: &str) -> Re
     first_text(connection, &sql)
 }
 
+/// SQLite in the mode of a write-ahead log, which stays with the file. In any other a COMMIT waits for all who read, five seconds,
+/// as for an open transaction. Then it fails, and DuckDB's extension (1.5.5) leaves the transaction open and lets go of it, so
+/// that nobody can read until the file is closed.
+const KEEPS_LOG: &str = "META_JOURNAL_MODE 'WAL'";
+
 /// A database besides the server's own, which clients see under its name.
 #[derive(Debug, Clone)]
 pub struct AttachedCatalog {
@@ -263,6 +268,7 @@ impl AttachedCatalog {
     }
 
     fn attach_sql(&self, read_only: bool) -> String {
+        let is_read_only = read_only || self.read_only;
         let mut options = Vec::new();
         let secret = |option: &str| self.secret.as_ref().map(|name| format!("{option} {}", literal(name)));
         let location = match &self.kind {
@@ -274,6 +280,9 @@ impl AttachedCatalog {
                 // that reads it. Groups make inlining needless.
                 options.push("DATA_INLINING_ROW_LIMIT 0".into());
                 options.extend(data_path.as_ref().map(|path| format!("DATA_PATH {}", literal(path))));
+                if self.is_in_sqlite() && !is_read_only {
+                    options.push(KEEPS_LOG.into());
+                }
                 format!("ducklake:{}", self.location)
             }
             // Else DuckDB guesses the type.
@@ -291,7 +300,7 @@ impl AttachedCatalog {
                 self.location.clone()
             }
         };
-        if read_only || self.read_only {
+        if is_read_only {
             options.push("READ_ONLY".into());
         }
         let options = if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
@@ -326,6 +335,12 @@ mod tests {
         );
         let extensions: Vec<_> = lake.extensions().collect();
         assert_eq!(extensions, ["httpfs", "postgres_scanner", "ducklake"]);
+        // Readers are not in the way of a commit.
+        let lake = catalog(CatalogKind::DuckLake { data_path: None }, "sqlite:/d/l.sqlite", None);
+        assert_eq!(
+            lake.attach_sql(false),
+            "ATTACH 'ducklake:sqlite:/d/l.sqlite' AS \"lake\" (DATA_INLINING_ROW_LIMIT 0, META_JOURNAL_MODE 'WAL')"
+        );
         // Deletes that stay in the metadata do not conflict with merges.
         let lake = catalog(CatalogKind::DuckLake { data_path: None }, "/d/l.ducklake", None);
         assert_eq!(

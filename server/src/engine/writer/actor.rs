@@ -24,6 +24,7 @@ use crate::engine::{
     Error, Result,
     database::Database,
     error::Class,
+    ffi::tells_of_faster,
     ledger::{Retention, SharedLedger},
 };
 
@@ -212,6 +213,7 @@ const NOT_COMMITTED: &str = "Failed to commit: Could not write file";
 fn tells_of_conflict(message: &str) -> bool {
     !message.contains("Failed to commit")
         || ["conflict", "Conflict", "altered"].iter().any(|word| message.contains(word))
+        || tells_of_faster(message)
 }
 
 /// What a failed COMMIT means: DuckDB rolled back, or nobody knows.
