@@ -6,6 +6,7 @@ mod file_errors;
 mod lake;
 mod log_filter;
 mod options;
+mod ordered;
 mod pipelines;
 mod queries;
 mod security;
@@ -178,6 +179,7 @@ impl Config {
         let mut merged: Merged =
             layers.extract().map_err(|errors| file_errors::told(errors, &layers, file))?;
         queries::put_in_order(&mut merged.query, &text)?;
+        lake::put_in_order(&mut merged.source, &text)?;
         merged.validate()
     }
 }
@@ -485,6 +487,26 @@ mod tests {
             let input = config.engine.queries[1].input.as_ref().unwrap();
             let names: Vec<_> = input.columns.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(names, ["z", "b", "a"], "{columns}");
+        }
+    }
+
+    #[test]
+    fn tables_in_the_options_of_a_source_keep_the_order_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("merganser.toml");
+        let text = |text: &str| engine::OptionValue::Text(text.into());
+        let fields = vec![("z".into(), text("DATE")), ("a".into(), text("TIME"))];
+        for options in [
+            "options = { x = 1, columns = { z = 'DATE', a = 'TIME' } }",
+            "options.columns.z = 'DATE'\noptions.columns.a = 'TIME'",
+            "[source.options.columns]\nz = 'DATE'\na = 'TIME'",
+        ] {
+            let first = "[[source]]\nname = 'first'\nformat = 'csv'\npath = 'a'";
+            let second = format!("[[source]]\nname = 'second'\nformat = 'csv'\npath = 'a'\n{options}");
+            std::fs::write(&file, format!("{first}\n{second}")).unwrap();
+            let config = config(&["--database", "a.db", "--config", file.to_str().unwrap()]).unwrap();
+            let columns = &config.engine.lake.sources[1].options["columns"];
+            assert_eq!(*columns, engine::OptionValue::Struct(fields.clone()), "{options}");
         }
     }
 

@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use figment::providers::{Format as _, Toml};
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, invalid};
+use super::{ConfigError, invalid, ordered::Ordered};
 use crate::engine::{
     AttachedCatalog, Exports, Format, OptionValue, Reads, Secret, SecretKind, SecretText, Source,
 };
@@ -110,9 +111,33 @@ pub(super) struct SourceEntry {
     format: String,
     path: OneOrMany,
     #[serde(default)]
-    options: BTreeMap<String, OptionEntry>,
+    options: BTreeMap<String, SourceOption>,
     #[serde(default = "yes")]
     required: bool,
+}
+
+/// A value of an option of a source, which has tables, such as those of columns and their types.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "it is a text, a number, true or false, a list of these, or a table of names and these"
+)]
+enum SourceOption {
+    Table(Ordered<SourceOption>),
+    List(Vec<SourceOption>),
+    Plain(OptionEntry),
+}
+
+impl From<SourceOption> for OptionValue {
+    fn from(option: SourceOption) -> Self {
+        match option {
+            SourceOption::Table(Ordered(fields)) => {
+                Self::Struct(fields.into_iter().map(|(name, value)| (name, value.into())).collect())
+            }
+            SourceOption::List(values) => Self::List(values.into_iter().map(Self::from).collect()),
+            SourceOption::Plain(value) => value.into(),
+        }
+    }
 }
 
 /// A value of an option, or of a default.
@@ -188,6 +213,27 @@ impl SecretValue {
                 .map_err(|error| format!("{}: {error}", file.display())),
         }
     }
+}
+
+/// Takes the options of the sources from the text of the file once more: columns of a file without names go by their order, and the
+/// layers of the configuration keep names in that of the alphabet.
+pub(super) fn put_in_order(entries: &mut [SourceEntry], file: &str) -> Result<(), ConfigError> {
+    #[derive(Deserialize)]
+    struct Written {
+        #[serde(default)]
+        source: Vec<WithOptions>,
+    }
+    #[derive(Deserialize)]
+    struct WithOptions {
+        #[serde(default)]
+        options: BTreeMap<String, SourceOption>,
+    }
+    let written: Written =
+        Toml::from_str(file).map_err(|error| invalid("source.options", error.message()))?;
+    for (entry, WithOptions { options }) in entries.iter_mut().zip(written.source) {
+        entry.options = options;
+    }
+    Ok(())
 }
 
 /// Checks the sources.

@@ -1,19 +1,14 @@
 //! `[[query]]`, as the file has it.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-};
+use std::collections::{BTreeMap, HashSet};
 
 use figment::providers::{Format, Toml};
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
-};
+use serde::{Deserialize, Serialize};
 
 use super::{
     ConfigError, invalid,
     lake::{OptionEntry, checked_name, is_word},
+    ordered::Ordered,
 };
 use crate::{
     engine::{Input, NamedQuery, Parameter},
@@ -51,39 +46,7 @@ struct ParameterEntry {
 #[serde(deny_unknown_fields)]
 struct InputEntry {
     name: String,
-    columns: Columns,
-}
-
-/// Columns and their types, in the order in which they come.
-#[derive(Debug)]
-struct Columns(Vec<(String, String)>);
-
-impl<'de> Deserialize<'de> for Columns {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs;
-        impl<'de> Visitor<'de> for Pairs {
-            type Value = Columns;
-
-            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str("a map")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-                let mut columns = Vec::new();
-                while let Some(column) = map.next_entry()? {
-                    columns.push(column);
-                }
-                Ok(Columns(columns))
-            }
-        }
-        deserializer.deserialize_map(Pairs)
-    }
-}
-
-impl Serialize for Columns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, data_type)| (name, data_type)))
-    }
+    columns: Ordered<String>,
 }
 
 /// Takes the inputs from the text of the file once more: views go by the order of their columns, and the layers of the
@@ -151,10 +114,10 @@ fn query(entry: QueryEntry, names: &mut HashSet<String>) -> Result<NamedQuery, C
         Some(InputEntry { name: input, .. }) if !is_word(&input) => {
             return Err(wrong("input", format!("has the name {input:?}, which is no name of a table")));
         }
-        Some(InputEntry { columns: Columns(columns), .. }) if columns.is_empty() => {
+        Some(InputEntry { columns: Ordered(columns), .. }) if columns.is_empty() => {
             return Err(wrong("input", "has no columns".into()));
         }
-        Some(InputEntry { name, columns: Columns(columns) }) => Some(Input { name, columns }),
+        Some(InputEntry { name, columns: Ordered(columns) }) => Some(Input { name, columns }),
         None => None,
     };
     Ok(NamedQuery { name, description, sql, parameters, returns, input })

@@ -119,6 +119,30 @@ async fn every_client_sees_them_by_their_names_wherever_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_and_types_that_are_given_are_not_guessed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("stations.csv"), "007,1953-02-01,3\n").unwrap();
+    std::fs::write(folder.path().join("tags.json"), "{\"id\": 7, \"more\": 1, \"b'a\": [\"x\"]}\n").unwrap();
+    // The example of the page on lakes.
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/lake.md")).unwrap();
+    let example = page.split("```").find(|block| block.contains("path = \"stations.csv\"")).unwrap();
+    let at = folder.path().display();
+    let stations = example.trim_start_matches("toml").replace("stations.csv", &format!("{at}/stations.csv"));
+    let tags = format!(
+        "[[source]]\nname = 'tags'\nformat = 'json'\npath = '{at}/tags.json'\n\
+         options.columns = {{ id = 'UTINYINT', \"b'a\" = 'VARCHAR[]' }}"
+    );
+    let server = TestServer::with(|config| configure(config, &format!("{stations}\n{tags}"))).await;
+    let client = server.client().await;
+    let rows = "SELECT concat_ws(' ', station, opened + 1, height, typeof(height)) FROM stations";
+    assert_eq!(texts(&client, rows).await.unwrap(), ["007 1953-02-02 3.0 DOUBLE"]);
+    let columns = "SELECT concat_ws(' ', column_name, column_type) FROM (DESCRIBE tags)";
+    assert_eq!(texts(&client, columns).await.unwrap(), ["id UTINYINT", "b'a VARCHAR[]"]);
+    assert_eq!(texts(&client, "SELECT \"b'a\"[1] FROM tags WHERE id = 7").await.unwrap(), ["x"]);
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_can_change_them_and_they_outlive_a_failure() {
     let folder = files().await;
     let server = TestServer::with(|config| configure(config, &toml(folder.path()))).await;

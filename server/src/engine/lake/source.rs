@@ -61,6 +61,8 @@ pub enum OptionValue {
     Text(String),
     /// Several values.
     List(Vec<OptionValue>),
+    /// Values with names, in this order.
+    Struct(Vec<(String, OptionValue)>),
 }
 
 impl OptionValue {
@@ -80,6 +82,10 @@ impl OptionValue {
             Self::Text(value) => literal(value),
             Self::List(values) => {
                 format!("[{}]", values.iter().map(Self::sql).collect::<Vec<_>>().join(", "))
+            }
+            Self::Struct(fields) => {
+                let field = |(name, value): &(String, Self)| format!("{}: {}", literal(name), value.sql());
+                format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(", "))
             }
         }
     }
@@ -201,6 +207,14 @@ mod tests {
              hive_partitioning := true, x := [1, 'a']); COMMENT ON VIEW sources.main.\"trips\" IS 'it''s all here'"
         );
         assert_eq!(source.extensions().collect::<Vec<_>>(), ["httpfs"]);
+    }
+
+    #[test]
+    fn a_table_is_a_struct_whose_names_keep_their_order() {
+        let text = |text: &str| OptionValue::Text(text.into());
+        let inner = OptionValue::Struct(vec![("it's".into(), text("it's"))]);
+        let fields = vec![("z".into(), text("BIGINT")), ("a b".into(), OptionValue::List(vec![inner]))];
+        assert_eq!(OptionValue::Struct(fields).sql(), "{'z': 'BIGINT', 'a b': [{'it''s': 'it''s'}]}");
     }
 
     fn source(format: Format, options: &[(&str, &str)]) -> Source {
