@@ -6,13 +6,16 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
+import pyarrow.flight as flight
 import pytest
 
 from client import Client
 from configuration import ducklake
 from extensions import extension_folder
 from harness import refused, run_to_exit
+from http_client import Http
 from loaders import Crowd, count, put, stored, unit
+from wire import sql_command
 
 ROWS = [3, 20, 20, 1000]
 SMALL_BULK = ["--bulk-size", "16KiB"]
@@ -30,6 +33,13 @@ def configured(tmp_path):
         return ["--config", file, "--extension-directory", extensions]
 
     return options
+
+
+def listed(server, name, *fields):
+    """The rows of a command of Flight SQL's metadata."""
+    info = server.client.get_flight_info(flight.FlightDescriptor.for_command(sql_command(name, *fields)))
+    table = server.client.do_get(info.endpoints[0].ticket).read_all()
+    return [tuple(row.values()) for row in table.to_pylist()]
 
 
 def catalog(kind, path, more=""):
@@ -143,6 +153,20 @@ class TestForeign:
                     client.update(f"INSERT INTO {table} VALUES ('b', 1, 1)", transaction)
                     end(transaction)
                 assert count(server, table) == rows
+
+    def test_what_it_has_for_itself_is_listed_only_by_name(self, start, database, foreign):
+        options, table, (_, schema, name) = foreign
+        server = start(database, "--http", "127.0.0.1:0", *options)
+        server.run(f"CREATE TABLE {table} (unit BIGINT)")
+        server.run("CREATE SCHEMA pg_mine; CREATE TABLE pg_mine.mine (x INT)")
+        mine, its = ("db", "pg_mine", "mine"), ("side", schema, name)
+        relations = Http(server.http()).get("/v1/tables").json()["tables"]
+        assert [(it["catalog"], it["schema"], it["name"]) for it in relations] == [mine, its]
+        for columns in ([], [(5, 1)]):
+            assert [row[:3] for row in listed(server, "CommandGetTables", *columns)] == [mine, its]
+        assert listed(server, "CommandGetDbSchemas") == [("db", "main"), ("db", "pg_mine"), ("side", schema)]
+        named = {row[1:3] for row in listed(server, "CommandGetTables", (1, "side"), (2, "pg_catalog"))}
+        assert (("pg_catalog", "pg_class") in named) == (schema == "public")
 
     def test_a_column_that_does_not_fit_leaves_nothing(self, start, database, foreign):
         options, table, path = foreign

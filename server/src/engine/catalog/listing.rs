@@ -13,8 +13,11 @@ use crate::{
 
 /// DuckDB's own catalogs, listed only for those who name them.
 const INTERNAL_CATALOGS: [&str; 2] = ["system", "temp"];
-/// DuckDB's own schemas, likewise.
+/// The schemas that a database has for itself, likewise: DuckDB's are in one of its own catalogs, PostgreSQL's in each of its databases.
 const INTERNAL_SCHEMAS: [&str; 2] = ["information_schema", "pg_catalog"];
+/// PostgreSQL keeps all schemas with this beginning for itself, such as those of temporary tables; in a database of DuckDB anybody
+/// may have one.
+const INTERNAL_IN_POSTGRES: &str = "pg_";
 
 /// A table or view, as catalogs list it.
 #[derive(Debug, Clone)]
@@ -67,7 +70,7 @@ pub struct RelationFilter {
 }
 
 impl CatalogView {
-    /// Every table and view that is not DuckDB's own, with its columns, ordered by name.
+    /// Every table and view that is not a database's own, with its columns, ordered by name.
     ///
     /// # Errors
     /// Whatever DuckDB says.
@@ -193,11 +196,11 @@ impl RelationFilter {
     }
 }
 
-/// The condition that a schema is asked for. What is DuckDB's own is asked for only by its exact name.
+/// The condition that a schema is asked for. What is a database's own is asked for only by its exact name.
 fn in_schemas(catalog: Option<&str>, pattern: Option<&str>) -> String {
     let internal = catalog.is_some_and(|catalog| INTERNAL_CATALOGS.contains(&catalog))
         || pattern.is_some_and(|pattern| INTERNAL_SCHEMAS.contains(&pattern.replace('\\', "").as_str()));
-    let internal = if internal { "true" } else { "database_name NOT IN ('system', 'temp')" };
+    let internal = if internal { "true" } else { &no_internal() };
     // The server's own schema is not for clients.
     let mut conditions = format!("{internal} AND schema_name <> {}", literal(INTERNAL_PREFIX));
     if let Some(catalog) = catalog {
@@ -207,6 +210,18 @@ fn in_schemas(catalog: Option<&str>, pattern: Option<&str>) -> String {
         conditions += &format!(" AND schema_name {}", like(pattern));
     }
     conditions
+}
+
+/// The condition that a schema is nobody's own but its users'.
+fn no_internal() -> String {
+    let any_of = |names: [&str; 2]| names.map(literal).join(", ");
+    format!(
+        "database_name NOT IN ({}) AND schema_name NOT IN ({}) AND NOT (starts_with(schema_name, {}) AND database_name IN \
+         (SELECT database_name FROM system.main.duckdb_databases() WHERE type = 'postgres'))",
+        any_of(INTERNAL_CATALOGS),
+        any_of(INTERNAL_SCHEMAS),
+        literal(INTERNAL_IN_POSTGRES)
+    )
 }
 
 /// A pattern as SQL. DuckDB refuses one that ends in its escape, which can only mean the character itself.
