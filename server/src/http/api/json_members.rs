@@ -1,40 +1,32 @@
 //! The members of rows in JSON. One that is there twice would be decoded as the last of its values, and nobody be told.
 
-use std::collections::HashMap;
-
 use arrow_schema::{ArrowError, Schema};
 
 /// The columns that rows may have, and which of them the present row had so far.
 pub(super) struct Members {
     names: Vec<String>,
-    places: HashMap<String, usize>,
+    /// The columns by [`hash`]. They are those of the configuration, so that no body can crowd them together; and the
+    /// standard hasher would take as long as everything else that is looked at in a row.
+    buckets: Vec<Vec<usize>>,
     /// The last row that had each of them.
     seen: Vec<usize>,
-    /// Which came after each of them the last time, and at last, which came first: rows are mostly alike, and then no name
-    /// has to be looked up.
-    after: Vec<usize>,
-    before: usize,
     row: usize,
 }
 
 impl Members {
     pub(super) fn of(columns: &Schema) -> Self {
         let names: Vec<_> = columns.fields().iter().map(|field| field.name().clone()).collect();
-        let count = names.len();
-        Self {
-            places: names.iter().cloned().zip(0..).collect(),
-            names,
-            seen: vec![0; count],
-            after: (1..count).chain([0, 0]).collect(),
-            before: count,
-            row: 0,
+        let mut buckets = vec![Vec::new(); (4 * names.len()).next_power_of_two()];
+        for (place, name) in names.iter().enumerate() {
+            let bucket = hash(name.as_bytes()) & (buckets.len() - 1);
+            buckets[bucket].push(place);
         }
+        Self { seen: vec![0; names.len()], names, buckets, row: 0 }
     }
 
     /// Begins with the next row.
     pub(super) fn begin_row(&mut self) {
         self.row += 1;
-        self.before = self.names.len();
     }
 
     /// Takes a name as it is written between its quotes. One that no column has is for the decoder to refuse.
@@ -42,28 +34,35 @@ impl Members {
     /// # Errors
     /// [`ArrowError::JsonError`] for one that the row had already.
     pub(super) fn add(&mut self, written: &[u8]) -> Result<(), ArrowError> {
-        let Some(place) = self.place(written) else { return Ok(()) };
+        let Some(place) = self.place(written).or_else(|| self.place(unescaped(written)?.as_bytes())) else {
+            return Ok(());
+        };
         if self.seen[place] == self.row {
             let text = format!("row {} has {:?} twice", self.row, self.names[place]);
             return Err(ArrowError::JsonError(text));
         }
         self.seen[place] = self.row;
-        self.after[self.before] = place;
-        self.before = place;
         Ok(())
     }
 
-    fn place(&self, written: &[u8]) -> Option<usize> {
-        let likely = self.after[self.before];
-        if self.names.get(likely).is_some_and(|name| name.as_bytes() == written) {
-            return Some(likely);
-        }
-        if !written.contains(&b'\\') {
-            return self.places.get(std::str::from_utf8(written).ok()?).copied();
-        }
-        let name: String = serde_json::from_slice(&[b"\"", written, b"\""].concat()).ok()?;
-        self.places.get(&name).copied()
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        let bucket = &self.buckets[hash(name) & (self.buckets.len() - 1)];
+        bucket.iter().copied().find(|place| self.names[*place].as_bytes() == name)
     }
+}
+
+/// FNV-1a.
+fn hash(name: &[u8]) -> usize {
+    let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    usize::try_from(hash >> 32).unwrap_or_default()
+}
+
+/// The name that is meant, where it is written with escapes.
+fn unescaped(written: &[u8]) -> Option<String> {
+    let quoted = || [b"\"", written, b"\""].concat();
+    written.contains(&b'\\').then(quoted).and_then(|quoted| serde_json::from_slice(&quoted).ok())
 }
 
 #[cfg(test)]
