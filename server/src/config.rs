@@ -178,8 +178,9 @@ impl Config {
             .merge(Serialized::defaults(&command_line.given));
         let mut merged: Merged =
             layers.extract().map_err(|errors| file_errors::told(errors, &layers, file))?;
-        queries::put_in_order(&mut merged.query, &text)?;
-        lake::put_in_order(&mut merged.source, &text)?;
+        let written = ordered::Written::of(&text)?;
+        queries::put_in_order(&mut merged.query, written.query);
+        lake::put_in_order(&mut merged.source, written.source);
         merged.validate()
     }
 }
@@ -399,7 +400,7 @@ fn invalid(option: &str, reason: &str) -> ConfigError {
 mod tests {
     use super::*;
 
-    fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
+    pub(super) fn config(arguments: &[&str]) -> Result<Config, ConfigError> {
         Config::from_arguments(arguments.iter().copied())
     }
 
@@ -468,46 +469,6 @@ mod tests {
         assert!(!told.contains("hunter2"), "{told}");
         let told = refusal("[[secret]]\nname = 'a'\ntype = 's3'\nsecret = \"hunter2\nregion = 'x'");
         assert!(!told.contains("hunter2") && told.contains("line 4"), "{told}");
-    }
-
-    #[test]
-    fn the_columns_of_an_input_keep_the_order_of_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("merganser.toml");
-        for columns in [
-            "input = { name = 't', columns = { z = 'DATE', b = 'BIGINT', a = 'TIME' } }",
-            "[query.input]\ncolumns = { z = 'DATE', b = 'BIGINT', a = 'TIME' }\nname = 't'",
-            "[query.input]\nname = 't'\ncolumns.z = 'DATE'\ncolumns.b = 'BIGINT'\ncolumns.a = 'TIME'",
-            "[query.input]\nname = 't'\n[query.input.columns]\nz = 'DATE'\nb = 'BIGINT'\na = 'TIME'",
-        ] {
-            let first = "[[query]]\nname = 'first'\nsql = 'SELECT 1'";
-            let text = format!("{first}\n[[query]]\nname = 'q'\nsql = 'FROM t'\n{columns}");
-            std::fs::write(&file, text).unwrap();
-            let config = config(&["--database", "a.db", "--config", file.to_str().unwrap()]).unwrap();
-            let input = config.engine.queries[1].input.as_ref().unwrap();
-            let names: Vec<_> = input.columns.iter().map(|(name, _)| name.as_str()).collect();
-            assert_eq!(names, ["z", "b", "a"], "{columns}");
-        }
-    }
-
-    #[test]
-    fn tables_in_the_options_of_a_source_keep_the_order_of_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("merganser.toml");
-        let text = |text: &str| engine::OptionValue::Text(text.into());
-        let fields = vec![("z".into(), text("DATE")), ("a".into(), text("TIME"))];
-        for options in [
-            "options = { x = 1, columns = { z = 'DATE', a = 'TIME' } }",
-            "options.columns.z = 'DATE'\noptions.columns.a = 'TIME'",
-            "[source.options.columns]\nz = 'DATE'\na = 'TIME'",
-        ] {
-            let first = "[[source]]\nname = 'first'\nformat = 'csv'\npath = 'a'";
-            let second = format!("[[source]]\nname = 'second'\nformat = 'csv'\npath = 'a'\n{options}");
-            std::fs::write(&file, format!("{first}\n{second}")).unwrap();
-            let config = config(&["--database", "a.db", "--config", file.to_str().unwrap()]).unwrap();
-            let columns = &config.engine.lake.sources[1].options["columns"];
-            assert_eq!(*columns, engine::OptionValue::Struct(fields.clone()), "{options}");
-        }
     }
 
     #[test]

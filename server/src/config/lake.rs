@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use figment::providers::{Format as _, Toml};
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, invalid, ordered::Ordered};
@@ -215,25 +214,18 @@ impl SecretValue {
     }
 }
 
-/// Takes the options of the sources from the text of the file once more: columns of a file without names go by their order, and the
-/// layers of the configuration keep names in that of the alphabet.
-pub(super) fn put_in_order(entries: &mut [SourceEntry], file: &str) -> Result<(), ConfigError> {
-    #[derive(Deserialize)]
-    struct Written {
-        #[serde(default)]
-        source: Vec<WithOptions>,
-    }
-    #[derive(Deserialize)]
-    struct WithOptions {
-        #[serde(default)]
-        options: BTreeMap<String, SourceOption>,
-    }
-    let written: Written =
-        Toml::from_str(file).map_err(|error| invalid("source.options", error.message()))?;
-    for (entry, WithOptions { options }) in entries.iter_mut().zip(written.source) {
+/// An entry as it is written, as far as the order of names counts in it: columns of a file without names go by theirs.
+#[derive(Debug, Deserialize)]
+pub(super) struct Written {
+    #[serde(default)]
+    options: BTreeMap<String, SourceOption>,
+}
+
+/// Gives the options of the sources the order in which they are written.
+pub(super) fn put_in_order(entries: &mut [SourceEntry], written: Vec<Written>) {
+    for (entry, Written { options }) in entries.iter_mut().zip(written) {
         entry.options = options;
     }
-    Ok(())
 }
 
 /// Checks the sources.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use figment::providers::{Format, Toml};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -49,23 +48,17 @@ struct InputEntry {
     columns: Ordered<String>,
 }
 
-/// Takes the inputs from the text of the file once more: views go by the order of their columns, and the layers of the
-/// configuration keep names in that of the alphabet.
-pub(super) fn put_in_order(entries: &mut [QueryEntry], file: &str) -> Result<(), ConfigError> {
-    #[derive(Deserialize)]
-    struct Written {
-        #[serde(default)]
-        query: Vec<WithInput>,
-    }
-    #[derive(Deserialize)]
-    struct WithInput {
-        input: Option<InputEntry>,
-    }
-    let written: Written = Toml::from_str(file).map_err(|error| invalid("query.input", error.message()))?;
-    for (entry, WithInput { input }) in entries.iter_mut().zip(written.query) {
+/// An entry as it is written, as far as the order of names counts in it: views go by the order of their columns.
+#[derive(Debug, Deserialize)]
+pub(super) struct Written {
+    input: Option<InputEntry>,
+}
+
+/// Gives the inputs the order in which they are written.
+pub(super) fn put_in_order(entries: &mut [QueryEntry], written: Vec<Written>) {
+    for (entry, Written { input }) in entries.iter_mut().zip(written) {
         entry.input = input;
     }
-    Ok(())
 }
 
 /// Checks the queries as far as that goes without DuckDB.
