@@ -15,7 +15,7 @@ use libduckdb_sys as c;
 use parking_lot::Mutex;
 
 use super::{
-    Connection, Database, DuckError,
+    Connection, Database, DuckError, Pulse,
     table_function::{Arguments, Callbacks, register},
 };
 use crate::sql::INTERNAL_PREFIX;
@@ -40,8 +40,15 @@ const CALLBACKS: Callbacks = Callbacks {
     produce: never_produce,
 };
 
-/// Calls what closes a handle so that no error of it ends the process.
-pub(super) fn while_clearing_up(close: impl FnOnce() + 'static) {
+/// Calls what closes a handle of an instance so that no error of it ends the process.
+pub(super) fn close_of(pulse: &Pulse, close: impl FnOnce() + 'static) {
+    match pulse.has_failed() {
+        true => while_clearing_up(close),
+        false => close(),
+    }
+}
+
+fn while_clearing_up(close: impl FnOnce() + 'static) {
     if IS_CLOSING.replace(true) {
         return close();
     }

@@ -10,9 +10,7 @@ use std::{
 
 use libduckdb_sys as c;
 
-use super::{
-    Class, DuckError, Pulse, Statements, c_string, closing::while_clearing_up, database::RawDatabase, text,
-};
+use super::{Class, DuckError, Pulse, Statements, c_string, closing::close_of, database::RawDatabase, text};
 
 /// One connection, used by one thread at a time.
 pub(crate) struct Connection {
@@ -105,11 +103,7 @@ impl Drop for RawConnection {
         let mut raw = self.raw;
         // SAFETY: the handle was made once in `open`, and every statement, result and appender made from this connection
         // holds a count on this object, so none is left.
-        let mut disconnect = move || unsafe { c::duckdb_disconnect(&mut raw) };
-        match self.database.pulse.has_failed() {
-            true => while_clearing_up(disconnect),
-            false => disconnect(),
-        }
+        close_of(&self.database.pulse, move || unsafe { c::duckdb_disconnect(&mut raw) });
     }
 }
 

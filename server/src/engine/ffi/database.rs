@@ -4,7 +4,7 @@ use std::{ffi::c_char, path::Path, ptr, sync::Arc};
 
 use libduckdb_sys as c;
 
-use super::{Connection, DuckError, Pulse, c_string, closing::while_clearing_up, text};
+use super::{Connection, DuckError, Pulse, c_string, closing::close_of, text};
 
 /// An open database; closes when the last clone and the last connection are gone.
 #[derive(Clone)]
@@ -26,11 +26,7 @@ impl Drop for RawDatabase {
     fn drop(&mut self) {
         let mut raw = self.raw;
         // SAFETY: the handle was opened once and every connection holds a count on this object.
-        let mut close = move || unsafe { c::duckdb_close(&mut raw) };
-        match self.pulse.has_failed() {
-            true => while_clearing_up(close),
-            false => close(),
-        }
+        close_of(&self.pulse, move || unsafe { c::duckdb_close(&mut raw) });
         self.pulse.closed();
     }
 }
