@@ -1,10 +1,11 @@
-//! DuckDB hands out 2,048 rows at a time; the network wants messages of about two megabytes.
+//! DuckDB hands out 2,048 rows at a time; the network wants messages of about two megabytes. What cannot be fetched in that size
+//! is copied into it here.
 
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::SchemaRef;
 use arrow_select::concat::concat_batches;
 
-use super::{Error, Result};
+use super::{Error, Result, ffi::Rows};
 
 /// A batch is complete at this many rows,
 const TARGET_ROWS: usize = 65_536;
@@ -29,6 +30,14 @@ pub(crate) struct Coalescer {
 impl Coalescer {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         Self { schema, pending: Vec::new(), rows: 0, bytes: 0, target_rows: 1 }
+    }
+
+    /// The next rows of a result, at best just those that complete a batch.
+    ///
+    /// # Errors
+    /// DuckDB's.
+    pub(crate) fn fetch(&self, rows: &mut Rows) -> Result<Option<RecordBatch>> {
+        Ok(rows.next_of(self.target_rows - self.rows, TARGET_BYTES - self.bytes)?)
     }
 
     /// Takes rows; gives a large batch when one is complete.

@@ -95,7 +95,7 @@ impl Delivery {
         mut give: impl FnMut(RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let mut coalescer = Coalescer::new(wire.schema());
-        while let Some(batch) = rows.next()? {
+        while let Some(batch) = coalescer.fetch(&mut rows)? {
             if let Some(large) = coalescer.push(wire.convert(batch)?)? {
                 give(large)?;
             }

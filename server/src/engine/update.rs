@@ -234,7 +234,7 @@ fn spool(mut rows: Rows) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let mut coalescer = Coalescer::new(wire.schema());
     let mut batches = Vec::new();
     let mut bytes = 0;
-    while let Some(batch) = rows.next()? {
+    while let Some(batch) = coalescer.fetch(&mut rows)? {
         bytes += batch.get_array_memory_size();
         if bytes > SPOOL_BYTES {
             return Err(Error::ResultTooLarge(SPOOL_BYTES));

@@ -131,7 +131,7 @@ pub(super) unsafe fn export_chunk(
     }
 }
 
-fn bad_arrow(error: arrow_schema::ArrowError) -> DuckError {
+pub(super) fn bad_arrow(error: arrow_schema::ArrowError) -> DuckError {
     DuckError::new(Class::Other, format!("the engine's Arrow data cannot be read: {error}"))
 }
 

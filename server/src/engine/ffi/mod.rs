@@ -15,6 +15,7 @@ mod connection;
 mod database;
 mod error;
 mod files;
+mod gather;
 mod inside;
 mod listing;
 mod logical;

@@ -10,10 +10,14 @@ use super::{
     DuckError,
     arrow::{self, LogicalTypes},
     connection::RawConnection,
+    gather::Gatherer,
     range::Ranges,
     recast::Recast,
     text,
 };
+
+/// So many bytes are gathered at the most before the last chunk comes to them: offsets of texts have 31 bits.
+const MOST_GATHERED: usize = 1 << 30;
 
 /// The rows of one execution. Dropping it ends the query.
 pub(crate) struct Rows {
@@ -21,6 +25,12 @@ pub(crate) struct Rows {
     schema: SchemaRef,
     recast: Option<Recast>,
     ranges: Ranges,
+    /// Where all columns are plain.
+    gatherer: Option<Gatherer>,
+    /// Fetched, and too large for the batch before.
+    put_back: Option<Chunk>,
+    /// All are fetched; DuckDB cannot be asked once more.
+    has_ended: bool,
     connection: Arc<RawConnection>,
 }
 
@@ -39,6 +49,9 @@ impl Drop for RawResult {
 
 /// At most one vector of rows; destroyed when dropped.
 struct Chunk(c::duckdb_data_chunk);
+
+// SAFETY: a chunk owns its vectors.
+unsafe impl Send for Chunk {}
 
 impl Drop for Chunk {
     fn drop(&mut self) {
@@ -82,14 +95,17 @@ impl Rows {
         let logical = types.read();
         let needs_recast = logical.iter().any(|column| column.is_recast() || column.has_listed_interval());
         let ranges = Ranges::new(names.iter().map(String::as_str).zip(&logical));
+        let mut gatherer = None;
         let (recast, schema) = if needs_recast {
             let recast = Recast::new(&connection, types, &logical)?;
             let schema = arrow::export_schema(&connection, &names, &recast.prepared().column_types())?;
             (Some(recast), schema)
         } else {
-            (None, arrow::export_schema(&connection, &names, &types)?)
+            let schema = arrow::export_schema(&connection, &names, &types)?;
+            gatherer = Gatherer::new(&logical, &schema);
+            (None, schema)
         };
-        Ok(Self { result, schema, recast, ranges, connection })
+        Ok(Self { result, schema, recast, ranges, gatherer, put_back: None, has_ended: false, connection })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -119,6 +135,30 @@ impl Rows {
         unsafe { self.export(chunk.0) }.map(Some)
     }
 
+    /// The next rows: where that needs no copy of them, as many vectors as it takes to have so many rows or bytes; else those of
+    /// one vector, as [`next`](Self::next) gives them.
+    pub(crate) fn next_of(&mut self, rows: usize, bytes: usize) -> Result<Option<RecordBatch>, DuckError> {
+        let Some(gatherer) = &self.gatherer else { return self.next() };
+        let bytes = bytes.min(MOST_GATHERED);
+        let mut gathered = gatherer.begin();
+        while gathered.rows < rows && gathered.bytes() < bytes {
+            let Some(chunk) = self.fetch()? else { break };
+            // SAFETY: the chunk is this result's, and flat, as DuckDB fetches them.
+            match self.gatherer.as_ref().is_some_and(|gatherer| unsafe { gatherer.takes(chunk.0) }) {
+                // SAFETY: as above.
+                true => unsafe { gathered.push(chunk.0) },
+                false => {
+                    self.put_back = Some(chunk);
+                    break;
+                }
+            }
+        }
+        let Some(gatherer) = self.gatherer.as_mut().filter(|_| gathered.rows > 0) else { return self.next() };
+        let batch = gatherer.finish(gathered)?;
+        self.ranges.check_batch(&batch)?;
+        Ok(Some(batch))
+    }
+
     /// Runs to the end for nothing but the error that there may be.
     pub(crate) fn discard(mut self) -> Result<(), DuckError> {
         while self.fetch()?.is_some() {}
@@ -126,12 +166,19 @@ impl Rows {
     }
 
     fn fetch(&mut self) -> Result<Option<Chunk>, DuckError> {
+        if let Some(chunk) = self.put_back.take() {
+            return Ok(Some(chunk));
+        }
+        if self.has_ended {
+            return Ok(None);
+        }
         // SAFETY: the result is live; the chunk is owned from here on.
         let chunk = unsafe { c::duckdb_fetch_chunk(self.result.0) };
         if !chunk.is_null() {
             return Ok(Some(Chunk(chunk)));
         }
         // The end and a failure look the same here; only the error text tells them apart.
+        self.has_ended = true;
         let error = self.result.error(&self.connection);
         if error.message.is_empty() { Ok(None) } else { Err(error) }
     }

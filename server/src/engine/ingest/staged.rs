@@ -236,7 +236,7 @@ impl Stage {
         };
         let mut coalescer = Coalescer::new(schema);
         let mut sink = Sink::open(&into, &database.scans, &target)?.within(&database.appends, &target.table);
-        while let Some(batch) = rows.next()? {
+        while let Some(batch) = coalescer.fetch(&mut rows)? {
             if let Some(batch) = coalescer.push(batch)? {
                 sink.take(&batch)?;
             }
