@@ -14,8 +14,9 @@ const MAX_TEXT: usize = 1_500;
 /// When to try again what passes by itself.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
-/// Aborted, and to be begun anew or not at all: sending the same again is no use.
-const NOT_AGAIN: [&str; 4] = ["FENCED", "SESSION_CLOSED", "SESSION_LOST", "TRANSACTION_LOST"];
+/// Not to be sent again as it is: begun anew, or only after somebody has mended something.
+const NOT_AGAIN: [&str; 5] =
+    ["FENCED", "QUERY_UNAVAILABLE", "SESSION_CLOSED", "SESSION_LOST", "TRANSACTION_LOST"];
 
 /// What a failure is to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +125,7 @@ impl From<Error> for Failure {
             Error::QueueFull => (Kind::Exhausted, "QUEUE_FULL"),
             Error::ExportBusy(_) => (Kind::Exhausted, "EXPORT_BUSY"),
             Error::QueryMissing(_) => (Kind::NotFound, "QUERY_NOT_FOUND"),
+            Error::QueryUnavailable(_) => (Kind::Unavailable, "QUERY_UNAVAILABLE"),
             Error::BadParameter(_) => (Kind::BadRequest, "BAD_PARAMETER"),
             Error::BadKey(_) => (Kind::BadRequest, "BAD_KEY"),
             Error::KeyReused { .. } => (Kind::AlreadyExists, "KEY_REUSED"),

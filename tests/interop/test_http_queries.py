@@ -46,7 +46,16 @@ texts = { type = "VARCHAR[]", optional = true }
 one = { type = "STRUCT(a VARCHAR, b DOUBLE[])", optional = true }
 words = { type = "MAP(VARCHAR, VARCHAR)", optional = true }
 whole = { type = "INTEGER[]", optional = true }
+
+[[query]]
+name = "paths"
+sql = "SELECT $paths AS paths, $depths AS depths"
+[query.params]
+paths = { type = "VARCHAR[]", default = ['C:\\dir', 'a "b", c', "it's", ' NULL', ''] }
+depths = { type = "DOUBLE[][]", default = [[1, 2.5], []] }
 """
+
+NAMES = ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact", "nested", "paths"]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +77,7 @@ def http(server):
 class TestCalls:
     def test_what_there_is(self, http):
         cards = {card["name"]: card for card in http.get("/v1/queries").json()["queries"]}
-        assert list(cards) == ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact", "nested"]
+        assert list(cards) == NAMES
         assert cards["by_region"]["description"] == "Totals of the regions."
         assert cards["by_region"]["columns"] == [
             {"name": "region", "type": "VARCHAR"}, {"name": "total", "type": "BIGINT"},
@@ -117,6 +126,13 @@ class TestCalls:
     def test_lists_and_structs_lose_nothing(self, http, given):
         answer = http.post("/v1/queries/nested", given, "application/json")
         assert answer.slug == "BAD_PARAMETER" and answer.status == 400
+
+    def test_lists_are_their_own_defaults(self, server, http):
+        paths, depths = ["C:\\dir", 'a "b", c', "it's", " NULL", ""], [[1.0, 2.5], []]
+        assert http.get("/v1/queries/paths").rows == [{"paths": paths, "depths": depths}]
+        assert server.rows("FROM queries.paths()") == [(paths, depths)]
+        (card,) = [card for card in http.get("/v1/queries").json()["queries"] if card["name"] == "paths"]
+        assert [parameter["default"] for parameter in card["parameters"]] == [paths, depths]
 
     @pytest.mark.parametrize("form", ["ndjson", "csv", "arrow", "parquet"])
     def test_other_forms(self, http, form):
@@ -330,7 +346,7 @@ def test_the_document_has_every_query(http):
     assert document["openapi"].startswith("3.1")
     assert set(document["paths"]) == {
         "/v1/sql", "/v1/tables", "/v1/queries", "/v1/openapi.json",
-        *(f"/v1/queries/{name}" for name in ["by_region", "since", "heavy", "typed", "numbers", "sales", "exact", "nested"]),
+        *(f"/v1/queries/{name}" for name in NAMES),
     }  # fmt: skip
     parameters = {it["name"]: it for it in document["paths"]["/v1/queries/since"]["get"]["parameters"]}
     assert parameters["day"]["required"] and not parameters["limit"].get("required")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConfigError, invalid,
-    lake::{OptionEntry, checked_name, is_word},
+    lake::{OptionEntry, checked_name, is_word, yes},
     ordered::Ordered,
 };
 use crate::{
@@ -28,6 +28,8 @@ pub(super) struct QueryEntry {
     params: BTreeMap<String, ParameterEntry>,
     returns: Option<BTreeMap<String, String>>,
     input: Option<InputEntry>,
+    #[serde(default = "yes")]
+    required: bool,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -68,7 +70,7 @@ pub(super) fn queries(entries: Vec<QueryEntry>) -> Result<Vec<NamedQuery>, Confi
 }
 
 fn query(entry: QueryEntry, names: &mut HashSet<String>) -> Result<NamedQuery, ConfigError> {
-    let QueryEntry { name, description, sql, params, returns, input } = entry;
+    let QueryEntry { name, description, sql, params, returns, input, required } = entry;
     let name = checked_name("query", name, names)?;
     let wrong =
         |key: &str, reason: String| invalid(&format!("query.{key}"), &format!("of {name:?} {reason}"));
@@ -113,5 +115,5 @@ fn query(entry: QueryEntry, names: &mut HashSet<String>) -> Result<NamedQuery, C
         Some(InputEntry { name, columns: Ordered(columns) }) => Some(Input { name, columns }),
         None => None,
     };
-    Ok(NamedQuery { name, description, sql, parameters, returns, input })
+    Ok(NamedQuery { name, description, sql, parameters, returns, input, required })
 }

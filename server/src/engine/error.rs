@@ -108,6 +108,12 @@ pub enum Error {
     /// No named query is called so.
     #[error("there is no query {0:?}")]
     QueryMissing(String),
+    /// A named query could not be answered when the database was opened, and is not required.
+    #[error(
+        "the query {0:?} cannot be answered: it could not be planned when the server started. Its operator finds the \
+         reason in the log, and starts the server again when it is mended"
+    )]
+    QueryUnavailable(String),
     /// A value for a parameter of a named query that is missing, not known, or of no use.
     #[error("{0}")]
     BadParameter(String),

@@ -2,6 +2,7 @@
 //! to be known before that parser may see the text, because extracting statements already evaluates
 //! PRAGMA arguments, and preparing `a; b` runs `a`.
 
+mod at_clause;
 mod backup;
 mod bits;
 mod copy;
@@ -19,6 +20,7 @@ mod references;
 mod state;
 mod view;
 
+pub(crate) use at_clause::{has_parameter_at, write_at};
 pub(crate) use backup::backup;
 pub(crate) use bits::cast_to_bits;
 pub(crate) use copy::{Export, Piece, is_export, pieces, split_query};
@@ -125,6 +127,12 @@ pub(crate) fn quote(identifier: &str) -> String {
 /// A text literal.
 pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A text inside the text of a list, a struct or a map, as DuckDB's casts read it: a backslash takes its meaning from what
+/// could end it.
+pub(crate) fn quote_nested(inside: &str) -> String {
+    format!("\"{}\"", inside.replace('\\', r"\\").replace('"', r#"\""#))
 }
 
 fn statements(tokens: &[Token]) -> impl Iterator<Item = &[Token]> {

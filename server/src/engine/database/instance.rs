@@ -108,12 +108,12 @@ impl Instance {
             connection.execute(&default)?;
             Ok(connection)
         };
-        let queries = queries::open(&options.queries, &connection, with_names)?;
-        let queries = Arc::clone(checked.get_or_init(|| queries));
+        let mut queries = queries::open(&options.queries, &connection, with_names)?;
         options.lake.limit_reads(&connection)?;
         if options.lake.reads.is_some() {
-            queries::check_again(&options.queries, with_names)?;
+            queries = queries::check_again(&options.queries, &queries, with_names)?;
         }
+        let queries = Arc::clone(checked.get_or_init(|| queries));
         // The connection that pinned the settings does not join the idle ones: its own layout of Arrow data is
         // of before.
         let (idle, posted_views) = (Mutex::default(), PostedViews::default());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS, unless_missed};
 use crate::{
     engine::ffi::READ_ARROW,
-    sql::{literal, quote},
+    sql::{literal, quote, quote_nested},
 };
 
 /// How the files of a source are written.
@@ -70,10 +70,27 @@ impl OptionValue {
     pub(crate) fn text(&self) -> String {
         match self {
             Self::Text(value) => value.clone(),
-            other => other.sql(),
+            other => other.nested_text(),
         }
     }
 
+    /// Its text as a part of another one, which DuckDB casts to a nested type.
+    fn nested_text(&self) -> String {
+        let all = |parts: Vec<String>| parts.join(", ");
+        match self {
+            Self::Text(value) => quote_nested(value),
+            Self::List(values) => format!("[{}]", all(values.iter().map(Self::nested_text).collect())),
+            Self::Struct(fields) => {
+                let field = |(name, value): &(String, Self)| {
+                    format!("{}: {}", quote_nested(name), value.nested_text())
+                };
+                format!("{{{}}}", all(fields.iter().map(field).collect()))
+            }
+            plain => plain.sql(),
+        }
+    }
+
+    /// Its expression.
     pub(crate) fn sql(&self) -> String {
         match self {
             Self::Boolean(value) => value.to_string(),
@@ -214,7 +231,13 @@ mod tests {
         let text = |text: &str| OptionValue::Text(text.into());
         let inner = OptionValue::Struct(vec![("it's".into(), text("it's"))]);
         let fields = vec![("z".into(), text("BIGINT")), ("a b".into(), OptionValue::List(vec![inner]))];
-        assert_eq!(OptionValue::Struct(fields).sql(), "{'z': 'BIGINT', 'a b': [{'it''s': 'it''s'}]}");
+        let value = OptionValue::Struct(fields);
+        assert_eq!(value.sql(), "{'z': 'BIGINT', 'a b': [{'it''s': 'it''s'}]}");
+        assert_eq!(value.text(), r#"{"z": "BIGINT", "a b": [{"it's": "it's"}]}"#);
+        assert_eq!(
+            OptionValue::List(vec![text(r#"C:\"dir""#), text("a, b")]).text(),
+            r#"["C:\\\"dir\"", "a, b"]"#
+        );
     }
 
     fn source(format: Format, options: &[(&str, &str)]) -> Source {

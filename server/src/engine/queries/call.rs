@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use arrow_array::{ArrayRef, RecordBatch, StringArray, cast::AsArray, types::Int64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, cast::AsArray, types::Int64Type};
 use arrow_schema::{DataType, Field, Schema};
 use futures::StreamExt;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     engine::{BatchStream, Engine, Statement},
-    sql::as_subquery,
+    sql::{as_subquery, has_parameter_at, placeholders, write_at},
 };
 
 /// The values that a caller gives, as texts; `None` is NULL.
@@ -95,10 +95,16 @@ impl Engine {
     /// One of them.
     ///
     /// # Errors
-    /// [`Error::QueryMissing`].
+    /// [`Error::QueryMissing`]; [`Error::QueryUnavailable`].
     pub fn query(&self, name: &str) -> Result<&Arc<QueryCard>> {
         let found = self.queries().iter().find(|card| card.name.eq_ignore_ascii_case(name));
-        found.ok_or_else(|| Error::QueryMissing(excerpt(name)))
+        found.ok_or_else(|| {
+            let mut declared = self.shared.database.options().queries.iter();
+            match declared.find(|query| query.name.eq_ignore_ascii_case(name)) {
+                Some(query) => Error::QueryUnavailable(query.name.clone()),
+                None => Error::QueryMissing(excerpt(name)),
+            }
+        })
     }
 }
 
@@ -108,7 +114,8 @@ impl QueryCard {
         self.parameters.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(name))
     }
 
-    /// The statement that answers a call, with values that only DuckDB may know to be of no use.
+    /// The statement that answers a call, with values that only DuckDB may know to be of no use; it has to be
+    /// [settled](Self::settled).
     pub(super) fn statement(&self, mut arguments: Arguments, page: Page) -> Result<Statement> {
         let values = self
             .parameters
@@ -135,6 +142,25 @@ impl QueryCard {
     pub fn count_statement(&self, arguments: Arguments) -> Result<Statement> {
         let mut statement = self.statement(arguments, Page::default())?;
         statement.sql = format!("SELECT count(*) AS total FROM {}", as_subquery(&self.sql));
+        self.settled(statement)
+    }
+
+    /// A statement whose values stand in its text where none can be bound, and are no parameters if they stand nowhere else.
+    pub(super) fn settled(&self, mut statement: Statement) -> Result<Statement> {
+        let Some(values) = statement.parameters.as_ref().filter(|_| has_parameter_at(&self.sql)) else {
+            return Ok(statement);
+        };
+        let value = |name: &str| {
+            let column = values.column_by_name(name)?.as_string::<i32>();
+            column.is_valid(0).then(|| column.value(0).to_owned())
+        };
+        statement.sql = write_at(&statement.sql, value);
+        let mentioned = placeholders(&statement.sql);
+        let is_left = |name: &str| mentioned.iter().any(|(left, _)| left == name);
+        let fields = values.schema_ref().fields();
+        let left: Vec<_> = (0..fields.len()).filter(|&at| is_left(fields[at].name())).collect();
+        let parameters = (!left.is_empty()).then(|| values.project(&left));
+        statement.parameters = parameters.transpose().map_err(|error| Error::Internal(error.to_string()))?;
         Ok(statement)
     }
 

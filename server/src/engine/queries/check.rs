@@ -7,13 +7,13 @@ use arrow_schema::{Schema, SchemaRef};
 use super::{NamedQuery, Parameter, Result, casts, definition::Input, wrong};
 use crate::{
     engine::{
-        Exports,
+        Exports, OptionValue,
         ffi::{Connection, Prepared},
         posted::Redirects,
         statement::prepare_one,
         types,
     },
-    sql::{as_subquery, quote, replace_placeholders},
+    sql::{as_subquery, quote, replace_placeholders, write_at},
 };
 
 /// A query that was checked.
@@ -38,6 +38,9 @@ pub struct QueryCard {
 /// Plans the query with typed parameters.
 pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<QueryCard> {
     check_types(query, connection)?;
+    // What it would be planned with is known only in a call; but it has to be SQL.
+    let at_some = write_at(&query.sql, |_| Some("1".into()));
+    connection.extract(&at_some).map_err(|error| wrong(query, error.message))?;
     let mut redirects = Redirects::default();
     if let Some(input) = &query.input {
         connection.execute(&input.create_sql()).map_err(|error| wrong(query, error.message))?;
@@ -87,14 +90,17 @@ fn plan(query: &NamedQuery, connection: &Connection, redirects: &Redirects) -> R
 
 /// A statement with values: the columns of some table functions are known only then.
 fn with_examples(query: &NamedQuery, sql: &str) -> String {
-    replace_placeholders(sql, |name| example(query, name))
+    let sql = write_at(sql, |name| default_of(query, name).map(OptionValue::text));
+    replace_placeholders(&sql, |name| example(query, name))
+}
+
+fn default_of<'a>(query: &'a NamedQuery, name: &str) -> Option<&'a OptionValue> {
+    query.parameters.iter().find(|parameter| parameter.name == name)?.default.as_ref()
 }
 
 /// A value of a parameter: its default, or NULL.
 pub(super) fn example(query: &NamedQuery, name: &str) -> String {
-    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
-    let default = parameter.and_then(|parameter| parameter.default.as_ref());
-    default.map_or("NULL".into(), |value| value.sql())
+    default_of(query, name).map_or("NULL".into(), OptionValue::sql)
 }
 
 fn schema_of(query: &NamedQuery, sql: &str, connection: &Connection) -> Result<SchemaRef> {

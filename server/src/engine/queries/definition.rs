@@ -19,6 +19,8 @@ pub struct NamedQuery {
     pub returns: Option<BTreeMap<String, String>>,
     /// Rows that come with the request, where it takes some.
     pub input: Option<Input>,
+    /// Whether the server does not start where it cannot be answered.
+    pub required: bool,
 }
 
 /// A parameter of a query.

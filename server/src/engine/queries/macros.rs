@@ -9,14 +9,14 @@
 //! what the outer macro's last parameter is for.
 
 use super::{
-    NamedQuery, QUERIES, QueryCard, Result,
+    Error, NamedQuery, QUERIES, QueryCard, Result,
     check::{example, with_type},
     whole::{self, whole_type},
     wrong,
 };
 use crate::{
     engine::{ffi::Connection, types::sql_type},
-    sql::{literal, quote, replace_placeholders},
+    sql::{has_parameter_at, literal, quote, replace_placeholders},
 };
 
 /// How a macro's body mentions a parameter. The plain form lets DuckDB push filters down to the files; beside GROUP
@@ -34,37 +34,58 @@ pub(in crate::engine) fn without_unused(message: String) -> String {
     }
 }
 
-/// Makes a macro of a query that answers from rows, which SQL cannot send: it has the query's columns, and says how to
-/// call it instead.
-pub(super) fn create_refusal(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
-    let text = format!(
-        "the query {name} answers from rows that are sent with it; call it by DoExchange with the path \
-         [\"{QUERIES}\", \"{name}\"], or over HTTP by POST /v1/queries/{name}",
-        name = query.name
-    );
+/// Makes what SQL can call of a query: the query, or what says how it is called instead.
+pub(super) fn create_callable(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
+    let name = &query.name;
+    let instead = |how: String| create_refusal(query, card, connection, &how);
+    if query.input.is_some() {
+        return instead(format!(
+            "the query {name} answers from rows that are sent with it; call it by DoExchange with the path \
+             [\"{QUERIES}\", \"{name}\"], or over HTTP by POST /v1/queries/{name}"
+        ));
+    }
+    if has_parameter_at(&query.sql) {
+        return instead(format!(
+            "the query {name} has a parameter in AT (...), which no call from SQL can give; call it by a descriptor with the \
+             path [\"{QUERIES}\", \"{name}\"], or over HTTP"
+        ));
+    }
+    create(query, card, connection)
+}
+
+/// Makes a macro that has a query's columns, and says how to call the query instead.
+fn create_refusal(query: &NamedQuery, card: &QueryCard, connection: &Connection, text: &str) -> Result<()> {
     let columns = card.schema.fields().iter().map(|field| {
-        let refusal = format!("error({})", literal(&text));
         // A type that has no name in SQL is none that matters: there are no rows.
-        let value = match sql_type(field) {
-            Ok(data_type) => format!("CAST({refusal} AS {data_type})"),
-            Err(_) => refusal,
-        };
+        let value = sql_type(field).map_or("NULL".into(), |data_type| format!("CAST(NULL AS {data_type})"));
         format!("{value} AS {}", quote(field.name()))
     });
     let columns: Vec<_> = columns.collect();
+    create_error(query, connection, text, &columns.join(", "))
+}
+
+/// Makes a macro of a query that cannot be answered, which says so.
+pub(super) fn create_missing(query: &NamedQuery, connection: &Connection) -> Result<()> {
+    let text = Error::QueryUnavailable(query.name.clone()).to_string();
+    create_error(query, connection, &text, "NULL AS unavailable")
+}
+
+/// Makes a macro with a query's parameters, which selects this, and fails when it runs. A condition is evaluated whatever is
+/// wanted of the rows; a column is not.
+fn create_error(query: &NamedQuery, connection: &Connection, text: &str, selected: &str) -> Result<()> {
     let parameters: Vec<_> =
         query.parameters.iter().map(|parameter| format!("{} := NULL", quote(&parameter.name))).collect();
     let name = format!("{QUERIES}.main.{}", quote(&query.name));
     let sql = format!(
-        "CREATE OR REPLACE MACRO {name}({}) AS TABLE SELECT {}",
+        "CREATE OR REPLACE MACRO {name}({}) AS TABLE SELECT {selected} WHERE CAST(error({}) AS BOOLEAN)",
         parameters.join(", "),
-        columns.join(", ")
+        literal(text)
     );
     connection.execute(&sql).map(drop).map_err(|error| wrong(query, error.message))
 }
 
 /// Makes both macros of a query.
-pub(super) fn create(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
+fn create(query: &NamedQuery, card: &QueryCard, connection: &Connection) -> Result<()> {
     for whole in query.parameters.iter().filter_map(|parameter| whole_type(&parameter.data_type)) {
         connection.execute(&whole::macro_sql(whole)).map_err(|error| wrong(query, error.message))?;
     }

@@ -32,7 +32,7 @@ use super::{
 /// All of them, checked, in the order of the configuration.
 pub(crate) type Queries = Arc<Vec<Arc<QueryCard>>>;
 
-/// Checks every query and publishes those that can be called as macros. `new_connection` gives connections on which
+/// Checks every query and publishes each as a macro, of which some only say how to call the query, or that it cannot be. `new_connection` gives connections on which
 /// names mean what they mean to clients.
 ///
 /// # Errors
@@ -48,30 +48,55 @@ pub(super) fn open(
     let mut cards = Vec::with_capacity(queries.len());
     publish(connection, QUERIES, || {
         // Earlier queries may be used by later ones, as the macros that they are.
-        let connection = new_connection()?;
+        let mut connection = new_connection()?;
         for query in queries {
-            let card = check::check(query, &connection)?;
-            match query.input {
-                None => macros::create(query, &card, &connection)?,
-                Some(_) => macros::create_refusal(query, &card, &connection)?,
+            if let Some(card) = or_missed(query, check_and_create(query, &connection))? {
+                cards.push(Arc::new(card));
+                continue;
             }
-            cards.push(Arc::new(card));
+            // What it has left behind is not for the next one to find.
+            connection = new_connection()?;
+            macros::create_missing(query, &connection)?;
         }
         Ok(())
     })?;
     Ok(Arc::new(cards))
 }
 
-/// Checks them once more, now that not everything may be read.
+fn check_and_create(query: &NamedQuery, connection: &Connection) -> Result<QueryCard> {
+    let card = check::check(query, connection)?;
+    macros::create_callable(query, &card, connection)?;
+    Ok(card)
+}
+
+/// What came of a query: where it is not required and cannot be answered, it is missed in the log.
+fn or_missed<T>(query: &NamedQuery, checked: Result<T>) -> Result<Option<T>> {
+    match checked {
+        Err(error) if !query.required => {
+            tracing::warn!(query = query.name, reason = %error, "a query cannot be answered");
+            Ok(None)
+        }
+        checked => checked.map(Some),
+    }
+}
+
+/// Checks those that can be answered once more, now that not everything may be read, and gives those that still can.
 ///
 /// # Errors
 /// [`Error::Setup`], which names the query.
 pub(super) fn check_again(
     queries: &[NamedQuery],
+    cards: &Queries,
     new_connection: impl Fn() -> Result<Connection>,
-) -> Result<()> {
+) -> Result<Queries> {
     let connection = new_connection()?;
-    queries.iter().try_for_each(|query| check::check(query, &connection).map(drop))
+    let mut left = Vec::with_capacity(cards.len());
+    for card in cards.iter() {
+        let query = queries.iter().find(|query| query.name == card.name);
+        let answered = query.map_or(Ok(None), |query| or_missed(query, check::check(query, &connection)))?;
+        left.extend(answered.map(|_| Arc::clone(card)));
+    }
+    Ok(Arc::new(left))
 }
 
 fn wrong(query: &NamedQuery, reason: impl Into<String>) -> Error {

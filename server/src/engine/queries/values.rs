@@ -36,7 +36,7 @@ impl Engine {
             })
             .await?;
         }
-        Ok(statement)
+        card.settled(statement)
     }
 }
 

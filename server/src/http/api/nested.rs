@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 
 use super::{once::Once, problem::Problem};
-use crate::engine::Parameter;
+use crate::{engine::Parameter, sql::quote_nested};
 
 /// So deep may arrays and objects lie in each other.
 const DEEPEST: usize = 64;
@@ -65,14 +65,14 @@ impl Shape {
                 let members = members.ok_or_else(|| refused("it has too many members"))?;
                 let depth = deeper()?;
                 self.write_all(text, "{}", members, |text, (name, value)| {
-                    write_quoted(text, &name);
+                    text.push_str(&quote_nested(&name));
                     text.push(self.is);
                     self.write(text, parameter, value, depth)
                 })
             }
             Some(b'"') => {
                 let inside: String = serde_json::from_str(json.get()).map_err(malformed)?;
-                write_quoted(text, &inside);
+                text.push_str(&quote_nested(&inside));
                 Ok(())
             }
             Some(b'n') => {
@@ -106,18 +106,6 @@ impl Shape {
         text.push_str(close);
         Ok(())
     }
-}
-
-/// A text within another: a backslash takes its meaning from what could end it.
-fn write_quoted(text: &mut String, inside: &str) {
-    text.push('"');
-    for c in inside.chars() {
-        if matches!(c, '"' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text.push('"');
 }
 
 #[cfg(test)]
