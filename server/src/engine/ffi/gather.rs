@@ -97,17 +97,6 @@ impl Gatherer {
         (!layouts.is_empty()).then(|| Self { layouts, schema: Arc::clone(schema), sizes })
     }
 
-    /// Whether a chunk may be gathered.
-    ///
-    /// # Safety
-    /// `chunk` is live, has the columns that this was made for, and its vectors are flat.
-    pub(super) unsafe fn takes(&self, chunk: c::duckdb_data_chunk) -> bool {
-        let texts = self.layouts.iter().enumerate().filter(|(_, layout)| **layout == Layout::Texts);
-        // SAFETY: by the contract above.
-        let bytes = texts.map(|(index, _)| unsafe { Vector::of(chunk, index).text_bytes() });
-        bytes.sum::<usize>() <= MOST_TEXT
-    }
-
     /// A batch without rows yet.
     pub(super) fn begin(&self) -> Gathered {
         let columns = self.layouts.iter().zip(&self.sizes);
@@ -142,17 +131,24 @@ impl Gathered {
         self.columns.iter().map(bytes).sum()
     }
 
-    /// Adds the rows of a chunk that the gatherer [takes](Gatherer::takes).
+    /// Adds the rows of a chunk, unless it has too much text to be gathered.
     ///
     /// # Safety
     /// `chunk` is live, has the columns that the gatherer was made for, and its vectors are flat.
-    pub(super) unsafe fn push(&mut self, chunk: c::duckdb_data_chunk) {
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            // SAFETY: by the contract above.
-            unsafe { column.push(&Vector::of(chunk, index)) };
+    pub(super) unsafe fn push(&mut self, chunk: c::duckdb_data_chunk) -> bool {
+        let columns = self.columns.iter().enumerate();
+        // SAFETY: by the contract above.
+        let vectors: Vec<_> =
+            columns.map(|(index, column)| unsafe { Vector::of(chunk, index, column.layout) }).collect();
+        if vectors.iter().map(|vector| vector.text).sum::<usize>() > MOST_TEXT {
+            return false;
         }
-        // SAFETY: the chunk is live.
-        self.rows += unsafe { c::duckdb_data_chunk_get_size(chunk) } as usize;
+        for (column, vector) in self.columns.iter_mut().zip(&vectors) {
+            // SAFETY: each vector is that of its column.
+            unsafe { column.push(vector) };
+        }
+        self.rows += vectors.first().map_or(0, |vector| vector.rows);
+        true
     }
 }
 
@@ -162,21 +158,28 @@ struct Vector {
     rows: usize,
     /// A bit a row; `None` where all are valid.
     validity: Option<*const u64>,
+    /// The bytes of its texts, if it is of texts.
+    text: usize,
 }
 
 impl Vector {
     /// # Safety
-    /// `chunk` is live and outlives this, has a column `index`, and its vectors are flat.
-    unsafe fn of(chunk: c::duckdb_data_chunk, index: usize) -> Self {
+    /// `chunk` is live and outlives this, has a column `index` of this layout, and its vectors are flat.
+    unsafe fn of(chunk: c::duckdb_data_chunk, index: usize, layout: Layout) -> Self {
         // SAFETY: by the contract above.
         unsafe {
             let vector = c::duckdb_data_chunk_get_vector(chunk, index as c::idx_t);
             let validity = c::duckdb_vector_get_validity(vector).cast_const();
-            Self {
+            let mut vector = Self {
                 data: c::duckdb_vector_get_data(vector).cast::<u8>().cast_const(),
                 rows: c::duckdb_data_chunk_get_size(chunk) as usize,
                 validity: (!validity.is_null()).then_some(validity),
+                text: 0,
+            };
+            if layout == Layout::Texts {
+                vector.text = vector.text_bytes();
             }
+            vector
         }
     }
 
@@ -272,15 +275,15 @@ impl Column {
         // SAFETY: by the contract above. What is copied has its place: the bytes of all texts, and behind them what the copy of
         // a short one takes more than it has.
         unsafe {
-            self.values.reserve(vector.text_bytes() + INLINED);
+            self.values.reserve(vector.text + INLINED);
             let start = self.values.as_mut_ptr();
             let mut end = self.values.len();
             for (row, text) in vector.values::<c::duckdb_string_t>().iter().enumerate() {
                 if vector.is_valid(row) {
                     let length = text.value.inlined.length as usize;
                     if length <= INLINED {
-                        let inlined: *const i8 = text.value.inlined.inlined.as_ptr().cast();
-                        ptr::copy_nonoverlapping(inlined.cast::<u8>(), start.add(end), INLINED);
+                        let inlined = text.value.inlined.inlined.as_ptr().cast::<u8>();
+                        ptr::copy_nonoverlapping(inlined, start.add(end), INLINED);
                     } else {
                         let long = text.value.pointer.ptr.cast::<u8>();
                         ptr::copy_nonoverlapping(long, start.add(end), length);

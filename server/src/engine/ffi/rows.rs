@@ -144,13 +144,9 @@ impl Rows {
         while gathered.rows < rows && gathered.bytes() < bytes {
             let Some(chunk) = self.fetch()? else { break };
             // SAFETY: the chunk is this result's, and flat, as DuckDB fetches them.
-            match self.gatherer.as_ref().is_some_and(|gatherer| unsafe { gatherer.takes(chunk.0) }) {
-                // SAFETY: as above.
-                true => unsafe { gathered.push(chunk.0) },
-                false => {
-                    self.put_back = Some(chunk);
-                    break;
-                }
+            if !unsafe { gathered.push(chunk.0) } {
+                self.put_back = Some(chunk);
+                break;
             }
         }
         let Some(gatherer) = self.gatherer.as_mut().filter(|_| gathered.rows > 0) else { return self.next() };

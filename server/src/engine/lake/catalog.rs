@@ -7,7 +7,7 @@ use super::{
     extensions::{DUCKLAKE, HTTPFS, POSTGRES, SQLITE},
     messages::warn_unless_english,
     published::check_free,
-    unless_missed,
+    setup, unless_missed,
 };
 use crate::{
     engine::{answers::first_text, database_file, jobs, log_head, torn_metadata},
@@ -262,9 +262,10 @@ impl AttachedCatalog {
     /// # Errors
     /// [`Error::Setup`] for a catalog that is required.
     pub(crate) fn or_missed<T>(&self, step: Result<T>) -> Result<Option<T>> {
-        unless_missed(&format!("catalog {}", self.name), self.required, step, |reason| {
+        let done = unless_missed(self.required, step, |reason| {
             tracing::warn!(catalog = self.name, %reason, "a catalog cannot be attached");
-        })
+        });
+        done.map_err(setup(format!("catalog {}", self.name)))
     }
 
     fn attach_sql(&self, read_only: bool) -> String {

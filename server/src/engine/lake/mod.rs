@@ -66,21 +66,24 @@ pub(super) struct Opened {
 /// `missed`.
 ///
 /// # Errors
-/// [`Error::Setup`] for what is required.
-fn unless_missed<T>(
-    what: &str,
+/// That of the step to what is required.
+pub(super) fn unless_missed<T>(
     required: bool,
     step: Result<T>,
     missed: impl FnOnce(&Error),
 ) -> Result<Option<T>> {
     match step {
-        Ok(done) => Ok(Some(done)),
-        Err(error) if required => Err(Error::Setup { what: what.to_owned(), reason: error.to_string() }),
-        Err(error) => {
+        Err(error) if !required => {
             missed(&error);
             Ok(None)
         }
+        step => step.map(Some),
     }
+}
+
+/// What keeps the database closed, as [`Error::Setup`] of it.
+fn setup(what: String) -> impl FnOnce(Error) -> Error {
+    move |error| Error::Setup { what, reason: error.to_string() }
 }
 
 impl Lake {

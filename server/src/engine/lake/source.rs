@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS, unless_missed};
+use super::{Connection, Error, Result, SOURCES, extensions::HTTPFS, setup, unless_missed};
 use crate::{
     engine::ffi::READ_ARROW,
     sql::{literal, quote, quote_nested},
@@ -170,10 +170,10 @@ impl Source {
     /// # Errors
     /// [`Error::Setup`] for a source that is required.
     pub(super) fn or_missed(&self, step: Result<()>) -> Result<bool> {
-        let done = unless_missed(&format!("source {}", self.name), self.required, step, |reason| {
+        let done = unless_missed(self.required, step, |reason| {
             tracing::warn!(source = self.name, %reason, "a source cannot be read");
         });
-        Ok(done?.is_some())
+        Ok(done.map_err(setup(format!("source {}", self.name)))?.is_some())
     }
 
     fn create_sql(&self) -> String {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     engine::{BatchStream, Engine, Statement},
-    sql::{as_subquery, has_parameter_at, placeholders, write_at},
+    sql::{as_subquery, placeholders, write_at},
 };
 
 /// The values that a caller gives, as texts; `None` is NULL.
@@ -147,7 +147,7 @@ impl QueryCard {
 
     /// A statement whose values stand in its text where none can be bound, and are no parameters if they stand nowhere else.
     pub(super) fn settled(&self, mut statement: Statement) -> Result<Statement> {
-        let Some(values) = statement.parameters.as_ref().filter(|_| has_parameter_at(&self.sql)) else {
+        let Some(values) = statement.parameters.as_ref().filter(|_| self.has_parameter_at) else {
             return Ok(statement);
         };
         let value = |name: &str| {

@@ -13,7 +13,7 @@ use crate::{
         statement::prepare_one,
         types,
     },
-    sql::{as_subquery, quote, replace_placeholders, write_at},
+    sql::{as_subquery, has_parameter_at, quote, replace_placeholders, write_at},
 };
 
 /// A query that was checked.
@@ -33,6 +33,8 @@ pub struct QueryCard {
     pub input_schema: SchemaRef,
     /// The statement, with a cast around every parameter.
     pub(super) sql: String,
+    /// A parameter stands in AT, where no value can be bound.
+    pub(super) has_parameter_at: bool,
 }
 
 /// Plans the query with typed parameters.
@@ -66,6 +68,7 @@ pub(super) fn check(query: &NamedQuery, connection: &Connection) -> Result<Query
         schema,
         input: query.input.clone(),
         input_schema,
+        has_parameter_at: has_parameter_at(&sql),
         sql,
     })
 }
@@ -95,7 +98,7 @@ fn with_examples(query: &NamedQuery, sql: &str) -> String {
 }
 
 fn default_of<'a>(query: &'a NamedQuery, name: &str) -> Option<&'a OptionValue> {
-    query.parameters.iter().find(|parameter| parameter.name == name)?.default.as_ref()
+    query.parameter(name)?.default.as_ref()
 }
 
 /// A value of a parameter: its default, or NULL.
@@ -129,8 +132,7 @@ fn columns_of(query: &NamedQuery, prepared: &Prepared) -> Result<SchemaRef> {
 
 /// The value of a parameter in its type.
 pub(super) fn with_type(query: &NamedQuery, name: &str, value: &str) -> String {
-    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
-    match parameter {
+    match query.parameter(name) {
         Some(parameter) => format!("CAST({value} AS {})", parameter.data_type),
         None => value.to_owned(),
     }

@@ -23,6 +23,13 @@ pub struct NamedQuery {
     pub required: bool,
 }
 
+impl NamedQuery {
+    /// Its parameter of a name, as the SQL mentions it.
+    pub(super) fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|parameter| parameter.name == name)
+    }
+}
+
 /// A parameter of a query.
 #[derive(Debug, Clone)]
 pub struct Parameter {

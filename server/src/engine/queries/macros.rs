@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     engine::{ffi::Connection, types::sql_type},
-    sql::{has_parameter_at, literal, quote, replace_placeholders},
+    sql::{literal, quote, replace_placeholders},
 };
 
 /// How a macro's body mentions a parameter. The plain form lets DuckDB push filters down to the files; beside GROUP
@@ -44,7 +44,7 @@ pub(super) fn create_callable(query: &NamedQuery, card: &QueryCard, connection: 
              [\"{QUERIES}\", \"{name}\"], or over HTTP by POST /v1/queries/{name}"
         ));
     }
-    if has_parameter_at(&query.sql) {
+    if card.has_parameter_at {
         return instead(format!(
             "the query {name} has a parameter in AT (...), which no call from SQL can give; call it by a descriptor with the \
              path [\"{QUERIES}\", \"{name}\"], or over HTTP"
@@ -145,8 +145,7 @@ fn inner(query: &NamedQuery, card: &QueryCard, form: fn(String) -> String) -> St
 /// A parameter as the body mentions it: a whole number is never a rounded one.
 fn exact(query: &NamedQuery, name: &str) -> String {
     let value = inner_parameter(name);
-    let parameter = query.parameters.iter().find(|parameter| parameter.name == name);
-    match parameter.and_then(|parameter| whole_type(&parameter.data_type)) {
+    match query.parameter(name).and_then(|parameter| whole_type(&parameter.data_type)) {
         Some(whole) => whole::call(whole, name, &value),
         None => value,
     }

@@ -26,14 +26,14 @@ pub(super) use whole::{refusal, whole_type};
 use super::{
     Error, Result,
     ffi::Connection,
-    lake::{QUERIES, publish},
+    lake::{QUERIES, publish, unless_missed},
 };
 
 /// All of them, checked, in the order of the configuration.
 pub(crate) type Queries = Arc<Vec<Arc<QueryCard>>>;
 
-/// Checks every query and publishes each as a macro, of which some only say how to call the query, or that it cannot be. `new_connection` gives connections on which
-/// names mean what they mean to clients.
+/// Checks every query and publishes each as a macro, of which some only say how to call the query, or that it cannot be.
+/// `new_connection` gives connections on which names mean what they mean to clients.
 ///
 /// # Errors
 /// [`Error::Setup`], which names the query and the reason; [`Error::NameClash`].
@@ -71,13 +71,9 @@ fn check_and_create(query: &NamedQuery, connection: &Connection) -> Result<Query
 
 /// What came of a query: where it is not required and cannot be answered, it is missed in the log.
 fn or_missed<T>(query: &NamedQuery, checked: Result<T>) -> Result<Option<T>> {
-    match checked {
-        Err(error) if !query.required => {
-            tracing::warn!(query = query.name, reason = %error, "a query cannot be answered");
-            Ok(None)
-        }
-        checked => checked.map(Some),
-    }
+    unless_missed(query.required, checked, |reason| {
+        tracing::warn!(query = query.name, %reason, "a query cannot be answered");
+    })
 }
 
 /// Checks those that can be answered once more, now that not everything may be read, and gives those that still can.
